@@ -1,0 +1,35 @@
+# The commands of a checkout; each sets up .venv when it has to, and only then.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.nnunet_cascade_setup
+PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 10) and "found Python %s, expected 3.10 or newer: remove .venv if it is older, then make PYTHON=python3.11" % sys.version.split()[0])'
+
+# nnU-Net would start eight workers of about 1 GB each
+export nnUNet_def_n_proc ?= 2
+export nnUNet_n_proc_DA ?= 2
+
+.PHONY: demo test lint
+
+demo: $(SETUP)
+	$(BIN)/nnc-demo
+
+test: $(SETUP)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(SETUP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+# The start-up files are copied on installation, editable or not.
+$(SETUP): pyproject.toml startup/pth.txt startup/start.txt | $(BIN)/python
+	@$(BIN)/python $(IS_NEW_ENOUGH)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	$(PIP) install --editable '.[dev]'
+	@touch $@
+
+$(BIN)/python:
+	@$(PYTHON) $(IS_NEW_ENOUGH)
+	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,225 @@
+"""One case through the whole cascade."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from nnunet_cascade.cascade.bundle import LoadedCascade
+from nnunet_cascade.cascade.models import CoarsePrediction, RoiPrediction, StageModel, roi_seed
+from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.errors import BundleError, LungMaskError
+from nnunet_cascade.geometry import AxisTurn, Grid, Image, Labels, Mask, crop_with_fill
+from nnunet_cascade.images import AIR_HU, Volume, require_ct
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
+from nnunet_cascade.postprocessing.lungs.result import LungMask
+from nnunet_cascade.postprocessing.lungs.source import find_lungs
+
+TUMOR_NOWHERE = "no_candidate"
+LUNGS_NOT_FOUND = "lungs_not_found"
+ROI_CLIPPED = "roi_clipped"
+ROI_EMPTY = "roi_without_tumor"
+ISLANDS_DROPPED = "islands_dropped"
+ISLANDS_KEPT = "islands_kept"
+EMPTY_RESULT = "empty_result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """What the cascade found in one image; all arrays (Z, Y, X) on the image's own grid.
+
+    Attributes:
+        grid: The image's.
+        tumor: The final mask.
+        probability: Mean tumor probability inside the regions, 0 outside.
+        uncertainty: Population variance of the probability over the samples inside the
+            regions, 0 outside where it is undefined; None without sampling.
+        regions: Label map of the regions.
+        rois: The regions.
+        clipped_rois: Ids of regions whose faces the mask reaches.
+        stage1: Stage 1's mask, before any rule.
+        stage1_given: Whether it was handed in instead of predicted.
+        filtered: All candidates with their verdicts.
+        lungs: The lung mask, or None where none could be made.
+        islands: What became of components away from every kept candidate.
+        flags: What a reader should look at, in words that stay the same.
+        notes: What explains a flag, in one line each.
+        seconds: Time each step took.
+    """
+
+    grid: Grid
+    tumor: Mask
+    probability: Image
+    uncertainty: Image | None
+    regions: Labels
+    rois: tuple[Roi, ...]
+    clipped_rois: tuple[int, ...]
+    stage1: Mask
+    stage1_given: bool
+    filtered: FilteredCandidates
+    lungs: LungMask | None
+    islands: Islands
+    flags: tuple[str, ...]
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a user hands in instead of having it made.
+
+    Attributes:
+        case: Name of the case, by which files are found.
+        stage1: (Z, Y, X), a mask instead of stage 1's prediction.
+        lungs: A lung mask instead of the one the bundle's source would make.
+    """
+
+    case: str = "case"
+    stage1: Mask | None = None
+    lungs: LungMask | None = None
+
+
+@dataclass(slots=True)
+class _Clock:
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None, None, None]:
+        begin = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - begin, 3)
+
+
+def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = None) -> CaseResult:
+    """Run the cascade on one CT.
+
+    Args:
+        image: The CT in HU, in any orientation. Left unchanged.
+        bundle: As `load_cascade` gives it.
+        given: What is handed in instead of made.
+
+    Returns:
+        The result on the image's own grid. No candidate, or every candidate
+        rejected, gives an empty mask and a flag, never an error.
+
+    Raises:
+        InputImageError: The image is no CT.
+        GridMismatchError: A given mask is not of the image's shape.
+        BundleError: The bundle was loaded without stage 1 and no mask is given.
+        GridMismatchError, InputImageError: A lung mask file does not fit.
+    """
+    given = given or Given()
+    require_ct(image.array, name=given.case)
+    clock, spec = _Clock(), bundle.spec
+    with clock.step("stage1"):
+        coarse = _coarse(image, bundle, given)
+    with clock.step("lungs"):
+        lungs, notes = _lungs(image, spec, given)
+    with clock.step("anatomy"):
+        known = None if given.stage1 is not None else coarse.probability
+        mask = lungs.mask if lungs is not None else None
+        filtered = filter_candidates(coarse.mask, image.grid, mask, spec.anatomy, probability=known)
+    rois = plan_rois(filtered.kept, image.grid, spec.roi, patch_mm=_patch_mm(bundle, image.grid))
+    with clock.step("stage2"):
+        probability, uncertainty = _refined(image, bundle, rois)
+    regions = roi_map(rois, image.grid.shape)
+    found = (probability >= spec.roi.threshold) & (regions > 0)
+    islands = judge_islands(found, filtered.kept_mask(), spec.roi, image.grid.spacing_mm)
+    clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
+    return CaseResult(
+        grid=image.grid,
+        tumor=islands.mask,
+        probability=probability,
+        uncertainty=uncertainty,
+        regions=regions,
+        rois=rois,
+        clipped_rois=clipped,
+        stage1=coarse.mask,
+        stage1_given=given.stage1 is not None,
+        filtered=filtered,
+        lungs=lungs,
+        islands=islands,
+        flags=_flags(filtered, lungs, islands, rois, clipped),
+        notes=notes,
+        seconds=clock.seconds,
+    )
+
+
+def _coarse(image: Volume, bundle: LoadedCascade, given: Given) -> CoarsePrediction:
+    if given.stage1 is not None:
+        return CoarsePrediction(given.stage1, given.stage1.astype(np.float32))
+    if bundle.stage1 is None:
+        raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
+    turn = _turn(bundle.spec, image.grid)
+    found = bundle.stage1.predict_coarse(turn.apply(image.array), turn.spacing(image.grid.spacing_mm))
+    return CoarsePrediction(turn.undo(found.mask), turn.undo(found.probability))
+
+
+def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | None, tuple[str, ...]]:
+    """Give the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged."""
+    if given.lungs is not None:
+        return given.lungs, ()
+    try:
+        return find_lungs(image, spec.lungs, case=given.case), ()
+    except LungMaskError as error:
+        return None, (str(error),)
+
+
+def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tuple[Image, Image | None]:
+    """Predict every region; probability and variance on the whole grid, averaged where regions overlap."""
+    probability = Canvas(image.grid.shape)
+    uncertainty = Canvas(image.grid.shape) if bundle.spec.sampling.mc_samples else None
+    for roi in rois:
+        prediction = _predict_roi(image, bundle.stage2, bundle.spec, roi)
+        inside = roi.box.relative_to(roi.context).slices
+        probability.paste(prediction.probability[inside], roi.box)
+        if uncertainty is not None and prediction.variance is not None:
+            uncertainty.paste(prediction.variance[inside], roi.box)
+    return probability.mean(), uncertainty.mean() if uncertainty is not None else None
+
+
+def _predict_roi(image: Volume, stage2: StageModel, spec: CascadeSpec, roi: Roi) -> RoiPrediction:
+    crop = crop_with_fill(image.array, roi.context, fill=AIR_HU)
+    turn = _turn(spec, image.grid)
+    seed = roi_seed(spec.sampling, roi.box)
+    found = stage2.predict_roi(turn.apply(crop), turn.spacing(image.grid.spacing_mm), seed=seed)
+    variance = None if found.variance is None else turn.undo(found.variance)
+    return RoiPrediction(turn.undo(found.probability), variance)
+
+
+def _turn(spec: CascadeSpec, grid: Grid) -> AxisTurn:
+    if spec.orientation == "stored":
+        return AxisTurn((0, 1, 2), (False, False, False))
+    return AxisTurn.to_code(grid, spec.orientation)
+
+
+def _patch_mm(bundle: LoadedCascade, grid: Grid) -> tuple[float, float, float]:
+    """Give the extent of stage 2's patch along the image's own axes."""
+    order = _turn(bundle.spec, grid).order
+    z, y, x = (bundle.stage2.patch_size_mm[order.index(axis)] for axis in range(3))
+    return z, y, x
+
+
+def _flags(
+    filtered: FilteredCandidates,
+    lungs: LungMask | None,
+    islands: Islands,
+    rois: tuple[Roi, ...],
+    clipped: tuple[int, ...],
+) -> tuple[str, ...]:
+    """Collect what a reader should look at, each once, in the order of the steps."""
+    raised = {
+        TUMOR_NOWHERE: not filtered.candidates,
+        ROI_EMPTY: any(not islands.mask[roi.box.slices].any() for roi in rois),
+        ISLANDS_DROPPED: islands.count > 0 and islands.dropped,
+        ISLANDS_KEPT: islands.count > 0 and not islands.dropped,
+        ROI_CLIPPED: bool(clipped),
+        EMPTY_RESULT: not islands.mask.any(),
+    }
+    of_lungs = (LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
+    return tuple(dict.fromkeys((*of_lungs, *filtered.flags, *(flag for flag, up in raised.items() if up))))

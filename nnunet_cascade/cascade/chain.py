@@ -1,0 +1,275 @@
+"""The whole training of a cascade, from a raw dataset to a bundle, step by step and resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_cascade.cascade.bundle import make_bundle
+from nnunet_cascade.cascade.cross_validation import CrossValidation, cross_validate
+from nnunet_cascade.cascade.nnunet_folders import (
+    model_folder,
+    patient_folds,
+    preprocessed_folder,
+    raw_folder,
+    read_json,
+    roi_target,
+    write_json,
+)
+from nnunet_cascade.cascade.planning import PlanRequest, write_plans
+from nnunet_cascade.cascade.roi_dataset import ENDING, RoiDatasetRequest, make_roi_dataset
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.cascade.steps import run_nnunet
+from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.settings.block import require, to_block
+from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+
+_log = logging.getLogger(__name__)
+_REQUEST = "nnunet_cascade_request"
+_NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTraining:
+    """How one stage is planned and trained.
+
+    Attributes:
+        plan: What differs from nnU-Net's own plans.
+        trainer: Name of an nnU-Net trainer.
+    """
+
+    plan: PlanRequest
+    trainer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRequest:
+    """A cascade to be trained.
+
+    Attributes:
+        dataset: Number of the raw dataset with whole images.
+        roi_dataset: Number of the stage-2 dataset to be made.
+        bundle: Folder for the finished bundle.
+        stage1: How stage 1 is trained.
+        stage2: How stage 2 is trained.
+        spec: Settings of prediction; its folds follow from `folds`.
+        folds: Number of folds; all of them are trained, and predict together.
+        oracle_boxes: Train stage 2 on boxes from the ground truth.
+        jitter_mm: How far a face of a box may move in training.
+        tumor_labels: Label values of the dataset that are tumor.
+        device: cpu, cuda or mps.
+        processes: For preprocessing.
+        notes: Lines that every result of the bundle repeats.
+    """
+
+    dataset: int
+    roi_dataset: int
+    bundle: Path
+    stage1: StageTraining
+    stage2: StageTraining
+    spec: CascadeSpec
+    folds: int = 5
+    oracle_boxes: bool = False
+    jitter_mm: float = 8.0
+    tumor_labels: tuple[int, ...] = (1,)
+    device: str = "cuda"
+    processes: int = 2
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        require(
+            self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
+        )
+        require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
+
+
+def train_cascade(request: ChainRequest) -> None:
+    """Plan, preprocess and train both stages, make the bundle, cross-validate; what is done is not done again.
+
+    Args:
+        request: The cascade. Its numbers are recorded with the plans: a second run
+            with other numbers is refused rather than mixed with the first.
+
+    Raises:
+        DatasetError: The dataset is not as expected, or an earlier run had other settings.
+        StepFailedError: A command of nnU-Net did not succeed.
+        CascadeError: As the steps raise.
+    """
+    raw_folder(request.dataset)
+    logs = log_folder(request)
+    steps: list[tuple[str, Callable[[], None]]] = [
+        ("folds", lambda: _make_folds(request)),
+        ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
+        ("ROI dataset", lambda: _make_roi_dataset(request)),
+        ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
+        ("bundle", lambda: _make_bundle(request)),
+        ("cross-validation", lambda: _cross_validate(request)),
+    ]
+    for number, (title, step) in enumerate(steps, start=1):
+        _log.info("[%d/%d] %s", number, len(steps), title)
+        step()
+
+
+def log_folder(request: ChainRequest) -> Path:
+    """Give the folder of the commands' logs."""
+    return request.bundle.with_name(f"{request.bundle.name}_logs")
+
+
+def cross_validation_folder(request: ChainRequest) -> Path:
+    """Give the folder of the cross-validation's predictions and scores."""
+    return request.bundle.with_name(f"{request.bundle.name}_cross_validation")
+
+
+def train_stage(
+    dataset: int, stage: StageTraining, request: ChainRequest, logs: Path, folds: tuple[Any, ...] = ()
+) -> None:
+    """Plan, preprocess and train one stage, every fold of the request or the folds named."""
+    _plan(dataset, stage)
+    _preprocess(dataset, stage, request, logs)
+    for fold in folds or range(request.folds):
+        _train_fold(dataset, stage, fold, request=request, logs=logs)
+
+
+def model_of(dataset: int, stage: StageTraining) -> Path:
+    """Give the model folder of a stage."""
+    plan = stage.plan
+    return model_folder(dataset, trainer=stage.trainer, plans=plan.name, configuration=plan.configuration)
+
+
+def _make_folds(request: ChainRequest) -> None:
+    """Write nnU-Net's own random folds where there are none; those that are there must be as many as asked."""
+    path = preprocessed_folder(request.dataset) / "splits_final.json"
+    own = raw_folder(request.dataset) / "splits_final.json"
+    if not path.is_file() and own.is_file():
+        shutil.copyfile(own, path)
+    if path.is_file():
+        found = len(json.loads(path.read_text()))
+        if found != request.folds:
+            raise DatasetError(
+                f"{path} has {found} folds, asked are {request.folds}; give --folds {found} or remove it"
+            )
+        return
+    cases = sorted(p.name.removesuffix(ENDING) for p in (raw_folder(request.dataset) / "labelsTr").glob(f"*{ENDING}"))
+    if len(cases) < request.folds:
+        raise DatasetError(f"{len(cases)} cases for {request.folds} folds; give fewer folds or more cases")
+    splits = generate_crossval_split(cases, seed=_NNUNET_SEED, n_splits=request.folds)
+    write_json(path, [{part: [str(case) for case in cases] for part, cases in fold.items()} for fold in splits])
+
+
+def _plan(dataset: int, stage: StageTraining) -> None:
+    path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
+    wanted = json.loads(json.dumps(to_block(stage.plan)))
+    if path.is_file():
+        if read_json(path).get(_REQUEST) != wanted:
+            raise DatasetError(
+                f"{path} was planned with other settings; choose another plans name, or remove it and its models"
+            )
+        return
+    write_plans(dataset, stage.plan)
+    write_json(path, {**read_json(path), _REQUEST: wanted})
+
+
+def _preprocess(dataset: int, stage: StageTraining, request: ChainRequest, logs: Path) -> None:
+    name, configuration = stage.plan.name, stage.plan.configuration
+    folder = preprocessed_folder(dataset) / f"{name}_{configuration}"
+    expected = len(list((raw_folder(dataset) / "labelsTr").glob(f"*{ENDING}")))
+    # nnU-Net writes the properties last of each case's three files.
+    if len(list(folder.glob("*.pkl"))) == expected:
+        return
+    arguments = ["-d", str(dataset), "-plans_name", name, "-c", configuration, "-np", str(request.processes)]
+    log = logs / f"preprocess_{dataset}_{name}.log"
+    run_nnunet("nnUNetv2_preprocess", arguments, log=log, title=f"preprocess {name}")
+
+
+def _train_fold(dataset: int, stage: StageTraining, fold: int | str, *, request: ChainRequest, logs: Path) -> None:
+    """Train one fold, go on where it stopped, or validate what is trained; a validated fold is done."""
+    plan = stage.plan
+    settings = TrainingSettings.from_plans({BLOCK: plan.training})
+    folder = model_of(dataset, stage) / f"fold_{fold}"
+    trained = (folder / "checkpoint_final.pth").is_file()
+    if (folder / "validation" / "summary.json").is_file() or (trained and not settings.final_validation):
+        return
+    interrupted = (folder / "checkpoint_latest.pth").is_file()
+    resume = ["--val"] if trained else ["--c"] if interrupted else []
+    arguments = [str(dataset), plan.configuration, str(fold), "-tr", stage.trainer, "-p", plan.name]
+    run_nnunet(
+        "nnUNetv2_train",
+        [*arguments, "-device", request.device, *resume],
+        log=logs / f"train_{dataset}_{plan.name}_fold_{fold}.log",
+        title=f"train {plan.name} fold {fold}",
+        epochs=settings.epochs,
+    )
+
+
+def _make_roi_dataset(request: ChainRequest) -> None:
+    source = raw_folder(request.dataset)
+    target = roi_target(request.dataset, request.roi_dataset)
+    if target.is_dir():
+        return
+    make_roi_dataset(
+        RoiDatasetRequest(
+            source=source,
+            target=target,
+            splits=patient_folds(request.dataset),
+            stage1=None if request.oracle_boxes else model_of(request.dataset, request.stage1),
+            tumor_labels=request.tumor_labels,
+            anatomy=request.spec.anatomy,
+            lungs=request.spec.lungs,
+            margin_mm=request.spec.roi.margin_mm,
+            jitter_mm=request.jitter_mm,
+            context_mm=_context_mm(request.stage2.plan),
+        )
+    )
+
+
+def _context_mm(plan: PlanRequest) -> tuple[float, float, float]:
+    """Give the extent of stage 2's patch where the plan fixes it, else one that holds any patch of nnU-Net's."""
+    if plan.patch_size is None or plan.spacing_mm is None:
+        return (160.0, 160.0, 160.0)
+    z, y, x = (voxels * size for voxels, size in zip(plan.patch_size, plan.spacing_mm, strict=True))
+    return z, y, x
+
+
+def final_spec(request: ChainRequest) -> CascadeSpec:
+    """Give the settings of the bundle: those of the request with every trained fold."""
+    folds = tuple(range(request.folds))
+    return replace(
+        request.spec,
+        stage1=replace(request.spec.stage1, folds=folds),
+        stage2=replace(request.spec.stage2, folds=folds),
+    )
+
+
+def _make_bundle(request: ChainRequest) -> None:
+    if request.bundle.is_dir():
+        return
+    make_bundle(
+        request.bundle,
+        stage1=model_of(request.dataset, request.stage1),
+        stage2=model_of(request.roi_dataset, request.stage2),
+        spec=final_spec(request),
+        notes=request.notes,
+    )
+
+
+def _cross_validate(request: ChainRequest) -> None:
+    folder = cross_validation_folder(request)
+    if (folder / "scores.json").is_file():
+        return
+    task = CrossValidation(
+        source=raw_folder(request.dataset),
+        splits=patient_folds(request.dataset),
+        stage1_model=model_of(request.dataset, request.stage1),
+        bundle=request.bundle,
+        output=folder,
+        device=request.device,
+        tumor_labels=request.tumor_labels,
+    )
+    _log.info("%s", cross_validate(task))

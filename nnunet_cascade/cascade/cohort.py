@@ -1,0 +1,229 @@
+"""Many cases: each on its own, a bad one named and passed over, nothing done twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from nnunet_cascade.cascade.bundle import LoadedCascade
+from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
+from nnunet_cascade.cascade.nnunet_folders import write_json
+from nnunet_cascade.cascade.outputs import NOTICE, record_path, write_case
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.errors import CascadeError, InputImageError
+from nnunet_cascade.images import read_ct, read_labels
+from nnunet_cascade.postprocessing.lungs.folder import read_lungs
+from nnunet_cascade.versions import versions
+
+_log = logging.getLogger(__name__)
+
+ENDING = ".nii.gz"
+_CHANNEL = "_0000"
+Status = Literal["done", "skipped", "failed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CohortRequest:
+    """What to predict, and with what handed in.
+
+    Attributes:
+        inputs: A folder of `<case>_0000.nii.gz`, or one such file.
+        output: Folder for the results, made where it is missing.
+        stage1_masks: Folder of `<case>.nii.gz` to take instead of stage 1, or None.
+        lungs: Folder of `<case>.nii.gz` to take as lungs, or None.
+        skip_done: Leave out cases whose record is there, made with the same settings.
+        notes: Lines for every record.
+    """
+
+    inputs: Path
+    output: Path
+    stage1_masks: Path | None = None
+    lungs: Path | None = None
+    skip_done: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CaseOutcome:
+    """What became of a case: its status, and the error where it failed."""
+
+    case: str
+    status: Status
+    error: str = ""
+
+
+def find_cases(inputs: Path) -> dict[str, Path]:
+    """List the cases of a folder or the one of a file, by name.
+
+    `<case>_0000.nii.gz` is nnU-Net's name; without the channel the file's stem is
+    the case.
+
+    Raises:
+        InputImageError: There is no such file, no image in the folder, an image of a
+            second channel, or two files of one case.
+    """
+    if inputs.is_file():
+        return {case_name(inputs): inputs}
+    if not inputs.is_dir():
+        raise InputImageError(f"{inputs} does not exist; expected a folder of <case>_0000{ENDING} or one such file")
+    cases: dict[str, Path] = {}
+    for path in sorted(inputs.glob(f"*{ENDING}")):
+        name = case_name(path)
+        if name in cases:
+            raise InputImageError(f"{path} and {cases[name]} are the same case {name}; keep one of them")
+        cases[name] = path
+    if not cases:
+        raise InputImageError(f"{inputs} holds no *{ENDING}; expected images named <case>_0000{ENDING}")
+    return cases
+
+
+def case_name(path: Path) -> str:
+    """Give the case of an image file: its name without channel and ending."""
+    return path.name.removesuffix(ENDING).removesuffix(_CHANNEL)
+
+
+def part_of(cases: dict[str, Path], *, num_parts: int, part_id: int) -> dict[str, Path]:
+    """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work."""
+    return {name: cases[name] for name in sorted(cases)[part_id::num_parts]}
+
+
+def predict_cohort(
+    cases: dict[str, Path], request: CohortRequest, load: Callable[[], LoadedCascade], spec: CascadeSpec
+) -> Iterator[CaseOutcome]:
+    """Predict cases one by one and write their results.
+
+    Models are loaded once, and not at all where every case is done.
+
+    Args:
+        cases: Image files by case.
+        request: What to predict, and with what handed in.
+        load: Gives the loaded cascade.
+        spec: Its settings.
+
+    Yields:
+        The outcome of each case, as soon as it is known. A case that fails leaves no
+        file behind under its final name that belongs to another run's record.
+
+    Raises:
+        InputImageError: The output folder cannot be written.
+        BundleError, DropoutError: The bundle cannot be loaded.
+    """
+    prepare_output(request.output)
+    bundle: LoadedCascade | None = None
+    for case, path in cases.items():
+        if request.skip_done and _is_done(record_path(request.output, case), spec):
+            yield CaseOutcome(case, "skipped")
+            continue
+        bundle = bundle or load()
+        try:
+            record_path(request.output, case).unlink(missing_ok=True)
+            result = _predict_file(case, path, request, bundle)
+            write_case(result, request.output, case, spec=spec, notes=request.notes)
+            yield CaseOutcome(case, "done")
+        except (CascadeError, MemoryError, OSError, RuntimeError, ValueError) as error:
+            message = str(error) or type(error).__name__
+            _log.error("%s: %s", case, message)
+            yield CaseOutcome(case, "failed", message)
+
+
+def prepare_output(folder: Path) -> None:
+    """Make the output folder and try that it can be written.
+
+    Raises:
+        InputImageError: It cannot.
+    """
+    probe = folder / f".{uuid.uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputImageError(f"output folder {folder} cannot be written ({error.strerror}); choose another") from error
+
+
+def write_run(
+    outcomes: Sequence[CaseOutcome], output: Path, *, spec: CascadeSpec, begun: float, command: list[str]
+) -> None:
+    """Write `run.json`, the story of a run, and `summary.csv`, a line per case with a record."""
+    run: dict[str, Any] = {
+        "notice": NOTICE,
+        "cases": {outcome.case: _outcome(outcome) for outcome in outcomes},
+        "counts": {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")},
+        "settings": spec.to_json(),
+        "versions": versions(),
+        "varying": {
+            "command": command,
+            "seconds": round(time.time() - begun, 1),
+            "begun": time.strftime("%FT%TZ", time.gmtime(begun)),
+        },
+    }
+    write_json(output / "run.json", run)
+    _write_summary(outcomes, output)
+
+
+def _outcome(outcome: CaseOutcome) -> dict[str, str]:
+    return {"status": outcome.status, **({"error": outcome.error} if outcome.error else {})}
+
+
+def _write_summary(outcomes: Sequence[CaseOutcome], output: Path) -> None:
+    columns = [
+        "case",
+        "status",
+        "tumor_ml",
+        "candidates",
+        "kept",
+        "mean_uncertainty_in_tumor",
+        "lungs_ml",
+        "flags",
+        "error",
+    ]
+    beside = output / f".{os.getpid()}.summary.csv"
+    with beside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        for outcome in outcomes:
+            writer.writerow(
+                {"case": outcome.case, "status": outcome.status, "error": outcome.error, **_figures(output, outcome)}
+            )
+    beside.replace(output / "summary.csv")
+
+
+def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
+    if outcome.status == "failed":
+        return {}
+    record = json.loads(record_path(output, outcome.case).read_text())
+    uncertainty, lungs = record["uncertainty"] or {}, record["lungs"] or {}
+    return {
+        "tumor_ml": record["tumor"]["volume_ml"],
+        "candidates": len(record["candidates"]),
+        "kept": len(record["rois"]),
+        "mean_uncertainty_in_tumor": uncertainty.get("mean_in_tumor"),
+        "lungs_ml": lungs.get("volume_ml"),
+        "flags": " ".join(record["flags"]),
+    }
+
+
+def _predict_file(case: str, path: Path, request: CohortRequest, bundle: LoadedCascade) -> CaseResult:
+    image = read_ct(path)
+    stage1 = lungs = None
+    if request.stage1_masks is not None:
+        stage1 = read_labels(request.stage1_masks / f"{case}{ENDING}", image.grid, what="stage-1 mask") > 0
+    if request.lungs is not None:
+        lungs = read_lungs(image, request.lungs, case=case)
+    return predict_case(image, bundle, Given(case=case, stage1=stage1, lungs=lungs))
+
+
+def _is_done(record: Path, spec: CascadeSpec) -> bool:
+    """Tell whether a record is complete and was made with the same settings."""
+    try:
+        return json.loads(record.read_text())["settings"] == json.loads(json.dumps(spec.to_json()))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,217 @@
+"""The two networks of a cascade, loaded once, applied to arrays on an image's own grid."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from nnunet_cascade._startup import register
+from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
+from nnunet_cascade.errors import BundleError
+from nnunet_cascade.geometry import Box, Image, Index, Mask, Spacing
+from nnunet_cascade.networks.dropout import require_dropout
+from nnunet_cascade.uncertainty.predictor import MonteCarloPredictor
+
+
+@dataclass(frozen=True, slots=True)
+class CoarsePrediction:
+    """What stage 1 says about a whole image.
+
+    Attributes:
+        mask: (Z, Y, X), tumor wherever no other label is more likely.
+        probability: (Z, Y, X), of the tumor, 0 to 1.
+    """
+
+    mask: Mask
+    probability: Image
+
+
+@dataclass(frozen=True, slots=True)
+class RoiPrediction:
+    """What stage 2 says about one crop.
+
+    Attributes:
+        probability: (Z, Y, X), mean tumor probability over the samples, 0 to 1.
+        variance: (Z, Y, X), their population variance, 0 to 1/4; None without sampling.
+    """
+
+    probability: Image
+    variance: Image | None
+
+
+class StageModel:
+    """A trained nnU-Net model folder, ready to predict arrays.
+
+    Args:
+        folder: With plans.json, dataset.json and a folder per fold.
+        settings: How to predict.
+        device: Where to predict.
+        mc_samples: Stochastic passes, or 0 for one deterministic pass.
+
+    Raises:
+        BundleError: A file is missing, the model takes other than one channel, or it
+            has no such tumor label.
+        DropoutError: Sampling was asked of a model without active dropout.
+    """
+
+    def __init__(self, folder: Path, settings: StageSettings, *, device: torch.device, mc_samples: int = 0) -> None:
+        _require_files(folder, settings)
+        register()
+        self._sampled = mc_samples > 0
+        # What it loads is None to a type checker until it is loaded.
+        self._predictor: Any = _predictor(settings, device=device, mc_samples=mc_samples)
+        self._predictor.initialize_from_trained_model_folder(str(folder), settings.folds, settings.checkpoint)
+        # The predictor asks for the fastest convolutions; we ask for the same ones every time.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        channels = len(_channel_names(self._predictor.dataset_json))
+        if channels != 1:
+            raise BundleError(f"{folder}: the model takes {channels} channels; expected one, the CT")
+        self._tumor_channel = tumor_channel(self._predictor.dataset_json, settings.tumor_label, where=str(folder))
+        if self._sampled:
+            require_dropout(cast(torch.nn.Module, self._predictor.network))
+
+    @property
+    def patch_size_mm(self) -> Spacing:
+        """Extent of the network's patch along (Z, Y, X) of the image."""
+        configuration = self._predictor.configuration_manager
+        sizes = np.array(configuration.patch_size) * np.array(configuration.spacing)
+        z, y, x = (float(sizes[axis]) for axis in self._predictor.plans_manager.transpose_backward)
+        return z, y, x
+
+    def predict_coarse(self, image: Image, spacing_mm: Spacing) -> CoarsePrediction:
+        """Predict a whole image deterministically.
+
+        Args:
+            image: (Z, Y, X) in HU. Left unchanged.
+            spacing_mm: Voxel size along (Z, Y, X).
+        """
+        logits, properties = self._predict(image, spacing_mm)
+        probabilities = self._probabilities(logits)
+        tumor = probabilities[self._tumor_channel]
+        if self._predictor.label_manager.has_regions or len(probabilities) == 2:
+            probability = self._to_image_grid(tumor[None], properties)[0]
+            return CoarsePrediction(probability > 0.5, probability)
+        others = [channel for channel in range(len(probabilities)) if channel != self._tumor_channel]
+        rivals = torch.stack((tumor, probabilities[others].amax(0)))
+        probability, rival = self._to_image_grid(rivals, properties)
+        return CoarsePrediction(probability > rival, probability)
+
+    def predict_roi(self, crop: Image, spacing_mm: Spacing, *, seed: int) -> RoiPrediction:
+        """Predict a crop, sampled where the model was loaded for it.
+
+        Args:
+            crop: (Z, Y, X) in HU. Left unchanged.
+            spacing_mm: Voxel size along (Z, Y, X).
+            seed: Of the dropout masks; the global generators are left as they were.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            prediction, properties = self._predict(crop, spacing_mm)
+        if not self._sampled:
+            tumor = self._probabilities(prediction)[self._tumor_channel]
+            return RoiPrediction(self._to_image_grid(tumor[None], properties)[0], None)
+        heads = self._predictor.label_manager.num_segmentation_heads
+        mean = prediction[self._tumor_channel]
+        variance = (prediction[heads + self._tumor_channel] - mean**2).clamp_min(0)
+        probability, spread = self._to_image_grid(torch.stack((mean, variance)), properties)
+        return RoiPrediction(probability, spread)
+
+    def _predict(self, image: Image, spacing_mm: Spacing) -> tuple[torch.Tensor, dict[str, Any]]:
+        predictor = self._predictor
+        preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            image[None],
+            None,
+            {"spacing": list(spacing_mm)},
+            predictor.plans_manager,
+            predictor.configuration_manager,
+            predictor.dataset_json,
+        )
+        return predictor.predict_logits_from_preprocessed_data(torch.from_numpy(data)).float(), properties
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(logits) if self._predictor.label_manager.has_regions else torch.softmax(logits, 0)
+
+    def _to_image_grid(self, channels: torch.Tensor, properties: Mapping[str, Any]) -> NDArray[np.float32]:
+        """Carry (C, …) from the preprocessed grid back to the image's; 0 where nnU-Net cropped zeros away.
+
+        Both grids cover the same extent, so voxel faces, not centres, coincide at the
+        ends (`align_corners=False`), as in nnU-Net's own resampling.
+        """
+        cropped = _index(properties["shape_after_cropping_and_before_resampling"])
+        resampled = interpolate(channels[None], size=cropped, mode="trilinear", align_corners=False)[0]
+        whole = np.zeros((len(channels), *properties["shape_before_cropping"]), dtype=np.float32)
+        bounds = properties["bbox_used_for_cropping"]
+        whole[(slice(None), *(slice(low, high) for low, high in bounds))] = resampled.numpy()
+        backward = self._predictor.plans_manager.transpose_backward
+        return np.ascontiguousarray(whole.transpose((0, *(axis + 1 for axis in backward))))
+
+
+def roi_seed(sampling: SamplingSettings, box: Box) -> int:
+    """Give the seed of one ROI: it follows from the setting and the box alone, not from neighbours or file names."""
+    text = f"{sampling.seed}:{box.start}:{box.stop}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def tumor_channel(dataset_json: Mapping[str, Any], label: str, *, where: str) -> int:
+    """Find the output channel of the tumor.
+
+    Args:
+        dataset_json: Of the trained model.
+        label: Name of the tumor, or "" where there is one foreground label only.
+        where: Names the model in the error message.
+
+    Raises:
+        BundleError: There is no such label, or none was named and there are several.
+    """
+    labels: dict[str, Any] = dataset_json["labels"]
+    foreground = [name for name in labels if name not in ("background", "ignore")]
+    if label == "" and len(foreground) == 1:
+        label = foreground[0]
+    if label not in foreground:
+        asked = f"no label {label!r}" if label else "several foreground labels and none was named"
+        raise BundleError(f"{where}: {asked}; found {', '.join(foreground)}; name the tumor with --tumor_label")
+    if any(isinstance(value, (list, tuple)) for value in labels.values()):
+        return foreground.index(label)
+    return int(labels[label])
+
+
+def _predictor(settings: StageSettings, *, device: torch.device, mc_samples: int) -> nnUNetPredictor:
+    if mc_samples > 0:
+        return MonteCarloPredictor(
+            samples=mc_samples, device=device, step_size=settings.step_size, mirroring=settings.mirroring
+        )
+    return nnUNetPredictor(
+        tile_step_size=settings.step_size,
+        use_mirroring=settings.mirroring,
+        perform_everything_on_device=device.type == "cuda",
+        device=device,
+        allow_tqdm=False,
+    )
+
+
+def _require_files(folder: Path, settings: StageSettings) -> None:
+    wanted = [folder / "plans.json", folder / "dataset.json"]
+    wanted += [folder / f"fold_{fold}" / settings.checkpoint for fold in settings.folds]
+    for path in wanted:
+        if not path.is_file():
+            raise BundleError(f"{path} is missing; expected a trained nnU-Net model folder; make the bundle again")
+
+
+def _channel_names(dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
+    return dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"]
+
+
+def _index(values: Any) -> Index:
+    z, y, x = (int(value) for value in values)
+    return z, y, x

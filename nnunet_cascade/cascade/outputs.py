@@ -1,0 +1,124 @@
+"""What is written for a case: images on the CT's own grid and a record that explains them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from nnunet_cascade.cascade.case import CaseResult
+from nnunet_cascade.cascade.nnunet_folders import write_json
+from nnunet_cascade.cascade.roi import Roi
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import write_image
+from nnunet_cascade.versions import versions
+
+NOTICE = "Research software, not a medical device. Do not use for diagnosis or treatment."
+_MM3_PER_ML = 1000.0
+
+
+def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> None:
+    """Write the images of a case, then its record, which is there only when all else is.
+
+    Args:
+        result: Of the case.
+        folder: Where to write; it must be there.
+        case: Start of each file name.
+        spec: The settings it was predicted with.
+        notes: Further lines for the record, such as what the models were trained on.
+    """
+    images: dict[str, Any] = {
+        "": result.tumor,
+        "_probability": result.probability,
+        "_roi": result.regions,
+        "_stage1": result.stage1,
+        "_candidates": result.filtered.labels.astype(np.uint16),
+    }
+    if result.uncertainty is not None:
+        images["_uncertainty"] = result.uncertainty
+    if result.lungs is not None:
+        images["_lungs"] = result.lungs.labels
+    for suffix, array in images.items():
+        write_image(array, result.grid, folder / f"{case}{suffix}.nii.gz")
+    write_json(record_path(folder, case), case_record(result, case, spec=spec, notes=notes))
+
+
+def record_path(folder: Path, case: str) -> Path:
+    """Give the path of a case's record."""
+    return folder / f"{case}.json"
+
+
+def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the record of a case; what varies from run to run stands in `varying` alone."""
+    return {
+        "case": case,
+        "notice": NOTICE,
+        "notes": [*notes, *result.notes],
+        "flags": list(result.flags),
+        "grid": _grid(result.grid),
+        "tumor": {"voxels": int(result.tumor.sum()), "volume_ml": _ml(int(result.tumor.sum()), result.grid)},
+        "uncertainty": _uncertainty(result, spec),
+        "stage1": {
+            "given": result.stage1_given,
+            "candidates": len(result.filtered.candidates),
+            "volume_ml": _ml(int(result.stage1.sum()), result.grid),
+        },
+        "lungs": _lungs(result),
+        "candidates": [candidate.to_json() for candidate in result.filtered.candidates],
+        "rois": [_roi(result, roi) for roi in result.rois],
+        "islands": {
+            "policy": spec.roi.islands,
+            "count": result.islands.count,
+            "volume_ml": _ml(result.islands.voxels, result.grid),
+        },
+        "settings": spec.to_json(),
+        "versions": versions(),
+        "varying": {"seconds": result.seconds},
+    }
+
+
+def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None:
+    if result.uncertainty is None:
+        return None
+    inside, tumor = result.regions > 0, result.tumor
+    return {
+        "measure": "population variance of the tumor probability",
+        "mc_samples": spec.sampling.mc_samples,
+        "mean_in_tumor": float(result.uncertainty[tumor].mean()) if tumor.any() else None,
+        "mean_in_rois": float(result.uncertainty[inside].mean()) if inside.any() else None,
+    }
+
+
+def _lungs(result: CaseResult) -> dict[str, Any] | None:
+    lungs = result.lungs
+    if lungs is None:
+        return None
+    return {"source": lungs.source, "volume_ml": round(lungs.volume_ml, 3), "flags": list(lungs.flags)}
+
+
+def _roi(result: CaseResult, roi: Roi) -> dict[str, Any]:
+    tumor = result.tumor[roi.box.slices]
+    uncertainty = None if result.uncertainty is None or not tumor.any() else result.uncertainty[roi.box.slices][tumor]
+    return {
+        "id": roi.id,
+        "candidate": roi.candidate,
+        "box": {"start": list(roi.box.start), "stop": list(roi.box.stop)},
+        "tumor_ml": _ml(int(tumor.sum()), result.grid),
+        "mean_uncertainty_in_tumor": None if uncertainty is None else float(uncertainty.mean()),
+        "clipped": roi.id in result.clipped_rois,
+    }
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    return {
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing_mm),
+        "origin_mm": list(grid.origin_mm),
+        "axes": [list(axis) for axis in grid.axes],
+    }
+
+
+def _ml(voxels: int, grid: Grid) -> float:
+    return round(voxels * grid.voxel_volume_mm3 / _MM3_PER_ML, 4)

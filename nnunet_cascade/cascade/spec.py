@@ -1,0 +1,172 @@
+"""Everything that decides what a cascade predicts, as one frozen value: `cascade.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from nnunet_cascade.errors import BundleError, SettingsError
+from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.postprocessing.settings import AnatomySettings
+from nnunet_cascade.settings.block import from_block, require, to_block
+
+SPEC_VERSION = 1
+
+Preset = Literal["recommended", "paper"]
+IslandPolicy = Literal["drop", "keep"]
+Orientation = Literal["stored", "LPS", "RAS"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSettings:
+    """How one stage predicts.
+
+    Attributes:
+        folds: Folds whose models predict together: numbers, or "all".
+        checkpoint: File name in each fold's folder.
+        tumor_label: Name of the tumor in the model's dataset.json, or "" where that
+            has one foreground label only.
+        step_size: Of the sliding window, as a share of the patch.
+        mirroring: Average over mirrored images. In stage 2 it would enter the variance.
+    """
+
+    folds: tuple[int | Literal["all"], ...] = (0,)
+    checkpoint: str = "checkpoint_final.pth"
+    tumor_label: str = ""
+    step_size: float = 0.5
+    mirroring: bool = True
+
+    def __post_init__(self) -> None:
+        require(len(self.folds) > 0, "a stage needs at least one fold")
+        for fold in self.folds:
+            valid = fold >= 0 if isinstance(fold, int) else fold == "all"
+            require(valid, f'folds are numbers from 0 or "all"; found {fold!r}')
+        plain = "/" not in self.checkpoint and "\\" not in self.checkpoint
+        require(plain, f"checkpoint is a file name without folder; found {self.checkpoint!r}")
+        require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoiSettings:
+    """Where stage 2 looks and what becomes of what it finds there.
+
+    Attributes:
+        margin_mm: Added to a candidate's bounding box on every side.
+        threshold: Mean probability from which a voxel is tumor.
+        islands: What becomes of a component that comes nowhere near a kept
+            candidate: dropped or kept. Either way the case is flagged.
+        island_reach_mm: How far from a kept candidate, surface to surface, a
+            component may lie and still belong to it.
+    """
+
+    margin_mm: float = 16.0
+    threshold: float = 0.5
+    islands: IslandPolicy = "drop"
+    island_reach_mm: float = 3.0
+
+    def __post_init__(self) -> None:
+        require(self.margin_mm >= 0, f"margin_mm must not be negative; found {self.margin_mm}")
+        require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
+        require(self.islands in get_args(IslandPolicy), f"islands must be drop or keep; found {self.islands!r}")
+        require(self.island_reach_mm >= 0, f"island_reach_mm must not be negative; found {self.island_reach_mm}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSettings:
+    """How uncertainty is sampled in stage 2.
+
+    Attributes:
+        mc_samples: T, stochastic passes; 0 predicts once without dropout and gives no
+            uncertainty.
+        seed: Of the passes. The same ROI of the same image draws the same masks.
+    """
+
+    mc_samples: int = 20
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        valid = self.mc_samples == 0 or self.mc_samples >= 2
+        require(valid, f"mc_samples must be 0 or at least 2, one sample has no variance; found {self.mc_samples}")
+        require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CascadeSpec:
+    """All settings of a cascade.
+
+    Attributes:
+        preset: Which preset it began as.
+        stage1: How the coarse network predicts.
+        stage2: How the ROI network predicts.
+        anatomy: What the anatomy rules ask of a candidate.
+        roi: Where stage 2 looks.
+        sampling: How uncertainty is sampled.
+        lungs: Where lung masks come from.
+        orientation: How image axes run when the networks see them: as stored in the
+            file, as nnU-Net does, or turned to a code such as that of the training
+            data. Results always lie on the image's own grid.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    preset: Preset = "recommended"
+    stage1: StageSettings = field(default_factory=StageSettings)
+    stage2: StageSettings = field(default_factory=lambda: StageSettings(mirroring=False))
+    anatomy: AnatomySettings = field(default_factory=AnatomySettings.recommended)
+    roi: RoiSettings = field(default_factory=RoiSettings)
+    sampling: SamplingSettings = field(default_factory=SamplingSettings)
+    lungs: LungSource = field(default_factory=LungSource)
+    orientation: Orientation = "stored"
+
+    def __post_init__(self) -> None:
+        require(self.preset in get_args(Preset), f"preset must be one of {get_args(Preset)}; found {self.preset!r}")
+        known = get_args(Orientation)
+        require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
+
+    @classmethod
+    def of_preset(cls, preset: Preset) -> CascadeSpec:
+        """Give one of the two presets of docs/design.md, "Presets"."""
+        if preset == "paper":
+            return cls(
+                preset="paper",
+                anatomy=AnatomySettings.paper(),
+                roi=RoiSettings(islands="keep"),
+                sampling=SamplingSettings(mc_samples=10),
+            )
+        return cls()
+
+    def to_json(self) -> dict[str, Any]:
+        """Give the contents of `cascade.json`."""
+        return {"version": SPEC_VERSION, **to_block(self)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any], *, where: str) -> CascadeSpec:
+        """Read the contents of `cascade.json`; what is absent keeps its default.
+
+        Raises:
+            BundleError: The version is unknown, or a setting is unknown or refused.
+        """
+        if content.get("version") != SPEC_VERSION:
+            raise BundleError(
+                f"{where}: bundle version {content.get('version')!r}; this release reads version {SPEC_VERSION}; "
+                "make the bundle again with nnc-make-bundle, or install the release that made it"
+            )
+        parts: dict[str, type[Any]] = {
+            "stage1": StageSettings,
+            "stage2": StageSettings,
+            "anatomy": AnatomySettings,
+            "roi": RoiSettings,
+            "sampling": SamplingSettings,
+            "lungs": LungSource,
+        }
+        try:
+            values: dict[str, Any] = {
+                name: from_block(parts[name], value, where=f"{where}, {name}") if name in parts else value
+                for name, value in content.items()
+                if name != "version"
+            }
+            return from_block(cls, values, where=where)
+        except SettingsError as error:
+            raise BundleError(str(error)) from error

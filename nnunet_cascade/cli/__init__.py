@@ -1,0 +1,1 @@
+"""One module per command; nothing here but arguments and calls."""

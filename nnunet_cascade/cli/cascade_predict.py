@@ -1,0 +1,105 @@
+"""`nnc-cascade-predict`: both stages on a folder of CTs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_cascade.cli.common import (
+    DONE,
+    FAILED,
+    add_device,
+    add_lungs,
+    chosen_device,
+    lung_source,
+    new_parser,
+    parsed_top_k,
+    run_command,
+)
+from nnunet_cascade.errors import SettingsError
+
+if TYPE_CHECKING:
+    from nnunet_cascade.cascade.spec import CascadeSpec
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = new_parser("nnc-cascade-predict", "Find and segment lung tumors in CTs with a trained cascade.")
+    parser.add_argument(
+        "-i", type=Path, required=True, metavar="IN", help="folder of <case>_0000.nii.gz, or one such file"
+    )
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
+    parser.add_argument("-m", type=Path, required=True, metavar="BUNDLE", help="folder made by nnc-make-bundle")
+    parser.add_argument(
+        "--stage1_predictions", type=Path, metavar="DIR", help="ready masks <case>.nii.gz instead of stage 1"
+    )
+    parser.add_argument("--mc_samples", type=int, help="stochastic passes, 0 for none; default: the bundle's")
+    parser.add_argument("--top_k", help='candidates that go to stage 2, or "all"; default: the bundle\'s')
+    parser.add_argument("--margin_mm", type=float, help="added to each box, in mm; default: the bundle's")
+    parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
+    parser.add_argument("--disable_tta", action="store_true", help="no mirroring in either stage")
+    parser.add_argument(
+        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
+    )
+    parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
+    parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
+    add_lungs(parser)
+    add_device(parser)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(build_parser(), _body, argv)
+
+
+def _body(args: argparse.Namespace) -> int:
+    import torch
+    from tqdm import tqdm
+
+    from nnunet_cascade.cascade.bundle import load_cascade, read_notes, read_spec
+    from nnunet_cascade.cascade.cohort import CohortRequest, find_cases, part_of, predict_cohort, write_run
+
+    if not 0 <= args.part_id < args.num_parts:
+        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
+    spec = _changed(read_spec(args.m), args)
+    cases = part_of(find_cases(args.i), num_parts=args.num_parts, part_id=args.part_id)
+    request = CohortRequest(
+        inputs=args.i,
+        output=args.o,
+        stage1_masks=args.stage1_predictions,
+        skip_done=args.continue_prediction,
+        notes=read_notes(args.m),
+    )
+    device, begun = torch.device(chosen_device(args)), time.time()
+    with_stage1 = args.stage1_predictions is None
+    outcomes = predict_cohort(
+        cases, request, lambda: load_cascade(args.m, device=device, spec=spec, with_stage1=with_stage1), spec
+    )
+    finished = list(tqdm(outcomes, total=len(cases), desc="predict", unit="case"))
+    write_run(finished, args.o, spec=spec, begun=begun, command=sys.argv[1:])
+    failed = [outcome.case for outcome in finished if outcome.status == "failed"]
+    print(f"{len(finished) - len(failed)} of {len(finished)} cases done; {args.o / 'run.json'} tells the whole story")
+    return FAILED if failed else DONE
+
+
+def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
+    """Give a bundle's settings with what the options change."""
+    if args.mc_samples is not None:
+        spec = replace(spec, sampling=replace(spec.sampling, mc_samples=args.mc_samples))
+    if args.top_k is not None:
+        spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
+    if args.margin_mm is not None:
+        spec = replace(spec, roi=replace(spec.roi, margin_mm=args.margin_mm))
+    for stage in ("stage1", "stage2"):
+        settings = getattr(spec, stage)
+        settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
+        spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
+    if args.lungs is not None or args.lung_source is not None:
+        spec = replace(spec, lungs=lung_source(args))
+    return spec

@@ -1,0 +1,138 @@
+"""What all commands share: exit codes, logging, and options that mean the same everywhere."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nnunet_cascade.errors import CascadeError, SettingsError
+
+if TYPE_CHECKING:
+    from nnunet_cascade.cascade.spec import CascadeSpec
+    from nnunet_cascade.postprocessing.lungs.source import LungSource
+
+DONE, FAILED, WRONG_USAGE = 0, 1, 2
+NOTICE = "Research software, not a medical device."
+
+
+def run_command(
+    parser: argparse.ArgumentParser, body: Callable[[argparse.Namespace], int], argv: Sequence[str] | None
+) -> int:
+    """Parse arguments and run a command's body.
+
+    Returns:
+        The exit code: 0 done, 1 something failed, 2 wrong usage, 130 interrupted.
+        Expected errors are one line on standard error.
+    """
+    args = parser.parse_args(argv)
+    set_up_logging()
+    try:
+        return body(args)
+    except SettingsError as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return WRONG_USAGE
+    except (CascadeError, OSError) as error:
+        sys.stderr.write(f"{parser.prog}: {error}\n")
+        return FAILED
+    except KeyboardInterrupt:
+        sys.stderr.write(f"{parser.prog}: interrupted; run it again to go on\n")
+        return 130
+
+
+class _BesideProgressBars(logging.Handler):
+    """Write log lines so that a progress bar on the screen is not broken."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(self.format(record), file=sys.stderr)
+
+
+def set_up_logging() -> None:
+    """Show this package's log on standard error."""
+    handler = _BesideProgressBars()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger = logging.getLogger("nnunet_cascade")
+    logger.handlers = [handler]
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+
+
+def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
+    """Give a parser whose help shows defaults."""
+    return argparse.ArgumentParser(
+        prog=prog,
+        description=f"{description} {NOTICE}",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add nnU-Net's -device."""
+    parser.add_argument(
+        "-device", choices=("cuda", "cpu", "mps"), default=None, help="default: cuda where there is one, else cpu"
+    )
+
+
+def chosen_device(args: argparse.Namespace) -> str:
+    """Give the device asked for, or the best there is."""
+    import torch
+
+    device: str = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise SettingsError("-device cuda: no CUDA device found; use -device cpu")
+    return device
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose anatomy rules, lung masks and regions."""
+    parser.add_argument(
+        "--preset", choices=("recommended", "paper"), default="recommended", help="settings to begin with"
+    )
+    parser.add_argument("--margin_mm", type=float, default=None, help="added to each box, in mm; default: the preset's")
+    parser.add_argument("--top_k", default=None, help='candidates that go to stage 2, or "all"; default: the preset\'s')
+    add_lungs(parser)
+
+
+def add_lungs(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose where lung masks come from."""
+    parser.add_argument("--lung_source", choices=("threshold", "lungmask"), default=None, help="default: threshold")
+    parser.add_argument("--lungs", type=Path, default=None, help="folder of ready lung masks <case>.nii.gz")
+    parser.add_argument(
+        "--lung_weights", type=Path, default=None, help="weights file for lungmask, where there is no network"
+    )
+
+
+def preset_spec(args: argparse.Namespace) -> CascadeSpec:
+    """Give the preset with what the options change."""
+    from nnunet_cascade.cascade.spec import CascadeSpec
+
+    spec = CascadeSpec.of_preset(args.preset)
+    if args.margin_mm is not None:
+        spec = replace(spec, roi=replace(spec.roi, margin_mm=args.margin_mm))
+    if args.top_k is not None:
+        spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
+    return replace(spec, lungs=lung_source(args))
+
+
+def parsed_top_k(text: str) -> int | str:
+    """Give --top_k as a number, or "all"."""
+    if text == "all" or text.isdigit():
+        return text if text == "all" else int(text)
+    raise SettingsError(f'--top_k {text!r}; expected a whole number or "all"')
+
+
+def lung_source(args: argparse.Namespace) -> LungSource:
+    """Give the lung source the options ask for; --lungs alone means the folder."""
+    from nnunet_cascade.postprocessing.lungs.source import LungSource
+
+    if args.lungs is not None:
+        if args.lung_source is not None:
+            raise SettingsError(f"--lungs and --lung_source {args.lung_source} exclude each other; give one")
+        return LungSource(kind="folder", path=args.lungs)
+    return LungSource(kind=args.lung_source or "threshold", weights=args.lung_weights)

@@ -1,0 +1,44 @@
+"""What can go wrong, by name.
+
+A message says what was found, what was expected and what to do, in one line.
+"""
+
+
+class CascadeError(Exception):
+    """Any error this package raises on purpose."""
+
+
+class SettingsError(CascadeError, ValueError):
+    """A setting lies outside its range, or settings contradict each other."""
+
+
+class InputImageError(CascadeError, ValueError):
+    """An image cannot be read, or is not what the cascade can work on."""
+
+
+class GridMismatchError(CascadeError, ValueError):
+    """Two images that must share a grid do not."""
+
+
+class EmptyLungsError(CascadeError, ValueError):
+    """A lung mask has no voxel where a lung is needed."""
+
+
+class LungMaskError(CascadeError, RuntimeError):
+    """A lung mask source cannot give a mask for this image."""
+
+
+class BundleError(CascadeError, ValueError):
+    """A bundle folder is incomplete, of another version, or does not fit the data."""
+
+
+class DatasetError(CascadeError, ValueError):
+    """An nnU-Net dataset, plans file or model folder is not as expected."""
+
+
+class DropoutError(CascadeError, RuntimeError):
+    """Stochastic passes were asked of a network that has no active dropout."""
+
+
+class StepFailedError(CascadeError, RuntimeError):
+    """A command that the training chain started did not succeed."""

@@ -1,0 +1,1 @@
+"""How good a segmentation is: voxels, surfaces, lesions, cases and tables of methods."""

@@ -1,0 +1,148 @@
+"""Images on disk: read with every check a run overnight needs, written beside and renamed."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+
+AIR_HU = -1024.0
+"""What lies where a CT ends."""
+_AIR_BELOW_HU = -300.0
+_SOFT_TISSUE_ABOVE_HU = -100.0
+_PLAUSIBLE_HU = (-4096.0, 32767.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """An image and the grid its voxels lie on.
+
+    Attributes:
+        array: (Z, Y, X), float32.
+        grid: Of the same shape.
+    """
+
+    array: Image
+    grid: Grid
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a three-dimensional image.
+
+    Raises:
+        InputImageError: The file is missing or truncated, has other than three
+            dimensions or several channels, or holds NaN or infinite values.
+    """
+    image = _read(path)
+    array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
+    if not np.isfinite(array).all():
+        count = int(np.count_nonzero(~np.isfinite(array)))
+        raise InputImageError(f"{path}: {count} voxels are NaN or infinite; expected finite values; repair the image")
+    return Volume(array, grid_of(image))
+
+
+def read_ct(path: Path) -> Volume:
+    """Read a CT in Hounsfield units.
+
+    Raises:
+        InputImageError: As `read_volume`, or the values cannot be Hounsfield
+            units of a body: no air, no soft tissue, or out of range.
+    """
+    volume = read_volume(path)
+    require_ct(volume.array, name=str(path))
+    return volume
+
+
+def require_ct(array: Image, *, name: str) -> None:
+    """Raise an InputImageError unless the values look like a CT in Hounsfield units.
+
+    A thorax has air (below −300 HU) and tissue (above −100 HU), each in at least
+    one voxel in a thousand. MR, images scaled to 0…1 and masks have no air.
+    """
+    low, high = float(array.min()), float(array.max())
+    found = f"{name}: values from {low:.0f} to {high:.0f}"
+    if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
+        raise InputImageError(f"{found} are out of the range of Hounsfield units; rescale the image to HU")
+    air = np.count_nonzero(array < _AIR_BELOW_HU) / array.size
+    tissue = np.count_nonzero(array > _SOFT_TISSUE_ABOVE_HU) / array.size
+    if air < 1e-3 or tissue < 1e-3:
+        raise InputImageError(
+            f"{found}, {air:.1%} air and {tissue:.1%} tissue: not a CT of a thorax in Hounsfield units; give a CT"
+        )
+
+
+def read_labels(path: Path, grid: Grid, *, what: str) -> Labels:
+    """Read a label map or mask that must lie on a given grid.
+
+    Returns:
+        (Z, Y, X), int16.
+
+    Raises:
+        InputImageError: As `read_volume`.
+        GridMismatchError: The file lies on another grid; the message names `what`.
+    """
+    volume = read_volume(path)
+    grid.require_same(volume.grid, what=f"{what} {path}")
+    return np.rint(volume.array).astype(np.int16)
+
+
+def grid_of(image: sitk.Image) -> Grid:
+    """Give the grid of a three-dimensional SimpleITK image, its (x, y, z) turned to (Z, Y, X)."""
+    nx, ny, nz = image.GetSize()
+    sx, sy, sz = image.GetSpacing()
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    ox, oy, oz = image.GetOrigin()
+    z, y, x = (tuple(float(v) for v in direction[:, column]) for column in (2, 1, 0))
+    return Grid(shape=(nz, ny, nx), spacing_mm=(sz, sy, sx), origin_mm=(ox, oy, oz), axes=cast(Any, (z, y, x)))
+
+
+def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
+    """Give an array (Z, Y, X) as a SimpleITK image on a grid of the same shape.
+
+    Booleans become 8-bit integers.
+    """
+    image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == np.bool_ else array)
+    image.SetSpacing(grid.spacing_mm[::-1])
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(np.array(grid.axes)[::-1].T.ravel().tolist())
+    return image
+
+
+def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
+    """Write an array (Z, Y, X) as an image; a file of that name appears whole or not at all.
+
+    Raises:
+        InputImageError: The file cannot be written.
+    """
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
+        beside.replace(path)
+    except (RuntimeError, OSError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputImageError(f"{path} cannot be written ({reason}); check the folder and the space left") from error
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> sitk.Image:
+    if not path.is_file():
+        raise InputImageError(f"{path} does not exist; expected an image file")
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        size = image.GetSize()
+        channels = image.GetNumberOfComponentsPerPixel()
+        raise InputImageError(f"{path}: size {size} with {channels} channel(s); expected one three-dimensional image")
+    return image

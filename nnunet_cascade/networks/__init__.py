@@ -1,0 +1,1 @@
+"""What the trainers' networks are made of."""

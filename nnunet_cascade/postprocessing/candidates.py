@@ -1,0 +1,89 @@
+"""A tumor candidate: what was measured of it and what was decided about it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.geometry import Box, Vector
+
+Side = Literal["left", "right", "central"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was decided about a candidate, by which rule, and why.
+
+    Attributes:
+        kept: Whether it goes on.
+        rule: Name of the rule that decided.
+        reason: One plain sentence with the numbers that decided.
+    """
+
+    kept: bool
+    rule: str
+    reason: str
+
+
+UNDECIDED = Verdict(kept=False, rule="undecided", reason="no rule has judged it yet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One tumor candidate. Sizes are of the mask as the network gave it, never of the grown one.
+
+    Attributes:
+        id: 1 for the largest, rising as the volume falls; its value in the label map.
+        voxels: Number of voxels.
+        volume_mm3: Their volume.
+        box: Smallest block of the array that holds it.
+        centroid_mm: Mean position of its voxel centres in the patient, (x, y, z) in LPS.
+        lung_overlap: Share of its voxels inside the lung mask, 0 to 1; None without lungs.
+        lung_distance_mm: Smallest distance from a voxel centre of it to one of the
+            lungs, 0 where voxels touch or are shared; None without lungs.
+        near_surface_share: Share of its surface voxels that lie near a lung, 0 to 1;
+            None without lungs.
+        central: Whether its centroid lies in the central zone between the lungs;
+            False without lungs.
+        side: "central", or the patient's side it lies on; None without lungs.
+        touches_border: Whether it reaches the edge of the image, where part of it may
+            be cut off.
+        mean_probability: Mean of the tumor probability over it; None if unknown.
+        max_probability: Highest tumor probability in it; None if unknown.
+        verdict: What was decided about it.
+
+    Raises:
+        SettingsError: The number or the size is not positive.
+    """
+
+    id: int
+    voxels: int
+    volume_mm3: float
+    box: Box
+    centroid_mm: Vector
+    lung_overlap: float | None
+    lung_distance_mm: float | None
+    near_surface_share: float | None
+    central: bool
+    side: Side | None
+    touches_border: bool
+    mean_probability: float | None
+    max_probability: float | None
+    verdict: Verdict = UNDECIDED
+
+    def __post_init__(self) -> None:
+        if self.id < 1 or self.voxels < 1:
+            raise SettingsError(f"candidate {self.id} has {self.voxels} voxels; expected an id and a size from 1 up")
+
+    @property
+    def kept(self) -> bool:
+        """Whether the rules kept it."""
+        return self.verdict.kept
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything as plain numbers, strings and lists, for a JSON report."""
+        plain = asdict(self)
+        plain["box"] = {"start": list(self.box.start), "stop": list(self.box.stop)}
+        plain["centroid_mm"] = list(self.centroid_mm)
+        return plain

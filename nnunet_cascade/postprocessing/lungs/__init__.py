@@ -1,0 +1,1 @@
+"""Lung masks, from thresholds, from the lungmask networks or from files."""

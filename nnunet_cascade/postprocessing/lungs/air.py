@@ -1,0 +1,93 @@
+"""What of the air in the body is lung, and what is bowel gas."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_cascade.geometry import Image, Mask, Spacing
+from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, grow, regions_of
+from nnunet_cascade.postprocessing.lungs.tissue import soft_around
+
+AIR_HU = -350.0
+_GAS_HU = -940.0
+_GAS_ML = 0.3
+_GAS_RIM_MM = 3.0
+_LUNG_MEDIAN_HU = (-975.0, -500.0)
+_LUNG_HU = (-950.0, -600.0)
+_LUNG_SHARE = 1 / 3
+_LUNG_INNER_RADIUS_MM = 6.0
+_MAIN_SHARE = 0.1
+FRAGMENT_ML = 8.0
+_MM3_PER_ML = 1000.0
+
+
+def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
+    """Mark gas in bowel and stomach: very dark cores amid soft tissue, below the middle of the lungs.
+
+    Higher up such cores are bullae and cavities, which belong to the lung.
+
+    Args:
+        hu: (Z, Y, X), upright.
+        body: (Z, Y, X), the body with all it encloses.
+        tract: (Z, Y, X), the airway.
+        spacing_mm: Voxel size along (Z, Y, X).
+
+    Returns:
+        (Z, Y, X), the cores and their rims; often empty.
+    """
+    _, air = regions_of((hu < AIR_HU) & body & ~tract)
+    labels, cores = regions_of((hu < _GAS_HU) & body & ~tract)
+    smallest = voxels_in(_GAS_ML, spacing_mm)
+    low = [core for core in cores if core.voxels >= smallest and core.centroid[0] < _middle_height(air)]
+    return grow(chosen(labels, [core for core in low if soft_around(hu, labels, core)]), _GAS_RIM_MM, spacing_mm)
+
+
+def lung_air(hu: Image, air: Mask, spacing_mm: Spacing) -> Mask:
+    """Mark the air that is lung.
+
+    Main regions are all that look like lung and have a tenth of the largest. Smaller
+    ones count from 8 ml up, unless they lie low and amid soft tissue, as bowel does.
+
+    Args:
+        hu: (Z, Y, X), upright.
+        air: (Z, Y, X), where lung may be: not airway, gas, or the outside.
+        spacing_mm: Voxel size along (Z, Y, X).
+
+    Returns:
+        (Z, Y, X), a subset of `air`; empty where nothing looks like lung.
+    """
+    labels, regions = regions_of((hu < AIR_HU) & air)
+    large = [region for region in regions if region.voxels >= voxels_in(FRAGMENT_ML, spacing_mm)]
+    lungs = [region for region in large if looks_like_lung(hu, labels, region, spacing_mm)]
+    return chosen(labels, [region for region in lungs if _is_main_or_fragment(hu, labels, region, lungs)])
+
+
+def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: Region, lungs: list[Region]) -> bool:
+    if region.voxels >= _MAIN_SHARE * lungs[0].voxels or region.centroid[0] >= _middle_height(lungs):
+        return True
+    return not soft_around(hu, labels, region)
+
+
+def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: Region, spacing_mm: Spacing) -> bool:
+    """Tell whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
+    inside = labels[region.box.slices] == region.label
+    values = hu[region.box.slices][inside]
+    share = np.mean((values >= _LUNG_HU[0]) & (values <= _LUNG_HU[1]))
+    if not (_LUNG_MEDIAN_HU[0] <= np.median(values) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE):
+        return False
+    depth_mm = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm))
+    return float(depth_mm.max()) >= _LUNG_INNER_RADIUS_MM
+
+
+def _middle_height(regions: list[Region]) -> float:
+    """Give the slice index halfway up the largest region; 0 where there is none."""
+    return (regions[0].box.start[0] + regions[0].box.stop[0]) / 2 if regions else 0.0
+
+
+def voxels_in(volume_ml: float, spacing_mm: Spacing) -> float:
+    """Give how many voxels make up a volume."""
+    return volume_ml * _MM3_PER_ML / math.prod(spacing_mm)

@@ -1,0 +1,111 @@
+"""Connected regions and their growth in millimetres, on a coarse upright array."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_cascade.geometry import Box, Index, Mask, Spacing
+
+_IN_PLANE = np.array(
+    [[[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]]
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """One connected region of a mask.
+
+    Attributes:
+        label: Its value in the label map.
+        voxels: Its size.
+        box: Smallest block that holds it.
+        centroid: Mean voxel index (Z, Y, X).
+    """
+
+    label: int
+    voxels: int
+    box: Box
+    centroid: tuple[float, float, float]
+
+
+def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray[np.uint32], list[Region]]:
+    """Label a mask and list its regions, largest first; none for an empty mask."""
+    labels = cast(
+        "NDArray[np.uint32]",
+        cc3d.connected_components(mask.view(np.uint8), connectivity=connectivity, out_dtype=np.uint32),
+    )
+    return labels, sorted(_listed(labels), key=lambda region: -region.voxels)
+
+
+def discs_of(mask: Mask) -> tuple[NDArray[np.uint32], list[Region]]:
+    """Label a mask slice by slice: regions that never leave their slice (Z)."""
+    labels = np.empty(mask.shape, dtype=np.int32)
+    ndimage.label(mask, structure=_IN_PLANE, output=labels)
+    found = labels.view(np.uint32)
+    return found, list(_listed(found))
+
+
+def chosen(labels: NDArray[np.uint32], regions: list[Region]) -> Mask:
+    """Give the mask of some regions of a label map."""
+    table = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
+    table[[region.label for region in regions]] = True
+    return table[labels]
+
+
+def fill_slices(mask: Mask) -> Mask:
+    """Fill what a mask encloses within each slice (Z): what does not reach the slice's edge."""
+    labels = np.empty(mask.shape, dtype=np.int32)
+    count = int(cast("int", ndimage.label(~mask, structure=_IN_PLANE, output=labels)))
+    outside = np.zeros(count + 1, dtype=np.bool_)
+    for edge in (labels[:, 0], labels[:, -1], labels[:, :, 0], labels[:, :, -1]):
+        outside[np.unique(edge)] = True
+    outside[0] = False
+    return ~outside[labels]
+
+
+def grow(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+    """Dilate a mask by a ball, in an array of the same shape.
+
+    An empty mask stays empty.
+    """
+    grown = np.zeros_like(mask)
+    if mask.any():
+        z, y, x = mask.shape
+        box = Box.around(mask).grown_mm(radius_mm, spacing_mm).clipped((z, y, x))
+        grown[box.slices] = distance_mm(~mask[box.slices], spacing_mm) <= radius_mm
+    return grown
+
+
+def close(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+    """Close gaps in a mask by a ball; what lies beyond the array never counts as gap."""
+    if not mask.any():
+        return mask.copy()
+    steps = [int(np.ceil(radius_mm / size)) + 1 for size in spacing_mm]
+    padded = np.pad(mask, [(step, step) for step in steps])
+    closed = distance_mm(grow(padded, radius_mm, spacing_mm), spacing_mm) > radius_mm
+    z, y, x = (slice(step, step + size) for step, size in zip(steps, mask.shape, strict=True))
+    return closed[z, y, x] | mask
+
+
+def distance_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float32]:
+    """Give the distance of each voxel of a mask to the nearest voxel outside it, 0 outside."""
+    return cast("Any", ndimage.distance_transform_edt(mask, sampling=spacing_mm)).astype(np.float32)
+
+
+def _listed(labels: NDArray[np.uint32]) -> Iterator[Region]:
+    statistics = cc3d.statistics(labels, no_slice_conversion=True)
+    for label in range(1, len(statistics["voxel_counts"])):
+        bounds = [int(value) for value in statistics["bounding_boxes"][label]]
+        start: Index = (bounds[0], bounds[2], bounds[4])
+        stop: Index = (bounds[1] + 1, bounds[3] + 1, bounds[5] + 1)
+        z, y, x = (float(value) for value in statistics["centroids"][label])
+        yield Region(
+            label=label, voxels=int(statistics["voxel_counts"][label]), box=Box(start, stop), centroid=(z, y, x)
+        )

@@ -1,0 +1,80 @@
+"""A lung mask and what is known about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.errors import GridMismatchError
+from nnunet_cascade.geometry import Grid, Labels, Mask
+
+RIGHT = 1
+LEFT = 2
+UNKNOWN_SIDE = 3
+
+EMPTY = "lungs_empty"
+IMPLAUSIBLE = "lungs_implausible"
+ONE_SIDED = "one_lung_small"
+
+_PLAUSIBLE_ML = (1000.0, 10000.0)
+_SMALL_SIDE = 0.1
+_MM3_PER_ML = 1000.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LungMask:
+    """The lungs of one CT.
+
+    Attributes:
+        labels: (Z, Y, X), uint8, on the CT's grid: 1 the patient's right lung, 2 the
+            left, 3 lung of unknown side, 0 no lung.
+        volume_ml: Volume of all of it.
+        source: Where it comes from, such as "threshold" or "lungmask R231".
+        flags: "lungs_empty"; "lungs_implausible", outside 1 to 10 l;
+            "one_lung_small", one side below a tenth of the other.
+    """
+
+    labels: NDArray[np.uint8]
+    volume_ml: float
+    source: str
+    flags: tuple[str, ...]
+
+    @classmethod
+    def of(cls, labels: Labels, grid: Grid, *, source: str) -> LungMask:
+        """Measure and flag a label map.
+
+        Args:
+            labels: (Z, Y, X), 0 to 3. May be empty, which is flagged.
+            grid: Its grid.
+            source: Where it comes from.
+
+        Raises:
+            GridMismatchError: `labels` is not of the grid's shape.
+        """
+        if labels.shape != grid.shape:
+            raise GridMismatchError(f"lung mask has shape {labels.shape}, the CT {grid.shape}; resample it to the CT")
+        counts = np.bincount(labels.ravel(), minlength=4)[1:4]
+        volumes_ml = [float(count) * grid.voxel_volume_mm3 / _MM3_PER_ML for count in counts.tolist()]
+        return cls(
+            labels=labels.astype(np.uint8, copy=False),
+            volume_ml=sum(volumes_ml),
+            source=source,
+            flags=_flags(volumes_ml),
+        )
+
+    @property
+    def mask(self) -> Mask:
+        """(Z, Y, X), True inside either lung."""
+        return self.labels > 0
+
+
+def _flags(volumes_ml: list[float]) -> tuple[str, ...]:
+    total_ml = sum(volumes_ml)
+    if total_ml == 0:
+        return (EMPTY,)
+    flags = () if _PLAUSIBLE_ML[0] <= total_ml <= _PLAUSIBLE_ML[1] else (IMPLAUSIBLE,)
+    right_ml, left_ml, unknown_ml = volumes_ml
+    one_sided = unknown_ml == 0 and min(right_ml, left_ml) < _SMALL_SIDE * max(right_ml, left_ml)
+    return (*flags, ONE_SIDED) if one_sided else flags

@@ -1,0 +1,163 @@
+"""Measure candidates: their size, where they lie, and how near the lungs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import KDTree
+
+from nnunet_cascade.errors import EmptyLungsError
+from nnunet_cascade.geometry import Box, Grid, Image, Labels, Mask, crop_with_fill
+from nnunet_cascade.postprocessing.candidates import Candidate, Side
+from nnunet_cascade.postprocessing.shapes import surface
+
+_TOLERANCE_MM = 1e-6
+_FIRST_LOOK = 50
+
+
+class _LungFindings(TypedDict):
+    lung_overlap: float | None
+    lung_distance_mm: float | None
+    near_surface_share: float | None
+    central: bool
+    side: Side | None
+
+
+_NO_LUNGS = _LungFindings(lung_overlap=None, lung_distance_mm=None, near_surface_share=None, central=False, side=None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LungReference:
+    """The lungs, prepared for many measurements.
+
+    Attributes:
+        mask: (Z, Y, X), not empty.
+        box: Smallest block that holds it.
+        grid: The grid of `mask`.
+        surface_mm: Positions of the lung surface voxels along (Z, Y, X), for nearest-neighbour search.
+        near_mm: How far from a lung a surface voxel of a candidate counts as near.
+        central_share: Share of the lungs' width, left to right, that is the central zone.
+    """
+
+    mask: Mask
+    box: Box
+    grid: Grid
+    surface_mm: KDTree
+    near_mm: float
+    central_share: float
+
+    @classmethod
+    def of(cls, lungs: Mask, grid: Grid, *, near_mm: float, central_share: float) -> LungReference:
+        """Prepare a lung mask.
+
+        Raises:
+            EmptyLungsError: `lungs` has no voxel.
+        """
+        if not lungs.any():
+            raise EmptyLungsError("the lung mask is empty; nothing can be measured against it: keep all candidates")
+        box = Box.around(lungs)
+        rim = np.argwhere(surface(lungs[box.slices])) + box.start
+        tree = KDTree(rim * np.array(grid.spacing_mm))
+        return cls(mask=lungs, box=box, grid=grid, surface_mm=tree, near_mm=near_mm, central_share=central_share)
+
+    def distances_mm(self, candidate: Mask, box: Box) -> NDArray[np.float64]:
+        """Give the distance to the lungs of each surface voxel of a candidate.
+
+        Args:
+            candidate: The candidate inside `box`, not empty.
+            box: Where it lies in the array.
+
+        Returns:
+            (n,), one distance per surface voxel: from its centre to the centre of the
+            nearest lung voxel, 0 where the two touch (26 neighbours) or are one. Exact up to
+            `near_mm` and for the smallest; others may be infinite, which saves most of the search.
+        """
+        rim = surface(candidate)
+        around = crop_with_fill(cast("Image", self.mask), box.grown((1, 1, 1)), fill=0)
+        grown = cast("Mask", ndimage.binary_dilation(around, structure=np.ones((3, 3, 3))))
+        touching = grown[1:-1, 1:-1, 1:-1]
+        distances = np.zeros(int(np.count_nonzero(rim)))
+        apart = ~touching[rim]
+        if apart.any():
+            points_mm = (np.argwhere(rim)[apart] + box.start).astype(np.float64) * self.grid.spacing_mm
+            distances[apart] = self._nearest_mm(points_mm)
+        return distances
+
+    def _nearest_mm(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+        few_mm = self.surface_mm.query(points_mm[:: 1 + len(points_mm) // _FIRST_LOOK])[0]
+        bound_mm = max(self.near_mm, float(np.min(few_mm))) + 2 * _TOLERANCE_MM
+        return np.asarray(self.surface_mm.query(points_mm, distance_upper_bound=bound_mm)[0], dtype=np.float64)
+
+    def side_of(self, centroid: tuple[float, float, float]) -> Side:
+        """Tell on which side of the patient a voxel index (Z, Y, X) lies, or whether between the lungs.
+
+        The central zone is the middle part of the lungs' bounding box along the array
+        axis that runs from the patient's right to the left, wherever that axis is.
+        """
+        axis, towards_left = self.grid.array_axis("left-right")
+        middle = (self.box.start[axis] + self.box.stop[axis] - 1) / 2
+        half_width = (self.box.stop[axis] - self.box.start[axis]) / 2
+        offset = (centroid[axis] - middle) * towards_left
+        if abs(offset) <= self.central_share * half_width:
+            return "central"
+        return "left" if offset > 0 else "right"
+
+
+def measure_candidates(
+    labels: Labels, grid: Grid, lungs: LungReference | None, *, probability: Image | None = None
+) -> tuple[Candidate, ...]:
+    """Measure every candidate of a label map.
+
+    Args:
+        labels: (Z, Y, X), ids 1 to n without a gap, 0 outside. May be all 0.
+        grid: The grid of `labels`.
+        lungs: On the same grid; None where no lung mask can be trusted.
+        probability: (Z, Y, X), tumor probability on the same grid; None if unknown.
+
+    Returns:
+        One candidate per id, in that order, undecided; none where there is no label.
+    """
+    found: list[Candidate] = []
+    for number, block in enumerate(ndimage.find_objects(labels), start=1):
+        z, y, x = block
+        box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
+        found.append(_measure(number, labels[box.slices] == number, box, grid, (lungs, probability)))
+    return tuple(found)
+
+
+def _measure(
+    number: int, mask: Mask, box: Box, grid: Grid, beside: tuple[LungReference | None, Image | None]
+) -> Candidate:
+    lungs, probability = beside
+    voxels = int(np.count_nonzero(mask))
+    z, y, x = (float(value) for value in np.argwhere(mask).mean(axis=0) + box.start)
+    values = None if probability is None else probability[box.slices][mask]
+    return Candidate(
+        id=number,
+        voxels=voxels,
+        volume_mm3=voxels * grid.voxel_volume_mm3,
+        box=box,
+        centroid_mm=grid.world_mm((z, y, x)),
+        touches_border=min(box.start) == 0 or any(a == b for a, b in zip(box.stop, grid.shape, strict=True)),
+        mean_probability=None if values is None else float(values.mean(dtype=np.float64)),
+        max_probability=None if values is None else float(values.max()),
+        **(_NO_LUNGS if lungs is None else _against(lungs, mask, box, (z, y, x))),
+    )
+
+
+def _against(lungs: LungReference, mask: Mask, box: Box, centroid: tuple[float, float, float]) -> _LungFindings:
+    distances_mm = lungs.distances_mm(mask, box)
+    side = lungs.side_of(centroid)
+    overlap = np.count_nonzero(lungs.mask[box.slices] & mask) / np.count_nonzero(mask)
+    inside = bool(overlap > 0)
+    return _LungFindings(
+        lung_overlap=float(overlap),
+        lung_distance_mm=0.0 if inside else float(distances_mm.min()),
+        near_surface_share=float(np.mean(distances_mm <= lungs.near_mm + _TOLERANCE_MM)),
+        central=side == "central",
+        side=side,
+    )

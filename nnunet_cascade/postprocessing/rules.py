@@ -1,0 +1,197 @@
+"""The anatomy rules: small objects that say keep, drop or pass, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
+
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+
+Say = Literal["keep", "drop", "pass"]
+RankBy = Literal["volume", "mean_probability"]
+_TOLERANCE = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What a rule says of a candidate.
+
+    Attributes:
+        say: "keep" and "drop" settle it; "pass" leaves it to the next rule.
+        reason: Why, with the numbers; of a pass, why the rule could not keep it.
+    """
+
+    say: Say
+    reason: str = ""
+
+
+class Rule(Protocol):
+    """A rule has a name and an opinion of any candidate."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+        ...
+
+    def judge(self, candidate: Candidate) -> Opinion:
+        """Say what becomes of a candidate."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinimumVolume:
+    """Drop what is too small to judge.
+
+    Attributes:
+        min_volume_mm3: Smallest volume that passes.
+    """
+
+    min_volume_mm3: float
+    name: str = "minimum_volume"
+
+    def judge(self, candidate: Candidate) -> Opinion:
+        """Drop a candidate below the minimum, pass any other."""
+        if candidate.volume_mm3 >= self.min_volume_mm3 - _TOLERANCE:
+            return Opinion("pass")
+        return Opinion("drop", f"its volume is {candidate.volume_mm3:.0f} mm³ (needs {self.min_volume_mm3:g} mm³)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LungOverlap:
+    """Keep what lies mostly in the lungs.
+
+    Attributes:
+        min_share: Share of the volume that must lie in the lungs.
+        min_share_central: The same for candidates in the central zone.
+    """
+
+    min_share: float
+    min_share_central: float
+    name: str = "lung_overlap"
+
+    def judge(self, candidate: Candidate) -> Opinion:
+        """Keep a candidate with enough overlap; pass any other, and any without lungs."""
+        needed = self.min_share_central if candidate.central else self.min_share
+        share = candidate.lung_overlap or 0.0
+        where = " in the central zone" if candidate.central else ""
+        reason = f"{_percent(share)} of it lies in the lungs (needs {_percent(needed)}{where})"
+        return Opinion("keep" if share >= needed - _TOLERANCE else "pass", reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rescue:
+    """Keep what lies near a lung and is large enough, though little of it lies inside.
+
+    Attributes:
+        max_distance_mm: Farthest from a lung.
+        min_volume_mm3: Smallest volume that is rescued.
+        min_near_surface_central: Share of the surface that must lie near a lung, asked
+            in the central zone alone; 0 asks nothing.
+    """
+
+    max_distance_mm: float
+    min_volume_mm3: float
+    min_near_surface_central: float
+    name: str = "rescue"
+
+    def judge(self, candidate: Candidate) -> Opinion:
+        """Keep a candidate that meets every condition; pass any other with the first it fails."""
+        if candidate.lung_distance_mm is None:
+            return Opinion("pass", "its distance to the lungs is unknown")
+        distance = f"it lies {_millimetres(candidate.lung_distance_mm)} from the nearest lung"
+        if candidate.lung_distance_mm > self.max_distance_mm + _TOLERANCE:
+            return Opinion("pass", f"{distance} (may lie {self.max_distance_mm:g} mm)")
+        size = f"its volume is {candidate.volume_mm3:.0f} mm³"
+        if candidate.volume_mm3 < self.min_volume_mm3 - _TOLERANCE:
+            return Opinion("pass", f"{size} (needs {self.min_volume_mm3:g} mm³ to be rescued)")
+        near = candidate.near_surface_share or 0.0
+        if candidate.central and near < self.min_near_surface_central - _TOLERANCE:
+            return Opinion("pass", self._too_deep(near))
+        return Opinion("keep", f"{distance} (may lie {self.max_distance_mm:g} mm) and {size}")
+
+    def _too_deep(self, near: float) -> str:
+        needed = _percent(self.min_near_surface_central)
+        share = f"{_percent(near)} of its surface lies within {self.max_distance_mm:g} mm of a lung"
+        return f"{share} (needs {needed} in the central zone)"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepWithoutLungs:
+    """Keep everything where the lung mask cannot be trusted.
+
+    Attributes:
+        why: What is wrong with the mask.
+    """
+
+    why: str
+    name: str = "no_lungs"
+
+    def judge(self, candidate: Candidate) -> Opinion:
+        """Keep any candidate."""
+        return Opinion("keep", f"{self.why}, so where its {candidate.volume_mm3:.0f} mm³ lie was not judged")
+
+
+def decide(candidate: Candidate, rules: Sequence[Rule]) -> Candidate:
+    """Ask the rules in order and give the candidate with its verdict.
+
+    The first rule that does not pass decides. Where all pass the candidate is
+    dropped, and the reasons of the passes are the reason.
+    """
+    passed: list[str] = []
+    for rule in rules:
+        opinion = rule.judge(candidate)
+        if opinion.say != "pass":
+            kept = opinion.say == "keep"
+            return replace(candidate, verdict=Verdict(kept=kept, rule=rule.name, reason=opinion.reason))
+        passed.extend([opinion.reason] if opinion.reason else [])
+    reason = ", and ".join(passed) or "no rule kept it"
+    return replace(candidate, verdict=Verdict(kept=False, rule="outside_lungs", reason=reason))
+
+
+def keep_top(
+    candidates: Sequence[Candidate], count: int | Literal["all"], *, by: RankBy = "volume"
+) -> tuple[Candidate, ...]:
+    """Drop all but the best of the kept candidates.
+
+    Args:
+        candidates: In order of id.
+        count: How many to leave, or "all".
+        by: What is best: the largest volume, or the highest mean probability. Ties go to the lower id.
+
+    Returns:
+        All candidates in the same order, those beyond the count with a new verdict.
+
+    Raises:
+        SettingsError: Ranked by probability, which a kept candidate does not know.
+    """
+    if count == "all":
+        return tuple(candidates)
+    ranked = sorted((c for c in candidates if c.kept), key=lambda c: (-_worth(c, by), c.id))
+    beyond = {c.id: rank for rank, c in enumerate(ranked, start=1) if rank > count}
+    return tuple(
+        replace(c, verdict=_outranked(c, beyond[c.id], count, by)) if c.id in beyond else c for c in candidates
+    )
+
+
+def _outranked(candidate: Candidate, rank: int, count: int, by: RankBy) -> Verdict:
+    value = f"{_worth(candidate, by):.0f} mm³" if by == "volume" else f"{_worth(candidate, by):.2f}"
+    reason = f"it comes {rank}. by {by.replace('_', ' ')} ({value}) and only the first {count} of those kept stay"
+    return Verdict(kept=False, rule="top_k", reason=reason)
+
+
+def _worth(candidate: Candidate, by: RankBy) -> float:
+    if by == "volume":
+        return candidate.volume_mm3
+    if candidate.mean_probability is None:
+        raise SettingsError("candidates are ranked by mean probability, but no probability map was given; give one")
+    return candidate.mean_probability
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _millimetres(distance_mm: float) -> str:
+    return f"{distance_mm:.1f} mm"

@@ -1,0 +1,130 @@
+"""The settings of the anatomy filter and their two presets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, get_args
+
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.postprocessing.merging import MergeSettings
+from nnunet_cascade.postprocessing.rules import RankBy
+from nnunet_cascade.postprocessing.shapes import ElementShape
+
+_SHARES = (
+    "min_lung_overlap",
+    "min_lung_overlap_central",
+    "central_zone_share",
+    "rescue_near_surface_share_central",
+)
+_AMOUNTS = ("min_volume_mm3", "rescue_distance_mm", "rescue_min_volume_mm3", "min_lungs_ml", "max_lungs_ml")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnatomySettings:
+    """What the anatomy filter asks of a candidate; the defaults are the `recommended` preset.
+
+    Attributes:
+        merge_radius_mm: Fragments merge where they touch once grown by this. Default 3.
+        merge_shape: "ball" (default) or "cube", the paper's kernel.
+        min_volume_mm3: Smaller candidates are dropped outright; 0 drops none. Default 100.
+        min_lung_overlap: Share of the volume inside the lungs that keeps a candidate. Default 0.80.
+        min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no number.
+        central_zone_share: Width of the central zone, as a share of the lungs' bounding
+            box from left to right, about its middle. Default 0.5.
+        rescue_distance_mm: A candidate with too little overlap is kept where it lies no
+            farther than this from a lung. Default 5.
+        rescue_min_volume_mm3: And is at least this large. Default 100.
+        rescue_near_surface_share_central: And, in the central zone, has at least this
+            share of its surface within `rescue_distance_mm` of a lung. Default 0.40; 0 asks nothing.
+        top_k: How many of the kept candidates stay, or "all". Default 1.
+        rank_by: What puts a candidate first: "volume" (default) or "mean_probability".
+        keep_best_if_none: Keep the largest candidate where the rules reject all. Default False.
+        min_lungs_ml: A smaller lung mask is implausible and is not used. Default 1000.
+        max_lungs_ml: A larger one neither. Default 10000.
+
+    Raises:
+        SettingsError: A value lies outside its range; the message names it.
+
+    Source:
+        Digest, "The rules, in this order, in both presets".
+    """
+
+    merge_radius_mm: float = 3.0
+    merge_shape: ElementShape = "ball"
+    min_volume_mm3: float = 100.0
+    min_lung_overlap: float = 0.80
+    min_lung_overlap_central: float = 0.90
+    central_zone_share: float = 0.5
+    rescue_distance_mm: float = 5.0
+    rescue_min_volume_mm3: float = 100.0
+    rescue_near_surface_share_central: float = 0.40
+    top_k: int | Literal["all"] = 1
+    rank_by: RankBy = "volume"
+    keep_best_if_none: bool = False
+    min_lungs_ml: float = 1000.0
+    max_lungs_ml: float = 10000.0
+
+    def __post_init__(self) -> None:
+        for name in _SHARES:
+            _require_number(name, getattr(self, name), high=1.0)
+        for name in _AMOUNTS:
+            _require_number(name, getattr(self, name), high=math.inf)
+        if self.min_lungs_ml > self.max_lungs_ml:
+            raise SettingsError(
+                f"min_lungs_ml {self.min_lungs_ml} is above max_lungs_ml {self.max_lungs_ml}; swap them"
+            )
+        if self.top_k != "all" and (type(self.top_k) is not int or self.top_k < 1):
+            raise SettingsError(f'top_k is {self.top_k!r}; expected a whole number from 1 up, or "all"')
+        if self.rank_by not in get_args(RankBy):
+            raise SettingsError(f"rank_by is {self.rank_by!r}; expected one of {get_args(RankBy)}")
+        if type(self.keep_best_if_none) is not bool:
+            raise SettingsError(f"keep_best_if_none is {self.keep_best_if_none!r}; expected true or false")
+        _require_number("merge_radius_mm", self.merge_radius_mm, high=math.inf)
+        _ = self.merge
+
+    @property
+    def merge(self) -> MergeSettings:
+        """The structuring element that merges fragments."""
+        return MergeSettings(radius_mm=self.merge_radius_mm, shape=self.merge_shape)
+
+    @classmethod
+    def recommended(cls) -> AnatomySettings:
+        """Give the preset in physical units, with the surface rule in the central zone."""
+        return cls()
+
+    @classmethod
+    def paper(cls) -> AnatomySettings:
+        """Give the paper's numbers; its grid has voxels of 1 mm, so its voxels are millimetres here."""
+        return cls(
+            merge_radius_mm=1.0,
+            merge_shape="cube",
+            min_volume_mm3=0.0,
+            rescue_min_volume_mm3=50.0,
+            rescue_near_surface_share_central=0.0,
+        )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> AnatomySettings:
+        """Read settings from plain values; what is absent takes its default.
+
+        Raises:
+            SettingsError: A key is unknown, or a value lies outside its range.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = sorted(set(values) - set(known))
+        if unknown:
+            raise SettingsError(f"unknown anatomy settings {', '.join(unknown)}; known are {', '.join(known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the settings as plain values, as `from_dict` reads them."""
+        return asdict(self)
+
+
+def _require_number(name: str, value: object, *, high: float) -> None:
+    ok = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and 0 <= value <= high
+    if not ok:
+        expected = "a finite number from 0 up" if math.isinf(high) else f"a number from 0 to {high:g}"
+        raise SettingsError(f"{name} is {value!r}; expected {expected}")

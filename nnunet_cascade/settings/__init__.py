@@ -1,0 +1,1 @@
+"""Settings: frozen dataclasses, checked when they are made, carried as JSON."""

@@ -1,0 +1,52 @@
+"""Settings as frozen dataclasses that travel as JSON: nothing unknown is accepted, nothing is lost."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from nnunet_cascade.errors import SettingsError
+
+_Settings = TypeVar("_Settings")
+
+
+def to_block(settings: Any) -> dict[str, Any]:
+    """Give a settings dataclass as a dictionary that JSON can hold; paths become text."""
+    return dataclasses.asdict(settings, dict_factory=_plain)
+
+
+def from_block(kind: type[_Settings], block: Mapping[str, Any], *, where: str) -> _Settings:
+    """Build a settings dataclass from a JSON object; what the object leaves out keeps its default.
+
+    Args:
+        kind: A dataclass whose fields are plain values or tuples of them.
+        block: The JSON object. Lists become tuples.
+        where: Names the source in the error message.
+
+    Raises:
+        SettingsError: A name is unknown or a value is refused by the dataclass.
+    """
+    known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    unknown = sorted(set(block) - known)
+    if unknown:
+        raise SettingsError(f"{where}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    try:
+        return kind(**{name: _as_tuple(value) for name, value in block.items()})
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like the sentence it guards
+    """Raise a SettingsError with `message` unless `condition` holds."""
+    if not condition:
+        raise SettingsError(message)
+
+
+def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: str(value) if isinstance(value, Path) else value for name, value in items}
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list) else value

@@ -1,0 +1,103 @@
+"""The `nnunet_cascade` block of a plans file: all that our trainers leave to the user.
+
+nnU-Net keeps unknown keys of a plans file, copies them into the trained model's
+folder and stores them in no other place, so a run is reproducible from its plans.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from nnunet_cascade.settings.block import from_block, require
+
+BLOCK = "nnunet_cascade"
+"""Key of the settings block in a plans file."""
+
+DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
+AdaptiveVariant = Literal["voxel", "scalar"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """How a trainer of this package trains.
+
+    Attributes:
+        epochs: Number of epochs.
+        iterations_per_epoch: Training steps in an epoch.
+        validation_iterations_per_epoch: Validation batches after an epoch.
+        save_every: Epochs between two checkpoints to continue from.
+        initial_learning_rate: Of nnU-Net's SGD with polynomial decay.
+        weight_decay: Of the same.
+        oversample_foreground: Share of a batch that must show foreground, 0 to 1.
+        final_validation: Whether nnU-Net predicts the fold's validation cases after
+            training. Out-of-fold predictions need it; for fold "all", whose validation
+            cases are its training cases, it is lost time.
+        seed: Of weights, augmentation and dropout. With `nnUNet_n_proc_DA=0` on a
+            CPU the same seed gives the same weights.
+        dropout: Probability of a dropout in the stochastic part, above 0 and
+            below 1. Read by trainers with Monte-Carlo dropout only.
+        dropout_placement: Which part of a U-Net is stochastic.
+        loss: The adaptive loss per voxel, or with one weight per batch as in the
+            method's published code.
+        uncertainty_scale: τ in α = exp(−U/τ); 1 is the paper's formula, 1/4 lets
+            α reach 1/e, since a variance of probabilities is at most 1/4.
+        mc_samples: T, stochastic passes that make U; the one with gradient counts.
+
+    Raises:
+        SettingsError: A value is out of its range.
+
+    Source:
+        docs/design.md, "Settings" and "The adaptive loss".
+    """
+
+    epochs: int = 1000
+    iterations_per_epoch: int = 250
+    validation_iterations_per_epoch: int = 50
+    save_every: int = 50
+    initial_learning_rate: float = 1e-2
+    weight_decay: float = 3e-5
+    oversample_foreground: float = 0.33
+    final_validation: bool = True
+    seed: int = 0
+    dropout: float = 0.1
+    dropout_placement: DropoutPlacement = "bottleneck_decoder"
+    loss: AdaptiveVariant = "voxel"
+    uncertainty_scale: float = 0.25
+    mc_samples: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "iterations_per_epoch", "validation_iterations_per_epoch", "save_every"):
+            value = getattr(self, name)
+            require(
+                isinstance(value, int) and value >= 1, f"{name} must be a whole number of at least 1; found {value}"
+            )
+        require(
+            self.initial_learning_rate > 0,
+            f"initial_learning_rate must be positive; found {self.initial_learning_rate}",
+        )
+        require(self.weight_decay >= 0, f"weight_decay must not be negative; found {self.weight_decay}")
+        require(
+            0 <= self.oversample_foreground <= 1,
+            f"oversample_foreground must lie in 0…1; found {self.oversample_foreground}",
+        )
+        require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
+        require(0 < self.dropout < 1, f"dropout must lie between 0 and 1; found {self.dropout}")
+        require(
+            self.dropout_placement in get_args(DropoutPlacement),
+            f"dropout_placement must be one of {get_args(DropoutPlacement)}; found {self.dropout_placement!r}",
+        )
+        require(
+            self.loss in get_args(AdaptiveVariant),
+            f"loss must be one of {get_args(AdaptiveVariant)}; found {self.loss!r}",
+        )
+        require(self.uncertainty_scale > 0, f"uncertainty_scale must be positive; found {self.uncertainty_scale}")
+        require(
+            self.mc_samples >= 2, f"mc_samples must be at least 2, one sample has no variance; found {self.mc_samples}"
+        )
+
+    @classmethod
+    def from_plans(cls, plans: Mapping[str, Any]) -> TrainingSettings:
+        """Read the settings block of a plans file; one without the block gives the defaults."""
+        return from_block(cls, plans.get(BLOCK, {}), where=f"plans file, block {BLOCK!r}")

@@ -1,0 +1,78 @@
+"""nnU-Net's own training, its length, seed and learning rate taken from the plans."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import torch
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+from nnunet_cascade.settings.training import TrainingSettings
+
+
+class CascadeTrainer(nnUNetTrainer):
+    """nnU-Net's default trainer with the settings of the plans' `nnunet_cascade` block.
+
+    On plans without the block it trains as `nnUNetTrainer` does, but seeded. It
+    serves as stage 1, and as the baseline of equal length beside the cascade.
+
+    Args:
+        plans: Contents of the plans file and nnU-Net's `continue_training`.
+        configuration: Name of a configuration in the plans.
+        fold: Number of a fold, or "all".
+        dataset_json: Contents of `dataset.json`.
+        device: Where to train.
+
+    Raises:
+        SettingsError: The settings block is not valid.
+    """
+
+    # nnU-Net fills these in initialize() and declares them None until then.
+    network: Any
+    optimizer: Any
+    loss: Any
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
+    ) -> None:
+        self.settings = TrainingSettings.from_plans(plans)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.num_epochs = self.settings.epochs
+        self.num_iterations_per_epoch = self.settings.iterations_per_epoch
+        self.num_val_iterations_per_epoch = self.settings.validation_iterations_per_epoch
+        self.save_every = self.settings.save_every
+        self.initial_lr = self.settings.initial_learning_rate
+        self.weight_decay = self.settings.weight_decay
+        self.oversample_foreground_percent = self.settings.oversample_foreground
+
+    def initialize(self) -> None:
+        """Build network, optimizer and loss with seeded weights."""
+        _seed_everything(self.settings.seed)
+        super().initialize()
+
+    def on_train_start(self) -> None:
+        """Start as nnU-Net does, with seeded augmentation; a continued run gets a seed of its own."""
+        if not self.was_initialized:
+            self.initialize()
+        _seed_everything((self.settings.seed + self.current_epoch) % 2**32)
+        super().on_train_start()
+
+    def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: FBT001, FBT002 - nnU-Net's signature
+        """Predict the fold's validation cases as nnU-Net does, unless the settings leave it out."""
+        if self.settings.final_validation:
+            super().perform_actual_validation(save_probabilities)
+        else:
+            self.print_to_log_file("final_validation is off in the plans' settings: no validation cases are predicted.")
+
+
+def _seed_everything(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+    torch.manual_seed(seed)

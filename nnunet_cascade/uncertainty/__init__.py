@@ -1,0 +1,1 @@
+"""Stochastic forward passes and the moments of their predictions."""

@@ -1,0 +1,103 @@
+from dataclasses import astuple
+
+import numpy as np
+import pytest
+from evaluation_strategies import mask_pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.evaluation.lesions import LesionCounts, count_lesions
+
+
+@pytest.mark.parametrize(
+    ("truth", "prediction", "expected"),
+    [
+        ("##..", "##..", (1, 1, 0, 0)),
+        ("##..", ".#..", (1, 1, 0, 0)),  # one voxel of it is enough
+        ("##..", "...#", (1, 0, 1, 1)),  # beside it is not
+        ("##.#", "####", (2, 2, 0, 0)),  # one component may find two
+        ("##.#", "##..", (2, 1, 0, 0)),
+        ("#...", "#.##", (1, 1, 1, 2)),
+        ("####", "#.#.", (1, 1, 0, 0)),  # two pieces on one lesion are no false positives
+        ("....", "#.##", (0, 0, 2, 3)),
+        ("#.#.", "....", (2, 0, 0, 0)),
+        ("....", "....", (0, 0, 0, 0)),
+    ],
+)
+def test_lesions_and_islands_are_counted(truth, prediction, expected, drawn_mask):
+    counts = count_lesions(drawn_mask(truth), drawn_mask(prediction))
+    # lesions, found, islands where there is none, voxels in them
+    assert astuple(counts) == expected
+
+
+@given(mask_pairs(max_side=9))
+def test_components_are_those_that_scipy_labels(pair):
+    mask, _ = pair
+    assert count_lesions(mask, mask).lesions == ndimage.label(mask, np.ones((3, 3, 3)))[1]
+
+
+def test_isolated_voxels_in_rows_of_odd_length_are_each_a_lesion():
+    dots = np.zeros((5, 65, 65), dtype=bool)
+    dots[::2, ::2, ::2] = True
+    assert count_lesions(dots, dots).lesions == 3 * 33 * 33
+
+
+def test_voxels_that_share_only_a_corner_are_one_lesion():
+    truth = np.zeros((2, 2, 2), dtype=bool)
+    truth[0, 0, 0] = truth[1, 1, 1] = True
+    assert count_lesions(truth, truth).lesions == 1
+
+
+@pytest.mark.parametrize(("min_overlap_voxels", "found"), [(1, 2), (2, 1), (3, 0)])
+def test_a_lesion_is_found_from_the_least_overlap_on(min_overlap_voxels, found, drawn_mask):
+    counts = count_lesions(drawn_mask("##.##"), drawn_mask("##.#."), min_overlap_voxels=min_overlap_voxels)
+    assert (counts.found, counts.false_positive_components) == (found, 0)
+
+
+def test_a_least_overlap_below_one_voxel_is_refused(drawn_mask):
+    with pytest.raises(SettingsError, match="at least 1 voxel"):
+        count_lesions(drawn_mask("#"), drawn_mask("#"), min_overlap_voxels=0)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        {"lesions": 1, "found": 2, "false_positive_components": 0, "false_positive_voxels": 0},
+        {"lesions": 1, "found": -1, "false_positive_components": 0, "false_positive_voxels": 0},
+        {"lesions": 1, "found": 1, "false_positive_components": 2, "false_positive_voxels": 1},
+    ],
+)
+def test_impossible_counts_are_refused(counts):
+    with pytest.raises(SettingsError, match="expected"):
+        LesionCounts(**counts)
+
+
+@settings(deadline=None)
+@given(mask_pairs())
+def test_a_perfect_prediction_finds_every_lesion_and_nothing_else(pair):
+    truth, _ = pair
+    counts = count_lesions(truth, truth)
+    assert (counts.found, counts.false_positive_components) == (counts.lesions, 0)
+
+
+@settings(deadline=None)
+@given(mask_pairs(), st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
+def test_turning_and_flipping_the_patient_changes_no_count(pair, order, flips):
+    turned = [np.flip(mask.transpose(order), [axis for axis in range(3) if flips[axis]]) for mask in pair]
+    assert count_lesions(*turned) == count_lesions(*pair)
+
+
+@settings(deadline=None)
+@given(mask_pairs())
+def test_predicting_more_loses_no_lesion(pair):
+    truth, prediction = pair
+    assert count_lesions(truth, prediction | truth[::-1]).found >= count_lesions(truth, prediction).found
+
+
+@settings(deadline=None)
+@given(mask_pairs(), st.integers(1, 4))
+def test_asking_for_more_overlap_finds_no_more_lesions(pair, least):
+    more = count_lesions(*pair, min_overlap_voxels=least + 1)
+    assert more.found <= count_lesions(*pair, min_overlap_voxels=least).found

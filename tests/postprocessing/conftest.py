@@ -1,0 +1,126 @@
+"""Builders for arrays one can draw by hand, and for the same patient laid out in other ways."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import Volume
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """An order of axes and which of them are turned round."""
+
+    order: tuple[int, int, int] = (0, 1, 2)
+    flips: tuple[int, int, int] = (1, 1, 1)
+
+    def array(self, array):
+        steps = tuple(slice(None, None, flip) for flip in self.flips)
+        return np.ascontiguousarray(array.transpose(self.order)[steps])
+
+    def grid(self, grid: Grid) -> Grid:
+        corner = [0.0, 0.0, 0.0]
+        for axis, flip in zip(self.order, self.flips, strict=True):
+            corner[axis] = grid.shape[axis] - 1.0 if flip < 0 else 0.0
+        axes = tuple(
+            tuple(flip * value for value in grid.axes[axis]) for axis, flip in zip(self.order, self.flips, strict=True)
+        )
+        return Grid(
+            shape=tuple(grid.shape[axis] for axis in self.order),
+            spacing_mm=tuple(grid.spacing_mm[axis] for axis in self.order),
+            origin_mm=grid.world_mm(tuple(corner)),
+            axes=axes,
+        )
+
+
+LAYOUTS = {
+    "upright": Layout(),
+    "x flipped": Layout(flips=(1, 1, -1)),
+    "all flipped": Layout(flips=(-1, -1, -1)),
+    "z last": Layout(order=(1, 2, 0), flips=(1, -1, 1)),
+    "x first": Layout(order=(2, 0, 1), flips=(-1, 1, 1)),
+    "x and y swapped": Layout(order=(0, 2, 1), flips=(-1, 1, -1)),
+}
+
+
+@pytest.fixture(params=list(LAYOUTS.values()), ids=list(LAYOUTS))
+def layout(request) -> Layout:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def tilted() -> Callable[[Grid], Grid]:
+    """Turn a grid by 12 degrees about each axis, as an oblique scan."""
+
+    def build(grid: Grid) -> Grid:
+        c, s = np.cos(np.deg2rad(12)), np.sin(np.deg2rad(12))
+        turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
+        axes = tuple(tuple(float(v) for v in turn @ np.array(axis)) for axis in grid.axes)
+        return replace(grid, axes=axes)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def chest() -> Callable[..., tuple[Grid, np.ndarray, np.ndarray]]:
+    """Two box lungs, 1 mm voxels, and tumor blocks given as (z, y, x) slices.
+
+    The lungs fill x 4–14 (right) and 30–40 (left) of 44, y 3–17 of 20 and z 2–22 of
+    24: their box is x 4–40, its middle half, the central zone, x 13–31.
+    """
+
+    def build(*blocks: tuple[slice, slice, slice]) -> tuple[Grid, np.ndarray, np.ndarray]:
+        grid = Grid(shape=(24, 20, 44), spacing_mm=(1.0, 1.0, 1.0))
+        lungs = np.zeros(grid.shape, dtype=bool)
+        lungs[2:22, 3:17, 4:14] = True
+        lungs[2:22, 3:17, 30:40] = True
+        tumor = np.zeros(grid.shape, dtype=bool)
+        for block in blocks:
+            tumor[block] = True
+        return grid, lungs, tumor
+
+    return build
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thorax:
+    """A drawn thorax with air around, a trachea, two lungs, bowel gas and a table."""
+
+    ct: Volume
+    right: np.ndarray
+    left: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def thorax() -> Thorax:
+    grid = Grid(shape=(70, 90, 110), spacing_mm=(4.0, 3.5, 3.5), origin_mm=(-190.0, -150.0, 20.0))
+    z, y, x = np.meshgrid(*(np.arange(size) for size in grid.shape), indexing="ij")
+    z_mm, y_mm, x_mm = z * 4.0, (y - 42) * 3.5, (x - 54.5) * 3.5
+    rng = np.random.default_rng(0)
+    hu = np.full(grid.shape, -1000.0)
+    hu[(x_mm / 175) ** 2 + (y_mm / 120) ** 2 < 1] = 30.0
+    right = ((x_mm + 78) / 62) ** 2 + (y_mm / 88) ** 2 + ((z_mm - 150) / 110) ** 2 < 1
+    left = ((x_mm - 82) / 54) ** 2 + (y_mm / 82) ** 2 + ((z_mm - 155) / 100) ** 2 < 1
+    hu[right | left] = -850.0
+    vessel = (right | left) & ((y_mm % 35) < 3.5) & ((z_mm % 40) < 4)
+    hu[vessel] = 40.0
+    hu[(x_mm**2 + (y_mm + 5) ** 2 < 9.5**2) & (z_mm > 170)] = -1000.0
+    hu[((x_mm - 60) / 30) ** 2 + ((y_mm + 60) / 20) ** 2 + ((z_mm - 15) / 12) ** 2 < 1] = -1000.0
+    hu[:, 86:88, 15:95] = 200.0
+    noisy = (hu + rng.normal(0, 15, grid.shape)).astype(np.float32)
+    return Thorax(ct=Volume(noisy, grid), right=right, left=left)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    folder = os.environ.get("NNC_REAL_DATA")
+    if not folder:
+        pytest.skip("NNC_REAL_DATA is not set: no real CTs here")
+    return Path(folder)

@@ -1,0 +1,174 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
+
+SMALL_LUNGS = {"min_lungs_ml": 0.0}
+ALL = replace(AnatomySettings.recommended(), top_k="all", merge_radius_mm=0.0, **SMALL_LUNGS)
+PAPER = replace(AnatomySettings.paper(), top_k="all", **SMALL_LUNGS)
+
+IN_RIGHT = (slice(6, 12), slice(6, 12), slice(6, 12))
+IN_LEFT = (slice(6, 12), slice(6, 12), slice(32, 39))
+BESIDE_RIGHT = (slice(6, 12), slice(6, 12), slice(0, 4))
+MIDDLE_TOUCHING_RIGHT = (slice(6, 14), slice(6, 14), slice(14, 26))
+FAR_BEHIND = (slice(0, 24), slice(19, 20), slice(20, 25))
+
+MASKS = arrays(np.bool_, (5, 6, 7), elements=st.booleans(), fill=st.just(value=False))
+
+
+def rules_of(found):
+    return [(candidate.verdict.rule, candidate.kept) for candidate in found.candidates]
+
+
+def reason_of(found):
+    return found.candidates[0].verdict.reason
+
+
+def test_what_lies_in_the_lungs_is_kept_and_what_lies_far_off_is_dropped(chest):
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
+    found = filter_candidates(tumor, grid, lungs, ALL)
+    assert rules_of(found) == [("lung_overlap", True), ("outside_lungs", False)]
+    assert found.flags == ()
+    np.testing.assert_array_equal(found.kept_mask(), found.labels == 1)
+
+
+def test_what_lies_wholly_outside_but_near_is_rescued(chest):
+    grid, lungs, tumor = chest(BESIDE_RIGHT)
+    for settings in (PAPER, ALL):
+        found = filter_candidates(tumor, grid, lungs, settings)
+        assert found.candidates[0].lung_overlap == 0
+        assert rules_of(found) == [("rescue", True)]
+
+
+def test_in_the_central_zone_only_recommended_asks_for_the_surface(chest):
+    deep = (slice(6, 14), slice(6, 14), slice(14, 30))
+    grid, lungs, tumor = chest(deep)
+    lungs[:, :, 30:38] = False
+    assert rules_of(filter_candidates(tumor, grid, lungs, PAPER)) == [("rescue", True)]
+    found = filter_candidates(tumor, grid, lungs, ALL)
+    assert rules_of(found) == [("outside_lungs", False)]
+    # Within 5 mm of the lung that ends at x 13 lie the columns x 14 to 18: a face of 64 voxels and four rings of 28,
+    # of a surface of two faces and fourteen rings.
+    assert found.candidates[0].near_surface_share == pytest.approx((64 + 4 * 28) / (2 * 64 + 14 * 28))
+    assert "34 % of its surface lies within 5 mm of a lung (needs 40 % in the central zone)" in reason_of(found)
+
+
+def test_verdicts_do_not_depend_on_how_the_array_is_laid_out(chest, layout, tilted):
+    grid, lungs, tumor = chest(IN_RIGHT, IN_LEFT, BESIDE_RIGHT, MIDDLE_TOUCHING_RIGHT, FAR_BEHIND)
+    for given_grid in (grid, tilted(grid)):
+        plain = filter_candidates(tumor, given_grid, lungs, ALL)
+        laid = filter_candidates(layout.array(tumor), layout.grid(given_grid), layout.array(lungs), ALL)
+        assert [c.verdict for c in laid.candidates] == [c.verdict for c in plain.candidates]
+        np.testing.assert_array_equal(laid.labels, layout.array(plain.labels))
+        for here, there in zip(plain.candidates, laid.candidates, strict=True):
+            assert there.side == here.side
+            assert there.centroid_mm == pytest.approx(here.centroid_mm)
+
+
+@pytest.mark.parametrize(
+    ("lungs_of", "flag", "words"),
+    [
+        (lambda _: None, "lungs_missing", "no lung mask"),
+        (np.zeros_like, "lungs_empty", "empty"),
+        (lambda lungs: lungs, "lungs_implausible", "6 ml"),
+        (np.ones_like, "lungs_implausible", "21 ml"),
+    ],
+)
+def test_lungs_that_cannot_be_trusted_drop_nothing_and_are_flagged(chest, lungs_of, flag, words):
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND, (slice(0, 1), slice(0, 1), slice(0, 1)))
+    settings = replace(ALL, min_lungs_ml=10.0, max_lungs_ml=20.0)
+    found = filter_candidates(tumor, grid, lungs_of(lungs), settings)
+    assert found.flags == (flag,)
+    assert rules_of(found) == [("no_lungs", True), ("no_lungs", True), ("minimum_volume", False)]
+    assert words in found.candidates[0].verdict.reason
+
+
+def test_without_lungs_top_k_still_holds(chest):
+    grid, _, tumor = chest(IN_LEFT, FAR_BEHIND)
+    assert rules_of(filter_candidates(tumor, grid, None, replace(ALL, top_k=1))) == [
+        ("no_lungs", True),
+        ("top_k", False),
+    ]
+
+
+def test_an_empty_mask_has_no_candidates(chest):
+    grid, lungs, tumor = chest()
+    found = filter_candidates(tumor, grid, lungs, ALL)
+    assert (found.candidates, found.kept, found.flags) == ((), (), ())
+    assert not found.kept_mask().any()
+
+
+def test_when_all_are_rejected_the_largest_can_be_kept(chest):
+    grid, lungs, tumor = chest(FAR_BEHIND, (slice(0, 1), slice(0, 1), slice(40, 41)))
+    none = filter_candidates(tumor, grid, lungs, ALL)
+    assert (none.kept, none.flags) == ((), ("all_rejected",))
+    best = filter_candidates(tumor, grid, lungs, replace(ALL, keep_best_if_none=True))
+    assert best.flags == ("all_rejected", "best_kept")
+    assert [candidate.id for candidate in best.kept] == [1]
+    assert "all 2" in best.candidates[0].verdict.reason
+
+
+def test_ranking_by_probability_uses_the_map(chest):
+    grid, lungs, tumor = chest(IN_RIGHT, IN_LEFT)
+    probability = np.zeros(grid.shape, dtype=np.float32)
+    probability[IN_RIGHT], probability[IN_LEFT] = 0.9, 0.6
+    settings = replace(ALL, top_k=1, rank_by="mean_probability")
+    found = filter_candidates(tumor, grid, lungs, settings, probability=probability)
+    assert [candidate.side for candidate in found.kept] == ["right"]
+    with pytest.raises(SettingsError, match="probability map"):
+        filter_candidates(tumor, grid, lungs, settings)
+
+
+@pytest.mark.parametrize("what", ["tumor mask", "lung mask", "probability map"])
+def test_arrays_of_another_shape_are_refused_by_name(chest, what):
+    grid, lungs, tumor = chest(IN_LEFT)
+    arrays_of = {"tumor mask": tumor, "lung mask": lungs, "probability map": np.zeros(grid.shape, dtype=np.float32)}
+    arrays_of[what] = arrays_of[what][1:]
+    with pytest.raises(GridMismatchError, match=what):
+        filter_candidates(
+            arrays_of["tumor mask"], grid, arrays_of["lung mask"], ALL, probability=arrays_of["probability map"]
+        )
+
+
+def test_the_filter_is_in_millimetres_not_voxels(chest):
+    grid, lungs, tumor = chest((slice(6, 12), slice(6, 12), slice(0, 2)))
+    assert rules_of(filter_candidates(tumor, grid, lungs, ALL)) == [("minimum_volume", False)]
+    coarse = replace(grid, spacing_mm=(2.0, 2.0, 2.0))
+    assert filter_candidates(tumor, coarse, lungs, ALL).candidates[0].lung_distance_mm == pytest.approx(6.0)
+    assert rules_of(filter_candidates(tumor, coarse, lungs, ALL)) == [("outside_lungs", False)]
+
+
+@given(tumor=MASKS, lungs=MASKS, top_k=st.sampled_from([1, 2, "all"]), best=st.booleans())
+def test_what_is_kept_is_whole_candidates_of_the_mask(tumor, lungs, top_k, best):
+    grid = Grid(shape=tumor.shape, spacing_mm=(4.0, 3.0, 3.0))
+    before = tumor.copy(), lungs.copy()
+    settings = replace(ALL, top_k=top_k, keep_best_if_none=best)
+    found = filter_candidates(tumor, grid, lungs, settings)
+    kept = found.kept_mask()
+    assert not (kept & ~tumor).any()
+    assert set(np.unique(found.labels[kept]).tolist()) == {candidate.id for candidate in found.kept}
+    assert top_k == "all" or len(found.kept) <= top_k
+    assert all(any(letter.isdigit() for letter in candidate.verdict.reason) for candidate in found.candidates)
+    np.testing.assert_array_equal(tumor, before[0])
+    np.testing.assert_array_equal(lungs, before[1])
+
+
+@given(tumor=MASKS, lungs=MASKS)
+def test_filtering_twice_changes_nothing(tumor, lungs):
+    grid = Grid(shape=tumor.shape, spacing_mm=(4.0, 3.0, 3.0))
+    once = filter_candidates(tumor, grid, lungs, ALL).kept_mask()
+    np.testing.assert_array_equal(filter_candidates(once, grid, lungs, ALL).kept_mask(), once)
+
+
+def test_the_result_is_plain_json(chest):
+    grid, lungs, tumor = chest(IN_LEFT)
+    plain = filter_candidates(tumor, grid, lungs, ALL).to_json()
+    assert plain["flags"] == []
+    assert plain["candidates"][0]["verdict"]["kept"] is True

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.postprocessing.merging import MergeSettings, label_candidates
+from nnunet_cascade.postprocessing.shapes import dilate, element_offsets, surface
+
+MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 7)] * 3), elements=st.booleans(), fill=st.just(value=False))
+MERGES = st.builds(
+    MergeSettings, radius_mm=st.sampled_from([0.0, 1.0, 1.5, 3.0]), shape=st.sampled_from(["ball", "cube"])
+)
+SPACINGS = st.sampled_from([(1.0, 1.0, 1.0), (3.0, 1.0, 1.0), (0.7, 2.0, 1.1)])
+
+
+def row(text: str) -> np.ndarray:
+    return np.array([[[letter == "#" for letter in text]]])
+
+
+def labels_of(mask, radius_mm, shape="ball", spacing_mm=(1.0, 1.0, 1.0)):
+    grid = Grid(shape=mask.shape, spacing_mm=spacing_mm)
+    return label_candidates(mask, grid, MergeSettings(radius_mm=radius_mm, shape=shape))
+
+
+@pytest.mark.parametrize(
+    ("text", "radius_mm", "count"),
+    [
+        ("##...##", 0.0, 2),
+        ("##...##", 1.0, 2),
+        ("##..##", 1.0, 1),
+        ("##...##", 1.5, 2),
+        ("##...##", 2.0, 1),
+        ("#", 3.0, 1),
+    ],
+)
+def test_fragments_merge_where_their_grown_masks_touch(text, radius_mm, count):
+    assert labels_of(row(text), radius_mm).max() == count
+
+
+def test_merging_is_in_millimetres_not_voxels():
+    gap = row("##..##")
+    assert labels_of(gap, 1.0, spacing_mm=(1.0, 1.0, 1.0)).max() == 1
+    assert labels_of(gap, 1.0, spacing_mm=(1.0, 1.0, 2.0)).max() == 2
+    assert labels_of(gap.transpose(2, 1, 0), 1.0, spacing_mm=(3.0, 1.0, 1.0)).max() == 2
+
+
+def test_corners_connect():
+    mask = np.zeros((2, 2, 2), dtype=bool)
+    mask[0, 0, 0] = mask[1, 1, 1] = True
+    assert labels_of(mask, 0.0).max() == 1
+
+
+def test_a_cube_reaches_into_corners_where_a_ball_does_not():
+    mask = np.zeros((4, 4, 4), dtype=bool)
+    mask[0, 0, 0] = mask[3, 3, 3] = True
+    assert labels_of(mask, 1.0, "cube").max() == 1
+    assert labels_of(mask, 1.0, "ball").max() == 2
+
+
+def test_sizes_are_of_the_undilated_mask():
+    labels = labels_of(row("##..###"), 1.0)
+    assert np.count_nonzero(labels == 1) == 5
+
+
+def test_ids_fall_with_volume():
+    assert labels_of(row("#...###...##"), 0.0).ravel().tolist() == [3, 0, 0, 0, 1, 1, 1, 0, 0, 0, 2, 2]
+
+
+def test_ties_are_ordered_in_the_patient_not_in_the_array(layout):
+    mask = np.zeros((5, 3, 4), dtype=bool)
+    mask[0, 0, 0] = mask[0, 0, 3] = mask[4, 2, 1] = True
+    grid = Grid(shape=mask.shape, spacing_mm=(2.0, 1.0, 1.5), origin_mm=(3.0, 4.0, 5.0))
+    plain = label_candidates(mask, grid, MergeSettings(radius_mm=0.0))
+    assert plain[0, 0, 0] == 1
+    assert plain[4, 2, 1] == 3
+    laid = label_candidates(layout.array(mask), layout.grid(grid), MergeSettings(radius_mm=0.0))
+    np.testing.assert_array_equal(laid, layout.array(plain))
+
+
+@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS)
+def test_merging_adds_loses_and_shifts_no_voxel(mask, merge, spacing_mm):
+    labels = label_candidates(mask, Grid(shape=mask.shape, spacing_mm=spacing_mm), merge)
+    np.testing.assert_array_equal(labels > 0, mask)
+    assert labels.dtype == np.int32
+
+
+@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS, axis=st.integers(0, 2))
+def test_merging_commutes_with_flips(mask, merge, spacing_mm, axis):
+    grid = Grid(shape=mask.shape, spacing_mm=spacing_mm)
+    there = label_candidates(np.flip(mask, axis), grid, merge)
+    here = np.flip(label_candidates(mask, grid, merge), axis)
+    pairs = set(zip(here.ravel().tolist(), there.ravel().tolist(), strict=True))
+    assert len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
+
+
+@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS)
+def test_merging_does_not_feel_the_edge_of_the_image(mask, merge, spacing_mm):
+    padded = np.pad(mask, 5)
+    inner = label_candidates(mask, Grid(shape=mask.shape, spacing_mm=spacing_mm), merge)
+    outer = label_candidates(padded, Grid(shape=padded.shape, spacing_mm=spacing_mm), merge)
+    np.testing.assert_array_equal(outer[5:-5, 5:-5, 5:-5], inner)
+
+
+@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS)
+def test_a_grown_mask_holds_what_lies_within_reach_of_it(mask, merge, spacing_mm):
+    offsets = element_offsets(merge.radius_mm, merge.shape, spacing_mm)
+    grown = dilate(mask, offsets)
+    reach = offsets.max(axis=0)
+    expected = np.zeros_like(grown)
+    for voxel in np.argwhere(mask):
+        expected[tuple((voxel + reach + offsets).T)] = True
+    np.testing.assert_array_equal(grown, expected)
+
+
+def test_elements_are_symmetric_and_measured_in_millimetres():
+    offsets = element_offsets(3.0, "ball", (3.0, 1.0, 2.0))
+    assert {tuple(o) for o in offsets.tolist()} == {tuple(o) for o in (-offsets).tolist()}
+    assert offsets.max(axis=0).tolist() == [1, 3, 1]
+    assert len(element_offsets(1.0, "cube", (1.0, 1.0, 1.0))) == 27
+    assert len(element_offsets(1.0, "ball", (1.0, 1.0, 1.0))) == 7
+
+
+def test_the_surface_is_what_shares_a_face_with_the_outside():
+    mask = np.ones((3, 3, 3), dtype=bool)
+    assert np.argwhere(~surface(mask)).tolist() == [[1, 1, 1]]
+    assert surface(np.zeros((2, 2, 2), dtype=bool)).sum() == 0
+
+
+def test_an_empty_mask_has_no_label():
+    assert labels_of(np.zeros((2, 3, 4), dtype=bool), 3.0).max() == 0
+
+
+def test_a_mask_of_another_shape_is_refused():
+    grid = Grid(shape=(2, 2, 3), spacing_mm=(1.0, 1.0, 1.0))
+    with pytest.raises(GridMismatchError, match=r"\(2, 2, 2\)"):
+        label_candidates(np.ones((2, 2, 2), dtype=bool), grid, MergeSettings())
+
+
+@pytest.mark.parametrize(
+    "bad", [{"radius_mm": -1.0}, {"radius_mm": float("nan")}, {"radius_mm": 30.0}, {"shape": "disc"}]
+)
+def test_nonsense_merging_is_refused(bad):
+    with pytest.raises(SettingsError, match="merge"):
+        MergeSettings(**bad)
