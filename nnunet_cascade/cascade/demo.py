@@ -40,7 +40,14 @@ PHANTOM_NOTE = (
     "and will not find real tumors well."
 )
 BASELINE = "plain nnU-Net, same budget"
-_COMMON = {"validation_iterations_per_epoch": 2, "save_every": 2, "initial_learning_rate": 0.02}
+_COMMON = {
+    "validation_iterations_per_epoch": 5,
+    "save_every": 2,
+    "optimizer": "adamw",
+    "initial_learning_rate": 0.002,
+    "oversample_foreground": 0.5,
+    "mirroring": False,
+}
 _BATCH = 2
 _DATASET, _ROI_DATASET = 501, 601
 _NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
@@ -111,14 +118,14 @@ def run_demo(request: DemoRequest) -> str:
 
 
 def demo_chain(request: DemoRequest) -> ChainRequest:
-    """Give the cascade of the demonstration: tiny networks at 6 and 3 mm."""
+    """Give the cascade of the demonstration: tiny networks at 4.5 and 3 mm."""
     coarse = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(60, request)}
-    fine = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(40, request), "mc_samples": 3}
+    fine = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(60, request), "mc_samples": 3}
     return ChainRequest(
         dataset=_DATASET,
         roi_dataset=_ROI_DATASET,
         bundle=request.folder / "bundle",
-        stage1=StageTraining(plan=_tiny_plan("DemoCoarsePlans", 6.0, (40, 40, 48), coarse), trainer="CascadeTrainer"),
+        stage1=StageTraining(plan=_tiny_plan("DemoCoarsePlans", 4.5, (32, 40, 40), coarse), trainer="CascadeTrainer"),
         stage2=StageTraining(plan=_tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), fine), trainer="UncertaintyROITrainer"),
         spec=demo_spec(),
         folds=request.folds,
@@ -141,7 +148,7 @@ def demo_baseline(request: DemoRequest) -> StageTraining:
     """Give a plain nnU-Net at the phantoms' own 3 mm whose gradient voxels are those of all deployed cascade models."""
     chain = demo_chain(request)
     wanted = (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)) * request.folds
-    patch, epochs = (64, 64, 64), 6
+    patch, epochs = (48, 64, 64), 6
     iterations = max(1, round(wanted / (epochs * _BATCH * math.prod(patch))))
     training = {**_COMMON, "epochs": epochs, "iterations_per_epoch": iterations, "final_validation": False}
     plan = _tiny_plan("DemoBaselinePlans", 3.0, patch, training)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from nnunet_cascade._startup import register
+from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.geometry import Box, Image, Index, Mask, Spacing
@@ -65,6 +66,11 @@ class StageModel:
 
     def __init__(self, folder: Path, settings: StageSettings, *, device: torch.device, mc_samples: int = 0) -> None:
         _require_files(folder, settings)
+        dataset_json = read_json(folder / "dataset.json")
+        channels = len(_channel_names(dataset_json))
+        if channels != 1:
+            raise BundleError(f"{folder}: the model takes {channels} channels; expected one, the CT")
+        self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
         register()
         self._sampled = mc_samples > 0
         # What it loads is None to a type checker until it is loaded.
@@ -73,10 +79,6 @@ class StageModel:
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
-        channels = len(_channel_names(self._predictor.dataset_json))
-        if channels != 1:
-            raise BundleError(f"{folder}: the model takes {channels} channels; expected one, the CT")
-        self._tumor_channel = tumor_channel(self._predictor.dataset_json, settings.tumor_label, where=str(folder))
         if self._sampled:
             require_dropout(cast(torch.nn.Module, self._predictor.network))
 

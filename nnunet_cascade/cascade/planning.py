@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -95,7 +96,7 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
         plans_name=request.name,
         overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
     )
-    with _threads_for_planning():
+    with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
         plans = cast(dict[str, Any], planner.plan_experiment())
     path = folder / f"{request.name}.json"
     # nnU-Net's planner has just written its own form under our name.

@@ -47,7 +47,7 @@ def run_nnunet(command: str, arguments: Sequence[str], *, log: Path, title: str,
             errors="replace",
             env={**os.environ, "PYTHONUNBUFFERED": "1"},
         ) as process,
-        tqdm(desc=title, total=epochs, unit="epoch" if epochs else "line", disable=None) as bar,
+        tqdm(desc=title, total=epochs, unit="epoch" if epochs else "line", mininterval=1.0) as bar,
     ):
         for line in process.stdout or ():
             file.write(line)

@@ -62,7 +62,5 @@ def _body(args: argparse.Namespace) -> int:
     )
     kinds = Counter(roi.kind for roi in rois)
     print(f"{target}: {len(rois)} crops ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})")
-    print(
-        f"next: nnc-plan -d {args.o} …, nnUNetv2_preprocess, nnUNetv2_train {args.o} 3d_fullres 0 -tr UncertaintyROITrainer"
-    )
+    print(f"next: nnc-plan -d {args.o}, nnUNetv2_preprocess, nnUNetv2_train -tr UncertaintyROITrainer")
     return DONE

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from nnunet_cascade.settings.training import TrainingSettings
@@ -56,6 +57,22 @@ class CascadeTrainer(nnUNetTrainer):
         """Build network, optimizer and loss with seeded weights."""
         _seed_everything(self.settings.seed)
         super().initialize()
+
+    def configure_optimizers(self) -> tuple[Any, Any]:
+        """Give nnU-Net's SGD and schedule, or AdamW with the same schedule, as the settings say."""
+        if self.settings.optimizer == "sgd":
+            return super().configure_optimizers()
+        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
+        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:  # noqa: N802 - nnU-Net's name
+        """Configure augmentation as nnU-Net does, without mirroring where the settings leave it out."""
+        rotation, dummy_2d, initial_patch_size, mirror_axes = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
+        if not self.settings.mirroring:
+            mirror_axes = self.inference_allowed_mirroring_axes = None
+        return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     def on_train_start(self) -> None:
         """Start as nnU-Net does, with seeded augmentation; a continued run gets a seed of its own."""

@@ -87,8 +87,8 @@ class RoiDataset(nnUNetDatasetBlosc2):
 
 def jittered(box: Box, jitter_voxels: Index) -> Box:
     """Move each face of a box by a uniform draw of up to `jitter_voxels`, keeping at least one voxel."""
-    low, high = (np.array([-reach, reach]) for reach in (np.array(jitter_voxels), np.array(jitter_voxels)))
-    moves = np.random.randint(low, high + 1)  # noqa: NPY002 - nnU-Net's loaders draw from the global generator
+    reach = np.array(jitter_voxels)
+    moves = np.random.randint(-reach, reach + 1, size=(2, 3))  # noqa: NPY002 - what nnU-Net's loaders draw from
     start = np.array(box.start) + moves[0]
     stop = np.maximum(np.array(box.stop) + moves[1], start + 1)
     return Box(_index(start), _index(stop))

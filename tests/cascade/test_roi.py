@@ -1,0 +1,112 @@
+"""Regions around candidates, and what is pasted back of them."""
+
+import numpy as np
+import pytest
+from conftest import grid_towards
+
+from nnunet_cascade.cascade.roi import Canvas, Roi, is_clipped, judge_islands, plan_rois, roi_map
+from nnunet_cascade.cascade.spec import RoiSettings
+from nnunet_cascade.geometry import Box
+from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
+
+SHAPE = (12, 12, 12)
+
+
+def block(start, stop, shape=SHAPE):
+    mask = np.zeros(shape, dtype=bool)
+    mask[Box(start, stop).slices] = True
+    return mask
+
+
+def rois_of(mask, grid, *, margin_mm=2.0, patch_mm=(1.0, 1.0, 1.0)):
+    anatomy = AnatomySettings(min_volume_mm3=0, top_k="all", merge_radius_mm=0)
+    kept = filter_candidates(mask, grid, None, anatomy).kept
+    return plan_rois(kept, grid, RoiSettings(margin_mm=margin_mm), patch_mm=patch_mm)
+
+
+def test_a_region_is_the_box_with_its_margin_in_mm_clipped_to_the_image():
+    grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
+    (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, margin_mm=3.0)
+    assert roi.box == Box((3, 0, 2), (8, 5, 9))
+
+
+def test_the_context_reaches_the_patch_and_may_leave_the_image():
+    grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
+    (roi,) = rois_of(block((0, 0, 5), (1, 1, 6)), grid, margin_mm=0.0, patch_mm=(8.0, 4.0, 1.0))
+    assert roi.context == Box((-1, -1, 5), (3, 3, 6))
+
+
+def test_no_candidate_gives_no_region():
+    assert rois_of(np.zeros(SHAPE, dtype=bool), grid_towards("LPS", SHAPE)) == ()
+
+
+def test_overlapping_regions_average_their_values():
+    canvas = Canvas((1, 1, 4))
+    canvas.paste(np.full((1, 1, 3), 0.8, dtype=np.float32), Box((0, 0, 0), (1, 1, 3)))
+    canvas.paste(np.full((1, 1, 2), 0.4, dtype=np.float32), Box((0, 0, 1), (1, 1, 3)))
+    np.testing.assert_allclose(canvas.mean()[0, 0], [0.8, 0.6, 0.6, 0.0], rtol=1e-6)
+
+
+def test_where_regions_overlap_the_first_one_stands_in_the_map():
+    rois = [
+        Roi(1, 1, Box((0, 0, 0), (1, 1, 3)), Box((0, 0, 0), (1, 1, 3))),
+        Roi(2, 2, Box((0, 0, 2), (1, 1, 4)), Box((0, 0, 2), (1, 1, 4))),
+    ]
+    np.testing.assert_array_equal(roi_map(rois, (1, 1, 5))[0, 0], [1, 1, 1, 2, 0])
+
+
+@pytest.mark.parametrize(
+    ("mask", "expected"),
+    [
+        (block((5, 5, 5), (7, 7, 7)), False),
+        (block((5, 5, 5), (8, 7, 7)), True),
+        (block((3, 5, 5), (7, 7, 7)), True),
+        (block((5, 5, 4), (7, 7, 7)), True),
+    ],
+)
+def test_a_mask_at_a_face_inside_the_image_is_clipped(mask, expected):
+    roi = Roi(1, 1, Box((3, 3, 4), (8, 9, 9)), Box((3, 3, 4), (8, 9, 9)))
+    assert is_clipped(mask, roi, roi_map([roi], SHAPE)) is expected
+
+
+def test_a_mask_at_a_face_where_the_image_ends_is_not_clipped():
+    roi = Roi(1, 1, Box((0, 3, 3), (5, 8, 8)), Box((0, 3, 3), (5, 8, 8)))
+    assert not is_clipped(block((0, 4, 4), (2, 6, 6)), roi, roi_map([roi], SHAPE))
+
+
+def test_a_mask_that_goes_on_into_a_neighbouring_region_is_not_clipped():
+    rois = [Roi(n, n, box, box) for n, box in ((1, Box((0, 0, 0), (6, 12, 12))), (2, Box((6, 0, 0), (12, 12, 12))))]
+    assert not is_clipped(block((4, 4, 4), (8, 6, 6)), rois[0], roi_map(rois, SHAPE))
+
+
+def test_an_island_near_no_kept_candidate_is_dropped_whole():
+    kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
+    found = block((1, 1, 1), (4, 4, 4)) | far
+    islands = judge_islands(found, kept, RoiSettings(island_reach_mm=2.0), (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(islands.mask, found & ~far)
+    assert (islands.count, islands.voxels, islands.dropped) == (1, 8, True)
+
+
+def test_an_island_may_be_kept_by_policy_and_is_counted_all_the_same():
+    kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
+    islands = judge_islands(kept | far, kept, RoiSettings(islands="keep"), (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(islands.mask, kept | far)
+    assert (islands.count, islands.dropped) == (1, False)
+
+
+def test_reach_is_in_mm_not_in_voxels():
+    kept, near = block((1, 5, 5), (2, 6, 6)), block((3, 5, 5), (4, 6, 6))
+    settings = RoiSettings(island_reach_mm=3.0)
+    assert judge_islands(near, kept, settings, (1.0, 1.0, 1.0)).count == 0
+    assert judge_islands(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
+
+
+def test_nothing_found_has_no_islands():
+    nothing = np.zeros(SHAPE, dtype=bool)
+    assert judge_islands(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
+
+
+def test_a_found_mask_is_left_unchanged():
+    found = block((8, 8, 8), (10, 10, 10))
+    judge_islands(found, block((1, 1, 1), (3, 3, 3)), RoiSettings(), (1.0, 1.0, 1.0))
+    assert found.sum() == 8

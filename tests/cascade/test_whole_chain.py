@@ -1,0 +1,343 @@
+"""The real commands on a tiny cascade, from planning to prediction."""
+
+import json
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
+from conftest import grid_towards
+
+from nnunet_cascade.cascade.bundle import load_cascade, make_bundle, read_spec
+from nnunet_cascade.cascade.case import Given, predict_case
+from nnunet_cascade.cascade.outputs import case_record
+from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
+from nnunet_cascade.cli import cascade_predict
+from nnunet_cascade.errors import BundleError, DropoutError, InputImageError
+from nnunet_cascade.geometry import AxisTurn, Grid
+from nnunet_cascade.images import Volume, read_ct, read_labels, read_volume, write_image
+from nnunet_cascade.trainers.roi_manifest import read_manifest
+
+pytestmark = pytest.mark.slow
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def cascade(tiny_cascade):
+    return load_cascade(tiny_cascade.bundle, device=CPU)
+
+
+@pytest.fixture(scope="module")
+def image(tiny_cascade):
+    return read_ct(tiny_cascade.test_image)
+
+
+@pytest.fixture(scope="module")
+def truth(tiny_cascade, image):
+    return read_labels(tiny_cascade.test_truth, image.grid, what="label") > 0
+
+
+@pytest.fixture(scope="module")
+def result(cascade, image, truth):
+    """With the truth as stage 1's prediction, so that stage 2 has work."""
+    return predict_case(image, cascade, Given(stage1=truth))
+
+
+class TestTraining:
+    def test_nnunets_own_plans_and_data_survive(self, tiny_cascade):
+        after = digest(tiny_cascade.root / "nnUNet_preprocessed")
+        changed = [name for name, value in tiny_cascade.baseline_before.items() if after.get(name) != value]
+        assert changed == []
+
+    def test_it_says_what_it_is_doing(self, tiny_cascade):
+        assert "[1/6] folds" in tiny_cascade.log
+        assert "[6/6] cross-validation" in tiny_cascade.log
+
+    def test_folds_of_crops_follow_stage_ones_folds_by_patient(self, tiny_cascade, splits):
+        manifest = read_manifest(tiny_cascade.roi_raw / "roi_manifest.json")
+        crops = json.loads((tiny_cascade.roi_raw / "splits_final.json").read_text())
+        for fold, of_crops in zip(splits, crops, strict=True):
+            assert {manifest[crop].patient for crop in of_crops["train"]} <= set(fold["train"])
+            assert {manifest[crop].patient for crop in of_crops["val"]} <= set(fold["val"])
+            assert not {manifest[c].patient for c in of_crops["train"]} & {manifest[c].patient for c in of_crops["val"]}
+
+    def test_every_tumor_is_in_a_crop_and_false_positives_are_few(self, tiny_cascade):
+        manifest = read_manifest(tiny_cascade.roi_raw / "roi_manifest.json")
+        kinds = [roi.kind for roi in manifest.values()]
+        assert {roi.patient for roi in manifest.values() if roi.kind != "false_positive"} == {
+            path.name.removesuffix(".nii.gz") for path in (tiny_cascade.raw / "labelsTr").iterdir()
+        }
+        assert kinds.count("false_positive") <= len(kinds) / 4
+
+    def test_the_plans_of_a_trained_model_hold_its_settings(self, tiny_cascade):
+        block = json.loads((tiny_cascade.model(2) / "plans.json").read_text())["nnunet_cascade"]
+        assert (block["epochs"], block["mc_samples"], block["uncertainty_scale"]) == (1, 2, 0.25)
+
+    def test_a_second_run_does_nothing_twice(self, tiny_cascade):
+        before = digest(tiny_cascade.root / "nnUNet_results"), digest(tiny_cascade.bundle)
+        done = run("nnc-train-cascade", "-o", tiny_cascade.bundle, *TRAIN_CASCADE)
+        assert (digest(tiny_cascade.root / "nnUNet_results"), digest(tiny_cascade.bundle)) == before
+        assert "epoch/s" not in done.stderr
+
+    def test_a_second_run_with_other_settings_is_refused(self, tiny_cascade):
+        done = run("nnc-train-cascade", "-o", tiny_cascade.bundle, *TRAIN_CASCADE, "mc_samples=9", expected=1)
+        assert "planned with other settings" in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_cross_validation_covers_every_patient_on_the_whole_ct(self, tiny_cascade):
+        folder = tiny_cascade.root / "bundle_cross_validation"
+        scores = json.loads((folder / "scores.json").read_text())["methods"]
+        assert list(scores) == ["stage 1", "stage 1 + anatomy", "cascade"]
+        for path in (tiny_cascade.raw / "labelsTr").iterdir():
+            case = path.name.removesuffix(".nii.gz")
+            grid = read_volume(path).grid
+            assert grid.difference(read_volume(folder / f"{case}.nii.gz").grid) is None
+            assert case in [score["case"] for score in scores["cascade"]["cases"]]
+
+    def test_cross_validation_uses_the_fold_that_left_the_patient_out(self, tiny_cascade, splits):
+        for number, fold in enumerate(splits):
+            for case in fold["val"]:
+                record = json.loads((tiny_cascade.root / "bundle_cross_validation" / f"{case}.json").read_text())
+                assert record["settings"]["stage2"]["folds"] == [number]
+                assert record["stage1"]["given"] is True
+
+
+class TestPrediction:
+    def test_the_result_lies_on_the_images_own_grid(self, result, image):
+        for array in (result.tumor, result.probability, result.uncertainty, result.regions, result.stage1):
+            assert array.shape == image.grid.shape
+
+    def test_uncertainty_is_there_inside_the_regions_and_nowhere_else(self, result):
+        inside = result.regions > 0
+        assert inside.any()
+        assert result.uncertainty[inside].mean() > 1e-6
+        assert result.uncertainty.max() <= 0.25
+        assert not result.uncertainty[~inside].any()
+        assert not result.probability[~inside].any()
+        assert not result.tumor[~inside].any()
+
+    def test_the_same_input_gives_the_same_bits(self, cascade, image, truth, result):
+        torch.rand(3)
+        again = predict_case(image, cascade, Given(case="another name", stage1=truth))
+        np.testing.assert_array_equal(again.probability, result.probability)
+        np.testing.assert_array_equal(again.uncertainty, result.uncertainty)
+
+    def test_prediction_leaves_the_global_random_state_alone(self, cascade, image, truth):
+        torch.manual_seed(3)
+        expected = torch.rand(2)
+        torch.manual_seed(3)
+        predict_case(image, cascade, Given(stage1=truth))
+        assert torch.equal(torch.rand(2), expected)
+
+    def test_another_seed_draws_other_samples(self, tiny_cascade, image, truth, result):
+        spec = read_spec(tiny_cascade.bundle)
+        other = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=SamplingSettings(seed=1)))
+        assert not np.array_equal(predict_case(image, other, Given(stage1=truth)).uncertainty, result.uncertainty)
+
+    @pytest.mark.parametrize("code", ["RAS", "SPL"])
+    def test_a_flipped_or_permuted_image_gives_the_same_result_on_its_own_grid(self, tiny_cascade, image, truth, code):
+        upright = load_cascade(
+            tiny_cascade.bundle, device=CPU, spec=replace(read_spec(tiny_cascade.bundle), orientation="LPS")
+        )
+        turn = AxisTurn.to_code(image.grid, code)
+        z, y, x = (tuple((-1 if turn.flipped[i] else 1) * v for v in image.grid.axes[turn.order[i]]) for i in range(3))
+        corner = tuple(float(image.grid.shape[a] - 1) if turn.flipped[turn.order.index(a)] else 0.0 for a in range(3))
+        turned = turn.apply(image.array)
+        grid = Grid(
+            shape=turned.shape, spacing_mm=turn.spacing(image.grid.spacing_mm),
+            origin_mm=image.grid.world_mm(corner), axes=(z, y, x),
+        )  # fmt: skip
+        expected = predict_case(image, upright, Given(stage1=truth))
+        found = predict_case(Volume(np.ascontiguousarray(turned), grid), upright, Given(stage1=turn.apply(truth)))
+        np.testing.assert_array_equal(turn.undo(found.tumor), expected.tumor)
+        np.testing.assert_allclose(turn.undo(found.probability), expected.probability, atol=1e-5)
+        assert [c.verdict.reason for c in found.filtered.candidates] == [
+            c.verdict.reason for c in expected.filtered.candidates
+        ]
+
+    def test_tumor_nowhere_is_an_empty_mask_and_a_flag(self, cascade, image, truth):
+        found = predict_case(image, cascade, Given(stage1=np.zeros_like(truth)))
+        assert not found.tumor.any()
+        assert {"no_candidate", "empty_result"} <= set(found.flags)
+
+    def test_every_candidate_rejected_is_an_empty_mask_and_a_flag(self, cascade, image):
+        far = np.zeros(image.grid.shape, dtype=bool)
+        far[0:2, 20:23, 30:34] = True
+        found = predict_case(image, cascade, Given(stage1=far))
+        assert not found.tumor.any()
+        assert {"all_rejected", "empty_result"} <= set(found.flags)
+        assert all(not candidate.kept for candidate in found.filtered.candidates)
+
+    def test_without_lungs_candidates_are_kept_and_flagged(self, cascade, image, truth):
+        filled = Volume(np.where(image.array < -300, -50, image.array).astype(np.float32), image.grid)
+        filled.array[:, 0] = -1000
+        found = predict_case(filled, cascade, Given(stage1=truth))
+        assert "lungs_missing" in found.flags
+        assert any(candidate.kept for candidate in found.filtered.candidates)
+        assert found.notes
+
+    def test_without_samples_there_is_no_uncertainty(self, tiny_cascade, image, truth):
+        spec = replace(read_spec(tiny_cascade.bundle), sampling=SamplingSettings(mc_samples=0))
+        found = predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, spec=spec), Given(stage1=truth))
+        assert found.uncertainty is None
+        assert case_record(found, "case", spec=spec)["uncertainty"] is None
+
+    def test_an_image_that_is_no_ct_is_refused(self, cascade):
+        grid = grid_towards("LPS", (8, 8, 8))
+        with pytest.raises(InputImageError, match="not a CT"):
+            predict_case(Volume(np.zeros((8, 8, 8), dtype=np.float32), grid), cascade)
+
+    def test_a_cascade_loaded_without_stage_one_asks_for_its_mask(self, tiny_cascade, image):
+        with pytest.raises(BundleError, match="stage-1 mask"):
+            predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, with_stage1=False))
+
+
+class TestBundle:
+    def test_uncertainty_of_a_stage_two_without_dropout_is_refused(self, tiny_cascade, tmp_path):
+        with pytest.raises(DropoutError, match="no active dropout"):
+            make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(1), spec=CascadeSpec())
+        assert list(tmp_path.iterdir()) == []
+
+    def test_without_samples_any_model_serves_as_stage_two(self, tiny_cascade, tmp_path):
+        spec = CascadeSpec(sampling=SamplingSettings(mc_samples=0))
+        make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(1), spec=spec)
+        assert read_spec(tmp_path / "b") == spec
+
+    def test_a_bundle_is_not_overwritten(self, tiny_cascade):
+        with pytest.raises(BundleError, match="is there already"):
+            make_bundle(
+                tiny_cascade.bundle, stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(2), spec=CascadeSpec()
+            )
+
+    def test_a_bundle_holds_no_more_than_prediction_needs(self, tiny_cascade):
+        names = {path.name for path in tiny_cascade.bundle.rglob("*") if path.is_file()}
+        assert names == {
+            "cascade.json", "provenance.json", "notes.txt", "plans.json", "dataset.json", "checkpoint_final.pth",
+        }  # fmt: skip
+
+    @pytest.mark.parametrize("name", ["cascade.json", "stage2/plans.json", "stage1/fold_1/checkpoint_final.pth"])
+    def test_a_missing_file_is_named(self, tiny_cascade, tmp_path, name):
+        shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        (tmp_path / "b" / name).unlink()
+        with pytest.raises(BundleError, match=name.rsplit("/", maxsplit=1)[-1]):
+            load_cascade(tmp_path / "b", device=CPU)
+
+    def test_a_model_of_two_channels_is_refused(self, tiny_cascade, tmp_path):
+        shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        path = tmp_path / "b" / "stage2" / "dataset.json"
+        path.write_text(path.read_text().replace('"0": "CT"', '"0": "CT", "1": "PET"'))
+        with pytest.raises(BundleError, match="takes 2 channels; expected one"):
+            load_cascade(tmp_path / "b", device=CPU)
+
+
+@pytest.fixture(scope="module")
+def mixed_inputs(tiny_cascade, tmp_path_factory, image):
+    """One good case among bad ones."""
+    folder = tmp_path_factory.mktemp("inputs")
+    shutil.copyfile(tiny_cascade.test_image, folder / "good_0000.nii.gz")
+    (folder / "truncated_0000.nii.gz").write_bytes(tiny_cascade.test_image.read_bytes()[:2000])
+    broken = image.array.copy()
+    broken[0, 0, 0] = np.nan
+    write_image(broken, image.grid, folder / "nan_0000.nii.gz")
+    write_image(np.zeros_like(image.array), image.grid, folder / "mask_0000.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def predicted(tiny_cascade, mixed_inputs, tmp_path_factory):
+    """The command, run for real on them."""
+    output = tmp_path_factory.mktemp("outputs")
+    arguments = ["-i", mixed_inputs, "-o", output, "-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "3"]
+    return output, run("nnc-cascade-predict", *arguments, expected=1)
+
+
+class TestCommand:
+    def test_bad_cases_get_one_line_each_and_the_good_one_is_done(self, predicted):
+        output, done = predicted
+        run_record = json.loads((output / "run.json").read_text())
+        assert run_record["counts"] == {"done": 1, "skipped": 0, "failed": 3}
+        assert "truncated" in run_record["cases"]["truncated"]["error"]
+        assert "NaN" in run_record["cases"]["nan"]["error"]
+        assert "not a CT" in run_record["cases"]["mask"]["error"]
+        assert "Traceback" not in done.stderr
+        for case in ("truncated", "nan", "mask"):
+            assert f"{case}: " in done.stderr
+            assert not list(output.glob(f"{case}*"))
+
+    def test_a_case_has_its_files_on_its_own_grid(self, predicted, image):
+        output, _ = predicted
+        suffixes = ("", "_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
+        for suffix in suffixes:
+            assert image.grid.difference(read_volume(output / f"good{suffix}.nii.gz").grid) is None
+        assert not [path for path in output.iterdir() if path.name.startswith(".")]
+
+    def test_a_record_explains_itself(self, predicted):
+        record = json.loads((predicted[0] / "good.json").read_text())
+        assert "not a medical device" in record["notice"]
+        assert record["uncertainty"]["mc_samples"] == 3
+        assert record["versions"]["nnunetv2"]
+        for candidate in record["candidates"]:
+            assert candidate["verdict"]["reason"]
+        sizes = [candidate["volume_mm3"] for candidate in record["candidates"]]
+        assert all(a >= b for a, b in pairwise(sizes))
+
+    def test_a_continued_run_leaves_out_what_is_done(self, tiny_cascade, mixed_inputs, predicted, capsys):
+        output, _ = predicted
+        before = (output / "good.nii.gz").stat().st_mtime_ns
+        arguments = ["-i", mixed_inputs, "-o", output, "-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "3"]
+        assert cascade_predict.main([*map(str, arguments), "--continue_prediction"]) == 1
+        assert json.loads((output / "run.json").read_text())["counts"]["skipped"] == 1
+        assert (output / "good.nii.gz").stat().st_mtime_ns == before
+        capsys.readouterr()
+
+    def test_a_stage_one_mask_on_another_grid_fails_its_case_alone(self, tiny_cascade, tmp_path, capsys):
+        case = tiny_cascade.test_image.name.removesuffix("_0000.nii.gz")
+        wrong = grid_towards("LPS", (4, 4, 4))
+        write_image(np.zeros((4, 4, 4), dtype=np.uint8), wrong, tmp_path / f"{case}.nii.gz")
+        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle, "-device", "cpu"]
+        assert cascade_predict.main([*map(str, arguments), "--stage1_predictions", str(tmp_path)]) == 1
+        assert "is not on the image's grid" in capsys.readouterr().err
+
+    def test_lungs_from_a_folder_are_used(self, tiny_cascade, tmp_path, capsys):
+        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle, "-device", "cpu"]
+        lungs = tiny_cascade.raw / "lungsTs"
+        truth = tiny_cascade.raw / "labelsTs"
+        code = cascade_predict.main(
+            [*map(str, arguments), "--mc_samples", "2", "--lungs", str(lungs), "--stage1_predictions", str(truth)]
+        )
+        assert code == 0
+        record = json.loads(next((tmp_path / "o").glob("phantom*.json")).read_text())
+        assert "folder" in record["lungs"]["source"]
+        assert record["stage1"]["given"] is True
+        assert record["rois"]
+        capsys.readouterr()
+
+    def test_wrong_usage_ends_with_two(self, tiny_cascade, tmp_path, capsys):
+        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle]
+        assert cascade_predict.main([*map(str, arguments), "--mc_samples", "1"]) == 2
+        assert "mc_samples must be 0 or at least 2" in capsys.readouterr().err
+
+    def test_an_output_that_cannot_be_written_is_one_line(self, tiny_cascade, tmp_path, capsys):
+        (tmp_path / "file").touch()
+        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "file" / "o", "-m", tiny_cascade.bundle]
+        assert cascade_predict.main([*map(str, arguments), "-device", "cpu"]) == 1
+        assert "cannot be written" in capsys.readouterr().err
+
+    def test_plans_and_bundle_commands_end_with_what_to_do_next(self, tiny_cascade, tmp_path):
+        done = run(
+            "nnc-make-bundle",
+            "-o",
+            tmp_path / "b",
+            "--stage1",
+            tiny_cascade.model(1),
+            "--stage2",
+            tiny_cascade.model(2),
+        )
+        assert "next: nnc-cascade-predict" in done.stdout
+        assert read_spec(tmp_path / "b").stage2.folds == (0, 1)
+        done = run("nnc-roi-dataset", "-d", DATASET, "-o", ROI_DATASET + 1, "--context_mm", "96", "96", "96")
+        assert "ground_truth" in done.stdout
+        assert "next: nnc-plan" in done.stdout

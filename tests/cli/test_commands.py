@@ -1,0 +1,63 @@
+"""Commands without work to do: help, usage, errors in one line."""
+
+import pytest
+
+from nnunet_cascade.cli import cascade_predict, demo, make_bundle, plan, roi_dataset, train_cascade
+from nnunet_cascade.cli.plan import training_values
+from nnunet_cascade.errors import SettingsError
+
+COMMANDS = [cascade_predict, demo, make_bundle, plan, roi_dataset, train_cascade]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_says_that_it_is_no_medical_device(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["-h"])
+    assert stop.value.code == 0
+    assert "not a medical device" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", [cascade_predict, make_bundle, plan, roi_dataset, train_cascade])
+def test_missing_arguments_are_wrong_usage(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main([])
+    assert stop.value.code == 2
+    assert "required" in capsys.readouterr().err
+
+
+def test_what_is_no_bundle_is_one_line(tmp_path, capsys):
+    code = cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)])
+    error = capsys.readouterr().err
+    assert code == 1
+    assert error.count("\n") == 1
+    assert "has no cascade.json; expected a bundle" in error
+
+
+def test_an_unknown_bundle_version_is_one_line(tmp_path, capsys):
+    (tmp_path / "cascade.json").write_text('{"version": 7}')
+    assert cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)]) == 1
+    assert "bundle version 7; this release reads version 1" in capsys.readouterr().err
+
+
+def test_an_unset_variable_is_one_line(monkeypatch, capsys):
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+    assert plan.main(["-d", "501"]) == 1
+    assert "no dataset named Dataset501_" in capsys.readouterr().err
+
+
+def test_parts_count_from_zero(tmp_path, capsys):
+    arguments = ["-i", str(tmp_path), "-o", str(tmp_path), "-m", str(tmp_path), "-num_parts", "2", "-part_id", "2"]
+    assert cascade_predict.main(arguments) == 2
+    assert "part_id counts from 0" in capsys.readouterr().err
+
+
+def test_training_settings_take_the_type_of_their_default():
+    found = training_values(["epochs=3", "dropout=0.2", "loss=scalar", "mirroring=false"])
+    assert found == {"epochs": 3, "dropout": 0.2, "loss": "scalar", "mirroring": False}
+
+
+@pytest.mark.parametrize("pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps"])
+def test_a_pair_that_is_no_setting_is_refused(pair):
+    with pytest.raises(SettingsError, match=pair.split("=", maxsplit=1)[0]):
+        training_values([pair])

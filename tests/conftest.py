@@ -1,0 +1,42 @@
+"""Builders that every folder of tests uses."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nnunet_cascade.geometry import Grid
+
+# Before anything of nnU-Net is imported: two cores, not eight workers.
+os.environ.setdefault("nnUNet_def_n_proc", "2")
+os.environ.setdefault("nnUNet_n_proc_DA", "0")
+
+ORIENTATIONS = ("LPS", "RAS", "LAS", "SPL", "AIR", "PSL")
+_WORLD = {"L": (1, 0, 0), "R": (-1, 0, 0), "P": (0, 1, 0), "A": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
+
+
+def grid_towards(code, shape, spacing_mm=(1.0, 1.0, 1.0)):
+    """A grid whose x, y and z index grow towards the letters of a code."""
+    z, y, x = (tuple(float(v) for v in _WORLD[letter]) for letter in reversed(code))
+    return Grid(shape=shape, spacing_mm=spacing_mm, origin_mm=(3.0, -5.0, 7.0), axes=(z, y, x))
+
+
+@pytest.fixture(params=ORIENTATIONS)
+def oriented_grid(request):
+    """An anisotropic grid in one of several orientations."""
+    return grid_towards(request.param, (7, 6, 5), (3.0, 1.5, 0.75))
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real CTs, which are no part of the project."""
+    folder = os.environ.get("NNC_REAL_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("NNC_REAL_DATA names no folder of real CTs")
+    return Path(folder)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(11)
