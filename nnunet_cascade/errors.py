@@ -28,6 +28,10 @@ class LungMaskError(CascadeError, RuntimeError):
     """A lung mask source cannot give a mask for this image."""
 
 
+class NoLungsError(LungMaskError):
+    """There is nothing in an image that looks like a lung."""
+
+
 class BundleError(CascadeError, ValueError):
     """A bundle folder is incomplete, of another version, or does not fit the data."""
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import torch
 
 from nnunet_cascade.cascade.models import StageModel
-from nnunet_cascade.cascade.nnunet_folders import write_json
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.versions import versions
 
 SPEC_NAME = "cascade.json"

@@ -13,7 +13,7 @@ from nnunet_cascade.cascade.bundle import LoadedCascade
 from nnunet_cascade.cascade.models import CoarsePrediction, RoiPrediction, StageModel, roi_seed
 from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.errors import BundleError, LungMaskError
+from nnunet_cascade.errors import BundleError, NoLungsError
 from nnunet_cascade.geometry import AxisTurn, Grid, Image, Labels, Mask, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
@@ -111,7 +111,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         InputImageError: The image is no CT.
         GridMismatchError: A given mask is not of the image's shape.
         BundleError: The bundle was loaded without stage 1 and no mask is given.
-        GridMismatchError, InputImageError: A lung mask file does not fit.
+        LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
     """
     given = given or Given()
     require_ct(image.array, name=given.case)
@@ -166,7 +166,7 @@ def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | N
         return given.lungs, ()
     try:
         return find_lungs(image, spec.lungs, case=given.case), ()
-    except LungMaskError as error:
+    except NoLungsError as error:
         return None, (str(error),)
 
 

@@ -21,13 +21,13 @@ from nnunet_cascade.cascade.nnunet_folders import (
     raw_folder,
     read_json,
     roi_target,
-    write_json,
 )
 from nnunet_cascade.cascade.planning import PlanRequest, write_plans
 from nnunet_cascade.cascade.roi_dataset import ENDING, RoiDatasetRequest, make_roi_dataset
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
@@ -102,7 +102,7 @@ def train_cascade(request: ChainRequest) -> None:
         StepFailedError: A command of nnU-Net did not succeed.
         CascadeError: As the steps raise.
     """
-    raw_folder(request.dataset)
+    _tumor_label(request)
     logs = log_folder(request)
     steps: list[tuple[str, Callable[[], None]]] = [
         ("folds", lambda: _make_folds(request)),
@@ -242,9 +242,24 @@ def final_spec(request: ChainRequest) -> CascadeSpec:
     folds = tuple(range(request.folds))
     return replace(
         request.spec,
-        stage1=replace(request.spec.stage1, folds=folds),
+        stage1=replace(request.spec.stage1, folds=folds, tumor_label=_tumor_label(request)),
         stage2=replace(request.spec.stage2, folds=folds),
     )
+
+
+def _tumor_label(request: ChainRequest) -> str:
+    """Name the tumor where the dataset has several labels; "" where it has one.
+
+    Raises:
+        DatasetError: The tumor is not exactly one of several labels.
+    """
+    labels: dict[str, Any] = read_json(raw_folder(request.dataset) / "dataset.json")["labels"]
+    names = [name for name, value in labels.items() if value in request.tumor_labels]
+    if len(labels) == 2 and len(names) == 1:
+        return ""
+    if len(names) != 1:
+        raise DatasetError(f"labels {labels} with tumor labels {request.tumor_labels}; expected exactly one of them")
+    return names[0]
 
 
 def _make_bundle(request: ChainRequest) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import logging
-import os
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -15,12 +15,11 @@ from typing import Any, Literal
 
 from nnunet_cascade.cascade.bundle import LoadedCascade
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
-from nnunet_cascade.cascade.nnunet_folders import write_json
 from nnunet_cascade.cascade.outputs import NOTICE, record_path, write_case
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import CascadeError, InputImageError
+from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.images import read_ct, read_labels
-from nnunet_cascade.postprocessing.lungs.folder import read_lungs
 from nnunet_cascade.versions import versions
 
 _log = logging.getLogger(__name__)
@@ -38,7 +37,6 @@ class CohortRequest:
         inputs: A folder of `<case>_0000.nii.gz`, or one such file.
         output: Folder for the results, made where it is missing.
         stage1_masks: Folder of `<case>.nii.gz` to take instead of stage 1, or None.
-        lungs: Folder of `<case>.nii.gz` to take as lungs, or None.
         skip_done: Leave out cases whose record is there, made with the same settings.
         notes: Lines for every record.
     """
@@ -46,7 +44,6 @@ class CohortRequest:
     inputs: Path
     output: Path
     stage1_masks: Path | None = None
-    lungs: Path | None = None
     skip_done: bool = False
     notes: tuple[str, ...] = ()
 
@@ -185,15 +182,13 @@ def _write_summary(outcomes: Sequence[CaseOutcome], output: Path) -> None:
         "flags",
         "error",
     ]
-    beside = output / f".{os.getpid()}.summary.csv"
-    with beside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, columns)
-        writer.writeheader()
-        for outcome in outcomes:
-            writer.writerow(
-                {"case": outcome.case, "status": outcome.status, "error": outcome.error, **_figures(output, outcome)}
-            )
-    beside.replace(output / "summary.csv")
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    for outcome in outcomes:
+        row = {"case": outcome.case, "status": outcome.status, "error": outcome.error}
+        writer.writerow({**row, **_figures(output, outcome)})
+    write_text(output / "summary.csv", text.getvalue())
 
 
 def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
@@ -213,12 +208,10 @@ def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
 
 def _predict_file(case: str, path: Path, request: CohortRequest, bundle: LoadedCascade) -> CaseResult:
     image = read_ct(path)
-    stage1 = lungs = None
+    stage1 = None
     if request.stage1_masks is not None:
         stage1 = read_labels(request.stage1_masks / f"{case}{ENDING}", image.grid, what="stage-1 mask") > 0
-    if request.lungs is not None:
-        lungs = read_lungs(image, request.lungs, case=case)
-    return predict_case(image, bundle, Given(case=case, stage1=stage1, lungs=lungs))
+    return predict_case(image, bundle, Given(case=case, stage1=stage1))
 
 
 def _is_done(record: Path, spec: CascadeSpec) -> bool:

@@ -91,10 +91,3 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds {type(content).__name__}; expected a JSON object")
     return content
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON beside its name, then rename it."""
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    beside.write_text(json.dumps(content, indent=1))
-    beside.replace(path)

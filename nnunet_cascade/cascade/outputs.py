@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.case import CaseResult
-from nnunet_cascade.cascade.nnunet_folders import write_json
 from nnunet_cascade.cascade.roi import Roi
 from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.versions import versions

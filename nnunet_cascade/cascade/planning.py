@@ -18,6 +18,7 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerp
 
 from nnunet_cascade.cascade.nnunet_folders import dataset_name, preprocessed_folder
 from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing
 from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
@@ -100,9 +101,7 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
         plans = cast(dict[str, Any], planner.plan_experiment())
     path = folder / f"{request.name}.json"
     # nnU-Net's planner has just written its own form under our name.
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json.dumps(adapted(plans, request), indent=2, default=_plain))
-    beside.replace(path)
+    write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
     return path
 
 

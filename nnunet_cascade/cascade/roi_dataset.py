@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.nnunet_folders import nnunet_folder, read_json, write_json
+from nnunet_cascade.cascade.nnunet_folders import nnunet_folder, read_json
 from nnunet_cascade.cascade.roi import patch_voxels
-from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.errors import DatasetError, NoLungsError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, read_ct, read_labels, write_image
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
@@ -221,7 +222,10 @@ def _passing(image: Volume, coarse: Mask, request: RoiDatasetRequest, patient: s
     """Give the candidates that pass the rules, however many they are."""
     if not coarse.any():
         return np.zeros(image.grid.shape, dtype=np.int32)
-    lungs = find_lungs(image, request.lungs, case=patient).mask
+    try:
+        lungs = find_lungs(image, request.lungs, case=patient).mask
+    except NoLungsError:
+        lungs = None
     filtered = filter_candidates(coarse, image.grid, lungs, replace(request.anatomy, top_k="all"))
     return np.where(filtered.kept_mask(), filtered.labels, 0)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 from nnunet_cascade.errors import BundleError, SettingsError
@@ -12,6 +13,7 @@ from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.settings.block import from_block, require, to_block
 
 SPEC_VERSION = 1
+_PATHS = ("path", "weights")
 
 Preset = Literal["recommended", "paper"]
 IslandPolicy = Literal["drop", "keep"]
@@ -163,10 +165,15 @@ class CascadeSpec:
         }
         try:
             values: dict[str, Any] = {
-                name: from_block(parts[name], value, where=f"{where}, {name}") if name in parts else value
+                name: from_block(parts[name], _with_paths(value), where=f"{where}, {name}") if name in parts else value
                 for name, value in content.items()
                 if name != "version"
             }
             return from_block(cls, values, where=where)
         except SettingsError as error:
             raise BundleError(str(error)) from error
+
+
+def _with_paths(block: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a block with its paths, which JSON holds as text, as paths."""
+    return {name: Path(value) if name in _PATHS and value is not None else value for name, value in block.items()}

@@ -2,9 +2,7 @@
 
 import csv
 import io
-import json
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,6 +12,7 @@ from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
 from nnunet_cascade.evaluation.summary import MethodSummary, summarize
 from nnunet_cascade.evaluation.surface import HD95_DEFINITION
+from nnunet_cascade.files import write_json, write_text
 
 
 def write_scores_json(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> None:
@@ -34,7 +33,7 @@ def write_scores_json(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> 
             for method, cases in scores.items()
         },
     }
-    _write_whole(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_json(path, content)
 
 
 def write_scores_csv(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> None:
@@ -51,7 +50,7 @@ def write_scores_csv(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> N
     writer = csv.DictWriter(text, ["method", *(field.name for field in fields(CaseScore))], lineterminator="\n")
     writer.writeheader()
     writer.writerows({"method": method, **asdict(case)} for method, cases in scores.items() for case in cases)
-    _write_whole(path, text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def _summary(summary: MethodSummary) -> dict[str, Any]:
@@ -65,12 +64,3 @@ def _summary(summary: MethodSummary) -> dict[str, Any]:
 
 def _plain(record: dict[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in record.items()}
-
-
-def _write_whole(path: Path, text: str) -> None:
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        beside.write_text(text, encoding="utf-8", newline="")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.images import write_image
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import Phantom, make_phantom
@@ -81,7 +82,7 @@ def write_cohort(
             _write_phantom(raw_dataset_folder, job, phantom)
             cases[job.case] = _facts(job, phantom)
             _write_record(raw_dataset_folder, settings, cases)
-    _write_json(raw_dataset_folder / "dataset.json", _dataset(raw_dataset_folder.name, len(train_seeds)))
+    write_json(raw_dataset_folder / "dataset.json", _dataset(raw_dataset_folder.name, len(train_seeds)))
 
 
 def _require_distinct(jobs: Sequence[_Job]) -> None:
@@ -151,7 +152,7 @@ def _facts(job: _Job, phantom: Phantom) -> dict[str, Any]:
 
 def _write_record(folder: Path, settings: PhantomSettings, cases: dict[str, Any]) -> None:
     made_with = _made_with(settings)
-    _write_json(folder / _RECORD, {"description": _DESCRIPTION, "made_with": made_with, "cases": cases})
+    write_json(folder / _RECORD, {"description": _DESCRIPTION, "made_with": made_with, "cases": cases})
 
 
 def _dataset(name: str, training_cases: int) -> dict[str, Any]:
@@ -164,9 +165,3 @@ def _dataset(name: str, training_cases: int) -> dict[str, Any]:
         "description": _DESCRIPTION,
         "overwrite_image_reader_writer": "SimpleITKIO",
     }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Index
 from nnunet_cascade.settings.block import require
 
@@ -52,9 +53,7 @@ def write_manifest(path: Path, rois: list[StoredRoi], *, provenance: Mapping[str
         "provenance": dict(provenance),
         "rois": {roi.case: _to_json(roi) for roi in rois},
     }
-    beside = path.with_name(f".{path.name}")
-    beside.write_text(json.dumps(content, indent=1))
-    beside.replace(path)
+    write_json(path, content)
 
 
 def read_manifest(path: Path) -> dict[str, StoredRoi]:

@@ -34,7 +34,7 @@ class UncertaintyROITrainer(CascadeTrainer):
     ignore label and regions work. Training on several GPUs is refused.
 
     Raises:
-        NotImplementedError: Distributed training, or nnU-Net's own cascade.
+        NotImplementedError: Distributed training, a 2d configuration, or nnU-Net's own cascade.
 
     Source:
         docs/design.md, "The adaptive loss" and "The stage-2 training set".
@@ -74,6 +74,8 @@ class UncertaintyROITrainer(CascadeTrainer):
                 "UncertaintyROITrainer trains on one GPU: its batch statistics are not gathered across processes; "
                 "start nnUNetv2_train without -num_gpus"
             )
+        if len(self.configuration_manager.patch_size) != 3:
+            raise NotImplementedError("UncertaintyROITrainer draws boxes in three dimensions; use a 3d configuration")
         if self.is_cascaded:
             raise NotImplementedError("UncertaintyROITrainer is no stage of nnU-Net's own cascade; use 3d_fullres")
         super().initialize()
@@ -97,7 +99,7 @@ class UncertaintyROITrainer(CascadeTrainer):
     def get_tr_and_val_datasets(self) -> Any:
         """Give the training and validation sets, drawn by patient and box where there is an ROI manifest."""
         manifest = self.roi_manifest
-        if manifest is None or len(self.configuration_manager.patch_size) != 3:
+        if manifest is None:
             return super().get_tr_and_val_datasets()
         train, validation = (cast(list[str], list(cases)) for cases in self.do_split())
         return self._roi_dataset(train, manifest, jitter=True), self._roi_dataset(validation, manifest, jitter=False)

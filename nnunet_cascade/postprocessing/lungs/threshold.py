@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import LungMaskError
+from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import Image, Spacing
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import bowel_gas, lung_air
@@ -35,12 +35,12 @@ def threshold_lungs(ct: Volume) -> LungMask:
         The lungs on the CT's own grid, never empty.
 
     Raises:
-        LungMaskError: Nothing in the CT looks like lung.
+        NoLungsError: Nothing in the CT looks like lung.
     """
     upright = Upright.of(ct.grid, about_mm=_WORKING_MM)
     labels = _find(upright.coarse(ct), upright.spacing_mm)
     if not labels.any():
-        raise LungMaskError(
+        raise NoLungsError(
             f"no air in this CT of shape {ct.grid.shape} looks like lung; is it a thorax in Hounsfield units? "
             "Choose the 'lungmask' or 'folder' source"
         )
