@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import SimpleITK as sitk
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 
+_NIFTI = (".nii", ".nii.gz")
 AIR_HU = -1024.0
 """What lies where a CT ends."""
 _AIR_BELOW_HU = -300.0
@@ -43,9 +47,7 @@ def read_volume(path: Path) -> Volume:
     """
     image = _read(path)
     array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
-    if not np.isfinite(array).all():
-        count = int(np.count_nonzero(~np.isfinite(array)))
-        raise InputImageError(f"{path}: {count} voxels are NaN or infinite; expected finite values; repair the image")
+    _require_finite(array, path)
     return Volume(array, grid_of(image))
 
 
@@ -133,9 +135,28 @@ def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
+def _require_finite(array: NDArray[Any], path: Path) -> None:
+    if not np.isfinite(array).all():
+        count = int(np.count_nonzero(~np.isfinite(array)))
+        raise InputImageError(f"{path}: {count} voxels are NaN or infinite; expected finite values; repair the image")
+
+
+def _require_whole_nifti(path: Path) -> None:
+    """Raise unless a NIfTI file holds all its voxels, and numbers only: ITK reads zeros for what is missing or NaN."""
+    try:
+        stored = cast(Any, Nifti1Image.from_filename(path).dataobj).get_unscaled()
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+        reason = " ".join(str(error).split())
+        raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
+    if stored.dtype.kind == "f":
+        _require_finite(stored, path)
+
+
 def _read(path: Path) -> sitk.Image:
     if not path.is_file():
         raise InputImageError(f"{path} does not exist; expected an image file")
+    if path.name.endswith(_NIFTI):
+        _require_whole_nifti(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

@@ -5,7 +5,7 @@ import gzip
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from conftest import grid_towards
+from oriented_grids import grid_towards
 
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.images import grid_of, read_ct, read_labels, read_volume, to_sitk, write_image

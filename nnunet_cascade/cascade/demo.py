@@ -118,14 +118,18 @@ def run_demo(request: DemoRequest) -> str:
 
 
 def demo_chain(request: DemoRequest) -> ChainRequest:
-    """Give the cascade of the demonstration: tiny networks at 4.5 and 3 mm."""
-    coarse = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(60, request)}
-    fine = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(60, request), "mc_samples": 3}
+    """Give the cascade of the demonstration: tiny networks at 6 and 3 mm.
+
+    Stage 1 is shown foreground in every patch: it shall miss little, and what it finds too much the rules and
+    stage 2 take back.
+    """
+    coarse = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(130, request), "oversample_foreground": 1.0}
+    fine = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(100, request), "mc_samples": 3}
     return ChainRequest(
         dataset=_DATASET,
         roi_dataset=_ROI_DATASET,
         bundle=request.folder / "bundle",
-        stage1=StageTraining(plan=_tiny_plan("DemoCoarsePlans", 4.5, (32, 40, 40), coarse), trainer="CascadeTrainer"),
+        stage1=StageTraining(plan=_tiny_plan("DemoCoarsePlans", 6.0, (24, 32, 32), coarse), trainer="CascadeTrainer"),
         stage2=StageTraining(plan=_tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), fine), trainer="UncertaintyROITrainer"),
         spec=demo_spec(),
         folds=request.folds,

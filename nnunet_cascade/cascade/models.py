@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -74,8 +76,9 @@ class StageModel:
         register()
         self._sampled = mc_samples > 0
         # What it loads is None to a type checker until it is loaded.
-        self._predictor: Any = _predictor(settings, device=device, mc_samples=mc_samples)
-        self._predictor.initialize_from_trained_model_folder(str(folder), settings.folds, settings.checkpoint)
+        with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
+            self._predictor: Any = _predictor(settings, device=device, mc_samples=mc_samples)
+            self._predictor.initialize_from_trained_model_folder(str(folder), settings.folds, settings.checkpoint)
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True

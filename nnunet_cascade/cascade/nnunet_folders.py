@@ -31,6 +31,7 @@ def dataset_name(dataset_id: int) -> str:
     Raises:
         DatasetError: No folder of nnU-Net's, or more than one name, has the number.
     """
+    nnunet_folder("nnUNet_raw")
     prefix = f"Dataset{dataset_id:03d}_"
     variables = [name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if os.environ.get(name)]
     found = {path.name for name in variables for path in nnunet_folder(name).glob(f"{prefix}*") if path.is_dir()}

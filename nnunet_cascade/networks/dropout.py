@@ -30,7 +30,9 @@ def require_dropout(network: nn.Module) -> None:
 def with_dropout(arch_kwargs: dict[str, Any], *, probability: float, dimensions: int) -> dict[str, Any]:
     """Give an architecture's arguments with nnU-Net's own dropout switched on.
 
-    The state-dict keys of the network do not change by it.
+    The norms' keys in the state dict move by one (`all_modules.1` becomes
+    `all_modules.2`), so that a network trained without dropout does not load into
+    one with it.
 
     Args:
         arch_kwargs: `architecture.arch_kwargs` of a plans file. Left unchanged.
@@ -58,9 +60,10 @@ def confine_dropout(network: nn.Module, placement: DropoutPlacement) -> None:
     """
     if placement == "everywhere":
         return
-    stages = getattr(getattr(network, "encoder", None), "stages", None)
-    if stages is None:
+    encoder = getattr(network, "encoder", None)
+    stages = getattr(encoder, "stages", None)
+    if encoder is None or stages is None:
         raise DropoutError(f"{type(network).__name__} has no encoder stages; use dropout_placement 'everywhere'")
-    for stage in list(cast(nn.Sequential, stages))[:-1]:
-        for module in dropout_modules(stage):
-            module.p = 0.0
+    bottleneck = set(dropout_modules(list(cast(nn.Sequential, stages))[-1]))
+    for module in set(dropout_modules(encoder)) - bottleneck:
+        module.p = 0.0

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import grid_towards
+from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.roi import Canvas, Roi, is_clipped, judge_islands, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import RoiSettings

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import grid_towards
+from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.roi_dataset import (
     FoundBox,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
-from conftest import grid_towards
+from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.cascade.case import Given, predict_case

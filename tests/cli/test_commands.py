@@ -43,7 +43,7 @@ def test_an_unset_variable_is_one_line(monkeypatch, capsys):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         monkeypatch.delenv(name, raising=False)
     assert plan.main(["-d", "501"]) == 1
-    assert "no dataset named Dataset501_" in capsys.readouterr().err
+    assert "nnUNet_preprocessed is not set; expected a folder; export" in capsys.readouterr().err
 
 
 def test_parts_count_from_zero(tmp_path, capsys):
