@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 
-_NIFTI = (".nii", ".nii.gz")
+ENDING = ".nii.gz"
+"""Of every image this package writes."""
 AIR_HU = -1024.0
 """What lies where a CT ends."""
 _AIR_BELOW_HU = -300.0
@@ -155,7 +156,7 @@ def _require_whole_nifti(path: Path) -> None:
 def _read(path: Path) -> sitk.Image:
     if not path.is_file():
         raise InputImageError(f"{path} does not exist; expected an image file")
-    if path.name.endswith(_NIFTI):
+    if path.name.endswith((".nii", ENDING)):
         _require_whole_nifti(path)
     try:
         image = sitk.ReadImage(str(path))

@@ -23,11 +23,12 @@ from nnunet_cascade.cascade.nnunet_folders import (
     roi_target,
 )
 from nnunet_cascade.cascade.planning import PlanRequest, write_plans
-from nnunet_cascade.cascade.roi_dataset import ENDING, RoiDatasetRequest, make_roi_dataset
+from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
+from nnunet_cascade.images import ENDING
 from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 

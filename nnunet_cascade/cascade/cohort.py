@@ -19,12 +19,11 @@ from nnunet_cascade.cascade.outputs import NOTICE, record_path, write_case
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import CascadeError, InputImageError
 from nnunet_cascade.files import write_json, write_text
-from nnunet_cascade.images import read_ct, read_labels
+from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.versions import versions
 
 _log = logging.getLogger(__name__)
 
-ENDING = ".nii.gz"
 _CHANNEL = "_0000"
 Status = Literal["done", "skipped", "failed"]
 

@@ -14,12 +14,12 @@ from tqdm import tqdm
 from nnunet_cascade.cascade.bundle import LoadedCascade, load_cascade, read_spec
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
 from nnunet_cascade.cascade.outputs import write_case
-from nnunet_cascade.cascade.roi_dataset import ENDING, out_of_fold_masks
+from nnunet_cascade.cascade.roi_boxes import out_of_fold_masks
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
 from nnunet_cascade.evaluation.summary import format_table, summarize
 from nnunet_cascade.geometry import Mask
-from nnunet_cascade.images import read_ct, read_labels
+from nnunet_cascade.images import ENDING, read_ct, read_labels
 
 _log = logging.getLogger(__name__)
 METHODS = ("stage 1", "stage 1 + anatomy", "cascade")

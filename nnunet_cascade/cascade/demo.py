@@ -23,12 +23,11 @@ from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.planning import PlanRequest
-from nnunet_cascade.cascade.roi_dataset import ENDING
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
 from nnunet_cascade.evaluation.summary import MethodSummary, format_table, summarize
-from nnunet_cascade.images import read_ct, read_labels
+from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings

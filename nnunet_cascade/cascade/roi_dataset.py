@@ -13,18 +13,24 @@ from tqdm import tqdm
 
 from nnunet_cascade.cascade.nnunet_folders import nnunet_folder, read_json
 from nnunet_cascade.cascade.roi import patch_voxels
+from nnunet_cascade.cascade.roi_boxes import (
+    FoundBox,
+    boxes_from_candidates,
+    boxes_from_truth,
+    limit_false_positives,
+    out_of_fold_masks,
+)
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
-from nnunet_cascade.images import AIR_HU, Volume, read_ct, read_labels, write_image
+from nnunet_cascade.images import AIR_HU, ENDING, Volume, read_ct, read_labels, write_image
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 from nnunet_cascade.postprocessing.merging import label_candidates
 from nnunet_cascade.settings.block import require, to_block
-from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, RoiKind, StoredRoi, write_manifest
+from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, write_manifest
 from nnunet_cascade.versions import versions
 
-ENDING = ".nii.gz"
 LEAK = (
     "Boxes of a fold's training patients come from stage-1 models that were trained on other folds, among them this "
     "fold's validation patients: stage 2 never sees a validation patient, but its training boxes were drawn by "
@@ -74,15 +80,6 @@ class RoiDatasetRequest:
         require(0 <= share < 1, f"max_false_positive_share must lie in 0…1, below 1; found {share}")
 
 
-@dataclass(frozen=True, slots=True)
-class FoundBox:
-    """A box around something in a patient's image, and why it stands there."""
-
-    patient: str
-    kind: RoiKind
-    box: Box
-
-
 def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
     """Cut the crops and write them as an nnU-Net raw dataset with patient-wise folds.
 
@@ -120,48 +117,6 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
     return rois
 
 
-def boxes_from_candidates(patient: str, candidates: Labels, truth: Labels) -> list[FoundBox]:
-    """Give a box for each candidate, and one for each true tumor that no candidate meets.
-
-    Args:
-        patient: Name of the case.
-        candidates: (Z, Y, X), ids of the candidates that passed the rules.
-        truth: (Z, Y, X), ids of the true tumors.
-    """
-    boxes: list[FoundBox] = []
-    for candidate in _ids(candidates):
-        mask = candidates == candidate
-        boxes.append(FoundBox(patient, "candidate" if truth[mask].any() else "false_positive", Box.around(mask)))
-    for tumor in _ids(truth):
-        mask = truth == tumor
-        if not candidates[mask].any():
-            boxes.append(FoundBox(patient, "missed", Box.around(mask)))
-    return boxes
-
-
-def boxes_from_truth(patient: str, truth: Labels) -> list[FoundBox]:
-    """Give a box for each true tumor, as the method's published code does."""
-    return [FoundBox(patient, "ground_truth", Box.around(truth == tumor)) for tumor in _ids(truth)]
-
-
-def limit_false_positives(found: Sequence[FoundBox], *, share: float, seed: int) -> list[FoundBox]:
-    """Keep so many false positives, drawn at random, that they are at most a share of all.
-
-    Args:
-        found: All boxes.
-        share: At least 0 and below 1. With no other box, none is kept.
-        seed: Of the draw.
-
-    Returns:
-        The kept boxes in their order.
-    """
-    wrong = [index for index, box in enumerate(found) if box.kind == "false_positive"]
-    allowed = int(share / (1 - share) * (len(found) - len(wrong)) + 1e-9)
-    drawn = np.random.default_rng(seed).permutation(len(wrong))[:allowed]
-    kept = {wrong[index] for index in drawn.tolist()}
-    return [box for index, box in enumerate(found) if box.kind != "false_positive" or index in kept]
-
-
 def patient_splits(
     splits: Sequence[Mapping[str, Sequence[str]]], rois: Sequence[StoredRoi]
 ) -> list[dict[str, list[str]]]:
@@ -193,22 +148,6 @@ def _found_boxes(patients: Sequence[str], request: RoiDatasetRequest) -> Iterato
             predicted = read_labels(out_of_fold[patient], image.grid, what="stage-1 prediction")
             coarse = np.isin(predicted, request.tumor_labels)
             yield from boxes_from_candidates(patient, _passing(image, coarse, request, patient), tumors)
-
-
-def out_of_fold_masks(stage1: Path, patients: Sequence[str]) -> dict[str, Path]:
-    """Find the out-of-fold prediction of each patient in a stage-1 model folder.
-
-    Raises:
-        DatasetError: Some patient has none.
-    """
-    found = {path.name.removesuffix(ENDING): path for path in sorted(stage1.glob(f"fold_[0-9]*/validation/*{ENDING}"))}
-    missing = [patient for patient in patients if patient not in found]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(patients)} cases, such as {missing[0]}, have no prediction in {stage1}/fold_*/"
-            "validation; train every fold of stage 1 to its end, or take boxes from the ground truth"
-        )
-    return {patient: found[patient] for patient in patients}
 
 
 def true_tumors(request: RoiDatasetRequest, patient: str, grid: Grid) -> Labels:
@@ -306,7 +245,3 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
 def _voxels(length_mm: float, spacing_mm: Spacing) -> Index:
     z, y, x = (round(length_mm / size) for size in spacing_mm)
     return z, y, x
-
-
-def _ids(labels: Labels) -> list[int]:
-    return [value for value in np.unique(labels).tolist() if value > 0]

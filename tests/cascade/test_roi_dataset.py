@@ -6,17 +6,14 @@ import numpy as np
 import pytest
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.roi_dataset import (
+from nnunet_cascade.cascade.roi_boxes import (
     FoundBox,
-    RoiDatasetRequest,
     boxes_from_candidates,
     boxes_from_truth,
     limit_false_positives,
-    make_roi_dataset,
     out_of_fold_masks,
-    patient_splits,
-    stored_roi,
 )
+from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset, patient_splits, stored_roi
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import read_volume, write_image

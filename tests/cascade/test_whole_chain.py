@@ -341,3 +341,15 @@ class TestCommand:
         done = run("nnc-roi-dataset", "-d", DATASET, "-o", ROI_DATASET + 1, "--context_mm", "96", "96", "96")
         assert "ground_truth" in done.stdout
         assert "next: nnc-plan" in done.stdout
+
+
+class TestRealCt:
+    def test_a_real_ct_keeps_its_grid_and_shows_its_lungs(self, cascade, real_data):
+        path = real_data / "CIP_ct64" / "ct-64.nrrd"
+        if not path.is_file():
+            pytest.skip(f"{path.name} is not among the real CTs")
+        image = read_ct(path)
+        found = predict_case(image, cascade)
+        assert found.tumor.shape == image.grid.shape
+        assert 2000 <= found.lungs.volume_ml <= 8000
+        assert not {"lungs_implausible", "lungs_missing"} & set(found.flags)
