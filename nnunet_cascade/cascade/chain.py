@@ -33,6 +33,8 @@ from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 _log = logging.getLogger(__name__)
+_DEFAULT_PATCH_MM = 112.0
+_ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
 
@@ -231,11 +233,13 @@ def _make_roi_dataset(request: ChainRequest) -> None:
 
 
 def _context_mm(plan: PlanRequest) -> tuple[float, float, float]:
-    """Give the extent of stage 2's patch where the plan fixes it, else one that holds any patch of nnU-Net's."""
+    """Give what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
     if plan.patch_size is None or plan.spacing_mm is None:
-        return (160.0, 160.0, 160.0)
-    z, y, x = (voxels * size for voxels, size in zip(plan.patch_size, plan.spacing_mm, strict=True))
-    return z, y, x
+        patch_mm = _DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
+    else:
+        # nnU-Net may order the axes anew: the longest one serves for all.
+        patch_mm = max(voxels * size for voxels, size in zip(plan.patch_size, plan.spacing_mm, strict=True))
+    return (_ROOM_TO_TURN * patch_mm,) * 3
 
 
 def final_spec(request: ChainRequest) -> CascadeSpec:

@@ -165,6 +165,7 @@ def _tiny_plan(name: str, spacing_mm: float, patch_size: tuple[int, int, int], t
         window_hu=(-1000.0, 400.0),
         patch_size=patch_size,
         batch_size=_BATCH,
+        batch_dice=True,
         features=(8, 16, 32, 64),
         training=training,
     )

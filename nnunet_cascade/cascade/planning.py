@@ -16,7 +16,7 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
 
-from nnunet_cascade.cascade.nnunet_folders import dataset_name, preprocessed_folder
+from nnunet_cascade.cascade.nnunet_folders import dataset_name, preprocessed_folder, read_json
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing
@@ -40,7 +40,10 @@ class PlanRequest:
         window_hu: Lowest and highest Hounsfield unit; values are clipped to it and
             scaled to −1…1. None keeps nnU-Net's normalisation.
         patch_size: Along the preprocessed axes, or None for nnU-Net's choice.
+        max_patch_mm: The patch is cut to this extent along each axis; None cuts nothing.
         batch_size: Or None for nnU-Net's choice.
+        batch_dice: Sum the Dice over a batch, which gives crops without tumor a
+            gradient; None for nnU-Net's choice.
         features: Channels of each resolution, which also bounds their number; None
             for nnU-Net's choice.
         training: The settings block; what it leaves out keeps the defaults.
@@ -54,7 +57,9 @@ class PlanRequest:
     spacing_mm: Spacing | None = None
     window_hu: tuple[float, float] | None = None
     patch_size: Index | None = None
+    max_patch_mm: float | None = None
     batch_size: int | None = None
+    batch_dice: bool | None = None
     features: tuple[int, ...] | None = None
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
@@ -87,21 +92,24 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
         The plans file, in the dataset's preprocessed folder.
 
     Raises:
-        DatasetError: The dataset is missing, or has no such configuration.
+        DatasetError: The dataset is missing or has no such configuration, or plans of
+            that name are there that are not ours.
     """
     folder = preprocessed_folder(dataset_id)
     if not (folder / "dataset_fingerprint.json").is_file():
         extract_fingerprints([dataset_id], num_processes=2, check_dataset_integrity=True)
+    path = folder / f"{request.name}.json"
+    if path.is_file() and BLOCK not in read_json(path):
+        raise DatasetError(f"{path} is there already and not one of ours; choose another name")
     planner = ExperimentPlanner(
         dataset_name(dataset_id),
-        plans_name=request.name,
+        plans_name=f"{request.name}Draft",
         overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
     )
     with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
         plans = cast(dict[str, Any], planner.plan_experiment())
-    path = folder / f"{request.name}.json"
-    # nnU-Net's planner has just written its own form under our name.
     write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
+    (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
     return path
 
 
@@ -124,7 +132,9 @@ def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
     configuration["data_identifier"] = f"{request.name}_{request.configuration}"
     if request.batch_size is not None:
         configuration["batch_size"] = request.batch_size
-    if request.patch_size is not None or request.features is not None:
+    if request.batch_dice is not None:
+        configuration["batch_dice"] = request.batch_dice
+    if not (request.patch_size is None and request.features is None and request.max_patch_mm is None):
         configuration = _resized(configuration, request)
     if _is_isotropic(configuration["spacing"]):
         configuration = _without_separate_z(configuration)
@@ -156,7 +166,10 @@ def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str
     """Give the network of a configuration another patch size or other features, by nnU-Net's rules of pooling."""
     architecture = dict(configuration["architecture"])
     kwargs = dict(architecture["arch_kwargs"])
-    patch = list(request.patch_size or configuration["patch_size"])
+    patch = [int(size) for size in request.patch_size or configuration["patch_size"]]
+    if request.max_patch_mm is not None:
+        allowed = [max(1, int(request.max_patch_mm / size)) for size in configuration["spacing"]]
+        patch = [min(size, most) for size, most in zip(patch, allowed, strict=True)]
     features = list(request.features or kwargs["features_per_stage"])
     _, strides, kernels, patch, _ = get_pool_and_conv_props(
         configuration["spacing"], patch, _SMALLEST_FEATURE_MAP, max(len(features) - 1, 1)

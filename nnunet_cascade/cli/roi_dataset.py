@@ -27,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
         nargs=3,
         default=(160.0, 160.0, 160.0),
         metavar=("Z", "Y", "X"),
-        help="extent a crop has at least: stage 2's patch",
+        help="extent a crop has at least: stage 2's patch and half of it on top",
     )
     parser.add_argument("--jitter_mm", type=float, default=8.0, help="how far each face of a box may move in training")
     parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")

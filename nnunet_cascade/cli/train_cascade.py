@@ -83,6 +83,7 @@ def _plan(args: argparse.Namespace, prefix: str, *, paper: bool) -> PlanRequest:
     spacing: Any = given["spacing"] or (PAPER_SPACING_MM if paper else None)
     window: Any = given["window"] or (PAPER_WINDOW_HU if paper else None)
     return PlanRequest(
+        max_patch_mm=112.0 if prefix == "stage2_" and given["patch_size"] is None else None,
         name="nnUNetCascadeCoarsePlans" if prefix == "stage1_" else "nnUNetCascadeROIPlans",
         spacing_mm=tuple(spacing) if spacing else None,
         window_hu=tuple(window) if window else None,

@@ -23,14 +23,17 @@ class RoiDataset(nnUNetDatasetBlosc2):
 
     Asked for a patient, it draws one of the patient's crops, draws a box in it,
     and gives the part of the crop that stage 2 would see for that box: the box,
-    grown with real context to the patch size as far as the crop reaches. Draws
-    come from NumPy's global generator, which nnU-Net's loaders use and we seed.
+    grown with real context to what the loader cuts, as far as the crop reaches.
+    Class locations, about which the loader centres patches, are moved just so far
+    that a patch stays inside that part. Draws come from NumPy's global generator,
+    which nnU-Net's loaders use and we seed.
 
     Args:
         folder: Of one preprocessed configuration.
         cases: Names of the crops to draw from.
         manifest: What each of them is.
-        patch_size: Of the network, along the preprocessed axes.
+        window_size: What the loader cuts, along the preprocessed axes: the patch, or
+            the larger patch that rotation and scaling need in training.
         transpose: nnU-Net's `transpose_forward` of the plans.
         jitter: True in training; False gives every box where it was found.
 
@@ -44,7 +47,7 @@ class RoiDataset(nnUNetDatasetBlosc2):
         cases: Sequence[str],
         *,
         manifest: Mapping[str, StoredRoi],
-        patch_size: Index,
+        window_size: Index,
         transpose: Sequence[int],
         jitter: bool,
     ) -> None:
@@ -59,7 +62,7 @@ class RoiDataset(nnUNetDatasetBlosc2):
         super().__init__(str(folder), sorted(by_patient))
         self.cases_of = dict(by_patient)
         self.manifest = dict(manifest)
-        self.patch_size = patch_size
+        self.window_size = window_size
         self.transpose = tuple(transpose)
         self.jitter = jitter
 
@@ -76,13 +79,13 @@ class RoiDataset(nnUNetDatasetBlosc2):
         box = self._draw(self.manifest[case], properties, _index(image.shape[1:]))
         window = (slice(None), *box.slices)
         found = properties["class_locations"]
-        inside = {label: _inside(np.asarray(places), box) for label, places in found.items()}
+        inside = {label: _centres(np.asarray(places), box, self.window_size) for label, places in found.items()}
         return image[window], labels[window], None, {**properties, "class_locations": inside}
 
     def _draw(self, roi: StoredRoi, properties: Mapping[str, Any], shape: Index) -> Box:
         box = jittered(roi.box, roi.jitter_voxels) if self.jitter else roi.box
         preprocessed = to_preprocessed(box, properties, shape, transpose=self.transpose)
-        return fitted(preprocessed.at_least(self.patch_size), shape)
+        return fitted(preprocessed.at_least(self.window_size), shape)
 
 
 def jittered(box: Box, jitter_voxels: Index) -> Box:
@@ -125,13 +128,20 @@ def fitted(box: Box, shape: Index) -> Box:
     return Box(_index(np.array(start)), _index(np.array(stop)))
 
 
-def _inside(places: NDArray[np.integer], box: Box) -> NDArray[np.integer]:
-    """Keep the class locations (N, 4) inside a box, counted from its start; the first column is the channel."""
+def _centres(places: NDArray[np.integer], box: Box, window_size: Index) -> NDArray[np.integer]:
+    """Give patch centres for the class locations (N, 4) inside a box, counted from its start.
+
+    nnU-Net's loader would let a patch about a location near the end of the box reach
+    beyond it. The first column is the channel.
+    """
     if places.size == 0:
         return places
     within = ((places[:, 1:] >= box.start) & (places[:, 1:] < box.stop)).all(1)
     shifted = places[within].copy()
-    shifted[:, 1:] -= np.array(box.start)
+    window, shape = np.array(window_size), np.array(box.shape)
+    first = np.minimum(window // 2, shape // 2)
+    last = np.maximum(shape - (window - window // 2), first)
+    shifted[:, 1:] = np.clip(shifted[:, 1:] - np.array(box.start), first, last)
     return shifted
 
 

@@ -105,12 +105,14 @@ class UncertaintyROITrainer(CascadeTrainer):
         return self._roi_dataset(train, manifest, jitter=True), self._roi_dataset(validation, manifest, jitter=False)
 
     def _roi_dataset(self, cases: Sequence[str], manifest: dict[str, StoredRoi], *, jitter: bool) -> RoiDataset:
-        z, y, x = self.configuration_manager.patch_size
+        # Rotation and scaling cut a larger patch in training; it shall hold real context, not padding.
+        initial = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[2]
+        z, y, x = initial if jitter else self.configuration_manager.patch_size
         return RoiDataset(
             Path(str(self.preprocessed_dataset_folder)),
             cases,
             manifest=manifest,
-            patch_size=(int(z), int(y), int(x)),
+            window_size=(int(z), int(y), int(x)),
             transpose=self.plans_manager.transpose_forward,
             jitter=jitter,
         )
@@ -139,6 +141,8 @@ class UncertaintyROITrainer(CascadeTrainer):
         self.optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             moments = self._sampled_moments(image)
+        # A context of its own: older torch would reuse weights cast without gradient.
+        with self._autocast():
             outputs = _as_list(self.network(image))
             for moment, output in zip(moments, outputs, strict=True):
                 moment.add(self._probability(output))

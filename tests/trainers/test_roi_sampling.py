@@ -1,11 +1,13 @@
 """Boxes drawn from stored crops, and carried into preprocessed arrays."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Box
@@ -36,9 +38,9 @@ def save_case(folder, name, *, shape=(16, 16, 16), tumor=(6, 6, 6), spacing_rati
     RoiDataset.save_case(image, labels, properties, str(folder / name), chunks=(1, 8, 8, 8), blocks=(1, 8, 8, 8))
 
 
-def dataset(folder, rois, *, jitter, patch_size=(4, 4, 4)):
+def dataset(folder, rois, *, jitter, window_size=(4, 4, 4)):
     return RoiDataset(
-        folder, [roi.case for roi in rois], manifest={roi.case: roi for roi in rois}, patch_size=patch_size,
+        folder, [roi.case for roi in rois], manifest={roi.case: roi for roi in rois}, window_size=window_size,
         transpose=(0, 1, 2), jitter=jitter,
     )  # fmt: skip
 
@@ -51,6 +53,30 @@ def test_without_jitter_the_box_is_given_as_it_was_found(tmp_path):
     assert labels[0, 2, 2, 2] == 1
     assert previous is None
     np.testing.assert_array_equal(properties["class_locations"][1], [[0, 2, 2, 2]])
+
+
+@pytest.mark.parametrize("tumor", [(4, 4, 4), (6, 6, 6), (7, 8, 9)])
+@pytest.mark.parametrize("oversample", [0.0, 1.0])
+def test_nnunets_loader_cuts_no_patch_that_reaches_beyond_the_window(tmp_path, tumor, oversample):
+    save_case(tmp_path, "p_roi01", tumor=tumor)
+    labels = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
+    drawn = dataset(tmp_path, [ROI], jitter=False, window_size=(8, 8, 8))
+    size = (8, 8, 8)
+    loader = nnUNetDataLoader(drawn, 2, size, size, labels, oversample_foreground_percent=oversample)
+    whole = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
+    for image in next(loader)["data"].numpy():
+        np.testing.assert_array_equal(image[0], whole[2:10, 3:11, 3:11])
+
+
+def test_nnunets_loader_draws_patients_equally_however_many_rois_they_have(tmp_path):
+    rois = [*(replace(ROI, case=f"p_roi{n:02d}") for n in range(1, 5)), replace(ROI, case="q_roi01", patient="q")]
+    for roi in rois:
+        save_case(tmp_path, roi.case)
+    labels = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
+    np.random.seed(0)  # noqa: NPY002
+    loader = nnUNetDataLoader(dataset(tmp_path, rois, jitter=True), 2, (4, 4, 4), (4, 4, 4), labels)
+    drawn = [key for _ in range(100) for key in next(loader)["keys"]]
+    assert 80 <= drawn.count("q") <= 120
 
 
 def test_with_jitter_each_face_moves_within_its_range(tmp_path):
@@ -67,14 +93,6 @@ def test_with_jitter_each_face_moves_within_its_range(tmp_path):
     assert {s[0] for s in stops} == {6, 7, 8, 9, 10}
 
 
-def test_patients_are_drawn_equally_however_many_rois_they_have(tmp_path):
-    rois = [ROI, replace(ROI, case="p_roi02"), replace(ROI, case="q_roi01", patient="q")]
-    for roi in rois:
-        save_case(tmp_path, roi.case)
-    drawn = dataset(tmp_path, rois, jitter=True)
-    assert drawn.identifiers == ["p", "q"]
-
-
 def test_every_roi_of_a_patient_is_drawn(tmp_path):
     rois = [ROI, replace(ROI, case="p_roi02", box=Box((0, 0, 0), (5, 5, 5)))]
     for roi in rois:
@@ -87,7 +105,7 @@ def test_every_roi_of_a_patient_is_drawn(tmp_path):
 
 def test_a_box_smaller_than_the_patch_is_shown_with_real_context(tmp_path):
     save_case(tmp_path, "p_roi01")
-    image, *_ = dataset(tmp_path, [ROI], jitter=False, patch_size=(8, 8, 8)).load_case("p")
+    image, *_ = dataset(tmp_path, [ROI], jitter=False, window_size=(8, 8, 8)).load_case("p")
     whole = np.arange(16**3, dtype=np.float32).reshape(16, 16, 16)
     np.testing.assert_array_equal(image[0], whole[2:10, 3:11, 3:11])
 
@@ -100,7 +118,7 @@ def test_class_locations_outside_the_box_are_left_out(tmp_path):
 
 def test_a_crop_missing_in_the_manifest_is_named(tmp_path):
     with pytest.raises(DatasetError, match="z_roi01"):
-        RoiDataset(tmp_path, ["z_roi01"], manifest={}, patch_size=(4, 4, 4), transpose=(0, 1, 2), jitter=True)
+        RoiDataset(tmp_path, ["z_roi01"], manifest={}, window_size=(4, 4, 4), transpose=(0, 1, 2), jitter=True)
 
 
 def test_a_box_is_carried_through_transposition_cropping_and_resampling():
