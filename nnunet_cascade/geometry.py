@@ -253,6 +253,14 @@ class AxisTurn:
         back = [self.order.index(axis) for axis in range(3)]
         return array[self._senses].transpose(back)
 
+    def box(self, box: Box, shape: Index) -> Box:
+        """Give the same voxels in the turned array; `shape` is that of the original."""
+        ends = [
+            (shape[axis] - box.stop[axis], shape[axis] - box.start[axis]) if flip else (box.start[axis], box.stop[axis])
+            for axis, flip in zip(self.order, self.flipped, strict=True)
+        ]
+        return Box(_index(start for start, _ in ends), _index(stop for _, stop in ends))
+
     def spacing(self, spacing_mm: Spacing) -> Spacing:
         """Give the voxel size along the turned axes."""
         z, y, x = (spacing_mm[axis] for axis in self.order)

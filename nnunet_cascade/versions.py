@@ -1,10 +1,11 @@
-"""Which versions made a result."""
+"""What stands in every result: which versions made it, and what it is not."""
 
 from __future__ import annotations
 
 import platform
 from importlib.metadata import version
 
+NOTICE = "Research software, not a medical device. Do not use it for diagnosis or treatment."
 _PACKAGES = (
     "nnunet-cascade",
     "nnunetv2",

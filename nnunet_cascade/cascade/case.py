@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from nnunet_cascade.cascade.bundle import LoadedCascade
-from nnunet_cascade.cascade.models import CoarsePrediction, RoiPrediction, StageModel, roi_seed
-from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
-from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
+from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
+from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError, NoLungsError
-from nnunet_cascade.geometry import AxisTurn, Grid, Image, Labels, Mask, crop_with_fill
+from nnunet_cascade.geometry import AxisTurn, Grid, Image, Index, Labels, Mask, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
@@ -124,7 +124,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         known = None if given.stage1 is not None else coarse.probability
         mask = lungs.mask if lungs is not None else None
         filtered = filter_candidates(coarse.mask, image.grid, mask, spec.anatomy, probability=known)
-    rois = plan_rois(filtered.kept, image.grid, spec.roi, patch_mm=_patch_mm(bundle, image.grid))
+    rois = plan_rois(filtered.kept, image.grid, spec.roi)
     with clock.step("stage2"):
         probability, uncertainty = _refined(image, bundle, rois)
     regions = roi_map(rois, image.grid.shape)
@@ -155,7 +155,7 @@ def _coarse(image: Volume, bundle: LoadedCascade, given: Given) -> CoarsePredict
         return CoarsePrediction(given.stage1, given.stage1.astype(np.float32))
     if bundle.stage1 is None:
         raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
-    turn = _turn(bundle.spec, image.grid)
+    turn = _turn(bundle.spec.stage1, image.grid)
     found = bundle.stage1.predict_coarse(turn.apply(image.array), turn.spacing(image.grid.spacing_mm))
     return CoarsePrediction(turn.undo(found.mask), turn.undo(found.probability))
 
@@ -171,38 +171,33 @@ def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | N
 
 
 def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tuple[Image, Image | None]:
-    """Predict every region; probability and variance on the whole grid, averaged where regions overlap."""
-    probability = Canvas(image.grid.shape)
-    uncertainty = Canvas(image.grid.shape) if bundle.spec.sampling.mc_samples else None
+    """Predict every region; probability and variance on the whole grid, averaged where regions overlap.
+
+    All of it happens in the orientation that the network sees, so that a flipped
+    image gives the flipped result.
+    """
+    spec = bundle.spec
+    turn = _turn(spec.stage2, image.grid)
+    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
+    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
+    probability, variance = Canvas(_index(turned.shape)), Canvas(_index(turned.shape))
     for roi in rois:
-        prediction = _predict_roi(image, bundle.stage2, bundle.spec, roi)
-        inside = roi.box.relative_to(roi.context).slices
-        probability.paste(prediction.probability[inside], roi.box)
-        if uncertainty is not None and prediction.variance is not None:
-            uncertainty.paste(prediction.variance[inside], roi.box)
-    return probability.mean(), uncertainty.mean() if uncertainty is not None else None
+        box = turn.box(roi.box, image.grid.shape)
+        context = box.at_least(at_least)
+        crop = crop_with_fill(turned, context, fill=AIR_HU)
+        found = bundle.stage2.predict_roi(crop, spacing_mm, seed=roi_seed(spec.sampling, box))
+        inside = box.relative_to(context).slices
+        probability.paste(found.probability[inside], box)
+        if found.variance is not None:
+            variance.paste(found.variance[inside], box)
+    sampled = spec.sampling.mc_samples > 0
+    return turn.undo(probability.mean()), turn.undo(variance.mean()) if sampled else None
 
 
-def _predict_roi(image: Volume, stage2: StageModel, spec: CascadeSpec, roi: Roi) -> RoiPrediction:
-    crop = crop_with_fill(image.array, roi.context, fill=AIR_HU)
-    turn = _turn(spec, image.grid)
-    seed = roi_seed(spec.sampling, roi.box)
-    found = stage2.predict_roi(turn.apply(crop), turn.spacing(image.grid.spacing_mm), seed=seed)
-    variance = None if found.variance is None else turn.undo(found.variance)
-    return RoiPrediction(turn.undo(found.probability), variance)
-
-
-def _turn(spec: CascadeSpec, grid: Grid) -> AxisTurn:
-    if spec.orientation == "stored":
+def _turn(stage: StageSettings, grid: Grid) -> AxisTurn:
+    if stage.orientation == "stored":
         return AxisTurn((0, 1, 2), (False, False, False))
-    return AxisTurn.to_code(grid, spec.orientation)
-
-
-def _patch_mm(bundle: LoadedCascade, grid: Grid) -> tuple[float, float, float]:
-    """Give the extent of stage 2's patch along the image's own axes."""
-    order = _turn(bundle.spec, grid).order
-    z, y, x = (bundle.stage2.patch_size_mm[order.index(axis)] for axis in range(3))
-    return z, y, x
+    return AxisTurn.to_code(grid, stage.orientation)
 
 
 def _flags(
@@ -223,3 +218,8 @@ def _flags(
     }
     of_lungs = (LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
     return tuple(dict.fromkeys((*of_lungs, *filtered.flags, *(flag for flag, up in raised.items() if up))))
+
+
+def _index(values: tuple[int, ...]) -> Index:
+    z, y, x = values
+    return z, y, x

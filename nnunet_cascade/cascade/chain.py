@@ -29,11 +29,13 @@ from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
+from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 _log = logging.getLogger(__name__)
 _DEFAULT_PATCH_MM = 112.0
+_FREE = ("device", "processes")  # may change from run to run
 _ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
@@ -106,6 +108,7 @@ def train_cascade(request: ChainRequest) -> None:
         CascadeError: As the steps raise.
     """
     _tumor_label(request)
+    _require_same_request(request)
     logs = log_folder(request)
     steps: list[tuple[str, Callable[[], None]]] = [
         ("folds", lambda: _make_folds(request)),
@@ -118,6 +121,23 @@ def train_cascade(request: ChainRequest) -> None:
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
         step()
+
+
+def _require_same_request(request: ChainRequest) -> None:
+    """Record a first run's request beside the bundle; raise where a later run asks for something else."""
+    path = log_folder(request) / "request.json"
+    wanted = json.loads(json.dumps(to_block(request)))
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, wanted)
+        return
+    known = read_json(path)
+    changed = sorted(name for name in wanted if name not in _FREE and wanted[name] != known.get(name))
+    if changed:
+        raise DatasetError(
+            f"{path} was written by a run with other {', '.join(changed)}; give the same options to go on, "
+            "or other names and dataset numbers to train anew"
+        )
 
 
 def log_folder(request: ChainRequest) -> Path:
@@ -137,7 +157,7 @@ def train_stage(
     _plan(dataset, stage)
     _preprocess(dataset, stage, request, logs)
     for fold in folds or range(request.folds):
-        _train_fold(dataset, stage, fold, request=request, logs=logs)
+        train_fold(dataset, stage, fold, device=request.device, logs=logs)
 
 
 def model_of(dataset: int, stage: StageTraining) -> Path:
@@ -191,7 +211,7 @@ def _preprocess(dataset: int, stage: StageTraining, request: ChainRequest, logs:
     run_nnunet("nnUNetv2_preprocess", arguments, log=log, title=f"preprocess {name}")
 
 
-def _train_fold(dataset: int, stage: StageTraining, fold: int | str, *, request: ChainRequest, logs: Path) -> None:
+def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: str, logs: Path) -> None:
     """Train one fold, go on where it stopped, or validate what is trained; a validated fold is done."""
     plan = stage.plan
     settings = TrainingSettings.from_plans({BLOCK: plan.training})
@@ -204,7 +224,7 @@ def _train_fold(dataset: int, stage: StageTraining, fold: int | str, *, request:
     arguments = [str(dataset), plan.configuration, str(fold), "-tr", stage.trainer, "-p", plan.name]
     run_nnunet(
         "nnUNetv2_train",
-        [*arguments, "-device", request.device, *resume],
+        [*arguments, "-device", device, *resume],
         log=logs / f"train_{dataset}_{plan.name}_fold_{fold}.log",
         title=f"train {plan.name} fold {fold}",
         epochs=settings.epochs,
@@ -239,7 +259,8 @@ def _context_mm(plan: PlanRequest) -> tuple[float, float, float]:
     else:
         # nnU-Net may order the axes anew: the longest one serves for all.
         patch_mm = max(voxels * size for voxels, size in zip(plan.patch_size, plan.spacing_mm, strict=True))
-    return (_ROOM_TO_TURN * patch_mm,) * 3
+    extent_mm = _ROOM_TO_TURN * patch_mm
+    return extent_mm, extent_mm, extent_mm
 
 
 def final_spec(request: ChainRequest) -> CascadeSpec:
@@ -249,6 +270,8 @@ def final_spec(request: ChainRequest) -> CascadeSpec:
         request.spec,
         stage1=replace(request.spec.stage1, folds=folds, tumor_label=_tumor_label(request)),
         stage2=replace(request.spec.stage2, folds=folds),
+        # A folder of the training cases' masks has none for another image.
+        lungs=LungSource() if request.spec.lungs.kind == "folder" else request.spec.lungs,
     )
 
 

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -15,16 +16,17 @@ from typing import Any, Literal
 
 from nnunet_cascade.cascade.bundle import LoadedCascade
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
-from nnunet_cascade.cascade.outputs import NOTICE, record_path, write_case
+from nnunet_cascade.cascade.outputs import record_path, remove_case, write_case
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.errors import CascadeError, InputImageError
+from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.versions import versions
+from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)
 
 _CHANNEL = "_0000"
+_OTHER_CHANNEL = re.compile(r"_\d{4}$")
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -73,6 +75,8 @@ def find_cases(inputs: Path) -> dict[str, Path]:
     cases: dict[str, Path] = {}
     for path in sorted(inputs.glob(f"*{ENDING}")):
         name = case_name(path)
+        if _OTHER_CHANNEL.search(name):
+            raise InputImageError(f"{path} is a second channel; expected one channel per case, the CT, as <case>_0000")
         if name in cases:
             raise InputImageError(f"{path} and {cases[name]} are the same case {name}; keep one of them")
         cases[name] = path
@@ -115,17 +119,18 @@ def predict_cohort(
     prepare_output(request.output)
     bundle: LoadedCascade | None = None
     for case, path in cases.items():
-        if request.skip_done and _is_done(record_path(request.output, case), spec):
+        if request.skip_done and _is_done(record_path(request.output, case), request, spec):
             yield CaseOutcome(case, "skipped")
             continue
         bundle = bundle or load()
         try:
-            record_path(request.output, case).unlink(missing_ok=True)
+            remove_case(request.output, case)
             result = _predict_file(case, path, request, bundle)
             write_case(result, request.output, case, spec=spec, notes=request.notes)
             yield CaseOutcome(case, "done")
-        except (CascadeError, MemoryError, OSError, RuntimeError, ValueError) as error:
-            message = str(error) or type(error).__name__
+        except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+            message = " ".join(str(error).split()) or type(error).__name__
+            _log.debug("%s", case, exc_info=error)
             _log.error("%s: %s", case, message)
             yield CaseOutcome(case, "failed", message)
 
@@ -145,31 +150,44 @@ def prepare_output(folder: Path) -> None:
         raise InputImageError(f"output folder {folder} cannot be written ({error.strerror}); choose another") from error
 
 
-def write_run(
-    outcomes: Sequence[CaseOutcome], output: Path, *, spec: CascadeSpec, begun: float, command: list[str]
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFacts:
+    """What is known of a run besides its cases.
+
+    Attributes:
+        spec: Its settings.
+        begun: When it began, in seconds since 1970.
+        command: Its arguments.
+        part: Ending of the run's files where several runs share the cases, or "".
+    """
+
+    spec: CascadeSpec
+    begun: float
+    command: tuple[str, ...] = ()
+    part: str = ""
+
+
+def write_run(outcomes: Sequence[CaseOutcome], output: Path, run: RunFacts) -> None:
     """Write `run.json`, the story of a run, and `summary.csv`, a line per case with a record."""
-    run: dict[str, Any] = {
+    begun = time.strftime("%FT%TZ", time.gmtime(run.begun))
+    seconds = round(time.time() - run.begun, 1)
+    content: dict[str, Any] = {
         "notice": NOTICE,
         "cases": {outcome.case: _outcome(outcome) for outcome in outcomes},
         "counts": {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")},
-        "settings": spec.to_json(),
+        "settings": run.spec.to_json(),
         "versions": versions(),
-        "varying": {
-            "command": command,
-            "seconds": round(time.time() - begun, 1),
-            "begun": time.strftime("%FT%TZ", time.gmtime(begun)),
-        },
+        "varying": {"command": list(run.command), "seconds": seconds, "begun": begun},
     }
-    write_json(output / "run.json", run)
-    _write_summary(outcomes, output)
+    write_json(output / f"run{run.part}.json", content)
+    _write_summary(outcomes, output, output / f"summary{run.part}.csv")
 
 
 def _outcome(outcome: CaseOutcome) -> dict[str, str]:
     return {"status": outcome.status, **({"error": outcome.error} if outcome.error else {})}
 
 
-def _write_summary(outcomes: Sequence[CaseOutcome], output: Path) -> None:
+def _write_summary(outcomes: Sequence[CaseOutcome], output: Path, path: Path) -> None:
     columns = [
         "case",
         "status",
@@ -187,7 +205,7 @@ def _write_summary(outcomes: Sequence[CaseOutcome], output: Path) -> None:
     for outcome in outcomes:
         row = {"case": outcome.case, "status": outcome.status, "error": outcome.error}
         writer.writerow({**row, **_figures(output, outcome)})
-    write_text(output / "summary.csv", text.getvalue())
+    write_text(path, text.getvalue())
 
 
 def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
@@ -213,9 +231,11 @@ def _predict_file(case: str, path: Path, request: CohortRequest, bundle: LoadedC
     return predict_case(image, bundle, Given(case=case, stage1=stage1))
 
 
-def _is_done(record: Path, spec: CascadeSpec) -> bool:
-    """Tell whether a record is complete and was made with the same settings."""
+def _is_done(path: Path, request: CohortRequest, spec: CascadeSpec) -> bool:
+    """Tell whether a record is complete and was made with the same settings, stage 1's mask given or not alike."""
     try:
-        return json.loads(record.read_text())["settings"] == json.loads(json.dumps(spec.to_json()))
+        record = json.loads(path.read_text())
+        same_settings = record["settings"] == json.loads(json.dumps(spec.to_json()))
+        return same_settings and record["stage1"]["given"] == (request.stage1_masks is not None)
     except (OSError, ValueError, KeyError, TypeError):
         return False

@@ -35,7 +35,7 @@ from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 _log = logging.getLogger(__name__)
 
 PHANTOM_NOTE = (
-    "The models were trained on a few dozen seconds of computer-drawn phantoms: they show that the software works, "
+    "The models were trained for minutes on computer-drawn phantoms: they show that the software works, "
     "and will not find real tumors well."
 )
 BASELINE = "plain nnU-Net, same budget"

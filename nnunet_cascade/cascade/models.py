@@ -73,12 +73,13 @@ class StageModel:
         if channels != 1:
             raise BundleError(f"{folder}: the model takes {channels} channels; expected one, the CT")
         self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
+        _require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
         register()
         self._sampled = mc_samples > 0
         # What it loads is None to a type checker until it is loaded.
         with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
             self._predictor: Any = _predictor(settings, device=device, mc_samples=mc_samples)
-            self._predictor.initialize_from_trained_model_folder(str(folder), settings.folds, settings.checkpoint)
+            _load(self._predictor, folder, settings)
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -185,7 +186,7 @@ def tumor_channel(dataset_json: Mapping[str, Any], label: str, *, where: str) ->
         label = foreground[0]
     if label not in foreground:
         asked = f"no label {label!r}" if label else "several foreground labels and none was named"
-        raise BundleError(f"{where}: {asked}; found {', '.join(foreground)}; name the tumor with --tumor_label")
+        raise BundleError(f"{where}: {asked}; found {', '.join(foreground)}; name the tumor")
     if any(isinstance(value, (list, tuple)) for value in labels.values()):
         return foreground.index(label)
     return int(labels[label])
@@ -203,6 +204,25 @@ def _predictor(settings: StageSettings, *, device: torch.device, mc_samples: int
         device=device,
         allow_tqdm=False,
     )
+
+
+def _load(predictor: nnUNetPredictor, folder: Path, settings: StageSettings) -> None:
+    """Load weights and build the network; whatever nnU-Net stumbles over is the bundle's fault."""
+    folds: Any = settings.folds
+    try:
+        predictor.initialize_from_trained_model_folder(str(folder), folds, settings.checkpoint)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise BundleError(f"{folder} cannot be loaded ({reason}); copy or train the model again") from error
+    configuration: Any = predictor.configuration_manager
+    if len(configuration.patch_size) != 3 or configuration.previous_stage_name is not None:
+        raise BundleError(f"{folder}: a 2d model or a stage of nnU-Net's own cascade; expected 3d_fullres or 3d_lowres")
+
+
+def _require_reader(plans: Mapping[str, Any], settings: StageSettings, *, where: str) -> None:
+    """Raise where training saw images turned to RAS and prediction would not turn them."""
+    if str(plans.get("image_reader_writer", "")).endswith("Reorient") and settings.orientation != "RAS":
+        raise BundleError(f"{where} was trained on images turned to RAS; make the bundle with --orientation RAS")
 
 
 def _require_files(folder: Path, settings: StageSettings) -> None:

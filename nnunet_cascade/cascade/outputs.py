@@ -12,10 +12,10 @@ from nnunet_cascade.cascade.roi import Roi
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid
-from nnunet_cascade.images import write_image
-from nnunet_cascade.versions import versions
+from nnunet_cascade.images import ENDING, write_image
+from nnunet_cascade.versions import NOTICE, versions
 
-NOTICE = "Research software, not a medical device. Do not use for diagnosis or treatment."
+_SUFFIXES = ("", "_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
 _MM3_PER_ML = 1000.0
 
 
@@ -41,8 +41,15 @@ def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec
     if result.lungs is not None:
         images["_lungs"] = result.lungs.labels
     for suffix, array in images.items():
-        write_image(array, result.grid, folder / f"{case}{suffix}.nii.gz")
+        write_image(array, result.grid, folder / f"{case}{suffix}{ENDING}")
     write_json(record_path(folder, case), case_record(result, case, spec=spec, notes=notes))
+
+
+def remove_case(folder: Path, case: str) -> None:
+    """Remove what an earlier run wrote for a case, its record first."""
+    record_path(folder, case).unlink(missing_ok=True)
+    for suffix in _SUFFIXES:
+        (folder / f"{case}{suffix}{ENDING}").unlink(missing_ok=True)
 
 
 def record_path(folder: Path, case: str) -> Path:

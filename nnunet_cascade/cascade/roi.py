@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -24,14 +23,11 @@ class Roi:
         id: 1, 2, …; its value in the ROI map.
         candidate: Id of the candidate it was drawn around.
         box: The region, inside the image. Predictions count inside it alone.
-        context: What the network is shown: the region grown to its patch size; it may
-            reach outside the image, where there is air.
     """
 
     id: int
     candidate: int
     box: Box
-    context: Box
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +47,24 @@ class Islands:
     dropped: bool
 
 
-def plan_rois(
-    candidates: Sequence[Candidate], grid: Grid, settings: RoiSettings, *, patch_mm: Spacing
-) -> tuple[Roi, ...]:
+def plan_rois(candidates: Sequence[Candidate], grid: Grid, settings: RoiSettings) -> tuple[Roi, ...]:
     """Draw a region around the bounding box of each candidate.
 
     Args:
         candidates: In the order of their regions; none give no region.
         grid: Of the image.
         settings: The margin, added on every side, then clipped to the image.
-        patch_mm: Extent of the network's patch along (Z, Y, X), which the context reaches.
     """
-    at_least = patch_voxels(patch_mm, grid.spacing_mm)
     boxes = [item.box.grown_mm(settings.margin_mm, grid.spacing_mm).clipped(grid.shape) for item in candidates]
     return tuple(
-        Roi(number, candidate.id, box, box.at_least(at_least))
+        Roi(number, candidate.id, box)
         for number, (candidate, box) in enumerate(zip(candidates, boxes, strict=True), start=1)
     )
 
 
 def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:
-    """Give the number of voxels along (Z, Y, X) that hold a patch."""
-    z, y, x = (math.ceil(length / size - 1e-6) for length, size in zip(patch_mm, spacing_mm, strict=True))
+    """Give the number of voxels along (Z, Y, X) nearest to a patch; rounding up would cost a second window."""
+    z, y, x = (max(1, round(length / size)) for length, size in zip(patch_mm, spacing_mm, strict=True))
     return z, y, x
 
 
@@ -85,7 +77,7 @@ class Canvas:
 
     def __init__(self, shape: Index) -> None:
         self._sum = np.zeros(shape, dtype=np.float32)
-        self._count = np.zeros(shape, dtype=np.uint8)
+        self._count = np.zeros(shape, dtype=np.uint16)
 
     def paste(self, values: Image, box: Box) -> None:
         """Add the values of one region, an array of the box's shape."""
@@ -99,7 +91,7 @@ class Canvas:
 
 def roi_map(rois: Sequence[Roi], shape: Index) -> Labels:
     """Give a label map (Z, Y, X) of the regions; where they overlap the first one stands."""
-    labels = np.zeros(shape, dtype=np.uint8)
+    labels = np.zeros(shape, dtype=np.uint16)
     for roi in reversed(rois):
         labels[roi.box.slices] = roi.id
     return labels

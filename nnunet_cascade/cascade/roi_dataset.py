@@ -97,8 +97,7 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
             fold would have no crop to train or validate on.
         InputImageError, GridMismatchError: An image of the source is bad.
     """
-    if request.target.exists():
-        raise DatasetError(f"{request.target} is there already; remove it to make it anew")
+    _require_possible(request)
     patients = sorted({name for fold in request.splits for part in ("train", "val") for name in fold[part]})
     found = list(_found_boxes(patients, request))
     chosen = limit_false_positives(found, share=request.max_false_positive_share, seed=request.seed)
@@ -115,6 +114,21 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
     preprocessed.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(request.target / MANIFEST_NAME, preprocessed / MANIFEST_NAME)
     return rois
+
+
+def _require_possible(request: RoiDatasetRequest) -> None:
+    """Raise before hours of work where the set cannot be made, or would be mixed with an earlier one."""
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / request.target.name
+    for folder in (request.target, preprocessed / "splits_final.json"):
+        if folder.exists():
+            raise DatasetError(f"{folder} is there already; remove {request.target} and {preprocessed} to make it anew")
+    description = read_json(request.source / "dataset.json")
+    channels = description.get("channel_names", {"0": "CT"})
+    if len(channels) != 1 or "ignore" in description.get("labels", {}):
+        raise DatasetError(
+            f"{request.source} has channels {channels} and labels {description.get('labels')}; "
+            "expected one channel, the CT, and no ignore label"
+        )
 
 
 def patient_splits(

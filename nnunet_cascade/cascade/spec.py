@@ -31,6 +31,9 @@ class StageSettings:
             has one foreground label only.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Average over mirrored images. In stage 2 it would enter the variance.
+        orientation: How image axes run when the network sees them: as stored in the
+            file, as nnU-Net's default reader does, or turned to a code such as that of
+            the training data. Results always lie on the image's own grid.
     """
 
     folds: tuple[int | Literal["all"], ...] = (0,)
@@ -38,6 +41,7 @@ class StageSettings:
     tumor_label: str = ""
     step_size: float = 0.5
     mirroring: bool = True
+    orientation: Orientation = "stored"
 
     def __post_init__(self) -> None:
         require(len(self.folds) > 0, "a stage needs at least one fold")
@@ -47,6 +51,8 @@ class StageSettings:
         plain = "/" not in self.checkpoint and "\\" not in self.checkpoint
         require(plain, f"checkpoint is a file name without folder; found {self.checkpoint!r}")
         require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
+        known = get_args(Orientation)
+        require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,9 +111,6 @@ class CascadeSpec:
         roi: Where stage 2 looks.
         sampling: How uncertainty is sampled.
         lungs: Where lung masks come from.
-        orientation: How image axes run when the networks see them: as stored in the
-            file, as nnU-Net does, or turned to a code such as that of the training
-            data. Results always lie on the image's own grid.
 
     Raises:
         SettingsError: A value is out of range.
@@ -120,12 +123,9 @@ class CascadeSpec:
     roi: RoiSettings = field(default_factory=RoiSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     lungs: LungSource = field(default_factory=LungSource)
-    orientation: Orientation = "stored"
 
     def __post_init__(self) -> None:
         require(self.preset in get_args(Preset), f"preset must be one of {get_args(Preset)}; found {self.preset!r}")
-        known = get_args(Orientation)
-        require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
 
     @classmethod
     def of_preset(cls, preset: Preset) -> CascadeSpec:

@@ -63,7 +63,7 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.bundle import load_cascade, read_notes, read_spec
-    from nnunet_cascade.cascade.cohort import CohortRequest, find_cases, part_of, predict_cohort, write_run
+    from nnunet_cascade.cascade.cohort import CohortRequest, RunFacts, find_cases, part_of, predict_cohort, write_run
 
     if not 0 <= args.part_id < args.num_parts:
         raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
@@ -82,9 +82,11 @@ def _body(args: argparse.Namespace) -> int:
         cases, request, lambda: load_cascade(args.m, device=device, spec=spec, with_stage1=with_stage1), spec
     )
     finished = list(tqdm(outcomes, total=len(cases), desc="predict", unit="case"))
-    write_run(finished, args.o, spec=spec, begun=begun, command=sys.argv[1:])
+    part = f"_part{args.part_id}" if args.num_parts > 1 else ""
+    write_run(finished, args.o, RunFacts(spec=spec, begun=begun, command=tuple(sys.argv[1:]), part=part))
     failed = [outcome.case for outcome in finished if outcome.status == "failed"]
-    print(f"{len(finished) - len(failed)} of {len(finished)} cases done; {args.o / 'run.json'} tells the whole story")
+    done, story = len(finished) - len(failed), args.o / f"run{part}.json"
+    print(f"{done} of {len(finished)} cases done; {story} tells the whole story")
     return FAILED if failed else DONE
 
 
@@ -100,6 +102,6 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
-    if args.lungs is not None or args.lung_source is not None:
+    if any(option is not None for option in (args.lungs, args.lung_source, args.lung_weights)):
         spec = replace(spec, lungs=lung_source(args))
     return spec

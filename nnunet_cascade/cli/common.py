@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_cascade.errors import CascadeError, SettingsError
+from nnunet_cascade.versions import NOTICE
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.spec import CascadeSpec
     from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
-NOTICE = "Research software, not a medical device."
 
 
 def run_command(

@@ -22,7 +22,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--stage1_folds", nargs="+", help="folds to take; default: all that are trained")
     parser.add_argument("--stage2_folds", nargs="+", help="folds to take; default: all that are trained")
-    parser.add_argument("--tumor_label", default="", help="name of the tumor in stage 1's labels, where it has several")
+    parser.add_argument("--tumor_label", default="", help="name of the tumor where stage 1 has several labels")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint of both models")
     parser.add_argument("--mc_samples", type=int, default=None, help="stochastic passes; default: the preset's")
     parser.add_argument("--seed", type=int, default=0, help="of the stochastic passes")
@@ -48,7 +48,7 @@ def _body(args: argparse.Namespace) -> int:
     spec = preset_spec(args)
 
     def stage(settings: StageSettings, model: Path, folds: list[str] | None, label: str) -> StageSettings:
-        settings = replace(settings, checkpoint=args.chk, tumor_label=label)
+        settings = replace(settings, checkpoint=args.chk, tumor_label=label, orientation=args.orientation)
         if folds is None:
             return with_folds(settings, model)
         return replace(settings, folds=tuple(int(fold) if fold.isdigit() else fold for fold in folds))
@@ -59,7 +59,6 @@ def _body(args: argparse.Namespace) -> int:
         stage1=stage(spec.stage1, args.stage1, args.stage1_folds, args.tumor_label),
         stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
-        orientation=args.orientation,
     )
     make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec)
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")

@@ -75,10 +75,10 @@ class CascadeTrainer(nnUNetTrainer):
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     def on_train_start(self) -> None:
-        """Start as nnU-Net does, with seeded augmentation; a continued run gets a seed of its own."""
+        """Start as nnU-Net does, with seeded augmentation; a continued run and each GPU get a seed of their own."""
         if not self.was_initialized:
             self.initialize()
-        _seed_everything((self.settings.seed + self.current_epoch) % 2**32)
+        _seed_everything((self.settings.seed + self.current_epoch + self.num_epochs * self.local_rank) % 2**32)
         super().on_train_start()
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: FBT001, FBT002 - nnU-Net's signature

@@ -46,6 +46,7 @@ class MonteCarloPredictor(nnUNetPredictor):
             allow_tqdm=False,
         )
         self.samples = samples
+        self._random_state: torch.Tensor | None = None
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -55,6 +56,11 @@ class MonteCarloPredictor(nnUNetPredictor):
         do_on_device: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
     ) -> torch.Tensor:
         """Blend the moments of all windows; called again from the start after a lack of memory on CUDA."""
+        if do_on_device:
+            self._random_state = _random_state(self.device)
+        elif self._random_state is not None:
+            _restore(self._random_state, self.device)  # the second try draws what the first one drew
+            self._random_state = None
         results = self.device if do_on_device else torch.device("cpu")
         patch = tuple(int(size) for size in self.configuration_manager.patch_size)
         weights: torch.Tensor = compute_gaussian(
@@ -88,3 +94,14 @@ class MonteCarloPredictor(nnUNetPredictor):
         for axis in axes:
             flips += [(*flip, axis + 2) for flip in flips]
         return [flip for flip in flips if max(flip, default=0) < dimensions]
+
+
+def _random_state(device: torch.device) -> torch.Tensor:
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def _restore(state: torch.Tensor, device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from nnunet_cascade.cascade.cohort import CaseOutcome, find_cases, part_of, prepare_output, write_run
+from nnunet_cascade.cascade.cohort import CaseOutcome, RunFacts, find_cases, part_of, prepare_output, write_run
 from nnunet_cascade.cascade.models import roi_seed, tumor_channel
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import BundleError, InputImageError
@@ -25,6 +25,18 @@ def test_cases_are_named_as_nnunet_names_them(tmp_path):
 def test_one_file_is_one_case(tmp_path):
     touch(tmp_path, "b_0000.nii.gz")
     assert list(find_cases(tmp_path / "b_0000.nii.gz")) == ["b"]
+
+
+def test_a_second_channel_is_refused(tmp_path):
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
+    with pytest.raises(InputImageError, match="second channel"):
+        find_cases(tmp_path)
+
+
+def test_runs_that_share_the_cases_write_files_of_their_own(tmp_path):
+    for part in ("_part0", "_part1"):
+        write_run([CaseOutcome(part, "failed", "x")], tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0, part=part))
+    assert sorted(path.name for path in tmp_path.glob("run*")) == ["run_part0.json", "run_part1.json"]
 
 
 def test_two_files_of_one_case_are_refused(tmp_path):
@@ -55,7 +67,7 @@ def test_an_output_below_a_file_cannot_be_written(tmp_path):
 
 def test_a_run_tells_every_outcome(tmp_path):
     outcomes = [CaseOutcome("a", "failed", "it is no CT"), CaseOutcome("b", "failed", "x, y")]
-    write_run(outcomes, tmp_path, spec=CascadeSpec(), begun=0.0, command=["-i", "x"])
+    write_run(outcomes, tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0, command=("-i", "x")))
     run = json.loads((tmp_path / "run.json").read_text())
     assert run["cases"]["a"] == {"status": "failed", "error": "it is no CT"}
     assert run["counts"] == {"done": 0, "skipped": 0, "failed": 2}

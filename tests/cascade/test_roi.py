@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.roi import Canvas, Roi, is_clipped, judge_islands, plan_rois, roi_map
+from nnunet_cascade.cascade.roi import Canvas, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import RoiSettings
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
@@ -18,10 +18,10 @@ def block(start, stop, shape=SHAPE):
     return mask
 
 
-def rois_of(mask, grid, *, margin_mm=2.0, patch_mm=(1.0, 1.0, 1.0)):
+def rois_of(mask, grid, *, margin_mm=2.0):
     anatomy = AnatomySettings(min_volume_mm3=0, top_k="all", merge_radius_mm=0)
     kept = filter_candidates(mask, grid, None, anatomy).kept
-    return plan_rois(kept, grid, RoiSettings(margin_mm=margin_mm), patch_mm=patch_mm)
+    return plan_rois(kept, grid, RoiSettings(margin_mm=margin_mm))
 
 
 def test_a_region_is_the_box_with_its_margin_in_mm_clipped_to_the_image():
@@ -30,10 +30,9 @@ def test_a_region_is_the_box_with_its_margin_in_mm_clipped_to_the_image():
     assert roi.box == Box((3, 0, 2), (8, 5, 9))
 
 
-def test_the_context_reaches_the_patch_and_may_leave_the_image():
-    grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
-    (roi,) = rois_of(block((0, 0, 5), (1, 1, 6)), grid, margin_mm=0.0, patch_mm=(8.0, 4.0, 1.0))
-    assert roi.context == Box((-1, -1, 5), (3, 3, 6))
+@pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 32), (0.9766, 98), (0.7, 137), (2.5, 38), (200.0, 1)])
+def test_a_patch_is_shown_in_the_nearest_number_of_voxels(spacing, voxels):
+    assert patch_voxels((96.0, 96.0, 96.0), (spacing, 1.0, 96.0)) == (voxels, 96, 1)
 
 
 def test_no_candidate_gives_no_region():
@@ -49,8 +48,8 @@ def test_overlapping_regions_average_their_values():
 
 def test_where_regions_overlap_the_first_one_stands_in_the_map():
     rois = [
-        Roi(1, 1, Box((0, 0, 0), (1, 1, 3)), Box((0, 0, 0), (1, 1, 3))),
-        Roi(2, 2, Box((0, 0, 2), (1, 1, 4)), Box((0, 0, 2), (1, 1, 4))),
+        Roi(1, 1, Box((0, 0, 0), (1, 1, 3))),
+        Roi(2, 2, Box((0, 0, 2), (1, 1, 4))),
     ]
     np.testing.assert_array_equal(roi_map(rois, (1, 1, 5))[0, 0], [1, 1, 1, 2, 0])
 
@@ -65,17 +64,17 @@ def test_where_regions_overlap_the_first_one_stands_in_the_map():
     ],
 )
 def test_a_mask_at_a_face_inside_the_image_is_clipped(mask, expected):
-    roi = Roi(1, 1, Box((3, 3, 4), (8, 9, 9)), Box((3, 3, 4), (8, 9, 9)))
+    roi = Roi(1, 1, Box((3, 3, 4), (8, 9, 9)))
     assert is_clipped(mask, roi, roi_map([roi], SHAPE)) is expected
 
 
 def test_a_mask_at_a_face_where_the_image_ends_is_not_clipped():
-    roi = Roi(1, 1, Box((0, 3, 3), (5, 8, 8)), Box((0, 3, 3), (5, 8, 8)))
+    roi = Roi(1, 1, Box((0, 3, 3), (5, 8, 8)))
     assert not is_clipped(block((0, 4, 4), (2, 6, 6)), roi, roi_map([roi], SHAPE))
 
 
 def test_a_mask_that_goes_on_into_a_neighbouring_region_is_not_clipped():
-    rois = [Roi(n, n, box, box) for n, box in ((1, Box((0, 0, 0), (6, 12, 12))), (2, Box((6, 0, 0), (12, 12, 12))))]
+    rois = [Roi(n, n, box) for n, box in ((1, Box((0, 0, 0), (6, 12, 12))), (2, Box((6, 0, 0), (12, 12, 12))))]
     assert not is_clipped(block((4, 4, 4), (8, 6, 6)), rois[0], roi_map(rois, SHAPE))
 
 
@@ -99,6 +98,11 @@ def test_reach_is_in_mm_not_in_voxels():
     settings = RoiSettings(island_reach_mm=3.0)
     assert judge_islands(near, kept, settings, (1.0, 1.0, 1.0)).count == 0
     assert judge_islands(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
+
+
+def test_more_regions_than_a_byte_counts_keep_their_ids():
+    rois = [Roi(n, n, Box((0, 0, n), (1, 1, n + 1))) for n in range(1, 301)]
+    assert roi_map(rois, (1, 1, 302)).max() == 300
 
 
 def test_nothing_found_has_no_islands():

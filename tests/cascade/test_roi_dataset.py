@@ -156,6 +156,22 @@ def test_a_dataset_that_is_there_is_not_overwritten(tmp_path, raw):
         make_roi_dataset(task)
 
 
+def test_an_earlier_set_in_the_preprocessed_folder_is_not_mixed_with_a_new_one(tmp_path, raw):
+    task = request(tmp_path, source=raw, splits=[{"train": ["p"], "val": ["q"]}])
+    stale = tmp_path / "preprocessed" / task.target.name
+    stale.mkdir(parents=True)
+    (stale / "splits_final.json").write_text("[]")
+    with pytest.raises(DatasetError, match="to make it anew"):
+        make_roi_dataset(task)
+
+
+@pytest.mark.parametrize("wrong", ['{"channel_names": {"0": "CT", "1": "PET"}}', '{"labels": {"ignore": 2}}'])
+def test_a_source_of_two_channels_or_with_an_ignore_label_is_refused_at_the_start(tmp_path, raw, wrong):
+    (raw / "dataset.json").write_text(wrong)
+    with pytest.raises(DatasetError, match="one channel, the CT, and no ignore label"):
+        make_roi_dataset(request(tmp_path, source=raw))
+
+
 def test_a_failed_dataset_leaves_nothing_behind(tmp_path, raw):
     (raw / "labelsTr" / "q.nii.gz").write_text("broken")
     task = request(tmp_path, source=raw, splits=[{"train": ["p"], "val": ["q"]}])

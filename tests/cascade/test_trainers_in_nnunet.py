@@ -99,16 +99,27 @@ def test_a_trainer_on_plans_without_the_block_uses_the_defaults(make_trainer, ti
     assert BLOCK not in plans
 
 
-def test_training_goes_on_from_a_checkpoint(make_trainer, tmp_path):
+def test_training_goes_on_from_a_checkpoint(make_trainer, tiny_cascade):
     trainer = make_trainer()
-    trained_weights(trainer, steps=1)
-    trainer.save_checkpoint(str(tmp_path / "checkpoint.pth"))
-    # nnU-Net logs what an epoch brought before it saves; a checkpoint in mid-epoch has its weights all the same.
-    other = make_trainer()
-    other.initialize()
-    other.network.load_state_dict(torch.load(tmp_path / "checkpoint.pth", weights_only=False)["network_weights"])
+    checkpoint = tiny_cascade.model(2) / "fold_0" / "checkpoint_final.pth"
+    trainer.load_checkpoint(str(checkpoint))
+    stored = torch.load(checkpoint, weights_only=False)
+    assert trainer.current_epoch == stored["current_epoch"] == 1
     for name, value in trainer.network.state_dict().items():
-        assert torch.equal(value, other.network.state_dict()[name])
+        assert torch.equal(value, stored["network_weights"][name])
+    assert trainer.optimizer.state_dict()["state"], "AdamW goes on with its moments"
+    trained_weights(trainer, steps=1)
+
+
+def test_every_weight_gets_a_gradient_also_in_mixed_precision(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    trainer.initialize()
+    monkeypatch.setattr(trainer, "_autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
+    targets = [torch.ones(2, 1, 16 // 2**s, 16 // 2**s, 16 // 2**s) for s in range(len(trainer._resolution_weights()))]
+    loss = trainer.train_step({"data": torch.randn(2, 1, 16, 16, 16), "target": targets})["loss"]
+    assert np.isfinite(loss)
+    without = [name for name, value in trainer.network.named_parameters() if value.grad is None]
+    assert all("seg_layers" in name for name in without), without
 
 
 def test_several_gpus_are_refused_with_a_reason(make_trainer):

@@ -13,10 +13,13 @@ from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.cascade.case import Given, predict_case
+from nnunet_cascade.cascade.chain import StageTraining, model_of, train_fold
 from nnunet_cascade.cascade.outputs import case_record
+from nnunet_cascade.cascade.planning import PlanRequest
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
+from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.cli import cascade_predict
-from nnunet_cascade.errors import BundleError, DropoutError, InputImageError
+from nnunet_cascade.errors import BundleError, DropoutError, InputImageError, StepFailedError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.trainers.roi_manifest import read_manifest
@@ -84,7 +87,7 @@ class TestTraining:
 
     def test_a_second_run_with_other_settings_is_refused(self, tiny_cascade):
         done = run("nnc-train-cascade", "-o", tiny_cascade.bundle, *TRAIN_CASCADE, "mc_samples=9", expected=1)
-        assert "planned with other settings" in done.stderr
+        assert "written by a run with other stage2" in done.stderr
         assert "Traceback" not in done.stderr
 
     def test_cross_validation_covers_every_patient_on_the_whole_ct(self, tiny_cascade):
@@ -103,6 +106,27 @@ class TestTraining:
                 record = json.loads((tiny_cascade.root / "bundle_cross_validation" / f"{case}.json").read_text())
                 assert record["settings"]["stage2"]["folds"] == [number]
                 assert record["stage1"]["given"] is True
+
+
+class TestResume:
+    def test_a_fold_goes_on_from_its_latest_checkpoint_and_is_validated(self, tiny_cascade, tmp_path, monkeypatch):
+        plan = json.loads((tiny_cascade.preprocessed / "nnUNetCascadeCoarsePlans.json").read_text())
+        stage = StageTraining(plan=PlanRequest(name="nnUNetCascadeCoarsePlans"), trainer="CascadeTrainer")
+        assert plan["plans_name"] == stage.plan.name
+        shutil.copytree(tiny_cascade.model(1), tmp_path / "/".join(tiny_cascade.model(1).parts[-2:]))
+        monkeypatch.setenv("nnUNet_results", str(tmp_path))
+        fold = model_of(DATASET, stage) / "fold_0"
+        (fold / "checkpoint_final.pth").rename(fold / "checkpoint_latest.pth")
+        shutil.rmtree(fold / "validation")
+        train_fold(DATASET, stage, 0, device="cpu", logs=tmp_path / "logs")
+        assert (fold / "checkpoint_final.pth").is_file()
+        assert (fold / "validation" / "summary.json").is_file()
+        assert "Epoch 0" not in next((tmp_path / "logs").iterdir()).read_text()
+
+    def test_a_step_that_fails_shows_its_last_lines_and_its_log(self, tiny_cascade, tmp_path):  # noqa: ARG002
+        with pytest.raises(StepFailedError, match=r"ended with [12]; its log is"):
+            run_nnunet("nnUNetv2_train", ["--nonsense"], log=tmp_path / "x.log", title="train nothing")
+        assert "usage" in (tmp_path / "x.log").read_text()
 
 
 class TestPrediction:
@@ -139,9 +163,9 @@ class TestPrediction:
 
     @pytest.mark.parametrize("code", ["RAS", "SPL"])
     def test_a_flipped_or_permuted_image_gives_the_same_result_on_its_own_grid(self, tiny_cascade, image, truth, code):
-        upright = load_cascade(
-            tiny_cascade.bundle, device=CPU, spec=replace(read_spec(tiny_cascade.bundle), orientation="LPS")
-        )
+        spec = read_spec(tiny_cascade.bundle)
+        spec = replace(spec, stage2=replace(spec.stage2, orientation="LPS"))
+        upright = load_cascade(tiny_cascade.bundle, device=CPU, spec=spec, with_stage1=False)
         turn = AxisTurn.to_code(image.grid, code)
         z, y, x = (tuple((-1 if turn.flipped[i] else 1) * v for v in image.grid.axes[turn.order[i]]) for i in range(3))
         corner = tuple(float(image.grid.shape[a] - 1) if turn.flipped[turn.order.index(a)] else 0.0 for a in range(3))

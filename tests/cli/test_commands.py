@@ -14,7 +14,7 @@ def test_help_says_that_it_is_no_medical_device(command, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main(["-h"])
     assert stop.value.code == 0
-    assert "not a medical device" in " ".join(capsys.readouterr().out.split())
+    assert "not a medical device." in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("command", [cascade_predict, make_bundle, plan, roi_dataset, train_cascade])

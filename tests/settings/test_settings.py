@@ -92,7 +92,7 @@ def test_an_unknown_spec_setting_is_named():
         (SamplingSettings, {"mc_samples": 1}),
         (SamplingSettings, {"seed": 2**32}),
         (CascadeSpec, {"preset": "mine"}),
-        (CascadeSpec, {"orientation": "XYZ"}),
+        (StageSettings, {"orientation": "XYZ"}),
     ],
 )
 def test_a_spec_setting_out_of_range_is_refused(kind, wrong):
