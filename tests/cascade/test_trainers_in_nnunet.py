@@ -14,7 +14,8 @@ from nnunet_cascade.networks.dropout import dropout_modules
 from nnunet_cascade.settings.training import BLOCK
 from nnunet_cascade.trainers.roi_sampling import RoiDataset
 
-pytestmark = pytest.mark.slow
+# nnU-Net and torch warn about themselves when trainers are looked up and plots are drawn.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 @pytest.fixture

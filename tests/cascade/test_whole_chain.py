@@ -24,7 +24,8 @@ from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.trainers.roi_manifest import read_manifest
 
-pytestmark = pytest.mark.slow
+# nnU-Net and torch warn about themselves when trainers are looked up and plots are drawn.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CPU = torch.device("cpu")
 
 
