@@ -45,6 +45,12 @@ _POSITION_TOLERANCE_MM = 0.05
 _DIRECTION_TOLERANCE = 1e-3
 
 
+def as_index(values: Iterable[int]) -> Index:
+    """Give three whole numbers, of NumPy or not, as an index (Z, Y, X)."""
+    z, y, x = (int(value) for value in values)
+    return z, y, x
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
     """Where the voxels of an array lie in the patient.
@@ -155,7 +161,7 @@ class Box:
         spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         if any(span.size == 0 for span in spans):
             raise SettingsError("an empty mask has no bounding box; test for voxels first")
-        return cls(_index(int(span[0]) for span in spans), _index(int(span[-1]) + 1 for span in spans))
+        return cls(as_index(int(span[0]) for span in spans), as_index(int(span[-1]) + 1 for span in spans))
 
     @classmethod
     def whole(cls, shape: Index) -> Box:
@@ -165,7 +171,7 @@ class Box:
     @property
     def shape(self) -> Index:
         """Number of voxels along (Z, Y, X)."""
-        return _index(high - low for low, high in zip(self.start, self.stop, strict=True))
+        return as_index(high - low for low, high in zip(self.start, self.stop, strict=True))
 
     @property
     def slices(self) -> tuple[slice, slice, slice]:
@@ -176,32 +182,32 @@ class Box:
     def grown(self, voxels: Index) -> Box:
         """Give the box with `voxels` more on both sides of each axis."""
         return Box(
-            _index(low - more for low, more in zip(self.start, voxels, strict=True)),
-            _index(high + more for high, more in zip(self.stop, voxels, strict=True)),
+            as_index(low - more for low, more in zip(self.start, voxels, strict=True)),
+            as_index(high + more for high, more in zip(self.stop, voxels, strict=True)),
         )
 
     def grown_mm(self, margin_mm: float, spacing_mm: Spacing) -> Box:
         """Give the box with at least `margin_mm` more on every side: fractions of voxels count as whole ones."""
-        return self.grown(_index(math.ceil(margin_mm / size - 1e-6) for size in spacing_mm))
+        return self.grown(as_index(math.ceil(margin_mm / size - 1e-6) for size in spacing_mm))
 
     def at_least(self, shape: Index) -> Box:
         """Give the box grown about its centre until it has `shape` voxels, the odd one at the end."""
         missing = [max(0, wanted - size) for wanted, size in zip(shape, self.shape, strict=True)]
         return Box(
-            _index(low - lack // 2 for low, lack in zip(self.start, missing, strict=True)),
-            _index(high + lack - lack // 2 for high, lack in zip(self.stop, missing, strict=True)),
+            as_index(low - lack // 2 for low, lack in zip(self.start, missing, strict=True)),
+            as_index(high + lack - lack // 2 for high, lack in zip(self.stop, missing, strict=True)),
         )
 
     def intersection(self, other: Box) -> Box | None:
         """Give the part inside both boxes, or None where they do not meet."""
-        start = _index(max(a, b) for a, b in zip(self.start, other.start, strict=True))
-        stop = _index(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        start = as_index(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = as_index(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
         return Box(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
 
     def union(self, other: Box) -> Box:
         """Give the smallest box that holds both."""
-        start = _index(min(a, b) for a, b in zip(self.start, other.start, strict=True))
-        return Box(start, _index(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)))
+        start = as_index(min(a, b) for a, b in zip(self.start, other.start, strict=True))
+        return Box(start, as_index(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)))
 
     def clipped(self, shape: Index) -> Box:
         """Give the part of the box inside an array of `shape`; there must be one."""
@@ -213,8 +219,8 @@ class Box:
     def relative_to(self, outer: Box) -> Box:
         """Give the same voxels counted from the start of `outer`."""
         return Box(
-            _index(a - b for a, b in zip(self.start, outer.start, strict=True)),
-            _index(a - b for a, b in zip(self.stop, outer.start, strict=True)),
+            as_index(a - b for a, b in zip(self.start, outer.start, strict=True)),
+            as_index(a - b for a, b in zip(self.stop, outer.start, strict=True)),
         )
 
 
@@ -242,7 +248,7 @@ class AxisTurn:
         towards: list[tuple[Anatomical, bool]] = [_LETTERS[letter] for letter in reversed(code)]
         places = [(grid.array_axis(anatomical), growing) for anatomical, growing in towards]
         flips = [(sense > 0) != growing for (_, sense), growing in places]
-        return cls(_index(axis for (axis, _), _ in places), (flips[0], flips[1], flips[2]))
+        return cls(as_index(axis for (axis, _), _ in places), (flips[0], flips[1], flips[2]))
 
     def apply(self, array: NDArray[_Element]) -> NDArray[_Element]:
         """Turn an array (Z, Y, X); the result may share its memory."""
@@ -259,7 +265,7 @@ class AxisTurn:
             (shape[axis] - box.stop[axis], shape[axis] - box.start[axis]) if flip else (box.start[axis], box.stop[axis])
             for axis, flip in zip(self.order, self.flipped, strict=True)
         ]
-        return Box(_index(start for start, _ in ends), _index(stop for _, stop in ends))
+        return Box(as_index(start for start, _ in ends), as_index(stop for _, stop in ends))
 
     def spacing(self, spacing_mm: Spacing) -> Spacing:
         """Give the voxel size along the turned axes."""
@@ -284,15 +290,10 @@ def crop_with_fill(image: Image, box: Box, *, fill: float) -> Image:
         An array of the box's shape and the image's dtype.
     """
     crop = np.full(box.shape, fill, dtype=image.dtype)
-    inside = box.intersection(Box.whole(_index(image.shape)))
+    inside = box.intersection(Box.whole(as_index(image.shape)))
     if inside is not None:
         crop[inside.relative_to(box).slices] = image[inside.slices]
     return crop
-
-
-def _index(values: Iterable[int]) -> Index:
-    z, y, x = values
-    return z, y, x
 
 
 def _rounded(position: Vector) -> Vector:

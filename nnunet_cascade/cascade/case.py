@@ -14,7 +14,7 @@ from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
 from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError, NoLungsError
-from nnunet_cascade.geometry import AxisTurn, Grid, Image, Index, Labels, Mask, crop_with_fill
+from nnunet_cascade.geometry import AxisTurn, Grid, Image, Labels, Mask, as_index, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
@@ -180,7 +180,7 @@ def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tup
     turn = _turn(spec.stage2, image.grid)
     turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
     at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
-    probability, variance = Canvas(_index(turned.shape)), Canvas(_index(turned.shape))
+    probability, variance = Canvas(as_index(turned.shape)), Canvas(as_index(turned.shape))
     for roi in rois:
         box = turn.box(roi.box, image.grid.shape)
         context = box.at_least(at_least)
@@ -218,8 +218,3 @@ def _flags(
     }
     of_lungs = (LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
     return tuple(dict.fromkeys((*of_lungs, *filtered.flags, *(flag for flag, up in raised.items() if up))))
-
-
-def _index(values: tuple[int, ...]) -> Index:
-    z, y, x = values
-    return z, y, x

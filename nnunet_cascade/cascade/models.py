@@ -20,7 +20,7 @@ from nnunet_cascade._startup import register
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError
-from nnunet_cascade.geometry import Box, Image, Index, Mask, Spacing
+from nnunet_cascade.geometry import Box, Image, Mask, Spacing, as_index
 from nnunet_cascade.networks.dropout import require_dropout
 from nnunet_cascade.uncertainty.predictor import MonteCarloPredictor
 
@@ -154,7 +154,7 @@ class StageModel:
         Both grids cover the same extent, so voxel faces, not centres, coincide at the
         ends (`align_corners=False`), as in nnU-Net's own resampling.
         """
-        cropped = _index(properties["shape_after_cropping_and_before_resampling"])
+        cropped = as_index(properties["shape_after_cropping_and_before_resampling"])
         resampled = interpolate(channels[None], size=cropped, mode="trilinear", align_corners=False)[0]
         whole = np.zeros((len(channels), *properties["shape_before_cropping"]), dtype=np.float32)
         bounds = properties["bbox_used_for_cropping"]
@@ -235,8 +235,3 @@ def _require_files(folder: Path, settings: StageSettings) -> None:
 
 def _channel_names(dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
     return dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"]
-
-
-def _index(values: Any) -> Index:
-    z, y, x = (int(value) for value in values)
-    return z, y, x

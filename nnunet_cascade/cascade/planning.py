@@ -97,7 +97,7 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     """
     folder = preprocessed_folder(dataset_id)
     if not (folder / "dataset_fingerprint.json").is_file():
-        extract_fingerprints([dataset_id], num_processes=2, check_dataset_integrity=True)
+        _fingerprint(dataset_id)
     path = folder / f"{request.name}.json"
     if path.is_file() and BLOCK not in read_json(path):
         raise DatasetError(f"{path} is there already and not one of ours; choose another name")
@@ -111,6 +111,15 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
     (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
     return path
+
+
+def _fingerprint(dataset_id: int) -> None:
+    """Let nnU-Net check and fingerprint the dataset; what it objects to is the dataset's fault."""
+    try:
+        extract_fingerprints([dataset_id], num_processes=2, check_dataset_integrity=True)
+    except (AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300] or "its integrity check failed, see above"
+        raise DatasetError(f"nnU-Net refuses dataset {dataset_id} ({reason}); repair the dataset") from error
 
 
 def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:

@@ -36,7 +36,10 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument("-m", type=Path, required=True, metavar="BUNDLE", help="folder made by nnc-make-bundle")
     parser.add_argument(
-        "--stage1_predictions", type=Path, metavar="DIR", help="ready masks <case>.nii.gz instead of stage 1"
+        "--stage1_predictions",
+        type=Path,
+        metavar="DIR",
+        help="ready masks <case>.nii.gz instead of stage 1; all above 0 is tumor",
     )
     parser.add_argument("--mc_samples", type=int, help="stochastic passes, 0 for none; default: the bundle's")
     parser.add_argument("--top_k", help='candidates that go to stage 2, or "all"; default: the bundle\'s')

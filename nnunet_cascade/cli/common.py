@@ -120,6 +120,13 @@ def preset_spec(args: argparse.Namespace) -> CascadeSpec:
     return replace(spec, lungs=lung_source(args))
 
 
+def jitter_mm(args: argparse.Namespace) -> float:
+    """Give --jitter_mm, or what the preset does in training: the paper's boxes stand still."""
+    if args.jitter_mm is not None:
+        return float(args.jitter_mm)
+    return 0.0 if args.preset == "paper" else 8.0
+
+
 def parsed_top_k(text: str) -> int | str:
     """Give --top_k as a number, or "all"."""
     if text == "all" or text.isdigit():

@@ -37,7 +37,13 @@ def add_plan_options(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     parser.add_argument(
         f"{flag}window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fixed window in HU; default: nnU-Net's"
     )
-    parser.add_argument(f"{flag}patch_size", type=int, nargs=3, metavar=("Z", "Y", "X"), help="default: nnU-Net's")
+    parser.add_argument(
+        f"{flag}patch_size",
+        type=int,
+        nargs=3,
+        metavar=("Z", "Y", "X"),
+        help="in nnU-Net's order of axes; default: nnU-Net's",
+    )
     parser.add_argument(f"{flag}batch_size", type=int, help="default: nnU-Net's")
     parser.add_argument(f"{flag}features", type=int, nargs="+", help="channels of each resolution; default: nnU-Net's")
     names = ", ".join(field.name for field in dataclasses.fields(TrainingSettings))

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_preset, new_parser, preset_spec, run_command
+from nnunet_cascade.cli.common import DONE, add_preset, jitter_mm, new_parser, preset_spec, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -29,7 +29,9 @@ def build_parser() -> argparse.ArgumentParser:
         metavar=("Z", "Y", "X"),
         help="extent a crop has at least: stage 2's patch and half of it on top",
     )
-    parser.add_argument("--jitter_mm", type=float, default=8.0, help="how far each face of a box may move in training")
+    parser.add_argument(
+        "--jitter_mm", type=float, help="how far a face of a box may move in training; default: 8, preset paper 0"
+    )
     parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
     add_preset(parser)
     return parser
@@ -56,7 +58,7 @@ def _body(args: argparse.Namespace) -> int:
             anatomy=spec.anatomy,
             lungs=spec.lungs,
             margin_mm=spec.roi.margin_mm,
-            jitter_mm=args.jitter_mm,
+            jitter_mm=jitter_mm(args),
             context_mm=tuple(args.context_mm),
         )
     )

@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_cascade.cli.common import DONE, add_device, add_preset, chosen_device, new_parser, preset_spec, run_command
+from nnunet_cascade.cli.common import (
+    DONE,
+    add_device,
+    add_preset,
+    chosen_device,
+    jitter_mm,
+    new_parser,
+    preset_spec,
+    run_command,
+)
 from nnunet_cascade.cli.plan import PAPER_SPACING_MM, PAPER_WINDOW_HU, add_plan_options, training_values
 
 if TYPE_CHECKING:
@@ -30,7 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage1_trainer", default="CascadeTrainer", help="any nnU-Net trainer")
     parser.add_argument("--stage2_trainer", default="UncertaintyROITrainer", help="a trainer with dropout")
     parser.add_argument("--oracle_boxes", action="store_true", help="train stage 2 on boxes from the ground truth")
-    parser.add_argument("--jitter_mm", type=float, default=8.0, help="how far each face of a box may move in training")
+    parser.add_argument(
+        "--jitter_mm", type=float, help="how far a face of a box may move in training; default: 8, preset paper 0"
+    )
     parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
     add_preset(parser)
@@ -60,7 +71,7 @@ def _body(args: argparse.Namespace) -> int:
             spec=spec,
             folds=args.folds,
             oracle_boxes=args.oracle_boxes or paper,
-            jitter_mm=args.jitter_mm,
+            jitter_mm=jitter_mm(args),
             tumor_labels=tuple(args.tumor_labels),
             device=chosen_device(args),
             processes=args.np,

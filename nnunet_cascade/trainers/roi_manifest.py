@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
-from nnunet_cascade.geometry import Box, Index
+from nnunet_cascade.geometry import Box, Index, as_index
 from nnunet_cascade.settings.block import require
 
 MANIFEST_NAME = "roi_manifest.json"
@@ -89,11 +89,7 @@ def _from_json(case: str, entry: dict[str, Any]) -> StoredRoi:
         case=case,
         patient=entry["patient"],
         kind=entry["kind"],
-        box=Box(_index(entry["box"]["start"]), _index(entry["box"]["stop"])),
-        jitter_voxels=_index(entry["jitter_voxels"]),
-        cut_at=_index(entry["cut_at"]),
+        box=Box(as_index(entry["box"]["start"]), as_index(entry["box"]["stop"])),
+        jitter_voxels=as_index(entry["jitter_voxels"]),
+        cut_at=as_index(entry["cut_at"]),
     )
-
-
-def _index(values: list[int]) -> Index:
-    return cast(Index, tuple(int(value) for value in values))

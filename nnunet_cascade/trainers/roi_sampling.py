@@ -12,7 +12,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import DatasetError
-from nnunet_cascade.geometry import Box, Index
+from nnunet_cascade.geometry import Box, Index, as_index
 from nnunet_cascade.trainers.roi_manifest import StoredRoi
 
 _Case = tuple[Any, Any, None, dict[str, Any]]
@@ -76,7 +76,7 @@ class RoiDataset(nnUNetDatasetBlosc2):
         cases = self.cases_of[identifier]
         case = cases[np.random.randint(len(cases))]  # noqa: NPY002 - see the class
         image, labels, _, properties = cast(_Case, super().load_case(case))
-        box = self._draw(self.manifest[case], properties, _index(image.shape[1:]))
+        box = self._draw(self.manifest[case], properties, as_index(image.shape[1:]))
         window = (slice(None), *box.slices)
         found = properties["class_locations"]
         inside = {label: _centres(np.asarray(places), box, self.window_size) for label, places in found.items()}
@@ -94,7 +94,7 @@ def jittered(box: Box, jitter_voxels: Index) -> Box:
     moves = np.random.randint(-reach, reach + 1, size=(2, 3))  # noqa: NPY002 - what nnU-Net's loaders draw from
     start = np.array(box.start) + moves[0]
     stop = np.maximum(np.array(box.stop) + moves[1], start + 1)
-    return Box(_index(start), _index(stop))
+    return Box(as_index(start), as_index(stop))
 
 
 def to_preprocessed(box: Box, properties: Mapping[str, Any], shape: Index, *, transpose: Sequence[int]) -> Box:
@@ -118,14 +118,14 @@ def to_preprocessed(box: Box, properties: Mapping[str, Any], shape: Index, *, tr
     stop = np.ceil((np.array(box.stop)[order] - kept[:, 0]) * scale - 1e-6).astype(int)
     start = np.clip(start, 0, np.array(shape) - 1)
     stop = np.clip(stop, start + 1, shape)
-    return Box(_index(start), _index(stop))
+    return Box(as_index(start), as_index(stop))
 
 
 def fitted(box: Box, shape: Index) -> Box:
     """Shift a box into an array of `shape`, cutting it only where it is the larger of the two."""
     start = [max(0, min(low, size - (high - low))) for low, high, size in zip(box.start, box.stop, shape, strict=True)]
     stop = [min(size, at + high - low) for at, low, high, size in zip(start, box.start, box.stop, shape, strict=True)]
-    return Box(_index(np.array(start)), _index(np.array(stop)))
+    return Box(as_index(np.array(start)), as_index(np.array(stop)))
 
 
 def _centres(places: NDArray[np.integer], box: Box, window_size: Index) -> NDArray[np.integer]:
@@ -143,8 +143,3 @@ def _centres(places: NDArray[np.integer], box: Box, window_size: Index) -> NDArr
     last = np.maximum(shape - (window - window // 2), first)
     shifted[:, 1:] = np.clip(shifted[:, 1:] - np.array(box.start), first, last)
     return shifted
-
-
-def _index(values: NDArray[np.integer] | Sequence[int]) -> Index:
-    z, y, x = (int(value) for value in values)
-    return z, y, x
