@@ -128,7 +128,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
     with clock.step("stage2"):
         probability, uncertainty = _refined(image, bundle, rois)
     regions = roi_map(rois, image.grid.shape)
-    found = (probability >= spec.roi.threshold) & (regions > 0)
+    found = (probability >= spec.stage2.threshold) & (regions > 0)
     islands = judge_islands(found, filtered.kept_mask(), spec.roi, image.grid.spacing_mm)
     clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
     return CaseResult(

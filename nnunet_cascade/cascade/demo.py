@@ -69,7 +69,7 @@ class DemoRequest:
 
     folder: Path
     train: int = 28
-    test: int = 12
+    test: int = 20
     folds: int = 2
     effort: float = 1.0
     device: str = "cpu"

@@ -30,7 +30,7 @@ class CoarsePrediction:
     """What stage 1 says about a whole image.
 
     Attributes:
-        mask: (Z, Y, X), tumor wherever no other label is more likely.
+        mask: (Z, Y, X), tumor wherever its share of probability passes the threshold.
         probability: (Z, Y, X), of the tumor, 0 to 1.
     """
 
@@ -76,6 +76,7 @@ class StageModel:
         _require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
         register()
         self._sampled = mc_samples > 0
+        self._threshold = settings.threshold
         # What it loads is None to a type checker until it is loaded.
         with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
             self._predictor: Any = _predictor(settings, device=device, mc_samples=mc_samples)
@@ -106,11 +107,11 @@ class StageModel:
         tumor = probabilities[self._tumor_channel]
         if self._predictor.label_manager.has_regions or len(probabilities) == 2:
             probability = self._to_image_grid(tumor[None], properties)[0]
-            return CoarsePrediction(probability > 0.5, probability)
+            return CoarsePrediction(probability > self._threshold, probability)
         others = [channel for channel in range(len(probabilities)) if channel != self._tumor_channel]
         rivals = torch.stack((tumor, probabilities[others].amax(0)))
         probability, rival = self._to_image_grid(rivals, properties)
-        return CoarsePrediction(probability > rival, probability)
+        return CoarsePrediction(probability > self._threshold * (probability + rival), probability)
 
     def predict_roi(self, crop: Image, spacing_mm: Spacing, *, seed: int) -> RoiPrediction:
         """Predict a crop, sampled where the model was loaded for it.

@@ -29,6 +29,9 @@ class StageSettings:
         checkpoint: File name in each fold's folder.
         tumor_label: Name of the tumor in the model's dataset.json, or "" where that
             has one foreground label only.
+        threshold: Share of the tumor's probability in that of tumor and strongest other
+            label together from which a voxel is tumor; 0.5 is nnU-Net's own decision.
+            Less makes a coarse stage 1 miss less and find more that is none.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Average over mirrored images. In stage 2 it would enter the variance.
         orientation: How image axes run when the network sees them: as stored in the
@@ -39,6 +42,7 @@ class StageSettings:
     folds: tuple[int | Literal["all"], ...] = (0,)
     checkpoint: str = "checkpoint_final.pth"
     tumor_label: str = ""
+    threshold: float = 0.5
     step_size: float = 0.5
     mirroring: bool = True
     orientation: Orientation = "stored"
@@ -50,6 +54,7 @@ class StageSettings:
             require(valid, f'folds are numbers from 0 or "all"; found {fold!r}')
         plain = "/" not in self.checkpoint and "\\" not in self.checkpoint
         require(plain, f"checkpoint is a file name without folder; found {self.checkpoint!r}")
+        require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
         require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
         known = get_args(Orientation)
         require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
@@ -61,7 +66,6 @@ class RoiSettings:
 
     Attributes:
         margin_mm: Added to a candidate's bounding box on every side.
-        threshold: Mean probability from which a voxel is tumor.
         islands: What becomes of a component that comes nowhere near a kept
             candidate: dropped or kept. Either way the case is flagged.
         island_reach_mm: How far from a kept candidate, surface to surface, a
@@ -69,13 +73,11 @@ class RoiSettings:
     """
 
     margin_mm: float = 16.0
-    threshold: float = 0.5
     islands: IslandPolicy = "drop"
     island_reach_mm: float = 3.0
 
     def __post_init__(self) -> None:
         require(self.margin_mm >= 0, f"margin_mm must not be negative; found {self.margin_mm}")
-        require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
         require(self.islands in get_args(IslandPolicy), f"islands must be drop or keep; found {self.islands!r}")
         require(self.island_reach_mm >= 0, f"island_reach_mm must not be negative; found {self.island_reach_mm}")
 

@@ -18,7 +18,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("-o", type=Path, default=Path("demo"), metavar="FOLDER", help="for everything it writes")
     parser.add_argument("--train", type=int, default=28, help="phantoms to train on")
-    parser.add_argument("--test", type=int, default=12, help="phantoms to test on")
+    parser.add_argument("--test", type=int, default=20, help="phantoms to test on")
     parser.add_argument("--effort", type=float, default=1.0, help="multiplies the training iterations")
     add_device(parser)
     return parser

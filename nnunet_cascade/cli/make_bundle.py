@@ -23,6 +23,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stage1_folds", nargs="+", help="folds to take; default: all that are trained")
     parser.add_argument("--stage2_folds", nargs="+", help="folds to take; default: all that are trained")
     parser.add_argument("--tumor_label", default="", help="name of the tumor where stage 1 has several labels")
+    parser.add_argument("--stage1_threshold", type=float, default=0.5, help="below 0.5 it misses less")
     parser.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint of both models")
     parser.add_argument("--mc_samples", type=int, default=None, help="stochastic passes; default: the preset's")
     parser.add_argument("--seed", type=int, default=0, help="of the stochastic passes")
@@ -56,7 +57,9 @@ def _body(args: argparse.Namespace) -> int:
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
     spec = replace(
         spec,
-        stage1=stage(spec.stage1, args.stage1, args.stage1_folds, args.tumor_label),
+        stage1=replace(
+            stage(spec.stage1, args.stage1, args.stage1_folds, args.tumor_label), threshold=args.stage1_threshold
+        ),
         stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )

@@ -87,7 +87,7 @@ def test_an_unknown_spec_setting_is_named():
         (StageSettings, {"checkpoint": "../../x.pth"}),
         (StageSettings, {"step_size": 0.0}),
         (RoiSettings, {"margin_mm": -1.0}),
-        (RoiSettings, {"threshold": 1.0}),
+        (StageSettings, {"threshold": 1.0}),
         (RoiSettings, {"islands": "burn"}),
         (SamplingSettings, {"mc_samples": 1}),
         (SamplingSettings, {"seed": 2**32}),
