@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -74,6 +76,19 @@ class CascadeTrainer(nnUNetTrainer):
             mirror_axes = self.inference_allowed_mirroring_axes = None
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
+    @staticmethod
+    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Give nnU-Net's augmentation with one way to blur.
+
+        nnU-Net times two ways and takes the faster one, so that the same seed gives
+        other bits from run to run.
+        """
+        transforms = nnUNetTrainer.get_training_transforms(*args, **kwargs)
+        for transform in _leaves(transforms):
+            if isinstance(transform, GaussianBlurTransform):
+                transform.benchmark = False
+        return transforms
+
     def on_train_start(self) -> None:
         """Start as nnU-Net does, with seeded augmentation; a continued run and each GPU get a seed of their own."""
         if not self.was_initialized:
@@ -87,6 +102,16 @@ class CascadeTrainer(nnUNetTrainer):
             super().perform_actual_validation(save_probabilities)
         else:
             self.print_to_log_file("final_validation is off in the plans' settings: no validation cases are predicted.")
+
+
+def _leaves(transform: Any) -> Iterator[Any]:
+    """Give the transforms inside compositions and chances."""
+    inner = getattr(transform, "transforms", None) or [getattr(transform, "transform", None)]
+    if inner == [None]:
+        yield transform
+        return
+    for part in inner:
+        yield from _leaves(part)
 
 
 def _seed_everything(seed: int) -> None:

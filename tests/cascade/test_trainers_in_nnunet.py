@@ -12,6 +12,7 @@ from nnunetv2.run.run_training import get_trainer_from_args
 
 from nnunet_cascade.networks.dropout import dropout_modules
 from nnunet_cascade.settings.training import BLOCK
+from nnunet_cascade.trainers.cascade_trainer import _leaves
 from nnunet_cascade.trainers.roi_sampling import RoiDataset
 
 # nnU-Net and torch warn about themselves when trainers are looked up and plots are drawn.
@@ -42,6 +43,14 @@ def trained_weights(trainer, steps=2):
 def test_the_same_seed_trains_the_same_bits(make_trainer):
     first, second = trained_weights(make_trainer()), trained_weights(make_trainer())
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_no_augmentation_is_chosen_by_a_stopwatch(make_trainer):
+    trainer = make_trainer()
+    trained_weights(trainer, steps=1)
+    blurs = [leaf for leaf in _leaves(trainer.dataloader_train.data_loader.transforms) if hasattr(leaf, "benchmark")]
+    assert blurs
+    assert not any(blur.benchmark for blur in blurs)
 
 
 def test_another_seed_trains_others(make_trainer):
