@@ -35,7 +35,7 @@ from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 _log = logging.getLogger(__name__)
 _DEFAULT_PATCH_MM = 112.0
-_FREE = ("device", "processes")  # may change from run to run
+_FREE = ("bundle", "device", "notes", "processes")  # may change from run to run
 _ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
