@@ -99,8 +99,8 @@ def train_cascade(request: ChainRequest) -> None:
     """Plan, preprocess and train both stages, make the bundle, cross-validate; what is done is not done again.
 
     Args:
-        request: The cascade. Its numbers are recorded with the plans: a second run
-            with other numbers is refused rather than mixed with the first.
+        request: The cascade. It is recorded beside the bundle: a second run with other
+            settings is refused rather than mixed with the first.
 
     Raises:
         DatasetError: The dataset is not as expected, or an earlier run had other settings.

@@ -109,8 +109,8 @@ def predict_cohort(
         spec: Its settings.
 
     Yields:
-        The outcome of each case, as soon as it is known. A case that fails leaves no
-        file behind under its final name that belongs to another run's record.
+        The outcome of each case, as soon as it is known. A case is
+        cleared of an earlier run's files before it is predicted.
 
     Raises:
         InputImageError: The output folder cannot be written.
