@@ -46,3 +46,7 @@ class DropoutError(CascadeError, RuntimeError):
 
 class StepFailedError(CascadeError, RuntimeError):
     """A command that the training chain started did not succeed."""
+
+
+class DicomError(CascadeError, ValueError):
+    """DICOM files are broken, contradict each other, or do not hold what is asked for."""

@@ -13,6 +13,7 @@ _PACKAGES = (
     "numpy",
     "scipy",
     "SimpleITK",
+    "pydicom",
     "connected-components-3d",
     "lungmask",
 )

@@ -9,7 +9,7 @@ from oriented_grids import ORIENTATIONS, grid_towards
 
 # Before anything of nnU-Net is imported: two cores, not eight workers; whatever the caller exported.
 os.environ.setdefault("nnUNet_def_n_proc", "2")
-os.environ["nnUNet_n_proc_DA"] = "0"  # one process draws, so that the same seed gives the same bits
+os.environ.update(nnUNet_n_proc_DA="0")  # one process draws, so that the same seed gives the same bits
 
 
 @pytest.fixture(params=ORIENTATIONS)

@@ -24,11 +24,17 @@ from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.planning import PlanRequest
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
+from nnunet_cascade.dataset_conversion.cohort import ConversionRequest, convert_download
+from nnunet_cascade.dataset_conversion.labels import Label
+from nnunet_cascade.dataset_conversion.settings import ConversionSettings
+from nnunet_cascade.errors import StepFailedError
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
 from nnunet_cascade.evaluation.summary import MethodSummary, format_table, summarize
 from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
+from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
+from nnunet_cascade.phantom.dicom import write_dicom_cohort
+from nnunet_cascade.phantom.record import DESCRIPTION, phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
@@ -91,7 +97,7 @@ class Budget:
 
 
 def run_demo(request: DemoRequest) -> str:
-    """Make phantoms, train cascade and baseline, predict held-out phantoms.
+    """Make phantoms as DICOM, convert them, train cascade and baseline, predict held-out phantoms.
 
     Returns:
         The table and the budgets, as Markdown; also written to `demo.md`.
@@ -100,9 +106,7 @@ def run_demo(request: DemoRequest) -> str:
         CascadeError: As the steps raise.
     """
     with _own_nnunet_folders(request.folder):
-        source = request.folder / "nnUNet_raw" / f"Dataset{_DATASET}_Phantoms"
-        train, test = TRAIN_SEEDS[: request.train], TEST_SEEDS[: request.test]
-        write_cohort(source, train_seeds=train, test_seeds=test, settings=PhantomSettings(tumors=(1, 2)))
+        make_demo_dataset(request)
         chain = demo_chain(request)
         train_cascade(chain)
         baseline = demo_baseline(request)
@@ -114,6 +118,30 @@ def run_demo(request: DemoRequest) -> str:
     report = demo_report([summarize(method, cases) for method, cases in scores.items()], budgets(chain, baseline))
     (request.folder / "demo.md").write_text(report)
     return report
+
+
+def make_demo_dataset(request: DemoRequest) -> Path:
+    """Draw phantoms as DICOM and convert them, as a user would with a download.
+
+    Returns:
+        The nnU-Net raw dataset folder: voxel for voxel what was drawn.
+    """
+    train, test = TRAIN_SEEDS[: request.train], TEST_SEEDS[: request.test]
+    dicom = request.folder / "dicom"
+    write_dicom_cohort(dicom, train_seeds=train, test_seeds=test, settings=PhantomSettings(tumors=(1, 2)))
+    dataset = request.folder / "nnUNet_raw" / f"Dataset{_DATASET}_Phantoms"
+    label = Label(name="tumor", regions=("GTV-1",))
+    result = convert_download(
+        ConversionRequest(
+            source=dicom,
+            dataset=dataset,
+            settings=ConversionSettings(labels=(label,), case_names="patient-id", description=DESCRIPTION),
+            test_patients=frozenset(phantom_name(seed) for seed in test),
+        )
+    )
+    if result.left_out:
+        raise StepFailedError(f"{len(result.left_out)} phantoms could not be converted; {result.manifest} tells why")
+    return dataset
 
 
 def demo_chain(request: DemoRequest) -> ChainRequest:

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
-from nnunet_cascade.images import write_image
+from nnunet_cascade.images import ENDING, write_image
+from nnunet_cascade.phantom.record import (
+    DESCRIPTION,
+    CohortRecord,
+    PlannedPhantom,
+    made_with,
+    planned_phantoms,
+    read_record,
+    write_record,
+)
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import Phantom, make_phantom
 
@@ -23,29 +30,7 @@ TRAIN_SEEDS = tuple(range(2000, 2040))
 """To train and to choose on."""
 TEST_SEEDS = tuple(range(3000, 3020))
 """To report on; nothing is ever tuned on these."""
-_RECORD = "phantoms.json"
-_DESCRIPTION = "Phantoms: synthetic thoraces drawn from seeds by nnunet-cascade. No patients, not for clinical claims."
 _log = logging.getLogger(__name__)
-
-Split = Literal["Tr", "Ts"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    seed: int
-    split: Split
-
-    @property
-    def case(self) -> str:
-        return f"phantom_{self.seed:04d}"
-
-    def files(self, folder: Path) -> tuple[Path, Path, Path]:
-        """Give the paths of CT, tumours and lungs."""
-        return (
-            folder / f"images{self.split}" / f"{self.case}_0000.nii.gz",
-            folder / f"labels{self.split}" / f"{self.case}.nii.gz",
-            folder / f"lungs{self.split}" / f"{self.case}.nii.gz",
-        )
 
 
 def write_cohort(
@@ -70,26 +55,28 @@ def write_cohort(
             `phantoms.json` that cannot be read.
         InputImageError: A file cannot be written.
     """
-    jobs = [*(_Job(seed, "Tr") for seed in train_seeds), *(_Job(seed, "Ts") for seed in test_seeds)]
-    _require_distinct(jobs)
+    planned = planned_phantoms(train_seeds, test_seeds)
     _make_folders(raw_dataset_folder)
-    _require_no_others(raw_dataset_folder, jobs)
-    cases = _earlier_cases(raw_dataset_folder, settings)
-    _write_record(raw_dataset_folder, settings, cases)
-    for job in tqdm(jobs, desc="phantoms", unit="phantom"):
-        if job.case not in cases or not all(path.is_file() for path in job.files(raw_dataset_folder)):
-            phantom = make_phantom(job.seed, settings)
-            _write_phantom(raw_dataset_folder, job, phantom)
-            cases[job.case] = _facts(job, phantom)
-            _write_record(raw_dataset_folder, settings, cases)
+    _require_no_others(raw_dataset_folder, planned)
+    made = made_with(settings)
+    cases = _earlier_cases(raw_dataset_folder, made)
+    write_record(raw_dataset_folder, CohortRecord(made, cases))
+    for plan in tqdm(planned, desc="phantoms", unit="phantom"):
+        if plan.name not in cases or not all(path.is_file() for path in _files(raw_dataset_folder, plan)):
+            phantom = make_phantom(plan.seed, settings)
+            _write_phantom(_files(raw_dataset_folder, plan), phantom)
+            cases[plan.name] = _facts(plan, phantom)
+            write_record(raw_dataset_folder, CohortRecord(made, cases))
     write_json(raw_dataset_folder / "dataset.json", _dataset(raw_dataset_folder.name, len(train_seeds)))
 
 
-def _require_distinct(jobs: Sequence[_Job]) -> None:
-    seeds = [job.seed for job in jobs]
-    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
-    if twice:
-        raise SettingsError(f"seeds {twice} are given twice; each phantom belongs once to training or to testing")
+def _files(folder: Path, plan: PlannedPhantom) -> tuple[Path, Path, Path]:
+    """Give the paths of CT, tumors and lungs."""
+    return (
+        folder / f"images{plan.split}" / f"{plan.name}_0000{ENDING}",
+        folder / f"labels{plan.split}" / f"{plan.name}{ENDING}",
+        folder / f"lungs{plan.split}" / f"{plan.name}{ENDING}",
+    )
 
 
 def _make_folders(folder: Path) -> None:
@@ -98,8 +85,8 @@ def _make_folders(folder: Path) -> None:
             (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
 
 
-def _require_no_others(folder: Path, jobs: Sequence[_Job]) -> None:
-    wanted = {path for job in jobs for path in job.files(folder)}
+def _require_no_others(folder: Path, planned: Sequence[PlannedPhantom]) -> None:
+    wanted = {path for plan in planned for path in _files(folder, plan)}
     others = sorted(path for path in folder.glob("*T[rs]/*.nii.gz") if path not in wanted and path.name[0] != ".")
     if others:
         raise DatasetError(
@@ -108,51 +95,28 @@ def _require_no_others(folder: Path, jobs: Sequence[_Job]) -> None:
         )
 
 
-def _earlier_cases(folder: Path, settings: PhantomSettings) -> dict[str, Any]:
-    path = folder / _RECORD
-    if not path.is_file():
+def _earlier_cases(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
+    earlier = read_record(folder)
+    if earlier.cases and earlier.made_with != made:
+        _log.warning("%s was made with other settings or another version: all phantoms are drawn again", folder)
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        earlier, cases = record["made_with"], dict(record["cases"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(f"{path} is not a record of phantoms ({error}); delete it to draw all again") from error
-    if earlier != _made_with(settings):
-        _log.warning("%s was made with other settings or another version: all phantoms are drawn again", path)
-        return {}
-    return cases
+    return earlier.cases
 
 
-def _made_with(settings: PhantomSettings) -> dict[str, Any]:
-    return json.loads(json.dumps({"package_version": _version(), "settings": asdict(settings)}))
-
-
-def _version() -> str:
-    try:
-        return metadata.version("nnunet-cascade")
-    except metadata.PackageNotFoundError:
-        return "not installed"
-
-
-def _write_phantom(folder: Path, job: _Job, phantom: Phantom) -> None:
-    image, label, lungs = job.files(folder)
+def _write_phantom(files: tuple[Path, Path, Path], phantom: Phantom) -> None:
+    image, label, lungs = files
     write_image(phantom.ct.astype(np.int16), phantom.grid, image)
     write_image((phantom.tumors > 0).astype(np.uint8), phantom.grid, label)
     write_image(phantom.lungs.astype(np.uint8), phantom.grid, lungs)
 
 
-def _facts(job: _Job, phantom: Phantom) -> dict[str, Any]:
+def _facts(plan: PlannedPhantom, phantom: Phantom) -> dict[str, Any]:
     return {
         "seed": phantom.seed,
-        "split": job.split,
+        "split": plan.split,
         "tumors": [asdict(fact) for fact in phantom.tumor_facts],
         "distractors": [asdict(fact) for fact in phantom.distractor_facts],
     }
-
-
-def _write_record(folder: Path, settings: PhantomSettings, cases: dict[str, Any]) -> None:
-    made_with = _made_with(settings)
-    write_json(folder / _RECORD, {"description": _DESCRIPTION, "made_with": made_with, "cases": cases})
 
 
 def _dataset(name: str, training_cases: int) -> dict[str, Any]:
@@ -162,6 +126,6 @@ def _dataset(name: str, training_cases: int) -> dict[str, Any]:
         "numTraining": training_cases,
         "file_ending": ".nii.gz",
         "name": name,
-        "description": _DESCRIPTION,
+        "description": DESCRIPTION,
         "overwrite_image_reader_writer": "SimpleITKIO",
     }

@@ -1,0 +1,1 @@
+"""CT series: where the slices lie, their voxels, and writing them."""

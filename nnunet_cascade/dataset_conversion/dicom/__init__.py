@@ -1,0 +1,1 @@
+"""DICOM files, whatever they hold."""

@@ -1,0 +1,1 @@
+"""RTSTRUCT: contours to masks and masks to contours."""

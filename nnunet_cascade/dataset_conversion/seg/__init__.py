@@ -1,0 +1,1 @@
+"""DICOM SEG: segments to masks and masks to segments."""

@@ -1,0 +1,114 @@
+"""The preset for NSCLC-Radiomics, on patients made like those of the collection and on two of its own."""
+
+import json
+
+import numpy as np
+import pytest
+from dicom_downloads import ELSEWHERE, LUNG, TUMOR, Ct, Seg, Subject, convert, lay_out, write_download
+
+from nnunet_cascade.cli import convert_nsclc_radiomics
+from nnunet_cascade.dataset_conversion.nsclc_radiomics import LICENCE, nsclc_radiomics_settings
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.images import read_volume
+
+NODE = ELSEWHERE
+# Made by machines, though only some of them say so.
+MACHINES = tuple(
+    Seg(description=description, masks={"GTV-1": NODE}, by_machine=says_so)
+    for description, says_so in (("BAMF-AIMI", False), ("TotalSegmentator", True), ("nnU-Net-BPR", True))
+)
+USUAL = Subject(
+    patient_id="LUNG1-001",
+    rois=({"GTV-1": TUMOR, "gtv_4r": NODE, "Lung-Left": LUNG, "Spinal-Cord": LUNG},),
+    segs=(*MACHINES, Seg()),
+)
+POST_OPERATIVE = Subject(patient_id="LUNG1-128", cts=(Ct(seed=1),), rois=({"gtv-pre-op": TUMOR, "Lung-Left": LUNG},))
+
+
+@pytest.fixture(scope="module")
+def download(tmp_path_factory):
+    """One usual patient, with segmentations made by machines, and the one after an operation."""
+    folder = tmp_path_factory.mktemp("nsclc")
+    return lay_out(write_download([USUAL, POST_OPERATIVE], folder / "series"), folder / "download", "descriptive")
+
+
+@pytest.fixture
+def convert_with(download, tmp_path):
+    """Convert by the preset: `convert_with(source="seg")` gives labels, record and reasons."""
+
+    def build(**settings):
+        result = convert(download, tmp_path / "Dataset501_NSCLCRadiomics", nsclc_radiomics_settings(**settings))
+        ((record),) = result.converted
+        labels = read_volume(tmp_path / "Dataset501_NSCLCRadiomics" / "labelsTr" / "LUNG1-001.nii.gz").array
+        return labels, record, {item["case"]: item["reason"] for item in result.left_out}
+
+    return build
+
+
+@pytest.mark.parametrize("source", ["rtstruct", "seg"])
+def test_the_tumor_is_gtv_1_and_the_experts_seg_agrees(convert_with, source):
+    labels, record, _ = convert_with(source=source)
+    np.testing.assert_array_equal(labels, TUMOR)
+    assert (record["case"], record["cross_check"], record["flags"]) == ("LUNG1-001", {"tumor": 1.0}, [])
+
+
+def test_all_gtv_unites_nodal_ones_which_no_seg_has_to_compare(convert_with):
+    labels, record, _ = convert_with(all_gtv=True)
+    np.testing.assert_array_equal(labels, TUMOR | NODE)
+    assert record["labels"]["tumor"]["regions"] == ["GTV-1", "gtv_4r"]
+    assert (record["cross_check"], record["flags"]) == ({}, [])
+
+
+def test_targets_are_united_by_their_exact_names(convert_with):
+    labels, *_ = convert_with(targets=("gtv-1", "GTV_4R"))
+    np.testing.assert_array_equal(labels, TUMOR | NODE)
+
+
+def test_of_targets_only_the_first_is_required(convert_with):
+    labels, *_ = convert_with(targets=("GTV-1", "gtv-2"))
+    np.testing.assert_array_equal(labels, TUMOR)
+
+
+@pytest.mark.parametrize("settings", [{}, {"all_gtv": True}, {"targets": ("GTV-1", "gtv-pre-op")}])
+def test_who_has_a_pre_operative_contour_alone_is_left_out_by_name_of_the_reason(convert_with, settings):
+    _, _, reasons = convert_with(**settings)
+    assert reasons == {"LUNG1-128": "found no region named 'GTV-1'; there are: 'gtv-pre-op', 'Lung-Left'"}
+
+
+def test_who_has_no_expert_seg_is_left_out_where_it_is_the_source(convert_with):
+    *_, reasons = convert_with(source="seg")
+    assert reasons == {
+        "LUNG1-128": "found no SEG (there are: CT, RTSTRUCT); expected one with the regions of the labels"
+    }
+
+
+@pytest.mark.parametrize("targets", [(), ("gtv*",), ("GTV-?",), ("",)])
+def test_targets_that_are_no_exact_names_are_refused(targets):
+    with pytest.raises(SettingsError, match="expected"):
+        nsclc_radiomics_settings(targets=targets)
+
+
+def test_the_collections_licence_is_the_one_that_forbids_commercial_use():
+    assert nsclc_radiomics_settings().licence == LICENCE == "CC BY-NC 3.0"
+
+
+def test_two_patients_of_the_collection_come_out_voxel_for_voxel(real_data, tmp_path, monkeypatch, capsys):
+    source = tmp_path / "download"
+    for patient in ("LUNG1-001", "LUNG1-002"):
+        for path in (real_data / patient).rglob("*.dcm"):
+            link = source / path.relative_to(real_data)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(path)
+    for name in ("nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    assert convert_nsclc_radiomics.main(["-i", str(source), "-d", "501", "--np", "2"]) == 0
+    assert "2 case(s) to train on and 0 to test on" in capsys.readouterr().out
+    dataset = tmp_path / "Dataset501_NSCLCRadiomics"
+    manifest = json.loads((dataset / "conversion.json").read_text())
+    for case, voxels in (("LUNG1-001", 54_639), ("LUNG1-002", 125_204)):
+        labels = read_volume(dataset / "labelsTr" / f"{case}.nii.gz")
+        image = read_volume(dataset / "imagesTr" / f"{case}_0000.nii.gz")
+        assert labels.grid.difference(image.grid) is None
+        assert np.count_nonzero(labels.array) == manifest["converted"][case]["labels"]["tumor"]["voxels"] == voxels
+        assert manifest["converted"][case]["ct"]["orientation_xyz"] == "LPS"
