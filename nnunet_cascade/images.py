@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ AIR_HU = -1024.0
 _AIR_BELOW_HU = -300.0
 _SOFT_TISSUE_ABOVE_HU = -100.0
 _PLAUSIBLE_HU = (-4096.0, 32767.0)
+_NIFTI_HEADER_BYTES = 352
+_GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,12 +131,23 @@ def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
     beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
+        if path.name.endswith(ENDING):
+            _require_whole_gzip(beside, array.nbytes)
         beside.replace(path)
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputImageError(f"{path} cannot be written ({reason}); check the folder and the space left") from error
     finally:
         beside.unlink(missing_ok=True)
+
+
+def _require_whole_gzip(path: Path, size: int) -> None:
+    """Raise an OSError where an image was cut short: on a full disk ITK says nothing."""
+    with path.open("rb") as file:
+        file.seek(-_GZIP_SIZE_BYTES, os.SEEK_END)
+        written = int.from_bytes(file.read(), "little")
+    if written != (_NIFTI_HEADER_BYTES + size) % (1 << 8 * _GZIP_SIZE_BYTES):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _require_finite(array: NDArray[Any], path: Path) -> None:

@@ -1,5 +1,6 @@
 """Small downloads of DICOM patients, in the layouts that collections come in."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,7 @@ from nnunet_cascade.dataset_conversion.rtstruct.writing import RoiToWrite, write
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.dataset_conversion.writing import convert_case
 from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import read_volume
 
 GRID = Grid(shape=(8, 24, 24), spacing_mm=(3.0, 2.0, 2.0), origin_mm=(-24.0, -30.0, 100.0))
 LAYOUTS = ("descriptive", "classic", "by series", "idc", "one folder")
@@ -253,3 +255,34 @@ def _convert_slowly(seconds, job):
     sys.stdout.flush()
     time.sleep(seconds)
     return convert_case(job)
+
+
+ONE, TWO, THREE = (
+    Subject(patient_id=f"P{number}", cts=(Ct(seed=number),), rois=({"GTV-1": ball(radius_mm=6.0 + number)},))
+    for number in (1, 2, 3)
+)
+GAPPED = TWO.but(cts=(Ct(seed=2, without_slices=(4,)),), segs=(Seg(),))
+NAMES = ("P1", "P2", "P3")
+"""Of the cases of these three."""
+
+
+def labels_of(dataset, case, split="Tr"):
+    return read_volume(dataset / f"labels{split}" / f"{case}.nii.gz").array
+
+
+def manifest_of(dataset):
+    return json.loads((dataset / "conversion.json").read_text())
+
+
+def times(dataset):
+    """When each file of a case was written."""
+    files = [path for path in dataset.rglob("*") if path.is_file() and path.parent != dataset]
+    return {path.relative_to(dataset).as_posix(): path.stat().st_mtime_ns for path in files}
+
+
+def present(dataset):
+    return sorted(path.relative_to(dataset).as_posix() for path in dataset.rglob("*.nii.gz"))
+
+
+def both(case, split="Tr"):
+    return [f"images{split}/{case}_0000.nii.gz", f"labels{split}/{case}.nii.gz"]

@@ -68,8 +68,16 @@ def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(
         prog=prog,
         description=f"{description} {NOTICE}",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=_DefaultsThatSaySomething,
     )
+
+
+class _DefaultsThatSaySomething(argparse.ArgumentDefaultsHelpFormatter):
+    """Show defaults in the help, but for those of nothing and of a switch."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        says_nothing = action.default is None or action.default is False or action.default in ("", (), [])
+        return action.help if says_nothing else super()._get_help_string(action)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

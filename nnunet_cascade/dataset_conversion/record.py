@@ -10,7 +10,9 @@ import numpy as np
 from nnunet_cascade.dataset_conversion.ct.reading import CtSeries
 from nnunet_cascade.dataset_conversion.patient import Converted
 from nnunet_cascade.dataset_conversion.region import Region
+from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Anatomical, Grid, Mask
+from nnunet_cascade.images import require_ct
 
 Record = dict[str, Any]
 """As JSON has it."""
@@ -74,9 +76,19 @@ def _ct(ct: CtSeries) -> Record:
         "duplicate_slices": len(stack.duplicates),
         "slices_of_other_orientation": len(stack.set_aside),
         "localizers": ct.localizers,
+        "looks_like_hu": _looks_like_hu(ct),
         "largest_deviation_mm": round(stack.deviation_mm, 4),
         "sha256": ct.sha256(),
     }
+
+
+def _looks_like_hu(ct: CtSeries) -> bool:
+    """Tell whether there is air and tissue: files that do not say how to rescale have neither where they should."""
+    try:
+        require_ct(ct.voxels, name="CT")
+    except InputImageError:
+        return False
+    return True
 
 
 def _label(converted: Converted, name: str, value: int) -> Record:
@@ -107,6 +119,7 @@ def _flags(record: Record) -> list[str]:
         *ct["irregularities"],
         *(name for name in ("duplicate_slices", "slices_of_other_orientation") if ct[name]),
         *(["not_lps"] if ct["orientation_xyz"] != "LPS" else []),
+        *([] if ct["looks_like_hu"] else ["unlikely_hu"]),
     ]
     for name, label in record["labels"].items():
         found = {

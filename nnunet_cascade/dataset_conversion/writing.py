@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -27,8 +26,6 @@ Split = Literal["Tr", "Ts"]
 SPLITS: tuple[Split, Split] = ("Tr", "Ts")
 RECORDS = "conversion"
 CONVERTED, LEFT_OUT, UNFINISHED = "converted", "left_out", "unfinished"
-_NIFTI_HEADER_BYTES = 352
-_GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 _BESIDE = re.compile(r"\.\d+\..+\.(json|nii\.gz)")
 """What is written beside its name, should the process be killed before it is renamed."""
 
@@ -158,20 +155,10 @@ def _write(job: CaseJob, converted: Converted, record: Record) -> None:
         write_json(record_path(job.dataset, job.case), job.record(UNFINISHED))
         for array, path in ((converted.labels, labels), (converted.ct.voxels, image)):
             write_image(array, converted.ct.stack.grid, path)
-            _require_whole(path, array.nbytes)
         write_json(record_path(job.dataset, job.case), record)
     except BaseException:
         remove_case(job.dataset, job.case)
         raise
-
-
-def _require_whole(path: Path, size: int) -> None:
-    """Raise an OSError where an image was cut short: on a full disk ITK says nothing."""
-    with path.open("rb") as file:
-        file.seek(-_GZIP_SIZE_BYTES, os.SEEK_END)
-        written = int.from_bytes(file.read(), "little")
-    if written != (_NIFTI_HEADER_BYTES + size) % (1 << 8 * _GZIP_SIZE_BYTES):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def _reason(error: Exception, job: CaseJob) -> str:

@@ -1,0 +1,113 @@
+"""Cases to train on, to test on, and folds."""
+
+import json
+import logging
+from dataclasses import replace
+
+import pytest
+from dicom_downloads import (
+    GAPPED,
+    NAMES,
+    ONE,
+    SETTINGS,
+    THREE,
+    TWO,
+    Ct,
+    both,
+    convert,
+    present,
+    times,
+    write_download,
+)
+
+from nnunet_cascade.errors import SettingsError
+
+
+@pytest.fixture(scope="module")
+def download(tmp_path_factory):
+    """Three patients, one of them with a gap and a SEG. To be left as it is."""
+    return write_download([ONE, GAPPED, THREE], tmp_path_factory.mktemp("download"))
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    return tmp_path / "nnUNet_raw" / "Dataset501_X"
+
+
+@pytest.fixture
+def logged(caplog, monkeypatch):
+    """What the package logs, also after a command has set its own handler."""
+    monkeypatch.setattr(logging.getLogger("nnunet_cascade"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nnunet_cascade")
+    return caplog
+
+
+class TestTestPatients:
+    def test_they_go_to_their_own_folders(self, download, dataset):
+        convert(download, dataset, test_patients=frozenset({"P2"}))
+        assert present(dataset) == sorted(both("P1") + both("P3") + both("P2", "Ts"))
+        assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == 2
+
+    def test_a_case_moves_and_leaves_nothing_behind(self, download, dataset, logged):
+        convert(download, dataset)
+        before = times(dataset)
+        convert(download, dataset, test_patients=frozenset({"P2"}))
+        assert present(dataset) == sorted(both("P1") + both("P3") + both("P2", "Ts"))
+        assert "P2 moves from imagesTr to imagesTs" in logged.text
+        stayed = {name: time for name, time in times(dataset).items() if "P2" not in name}
+        assert stayed.items() <= before.items()
+        convert(download, dataset)
+        assert present(dataset) == sorted(path for name in NAMES for path in both(name))
+        assert "P2 moves from imagesTs to imagesTr" in logged.text
+
+
+class TestFolds:
+    @pytest.fixture
+    def folds_of(self, dataset):
+        def build(source, count, **changes):
+            result = convert(source, dataset, replace(SETTINGS, **changes), folds=count)
+            assert result.folds_problem == ""
+            return json.loads((dataset / "splits_final.json").read_text())
+
+        return build
+
+    def test_they_are_nnunets_and_of_training_cases(self, download, dataset):
+        convert(download, dataset, test_patients=frozenset({"P2"}), folds=2)
+        folds = json.loads((dataset / "splits_final.json").read_text())
+        assert sorted(map(str, folds)) == sorted(
+            [str({"train": ["P1"], "val": ["P3"]}), str({"train": ["P3"], "val": ["P1"]})]
+        )
+
+    def test_a_persons_studies_stay_together(self, tmp_path, folds_of):
+        studies = [ONE.but(study=str(number), cts=(Ct(seed=10 + number),)) for number in range(4)]
+        folds = folds_of(write_download([*studies, TWO], tmp_path / "d"), 2, by_study=True)
+        assert sorted(len(fold["val"]) for fold in folds) == [1, 4]
+
+    def test_copies_of_a_ct_stay_together(self, tmp_path, folds_of):
+        copies = [ONE.but(patient_id=f"C{number}") for number in range(4)]
+        folds = folds_of(write_download([*copies, TWO], tmp_path / "d"), 2)
+        assert sorted(len(fold["val"]) for fold in folds) == [1, 4]
+
+    def test_more_folds_than_patients_are_refused_before_any_work(self, download, dataset):
+        with pytest.raises(SettingsError, match="4 folds for 3 patients to train on"):
+            convert(download, dataset, folds=4)
+        assert not dataset.exists()
+
+    def test_too_few_that_could_be_converted_cost_the_folds_alone(self, tmp_path, dataset):
+        source = write_download([ONE, TWO.but(rois=())], tmp_path / "d")
+        result = convert(source, dataset, folds=2)
+        assert "2 folds for 1 patients" in result.folds_problem
+        assert present(dataset) == both("P1")
+        assert not (dataset / "splits_final.json").exists()
+
+    def test_folds_that_a_later_run_makes_stale_are_named(self, download, dataset, logged):
+        convert(download, dataset, folds=2)
+        convert(download, dataset)
+        assert "splits_final.json" not in logged.text
+        convert(download, dataset, test_patients=frozenset({"P1"}))
+        assert "splits_final.json is not of these training cases" in logged.text
+
+    @pytest.mark.parametrize(("name", "value"), [("folds", 1), ("folds", -1), ("processes", 0)])
+    def test_numbers_out_of_range_are_refused(self, download, dataset, name, value):
+        with pytest.raises(SettingsError, match=f"{value} {name}"):
+            convert(download, dataset, **{name: value})
