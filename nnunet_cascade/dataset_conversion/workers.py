@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 
 from nnunet_cascade.dataset_conversion.record import Record
+from nnunet_cascade.dataset_conversion.worker_start import interrupts_ignored, worker_context
 from nnunet_cascade.dataset_conversion.writing import LEFT_OUT, CaseJob, convert_case
 
 _log = logging.getLogger(__name__)
@@ -41,12 +40,11 @@ def convert_side_by_side(jobs: Sequence[CaseJob], processes: int) -> Iterator[Re
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    # A fresh interpreter for each worker: forked ones may inherit locks of ITK's threads.
-    return ProcessPoolExecutor(processes, mp_context=get_context("spawn"), initializer=_end_with_parent)
+    return ProcessPoolExecutor(processes, mp_context=worker_context(), initializer=_end_with_parent)
 
 
 def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[CaseJob]) -> list[Future[Record]]:
-    with _interrupts_ignored():
+    with interrupts_ignored():
         return [pool.submit(convert_case, job) for job in jobs]
 
 
@@ -56,19 +54,6 @@ def _alone(job: CaseJob) -> Record:
             return _submitted(pool, [job])[0].result()
         except BrokenProcessPool:
             return job.record(LEFT_OUT, reason=_KILLED)
-
-
-@contextmanager
-def _interrupts_ignored() -> Generator[None, None, None]:
-    """Start processes that do not hear of Ctrl-C: who started them ends them, without a traceback from each."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
 
 
 def _end_with_parent() -> None:

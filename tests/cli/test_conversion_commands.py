@@ -281,7 +281,11 @@ def test_installed_commands_convert_with_two_processes(command, download, tmp_pa
     options = ["--label", "tumor=GTV-1"] if command == "nnc-convert-dicom" else []
     done = subprocess.run(
         [sys.executable, Path(sys.executable).parent / command, "-i", download, "-d", "501", "--np", "2", *options],
-        env={**os.environ, "nnUNet_raw": str(tmp_path / "raw")},
+        env={
+            **os.environ,
+            # Other tests leave folders here that hold a dataset of the same number.
+            **{f"nnUNet_{kind}": str(tmp_path / kind) for kind in ("raw", "preprocessed", "results")},
+        },
         capture_output=True,
         text=True,
         check=False,

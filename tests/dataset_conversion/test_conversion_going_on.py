@@ -280,7 +280,7 @@ def working(seconds, download, dataset):
         [sys.executable, "-c", script, *map(str, (seconds, *options))],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        env=environment(nnUNet_raw=str(dataset.parent)),
+        env=environment(nnUNet_raw=str(dataset.parent), nnUNet_preprocessed=str(dataset), nnUNet_results=str(dataset)),
         start_new_session=True,
     ) as run:
         while b"working" not in run.stdout.readline():
