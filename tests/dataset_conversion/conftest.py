@@ -1,7 +1,10 @@
-"""Series in any place, written and read again."""
+"""Series in any place, written and read again, and downloads to convert."""
+
+import logging
 
 import numpy as np
 import pytest
+from dicom_downloads import GAPPED, ONE, THREE, convert, write_download
 from oriented_grids import grid_towards
 from scipy.spatial.transform import Rotation
 
@@ -71,3 +74,31 @@ def write_slices(tmp_path, series_of):
         return [read_header(path) for path in paths]
 
     return build
+
+
+@pytest.fixture(scope="session")
+def download(tmp_path_factory):
+    """Three patients, one of them with a gap and a SEG. To be left as it is."""
+    return write_download([ONE, GAPPED, THREE], tmp_path_factory.mktemp("download"))
+
+
+@pytest.fixture(scope="session")
+def reference(download, tmp_path_factory):
+    """What comes out of it."""
+    dataset = tmp_path_factory.mktemp("reference") / "Dataset501_X"
+    assert convert(download, dataset).left_out == ()
+    return dataset
+
+
+@pytest.fixture
+def dataset(tmp_path):
+    """Where a test converts to; not yet there."""
+    return tmp_path / "nnUNet_raw" / "Dataset501_X"
+
+
+@pytest.fixture
+def logged(caplog, monkeypatch):
+    """What the package logs, also after a command has set its own handler."""
+    monkeypatch.setattr(logging.getLogger("nnunet_cascade"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nnunet_cascade")
+    return caplog

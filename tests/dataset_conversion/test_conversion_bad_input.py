@@ -147,11 +147,6 @@ def download(tmp_path, templates):
     return build
 
 
-@pytest.fixture
-def dataset(tmp_path):
-    return tmp_path / "nnUNet_raw" / "Dataset501_X"
-
-
 def require_only_the_good_one(dataset):
     image, labels = case_files(dataset, "GOOD", "Tr")
     np.testing.assert_array_equal(read_volume(image).array, ct_voxels(5))

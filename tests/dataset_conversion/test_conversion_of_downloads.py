@@ -1,7 +1,6 @@
 """Whole downloads: any layout gives the same dataset, and options do what they say."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ import numpy as np
 import pytest
 from dicom_downloads import (
     ELSEWHERE,
-    GAPPED,
     GRID,
     LAYOUTS,
     LUNG,
@@ -43,33 +41,6 @@ from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.errors import DicomError, SettingsError
 from nnunet_cascade.images import read_volume
-
-
-@pytest.fixture(scope="module")
-def download(tmp_path_factory):
-    """Three patients, one of them with a gap and a SEG. To be left as it is."""
-    return write_download([ONE, GAPPED, THREE], tmp_path_factory.mktemp("download"))
-
-
-@pytest.fixture(scope="module")
-def reference(download, tmp_path_factory):
-    """What comes out of it."""
-    dataset = tmp_path_factory.mktemp("reference") / "Dataset501_X"
-    assert convert(download, dataset).left_out == ()
-    return dataset
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    return tmp_path / "nnUNet_raw" / "Dataset501_X"
-
-
-@pytest.fixture
-def logged(caplog, monkeypatch):
-    """What the package logs, also after a command has set its own handler."""
-    monkeypatch.setattr(logging.getLogger("nnunet_cascade"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="nnunet_cascade")
-    return caplog
 
 
 class TestDataset:

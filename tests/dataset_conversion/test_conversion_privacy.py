@@ -19,12 +19,6 @@ from dicom_downloads import (
 from nnunet_cascade.dataset_conversion import cohort
 from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
 
-
-@pytest.fixture
-def dataset(tmp_path):
-    return tmp_path / "nnUNet_raw" / "Dataset501_X"
-
-
 SECRETS = {
     "name": "Doe^Jane",
     "id": "MRN-4711-0815",

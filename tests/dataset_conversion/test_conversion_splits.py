@@ -1,16 +1,13 @@
 """Cases to train on, to test on, and folds."""
 
 import json
-import logging
 from dataclasses import replace
 
 import pytest
 from dicom_downloads import (
-    GAPPED,
     NAMES,
     ONE,
     SETTINGS,
-    THREE,
     TWO,
     Ct,
     both,
@@ -21,25 +18,6 @@ from dicom_downloads import (
 )
 
 from nnunet_cascade.errors import SettingsError
-
-
-@pytest.fixture(scope="module")
-def download(tmp_path_factory):
-    """Three patients, one of them with a gap and a SEG. To be left as it is."""
-    return write_download([ONE, GAPPED, THREE], tmp_path_factory.mktemp("download"))
-
-
-@pytest.fixture
-def dataset(tmp_path):
-    return tmp_path / "nnUNet_raw" / "Dataset501_X"
-
-
-@pytest.fixture
-def logged(caplog, monkeypatch):
-    """What the package logs, also after a command has set its own handler."""
-    monkeypatch.setattr(logging.getLogger("nnunet_cascade"), "propagate", True)
-    caplog.set_level(logging.INFO, logger="nnunet_cascade")
-    return caplog
 
 
 class TestTestPatients:

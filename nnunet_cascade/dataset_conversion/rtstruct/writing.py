@@ -129,6 +129,7 @@ class _Slices:
 
     @classmethod
     def of(cls, source: Sequence[Header], grid: Grid) -> _Slices:
+        """Find the heights of slices above a grid; they must be of one series, and one must lie on the grid."""
         series = {header.series_uid for header in source}
         if len(series) != 1:
             raise DicomError(f"found slices of {len(series)} series; expected those of one CT series")
