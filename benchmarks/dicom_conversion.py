@@ -1,11 +1,10 @@
 """Reading a CT with all its ROIs against peers, and converting two patients with two processes against one.
 
-    NNC_REAL_DATA=... python benchmarks/dicom_conversion.py [--peers VENV] [--rounds 5]
+    NNC_REAL_DATA=... python benchmarks/dicom_conversion.py [--peers FOLDER] [--rounds 5]
 
-The peers (rt-utils, DicomRTTool) are installed into an environment of their own, made beside the system's temporary
-files unless VENV is given. Each reading runs in a fresh process, imports excluded, peers and ours in turn; the
-median of the rounds counts. The voxels of the CT must agree; those of the ROIs are printed, for the peers draw
-masks that are wider than the contours.
+Each peer is installed into an environment of its own (they want different versions of pydicom), below FOLDER. Each
+reading runs in a fresh process, imports excluded, peers and ours in turn; the median of the rounds counts. The
+voxels of the CT must agree; those of the ROIs are printed, for the peers draw masks that are wider than the contours.
 """
 
 from __future__ import annotations
@@ -25,17 +24,20 @@ from typing import Any
 import pydicom
 
 HERE = Path(__file__).parent / "peers"
-PEERS = {"rt-utils": "rt_utils_reader.py", "DicomRTTool": "dicomrttool_reader.py"}
+PEERS = {
+    "rt-utils": ("rt-utils==1.2.7", "rt_utils_reader.py"),
+    "DicomRTTool": ("DicomRTTool==6.2.0", "dicomrttool_reader.py"),
+    "platipy": ("platipy==0.7.2", "platipy_reader.py"),
+}
 OURS = "nnunet-cascade"
-REQUIREMENTS = ("rt-utils==1.2.7", "DicomRTTool==6.2.0")
 
 
-def make_environment(folder: Path) -> Path:
-    """Make a virtual environment with the peers and give its interpreter."""
+def make_environment(folder: Path, requirement: str) -> Path:
+    """Make a virtual environment with one peer and give its interpreter."""
     python = folder / "bin" / "python"
     if not python.is_file():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *REQUIREMENTS], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", requirement], check=True)
     return python
 
 
@@ -50,7 +52,8 @@ def read_once(python: Path, script: str, patient: Path) -> dict[str, Any]:
 def compare_readers(peers: Path, patient: Path, rounds: int) -> None:
     """Print seconds, ratio, memory and voxels of each reader."""
     readers = {OURS: (Path(sys.executable), "nnunet_cascade_reader.py")}
-    readers |= {name: (peers, script) for name, script in PEERS.items()}
+    for name, (requirement, script) in PEERS.items():
+        readers[name] = (make_environment(peers / name, requirement), script)
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in readers}
     for _ in range(rounds):
         for name, (python, script) in readers.items():
@@ -120,7 +123,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     patient = Path(os.environ["NNC_REAL_DATA"]) / "LUNG1-001"
-    compare_readers(make_environment(args.peers), patient, args.rounds)
+    compare_readers(args.peers, patient, args.rounds)
     compare_processes(patient, args.rounds)
 
 
