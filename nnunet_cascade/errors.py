@@ -50,3 +50,7 @@ class StepFailedError(CascadeError, RuntimeError):
 
 class DicomError(CascadeError, ValueError):
     """DICOM files are broken, contradict each other, or do not hold what is asked for."""
+
+
+class WeightsError(CascadeError, ValueError):
+    """Weights cannot be read or do not fit a network."""

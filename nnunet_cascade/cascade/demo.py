@@ -48,7 +48,7 @@ BASELINE = "plain nnU-Net, same budget"
 _COMMON = {
     "validation_iterations_per_epoch": 5,
     "save_every": 2,
-    "optimizer": "adamw",
+    "recipe": "adamw",
     "initial_learning_rate": 0.002,
     "oversample_foreground": 0.5,
     "mirroring": False,

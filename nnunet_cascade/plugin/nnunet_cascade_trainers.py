@@ -6,6 +6,44 @@ is the one that is imported elsewhere, and can be pickled.
 """
 
 from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
-from nnunet_cascade.trainers.uncertainty_roi import UncertaintyROITrainer
+from nnunet_cascade.trainers.stage1 import AttentionUNetTrainer, SegResNetTrainer, SwinUNETRTrainer, UNETRTrainer
+from nnunet_cascade.trainers.stage2 import (
+    DiceCEROISwinUNETRTrainer,
+    DiceCEROITrainer,
+    DiceCEROIUNETRTrainer,
+    DistanceTransformROISwinUNETRTrainer,
+    DistanceTransformROITrainer,
+    DistanceTransformROIUNETRTrainer,
+    L1DiceFocalROISwinUNETRTrainer,
+    L1DiceFocalROITrainer,
+    L1DiceFocalROIUNETRTrainer,
+    UncertaintyLovaszROISwinUNETRTrainer,
+    UncertaintyLovaszROITrainer,
+    UncertaintyLovaszROIUNETRTrainer,
+    UncertaintyROISwinUNETRTrainer,
+    UncertaintyROITrainer,
+    UncertaintyROIUNETRTrainer,
+)
 
-__all__ = ["CascadeTrainer", "UncertaintyROITrainer"]
+__all__ = [
+    "AttentionUNetTrainer",
+    "CascadeTrainer",
+    "DiceCEROISwinUNETRTrainer",
+    "DiceCEROITrainer",
+    "DiceCEROIUNETRTrainer",
+    "DistanceTransformROISwinUNETRTrainer",
+    "DistanceTransformROITrainer",
+    "DistanceTransformROIUNETRTrainer",
+    "L1DiceFocalROISwinUNETRTrainer",
+    "L1DiceFocalROITrainer",
+    "L1DiceFocalROIUNETRTrainer",
+    "SegResNetTrainer",
+    "SwinUNETRTrainer",
+    "UNETRTrainer",
+    "UncertaintyLovaszROISwinUNETRTrainer",
+    "UncertaintyLovaszROITrainer",
+    "UncertaintyLovaszROIUNETRTrainer",
+    "UncertaintyROISwinUNETRTrainer",
+    "UncertaintyROITrainer",
+    "UncertaintyROIUNETRTrainer",
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,8 @@ def from_block(kind: type[_Settings], block: Mapping[str, Any], *, where: str) -
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(block) - known)
     if unknown:
-        raise SettingsError(f"{where}: unknown settings {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+        named = ", ".join(_with_nearest(name, known) for name in unknown)
+        raise SettingsError(f"{where}: unknown settings {named}; known are {', '.join(sorted(known))}")
     try:
         return kind(**{name: _as_tuple(value) for name, value in block.items()})
     except (TypeError, ValueError) as error:
@@ -42,6 +44,11 @@ def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like
     """Raise a SettingsError with `message` unless `condition` holds."""
     if not condition:
         raise SettingsError(message)
+
+
+def _with_nearest(name: str, known: set[str]) -> str:
+    nearest = get_close_matches(name, sorted(known), n=1)
+    return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 
 
 def _plain(items: list[tuple[str, Any]]) -> dict[str, Any]:

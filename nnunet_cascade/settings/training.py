@@ -17,7 +17,14 @@ BLOCK = "nnunet_cascade"
 
 DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
 AdaptiveVariant = Literal["voxel", "scalar"]
-Optimizer = Literal["sgd", "adamw"]
+NetworkSize = Literal["paper", "tiny"]
+Recipe = Literal["nnunet", "adamw", "transformer", "paper"]
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "recipe": (None, *get_args(Recipe)),
+    "dropout_placement": get_args(DropoutPlacement),
+    "network_size": get_args(NetworkSize),
+    "adaptive_variant": get_args(AdaptiveVariant),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +36,11 @@ class TrainingSettings:
         iterations_per_epoch: Training steps in an epoch.
         validation_iterations_per_epoch: Validation batches after an epoch.
         save_every: Epochs between two checkpoints to continue from.
-        optimizer: nnU-Net's SGD with Nesterov momentum 0.99, or AdamW, which gets
-            somewhere in hundreds of steps instead of thousands. Both decay as nnU-Net's.
-        initial_learning_rate: Of the optimizer; 1e-3 suits AdamW.
+        recipe: Optimizer, schedule and clipping of gradients, as `trainers/recipes.py` says:
+            nnU-Net's own; AdamW, which gets somewhere in hundreds of steps; that of
+            transformers; the paper's. None is the trainer's own: `nnunet` for U-Nets and
+            other convolutional networks, `transformer` for Swin UNETR and UNETR.
+        initial_learning_rate: Of the optimizer; None is the recipe's own.
         weight_decay: Of the same.
         oversample_foreground: Share of a batch that must show foreground, 0 to 1.
         mirroring: Mirror images along every axis in augmentation and, unless switched
@@ -44,10 +53,13 @@ class TrainingSettings:
         dropout: Probability of a dropout in the stochastic part, above 0 and
             below 1. Read by trainers with Monte-Carlo dropout only.
         dropout_placement: Which part of a U-Net is stochastic.
-        loss: The adaptive loss per voxel, or with one weight per batch as in the
+        network_size: Of networks the plans do not describe: as published, or tiny for CPUs.
+        adaptive_variant: The adaptive loss per voxel, or with one weight per batch as in the
             method's published code.
-        uncertainty_scale: τ in α = exp(−U/τ); 1 is the paper's formula, 1/4 lets
+        uncertainty_scale: τ in α = exp(−U/τ) and in 1 + U/τ; 1 is the paper's formula, 1/4 lets
             α reach 1/e, since a variance of probabilities is at most 1/4.
+        boundary_weight: λ of the boundary loss.
+        focal_gamma: γ of the focal loss.
         mc_samples: T, stochastic passes that make U; the one with gradient counts.
 
     Raises:
@@ -61,17 +73,20 @@ class TrainingSettings:
     iterations_per_epoch: int = 250
     validation_iterations_per_epoch: int = 50
     save_every: int = 50
-    optimizer: Optimizer = "sgd"
-    initial_learning_rate: float = 1e-2
-    weight_decay: float = 3e-5
+    recipe: Recipe | None = None
+    initial_learning_rate: float | None = None
+    weight_decay: float | None = None
     oversample_foreground: float = 0.33
     mirroring: bool = True
     final_validation: bool = True
     seed: int = 0
     dropout: float = 0.1
     dropout_placement: DropoutPlacement = "bottleneck_decoder"
-    loss: AdaptiveVariant = "voxel"
+    network_size: NetworkSize = "paper"
+    adaptive_variant: AdaptiveVariant = "voxel"
     uncertainty_scale: float = 0.25
+    boundary_weight: float = 0.01
+    focal_gamma: float = 2.0
     mc_samples: int = 4
 
     def __post_init__(self) -> None:
@@ -80,29 +95,20 @@ class TrainingSettings:
             require(
                 isinstance(value, int) and value >= 1, f"{name} must be a whole number of at least 1; found {value}"
             )
-        require(
-            self.initial_learning_rate > 0,
-            f"initial_learning_rate must be positive; found {self.initial_learning_rate}",
-        )
-        require(self.weight_decay >= 0, f"weight_decay must not be negative; found {self.weight_decay}")
+        rate, decay = self.initial_learning_rate, self.weight_decay
+        require(rate is None or rate > 0, f"initial_learning_rate must be positive; found {rate}")
+        require(decay is None or decay >= 0, f"weight_decay must not be negative; found {decay}")
+        for name in ("boundary_weight", "focal_gamma"):
+            require(getattr(self, name) >= 0, f"{name} must not be negative; found {getattr(self, name)}")
         require(
             0 <= self.oversample_foreground <= 1,
             f"oversample_foreground must lie in 0…1; found {self.oversample_foreground}",
         )
         require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
         require(0 < self.dropout < 1, f"dropout must lie between 0 and 1; found {self.dropout}")
-        require(
-            self.optimizer in get_args(Optimizer),
-            f"optimizer must be one of {get_args(Optimizer)}; found {self.optimizer!r}",
-        )
-        require(
-            self.dropout_placement in get_args(DropoutPlacement),
-            f"dropout_placement must be one of {get_args(DropoutPlacement)}; found {self.dropout_placement!r}",
-        )
-        require(
-            self.loss in get_args(AdaptiveVariant),
-            f"loss must be one of {get_args(AdaptiveVariant)}; found {self.loss!r}",
-        )
+        for name, allowed in _CHOICES.items():
+            found = getattr(self, name)
+            require(found in allowed, f"{name} must be one of {', '.join(map(str, allowed))}; found {found!r}")
         require(self.uncertainty_scale > 0, f"uncertainty_scale must be positive; found {self.uncertainty_scale}")
         require(
             self.mc_samples >= 2, f"mc_samples must be at least 2, one sample has no variance; found {self.mc_samples}"

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from typing import Any
+from contextlib import nullcontext
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
 
-from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.settings.training import Recipe, TrainingSettings
+from nnunet_cascade.trainers.recipes import RECIPES
+from nnunet_cascade.uncertainty.passes import as_outputs
 
 
 class CascadeTrainer(nnUNetTrainer):
@@ -32,6 +35,7 @@ class CascadeTrainer(nnUNetTrainer):
         SettingsError: The settings block is not valid.
     """
 
+    default_recipe: ClassVar[Recipe] = "nnunet"
     # nnU-Net fills these in initialize() and declares them None until then.
     network: Any
     optimizer: Any
@@ -51,8 +55,10 @@ class CascadeTrainer(nnUNetTrainer):
         self.num_iterations_per_epoch = self.settings.iterations_per_epoch
         self.num_val_iterations_per_epoch = self.settings.validation_iterations_per_epoch
         self.save_every = self.settings.save_every
-        self.initial_lr = self.settings.initial_learning_rate
-        self.weight_decay = self.settings.weight_decay
+        self.recipe = RECIPES[self.settings.recipe or self.default_recipe]
+        rate, decay = self.settings.initial_learning_rate, self.settings.weight_decay
+        self.initial_lr = self.recipe.learning_rate if rate is None else rate
+        self.weight_decay = self.recipe.weight_decay if decay is None else decay
         self.oversample_foreground_percent = self.settings.oversample_foreground
 
     def initialize(self) -> None:
@@ -61,11 +67,50 @@ class CascadeTrainer(nnUNetTrainer):
         super().initialize()
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """Give nnU-Net's SGD and schedule, or AdamW with the same schedule, as the settings say."""
-        if self.settings.optimizer == "sgd":
-            return super().configure_optimizers()
-        optimizer = torch.optim.AdamW(self.network.parameters(), self.initial_lr, weight_decay=self.weight_decay)
-        return optimizer, PolyLRScheduler(optimizer, self.initial_lr, self.num_epochs)
+        """Give optimizer and schedule of the recipe."""
+        optimizer = self.recipe.optimizer(self.network.parameters(), self.initial_lr, self.weight_decay)
+        return optimizer, self.recipe.schedule(optimizer, self.initial_lr, self.num_epochs)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """Take one step as nnU-Net does, with the recipe's clipping of gradients."""
+        image = batch["data"].to(self.device, non_blocking=True)
+        targets = [target.to(self.device, non_blocking=True) for target in as_outputs(batch["target"])]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.training_loss(image, targets)
+        self._descend(loss)
+        return {"loss": loss.detach().cpu().numpy()}
+
+    def training_loss(self, image: torch.Tensor, targets: list[torch.Tensor]) -> torch.Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            image: (B, C, Z, Y, X).
+            targets: One for each resolution, finest first.
+        """
+        with self.autocast():
+            output = self.network(image)
+            return self.loss(output, targets if isinstance(output, (list, tuple)) else targets[0])
+
+    def autocast(self, *, keep_casts: bool = True) -> Any:
+        """Give nnU-Net's context of mixed precision, which pays on CUDA alone.
+
+        Args:
+            keep_casts: Weights are cast once for all passes inside; weights cast where no gradient
+                is wanted must not be kept for where it is.
+        """
+        return torch.autocast("cuda", cache_enabled=keep_casts) if self.device.type == "cuda" else nullcontext()
+
+    def _descend(self, loss: torch.Tensor) -> None:
+        if self.grad_scaler is None:
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+            self.optimizer.step()
+            return
+        self.grad_scaler.scale(loss).backward()
+        self.grad_scaler.unscale_(self.optimizer)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.recipe.clip_norm)
+        self.grad_scaler.step(self.optimizer)
+        self.grad_scaler.update()
 
     def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, Any, Any, Any]:  # noqa: N802 - nnU-Net's name
         """Configure augmentation as nnU-Net does, without mirroring where the settings leave it out."""

@@ -9,6 +9,7 @@ import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
+from nnunet_cascade.uncertainty.passes import StochasticPasses, passes_of, probabilities
 from nnunet_cascade.uncertainty.sampling import Moments, stochastic
 
 
@@ -18,7 +19,7 @@ class MonteCarloPredictor(nnUNetPredictor):
     Where nnU-Net's predictor gives logits (C, Z, Y, X), this one gives (2C, Z, Y, X)
     in float32: the mean of each channel's probability, then the mean of its square.
     Windows are blended with nnU-Net's Gaussian, folds are pooled as further samples,
-    and with mirroring on, sample t is drawn on the t-th mirrored image in turn, so
+    and with mirroring on, the samples are shared out among the mirrored images, so
     that mirroring enters the variance. The result must never reach nnU-Net's
     exporter, which expects logits.
 
@@ -26,7 +27,7 @@ class MonteCarloPredictor(nnUNetPredictor):
         samples: T, stochastic passes of each window and fold.
         device: Where to predict.
         step_size: Of the sliding window, as a share of the patch.
-        mirroring: Whether to draw the samples on mirrored images in turn.
+        mirroring: Whether to share the samples out among mirrored images.
 
     Source:
         docs/design.md, "Monte-Carlo dropout in the sliding window".
@@ -69,22 +70,22 @@ class MonteCarloPredictor(nnUNetPredictor):
         channels = 2 * self.label_manager.num_segmentation_heads
         blended = torch.zeros((channels, *data.shape[1:]), dtype=torch.float32, device=results)
         total = torch.zeros(data.shape[1:], dtype=torch.float32, device=results)
+        passes = passes_of(self.network)
         with stochastic(self.network):
             for window in slicers:
-                moments = self._window_moments(data[window][None].to(self.device))
+                moments = self._window_moments(data[window][None].to(self.device), passes)
                 blended[window] += moments.to(results) * weights
                 total[window[1:]] += weights
         return blended / total
 
-    def _window_moments(self, image: torch.Tensor) -> torch.Tensor:
+    def _window_moments(self, image: torch.Tensor, passes: StochasticPasses) -> torch.Tensor:
         """Give the moments (2C, Z, Y, X) of one window (1, C, Z, Y, X)."""
-        moments = Moments()
-        flips = self._flips(image.ndim)
-        for sample in range(self.samples):
-            axes = flips[sample % len(flips)]
-            logits = torch.flip(self.network(torch.flip(image, axes)), axes).float()
-            regions = self.label_manager.has_regions
-            moments.add(torch.sigmoid(logits) if regions else torch.softmax(logits, 1))
+        moments, flips = Moments(), self._flips(image.ndim)
+        for turn, axes in enumerate(flips[: self.samples]):
+            prepared = passes.prepared(passes.features(torch.flip(image, axes)))
+            for _ in range(turn, self.samples, len(flips)):
+                (probability,) = probabilities(passes.sample(prepared), regions=self.label_manager.has_regions)
+                moments.add(torch.flip(probability, axes))
         return torch.cat((moments.mean()[0], moments.mean_square()[0]))
 
     def _flips(self, dimensions: int) -> list[tuple[int, ...]]:

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 DATASET, ROI_DATASET = 501, 601
-TINY = ["epochs=1", "iterations_per_epoch=3", "validation_iterations_per_epoch=1", "optimizer=adamw"]
+TINY = ["epochs=1", "iterations_per_epoch=3", "validation_iterations_per_epoch=1", "recipe=adamw"]
 TRAIN_CASCADE = [
     "-d", str(DATASET), "--roi_dataset", str(ROI_DATASET), "--folds", "2", "-device", "cpu", "--top_k", "all",
     "--stage1_spacing", "8", "8", "8", "--stage1_patch_size", "24", "24", "32", "--stage1_batch_size", "2",

@@ -53,8 +53,8 @@ def test_parts_count_from_zero(tmp_path, capsys):
 
 
 def test_training_settings_take_the_type_of_their_default():
-    found = training_values(["epochs=3", "dropout=0.2", "loss=scalar", "mirroring=false"])
-    assert found == {"epochs": 3, "dropout": 0.2, "loss": "scalar", "mirroring": False}
+    found = training_values(["epochs=3", "dropout=0.2", "adaptive_variant=scalar", "mirroring=false"])
+    assert found == {"epochs": 3, "dropout": 0.2, "adaptive_variant": "scalar", "mirroring": False}
 
 
 @pytest.mark.parametrize("pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps"])

@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy, softmax
 
-from nnunet_cascade.losses.adaptive import AdaptiveLoss, DeepSupervisedLoss, LabelScheme
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.losses.adaptive import AdaptiveLoss
+from nnunet_cascade.losses.targets import DeepSupervisedLoss, LabelScheme
 
 SHAPE = (2, 2, 4, 5, 3)
 SMOOTH = 1e-5
@@ -164,3 +166,24 @@ def test_deep_supervision_sums_resolutions_by_weight_and_skips_those_of_zero(log
 def test_a_network_without_deep_supervision_gives_its_output_bare(logits, target):
     found = DeepSupervisedLoss(AdaptiveLoss(), (1.0,))(logits, target)
     assert found.item() == pytest.approx(AdaptiveLoss()(logits, target, torch.zeros(SHAPE)).item(), rel=1e-12)
+
+
+def test_without_deep_supervision_uncertainty_may_be_bare_too(logits, target, variance):
+    found = DeepSupervisedLoss(AdaptiveLoss(), (1.0,))(logits, target, variance)
+    assert found.item() == AdaptiveLoss()(logits, target, variance).item()
+
+
+def test_no_uncertainty_is_none_anywhere(logits, target):
+    loss = AdaptiveLoss()
+    assert loss(logits, target).item() == pytest.approx(loss(logits, target, torch.zeros(SHAPE)).item(), rel=1e-12)
+
+
+def test_outputs_and_weights_must_be_as_many(logits, target):
+    with pytest.raises(ValueError, match="argument"):
+        DeepSupervisedLoss(AdaptiveLoss(), (0.5, 0.5))([logits], [target])
+
+
+@pytest.mark.parametrize("weights", [(), (0.0, 0.0)])
+def test_deep_supervision_needs_a_weight(weights):
+    with pytest.raises(SettingsError, match="above 0"):
+        DeepSupervisedLoss(AdaptiveLoss(), weights)

@@ -18,7 +18,7 @@ def test_plans_without_the_block_give_the_defaults():
 
 
 def test_an_unknown_training_setting_is_named():
-    with pytest.raises(SettingsError, match=r"unknown settings epoch; known are .*epochs"):
+    with pytest.raises(SettingsError, match=r"unknown settings epoch \(did you mean epochs\?\); known are .*epochs"):
         TrainingSettings.from_plans({BLOCK: {"epoch": 3}})
 
 
@@ -34,7 +34,7 @@ def test_an_unknown_training_setting_is_named():
         {"dropout": 0.0},
         {"dropout": 1.0},
         {"dropout_placement": "encoder"},
-        {"loss": "dice"},
+        {"adaptive_variant": "dice"},
         {"uncertainty_scale": 0.0},
         {"mc_samples": 1},
     ],

@@ -114,11 +114,11 @@ def test_out_of_memory_starts_again_with_fresh_sums(network, monkeypatch):
     passes = []
     original = MonteCarloPredictor._window_moments
 
-    def once_out_of_memory(self, image):
+    def once_out_of_memory(self, image, shared):
         passes.append(image)
         if len(passes) == 2:
             raise RuntimeError("out of memory")
-        return original(self, image)
+        return original(self, image, shared)
 
     image = torch.randn(1, 8, 8, 12)
     nn.init.zeros_(network[3].weight)

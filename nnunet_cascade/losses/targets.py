@@ -1,0 +1,201 @@
+"""What every loss needs of a target: its classes one by one, and which voxels are annotated."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from nnunet_cascade.errors import SettingsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelScheme:
+    """How targets are written.
+
+    Attributes:
+        regions: True for sigmoid outputs with one target channel per region, False
+            for a softmax with one label map.
+        ignore_label: The label that is not annotated, above all others, or None. With
+            regions the last target channel marks the ignored voxels, as in nnU-Net.
+    """
+
+    regions: bool = False
+    ignore_label: int | None = None
+
+    def target_channels(self, outputs: int) -> int:
+        """Give how many channels the target of so many network outputs has."""
+        return outputs + (self.ignore_label is not None) if self.regions else 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Outputs and targets of one resolution, ready for arithmetic.
+
+    The foreground channels F are all regions, or all classes of a softmax but the first.
+
+    Attributes:
+        logits: (B, F, …) of sigmoid outputs, or (B, C, …) of a softmax over more than two
+            classes; float32 or float64.
+        probability: (B, F, …).
+        truth: (B, F, …), 0 and 1.
+        classes: (B, …) of a softmax over more than two classes, else None.
+        valid: (B, 1, …), 1 where a voxel is annotated, else 0; None if all are.
+    """
+
+    logits: torch.Tensor
+    probability: torch.Tensor
+    truth: torch.Tensor
+    classes: torch.Tensor | None = None
+    valid: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, logits: torch.Tensor, target: torch.Tensor, labels: LabelScheme) -> Batch:
+        """Prepare outputs and targets.
+
+        Args:
+            logits: (B, C, Z, Y, X), or (B, C, Y, X); half precision is computed in float32.
+            target: (B, 1, Z, Y, X) labels, or with regions (B, C, …) of 0 and 1,
+                followed by a channel of ignored voxels where there are any.
+            labels: How the target is written.
+        """
+        logits = logits if logits.dtype == torch.float64 else logits.float()
+        valid = _valid(target, labels, logits.dtype)
+        if labels.regions:
+            truth = target[:, : logits.shape[1]].to(logits.dtype)
+            return cls(logits=logits, probability=torch.sigmoid(logits), truth=truth, valid=valid)
+        if logits.shape[1] == 2:
+            # A softmax over two classes is the sigmoid of their difference, at half the arithmetic.
+            margin = logits[:, 1:] - logits[:, :1]
+            truth = (target == 1).to(logits.dtype)
+            return cls(logits=margin, probability=torch.sigmoid(margin), truth=truth, valid=valid)
+        foreground = torch.arange(1, logits.shape[1], device=target.device).view(1, -1, *[1] * (logits.ndim - 2))
+        truth = (target == foreground).to(logits.dtype)
+        classes = target[:, 0].long() if valid is None else torch.where(valid[:, 0] > 0, target[:, 0], 0).long()
+        probability = torch.softmax(logits, 1)[:, 1:]
+        return cls(logits=logits, probability=probability, truth=truth, classes=classes, valid=valid)
+
+    def entropy(self) -> torch.Tensor:
+        """Give the cross-entropy of each voxel: (B, 1, …) of a softmax, (B, F, …) of regions."""
+        if self.classes is None:
+            return binary_cross_entropy_with_logits(self.logits, self.truth, reduction="none")
+        return cross_entropy(self.logits, self.classes, reduction="none")[:, None]
+
+    def weighted(self, weight: torch.Tensor) -> torch.Tensor:
+        """Give a weight of voxels as 0 where they are ignored."""
+        return weight if self.valid is None else weight * self.valid
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """Average (B, K, …) over the annotated voxels of the batch; (K,), 0 where there are none."""
+        axes = (0, *range(2, values.ndim))
+        if self.valid is None:
+            return values.mean(axes)
+        return (values * self.valid).sum(axes) / self.valid.sum().clamp_min(1)
+
+
+def _valid(target: torch.Tensor, labels: LabelScheme, dtype: torch.dtype) -> torch.Tensor | None:
+    if labels.ignore_label is None:
+        return None
+    return 1 - target[:, -1:].to(dtype) if labels.regions else (target != labels.ignore_label).to(dtype)
+
+
+class VoxelLoss(nn.Module):
+    """A loss of one resolution.
+
+    Args:
+        labels: How the targets are written.
+
+    Attributes:
+        uses_uncertainty: Whether it wants the variance of stochastic passes.
+    """
+
+    uses_uncertainty: bool = False
+
+    def __init__(self, labels: LabelScheme | None = None) -> None:
+        super().__init__()
+        self.labels = labels or LabelScheme()
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            logits: (B, C, Z, Y, X), or (B, C, Y, X).
+            target: As `Batch.of` takes it.
+            uncertainty: (B, C, …), the population variance of each channel's probability over
+                the stochastic passes; no gradient flows through it. None is 0 everywhere.
+
+        Returns:
+            A scalar in float32 (float64 for float64 logits). A batch in which all
+            is ignored gives 0 with a zero gradient.
+        """
+        raise NotImplementedError
+
+
+class DeepSupervisedLoss(nn.Module):
+    """A weighted sum of one loss over the outputs of a deeply supervised network.
+
+    Args:
+        loss: Takes output, target and uncertainty of one resolution.
+        weights: One per resolution, finest first; those of 0 are not computed.
+
+    Raises:
+        SettingsError: There is no weight, or all are 0.
+    """
+
+    def __init__(self, loss: VoxelLoss, weights: Sequence[float]) -> None:
+        super().__init__()
+        self.loss = loss
+        self.weights = tuple(float(weight) for weight in weights)
+        if not any(weight > 0 for weight in self.weights):
+            raise SettingsError(f"weights {self.weights} of the resolutions; expected one above 0")
+
+    def forward(
+        self,
+        outputs: torch.Tensor | Sequence[torch.Tensor],
+        targets: torch.Tensor | Sequence[torch.Tensor],
+        uncertainties: torch.Tensor | Sequence[torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Compute the sum; without uncertainties they are 0.
+
+        A network without deep supervision may give its one output and what belongs to it bare.
+        """
+        outputs, targets = _listed(outputs), _listed(targets)
+        known = [None] * len(outputs) if uncertainties is None else _listed(uncertainties)
+        parts = zip(self.weights, outputs, targets, known, strict=True)
+        terms = [weight * self.loss(output, target, sure) for weight, output, target, sure in parts if weight > 0]
+        return torch.stack(terms).sum()
+
+
+def _listed(tensors: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    return [tensors] if isinstance(tensors, torch.Tensor) else tensors
+
+
+def soft_dice(
+    probability: torch.Tensor,
+    truth: torch.Tensor,
+    weight: torch.Tensor | None = None,
+    *,
+    batch_dice: bool,
+    smooth: float,
+) -> torch.Tensor:
+    """Give the weighted soft Dice of each channel (C,), averaged over the batch unless summed over it.
+
+    Args:
+        probability: (B, C, …).
+        truth: (B, C, …).
+        weight: (B, C, …) or (B, 1, …), 0 where a voxel does not count; None is 1 everywhere.
+        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
+        smooth: Added to numerator and denominator; an empty target and an empty prediction give 1.
+    """
+    axes = (0, *range(2, probability.ndim)) if batch_dice else tuple(range(2, probability.ndim))
+    if weight is not None:
+        probability = probability * weight
+    found = truth if weight is None else truth * weight
+    intersection = (probability * truth).sum(axes)
+    dice = (2 * intersection + smooth) / (probability.sum(axes) + found.sum(axes) + smooth)
+    return dice if batch_dice else dice.mean(0)

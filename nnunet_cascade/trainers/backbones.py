@@ -1,0 +1,131 @@
+"""Backbones as mixins: what a trainer builds, and what follows from it."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
+from torch import nn
+
+from nnunet_cascade.networks.backbones import BACKBONES, Backbone, BackboneName, BackboneRequest, legal_patch
+from nnunet_cascade.networks.dropout import confine_dropout, with_dropout
+from nnunet_cascade.settings.training import Recipe, TrainingSettings
+from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
+
+
+class DropoutUNet(CascadeTrainer):
+    """The plan's U-Net with dropout where the settings want it."""
+
+    @classmethod
+    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    ) -> nn.Module:
+        """Build the plan's network with dropout."""
+        settings = TrainingSettings.from_plans(plans_manager.plans)
+        arch_kwargs = with_dropout(
+            configuration_manager.network_arch_init_kwargs,
+            probability=settings.dropout,
+            dimensions=len(configuration_manager.patch_size),
+        )
+        network = get_network_from_plans(
+            configuration_manager.network_arch_class_name,
+            arch_kwargs,
+            configuration_manager.network_arch_init_kwargs_req_import,
+            num_input_channels,
+            num_output_channels,
+            allow_init=True,
+            deep_supervision=enable_deep_supervision,
+        )
+        confine_dropout(network, settings.dropout_placement)
+        return network
+
+
+class MonaiBackbone(CascadeTrainer):
+    """A network of MONAI's instead of the plan's, without deep supervision.
+
+    A patch size that the network cannot take is enlarged to the next one it can, in the
+    plans, so that inference gets it too; the log says so.
+    """
+
+    backbone: ClassVar[BackboneName]
+    has_dropout: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
+    ) -> None:
+        planned = tuple(PlansManager(plans).get_configuration(configuration).patch_size)
+        legal = legal_patch(planned, BACKBONES[self.backbone])
+        plans["configurations"][configuration]["patch_size"] = list(legal)
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.enable_deep_supervision = False
+        if legal != planned:
+            self.print_to_log_file(
+                f"{type(self).__name__} needs patches divisible by {self._spec.patch_multiple} and of at least "
+                f"{self._spec.patch_minimum} voxels: the planned {planned} become {legal}."
+            )
+
+    @property
+    def _spec(self) -> Backbone:
+        return BACKBONES[self.backbone]
+
+    @classmethod
+    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    ) -> nn.Module:
+        """Build the network for the configuration's patch size; there is no deep supervision to be had."""
+        del enable_deep_supervision
+        settings = TrainingSettings.from_plans(plans_manager.plans)
+        request = BackboneRequest(
+            input_channels=num_input_channels,
+            output_channels=num_output_channels,
+            patch_size=tuple(configuration_manager.patch_size),
+            size=settings.network_size,
+            dropout=settings.dropout if cls.has_dropout else 0.0,
+        )
+        return BACKBONES[cls.backbone].build(request)
+
+    def set_deep_supervision_enabled(self, enabled: bool) -> None:  # noqa: FBT001 - nnU-Net's signature
+        """Do nothing: there is no deep supervision to switch."""
+
+
+class SwinUNETR(MonaiBackbone):
+    """MONAI's Swin UNETR."""
+
+    backbone = "swin_unetr"
+    default_recipe: ClassVar[Recipe] = "transformer"
+
+
+class UNETR(MonaiBackbone):
+    """MONAI's UNETR."""
+
+    backbone = "unetr"
+    default_recipe: ClassVar[Recipe] = "transformer"
+
+
+class SegResNet(MonaiBackbone):
+    """MONAI's SegResNet."""
+
+    backbone = "segresnet"
+
+
+class AttentionUNet(MonaiBackbone):
+    """MONAI's attention U-Net."""
+
+    backbone = "attention_unet"

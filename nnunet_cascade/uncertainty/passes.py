@@ -1,0 +1,168 @@
+"""Stochastic passes that compute once what no dropout can change."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from dynamic_network_architectures.building_blocks.plain_conv_encoder import PlainConvEncoder
+from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
+from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
+from torch import nn
+
+from nnunet_cascade.networks.dropout import dropout_modules
+
+Outputs = list[torch.Tensor]
+"""Logits of each resolution, finest first."""
+
+
+class StochasticPasses:
+    """Passes through a network, whole ones: what to do where nothing is known about it.
+
+    `features` is what all passes over an image share; `sample` and `forward` begin there.
+
+    Args:
+        network: Of any kind.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def features(self, image: torch.Tensor) -> Any:
+        """Give what all passes over an image (B, C, Z, Y, X) share."""
+        return image
+
+    def prepared(self, features: Any) -> Any:
+        """Give what samples of these features share; no gradient flows through it."""
+        return features.detach()
+
+    def sample(self, prepared: Any) -> Outputs:
+        """Run one pass; which dropouts drop is the caller's to switch."""
+        return as_outputs(self.network(prepared))
+
+    def forward(self, features: Any) -> Outputs:
+        """Run one pass with gradient."""
+        return as_outputs(self.network(features))
+
+
+@dataclass(frozen=True, slots=True)
+class _UNetFeatures:
+    """The deterministic part of a U-Net.
+
+    Attributes:
+        skips: Of the encoder's stages but the last, finest first.
+    """
+
+    skips: tuple[torch.Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _PreparedUNet:
+    """What samples of a U-Net share.
+
+    Attributes:
+        deepest: Input of the last encoder stage.
+        skip_terms: For each decoder stage, coarsest first, its first convolution applied to the skip.
+    """
+
+    deepest: torch.Tensor
+    skip_terms: tuple[torch.Tensor, ...]
+
+
+class UNetPasses(StochasticPasses):
+    """Passes through a U-Net whose dropouts lie in its last encoder stage and its decoder.
+
+    The encoder's other stages run once for any number of passes. So does the skips' share of
+    the decoder: a convolution of two inputs side by side is the sum of a convolution of each.
+
+    Args:
+        network: With an encoder and a decoder of dynamic-network-architectures.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__(network)
+        parts = cast(Any, network)
+        self._encoder: Any = parts.encoder
+        self._decoder: Any = parts.decoder
+
+    def features(self, image: torch.Tensor) -> _UNetFeatures:
+        """Run the encoder up to its last stage."""
+        x = image if getattr(self._encoder, "stem", None) is None else self._encoder.stem(image)
+        skips: list[torch.Tensor] = []
+        for stage in self._encoder.stages[:-1]:
+            x = stage(x)
+            skips.append(x)
+        return _UNetFeatures(tuple(skips))
+
+    def prepared(self, features: _UNetFeatures) -> _PreparedUNet:
+        """Apply the decoder's first convolutions to the skips."""
+        skips = [skip.detach() for skip in features.skips]
+        terms = [
+            _partial_convolution(stage.convs[0].conv, skip, of_skip=True)
+            for stage, skip in zip(self._decoder.stages, reversed(skips), strict=True)
+        ]
+        return _PreparedUNet(skips[-1], tuple(terms))
+
+    def sample(self, prepared: _PreparedUNet) -> Outputs:
+        """Run the last encoder stage and the decoder."""
+        x = self._encoder.stages[-1](prepared.deepest)
+        decoder, outputs = self._decoder, Outputs()
+        last = len(decoder.stages) - 1
+        for place, (stage, term) in enumerate(zip(decoder.stages, prepared.skip_terms, strict=True)):
+            first, *others = stage.convs
+            x = _partial_convolution(first.conv, decoder.transpconvs[place](x), of_skip=False) + term
+            for module in (*first.all_modules[1:], *others):
+                x = module(x)
+            if decoder.deep_supervision:
+                outputs.append(decoder.seg_layers[place](x))
+            elif place == last:
+                outputs.append(decoder.seg_layers[-1](x))
+        return outputs[::-1]
+
+    def forward(self, features: _UNetFeatures) -> Outputs:
+        """Run the last encoder stage and the decoder as the network itself does."""
+        deepest = self._encoder.stages[-1](features.skips[-1])
+        return as_outputs(self._decoder([*features.skips, deepest]))
+
+
+def passes_of(network: nn.Module) -> StochasticPasses:
+    """Give the cheapest passes that are right for a network.
+
+    A U-Net of nnU-Net's plans whose dropouts lie in bottleneck and decoder shares what lies before; any other
+    network runs as a whole.
+    """
+    plain = getattr(network, "_orig_mod", network)  # what torch.compile wraps
+    encoder, decoder = getattr(plain, "encoder", None), getattr(plain, "decoder", None)
+    if not isinstance(encoder, (PlainConvEncoder, ResidualEncoder)) or not isinstance(decoder, UNetDecoder):
+        return StochasticPasses(network)
+    stages = list(cast(nn.Sequential, encoder.stages))
+    stem = [encoder.stem] if getattr(encoder, "stem", None) is not None else []
+    is_random_early = any(dropout_modules(cast(nn.Module, part)) for part in (*stem, *stages[:-1]))
+    if is_random_early or len(stages) < 2:
+        return StochasticPasses(network)
+    return UNetPasses(plain)
+
+
+def as_outputs(value: Any) -> Outputs:
+    """Give the output of a network, deeply supervised or not, as a list."""
+    return list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _partial_convolution(convolution: Any, x: torch.Tensor, *, of_skip: bool) -> torch.Tensor:
+    """Apply the part of a convolution that belongs to the skip (with the bias), or to the upsampled input.
+
+    In the decoder the upsampled input comes first, and both have equally many channels.
+    """
+    half = convolution.in_channels // 2
+    weight = convolution.weight[:, half:] if of_skip else convolution.weight[:, :half]
+    bias = convolution.bias if of_skip else None
+    apply = nn.functional.conv3d if weight.ndim == 5 else nn.functional.conv2d
+    return apply(x, weight, bias, convolution.stride, convolution.padding, convolution.dilation)
+
+
+def probabilities(outputs: Sequence[torch.Tensor], *, regions: bool) -> Outputs:
+    """Give logits as probabilities in float32, without gradient: sigmoid of regions, else softmax."""
+    logits = [output.detach().float() for output in outputs]
+    return [torch.sigmoid(x) if regions else torch.softmax(x, 1) for x in logits]

@@ -1,0 +1,177 @@
+"""What holds for each loss, whatever the outputs mean."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from loss_references import SCHEMES, SUBJECTS, make_problem
+
+IGNORING = [scheme for scheme in SCHEMES if scheme.endswith("ignore")]
+
+
+@pytest.fixture(params=SUBJECTS)
+def subject(request):
+    return SUBJECTS[request.param]
+
+
+@pytest.fixture(params=SCHEMES)
+def scheme(request):
+    return request.param
+
+
+@pytest.mark.parametrize("batch_dice", [True, False])
+@pytest.mark.parametrize("size", [(4, 3, 5), (6, 7)])
+def test_agrees_with_a_float64_reference(subject, scheme, size, batch_dice):
+    problem = make_problem(scheme, size=size)
+    expected = subject.expected(problem, batch_dice=batch_dice)
+    assert subject.of(problem, batch_dice=batch_dice).item() == pytest.approx(expected, rel=1e-10)
+
+
+def test_gradient_matches_finite_differences(subject, scheme):
+    problem = make_problem(scheme, size=(3, 2, 2))
+    assert torch.autograd.gradcheck(lambda x: subject.of(problem, x), problem.logits.requires_grad_())
+
+
+def test_float32_gives_the_gradient_of_float64(subject, scheme):
+    problem = make_problem(scheme, size=(8, 9, 7))
+    logits = problem.logits.float()
+    found, exact = subject.gradient(problem, logits), subject.gradient(problem, logits.double())
+    assert found.dtype == torch.float32
+    assert (found - exact).abs().max() <= 1e-4 * exact.abs().max()
+
+
+def test_the_result_is_a_scalar_in_float32_whatever_the_target_is_stored_as(subject, scheme):
+    problem = make_problem(scheme)
+    exact = subject.of(problem).item()
+    for dtype in (torch.int16, torch.float32):
+        stored = replace(problem, target=problem.target.to(dtype), logits=problem.logits.float())
+        found = subject.of(stored)
+        assert found.shape == ()
+        assert found.dtype == torch.float32
+        assert found.item() == pytest.approx(exact, rel=1e-5)
+
+
+@pytest.mark.parametrize("ignoring", IGNORING)
+def test_a_batch_that_is_all_ignored_gives_zero_and_a_zero_gradient(subject, ignoring):
+    problem = make_problem(ignoring, ignored=1)
+    logits = problem.logits.float().requires_grad_()
+    loss = subject.of(problem, logits)
+    loss.backward()
+    assert loss.item() == 0
+    assert not logits.grad.any()
+
+
+@pytest.mark.parametrize("ignoring", IGNORING)
+def test_ignored_voxels_have_no_influence(subject, ignoring):
+    problem = make_problem(ignoring)
+    other = make_problem(ignoring, seed=1)
+
+    def where_known(ours, theirs):
+        return torch.where(problem.known, ours, theirs)
+
+    changed = replace(
+        problem,
+        logits=where_known(problem.logits, other.logits * 5),
+        uncertainty=where_known(problem.uncertainty, other.uncertainty),
+        distance=where_known(problem.distance, other.distance),
+    )
+    assert subject.of(changed).item() == pytest.approx(subject.of(problem).item(), rel=1e-12)
+    gradient = subject.gradient(changed)
+    assert not torch.where(problem.known, 0, gradient).any()
+    torch.testing.assert_close(where_known(gradient, 0), subject.gradient(problem), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("plain", [scheme for scheme in SCHEMES if scheme not in IGNORING])
+def test_an_ignore_label_that_marks_nothing_changes_nothing(subject, plain):
+    marking = make_problem(f"{plain}, ignore", ignored=0)
+    target = marking.target[:, :-1] if marking.labels.regions else marking.target
+    bare = replace(marking, labels=SCHEMES[plain][1], target=target)
+    assert subject.of(marking).item() == pytest.approx(subject.of(bare).item(), rel=1e-12)
+
+
+def test_an_empty_foreground_teaches_to_predict_none(subject, scheme):
+    problem = make_problem(scheme, ignored=0)
+    empty = replace(problem, target=torch.zeros_like(problem.target), distance=torch.zeros_like(problem.distance))
+    logits = empty.logits.float()
+    gradient = subject.gradient(empty, logits)
+    assert subject.of(empty, logits).isfinite()
+    assert gradient.isfinite().all()
+    assert gradient.any()
+    further = logits - 0.01 * gradient / gradient.abs().max()
+    assert subject.of(empty, further.double()) < subject.of(empty, logits.double())
+
+
+def test_the_order_of_the_samples_does_not_matter(subject, scheme):
+    problem = make_problem(scheme, batch=3)
+    turned = replace(
+        problem, **{name: getattr(problem, name).flip(0) for name in ("logits", "target", "uncertainty", "distance")}
+    )
+    assert subject.of(turned).item() == pytest.approx(subject.of(problem).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("named", ["regions", "regions, ignore"])
+def test_regions_are_averaged(subject, named):
+    problem = make_problem(named)
+
+    def alone(channel):
+        kept = [channel, *range(2, problem.target.shape[1])]
+        return replace(
+            problem,
+            target=problem.target[:, kept],
+            **{name: getattr(problem, name)[:, [channel]] for name in ("logits", "uncertainty", "distance")},
+        )
+
+    terms = [subject.of(alone(channel)).item() for channel in range(2)]
+    assert subject.of(problem).item() == pytest.approx(sum(terms) / 2, rel=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_summed_in_float32(subject, scheme, dtype):
+    problem = make_problem(scheme)
+    half = replace(problem, logits=problem.logits.to(dtype), uncertainty=problem.uncertainty.to(dtype))
+    logits = half.logits.clone().requires_grad_()
+    with torch.autocast("cpu", dtype=dtype):
+        found = subject.of(half, logits)
+    found.backward()
+    full = replace(half, logits=half.logits.float(), uncertainty=half.uncertainty.float())
+    assert found.dtype == torch.float32
+    assert found.item() == pytest.approx(subject.of(full).item(), rel=1e-5)
+    torch.testing.assert_close(logits.grad.float(), subject.gradient(full), rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+@pytest.mark.parametrize("extreme", [1e4, -1e4])
+def test_extreme_outputs_give_finite_losses_and_gradients(subject, scheme, dtype, extreme):
+    problem = make_problem(scheme)
+    logits = (problem.logits.sign() * extreme).to(dtype).requires_grad_()
+    loss = subject.of(problem, logits)
+    loss.backward()
+    assert loss.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+def test_no_gradient_flows_through_the_uncertainty(subject):
+    problem = make_problem("two classes")
+    problem.uncertainty.requires_grad_()
+    assert subject.gradient(problem).any()
+    assert problem.uncertainty.grad is None
+
+
+def test_inputs_are_left_as_they_are(subject, scheme):
+    problem = make_problem(scheme)
+    before = [tensor.clone() for tensor in (problem.logits, problem.target, problem.uncertainty, problem.distance)]
+    subject.gradient(problem)
+    after = (problem.logits.detach(), problem.target, problem.uncertainty, problem.distance)
+    assert all(map(torch.equal, before, after))
+
+
+def test_two_classes_are_one_region_of_their_difference(subject):
+    problem = make_problem("two classes")
+    problem.uncertainty[:] = problem.uncertainty[:, :1]
+    region = replace(
+        problem,
+        logits=problem.logits[:, 1:] - problem.logits[:, :1],
+        uncertainty=problem.uncertainty[:, :1],
+        labels=SCHEMES["regions"][1],
+    )
+    assert subject.of(region).item() == pytest.approx(subject.of(problem).item(), rel=1e-12)
