@@ -25,11 +25,12 @@ from torch.nn.functional import cross_entropy
 from nnunet_cascade.losses.adaptive import AdaptiveLoss
 from nnunet_cascade.losses.boundary import BoundaryLoss
 from nnunet_cascade.losses.dice_focal import L1DiceFocalLoss
+from nnunet_cascade.losses.distance_weighted import DistanceWeightedLoss
 from nnunet_cascade.losses.distances import SignedDistanceTransform
 from nnunet_cascade.losses.lovasz import UncertaintyLovaszLoss
 from nnunet_cascade.losses.targets import LabelScheme
 
-TAU, LAMBDA, GAMMA, BINS, SMOOTH = 0.25, 0.01, 2, 20, 1e-5
+TAU, LAMBDA, GAMMA, BINS, SMOOTH, SURFACE, WIDTH = 0.25, 0.01, 2, 20, 1e-5, 10, 5
 BASELINE = "nnU-Net's Dice-CE"
 LARGEST_RATIO = {"Lovász": 4.0}
 LARGEST_ERROR = 1e-4
@@ -70,18 +71,19 @@ def losses_of(task: Task) -> dict[str, Loss]:
     dice_class: Any = MemoryEfficientSoftDiceLoss
     baseline = DC_and_CE_loss(dice_kwargs, {}, dice_class=dice_class)
     voxel, scalar, boundary = AdaptiveLoss(variant="voxel"), AdaptiveLoss(variant="scalar"), BoundaryLoss()
-    lovasz, focal = UncertaintyLovaszLoss(), L1DiceFocalLoss()
+    weighted, lovasz, focal = DistanceWeightedLoss(), UncertaintyLovaszLoss(), L1DiceFocalLoss()
     return {
         BASELINE: lambda logits: baseline(logits, task.labels),
         "adaptive, voxel": lambda logits: voxel(logits, task.labels, task.variance),
         "adaptive, scalar": lambda logits: scalar(logits, task.labels, task.variance),
         "boundary": lambda logits: boundary(logits, task.with_distance),
+        "distance-weighted CE": lambda logits: weighted(logits, task.with_distance),
         "Lovász": lambda logits: lovasz(logits, task.labels, task.variance),
         "L1 Dice-focal": lambda logits: focal(logits, task.labels),
     }
 
 
-def definitions_of(task: Task) -> dict[str, Loss]:
+def definitions_of(task: Task) -> dict[str, Loss]:  # noqa: C901 - one small function for each loss
     """Give the same losses as their definitions read, for two classes."""
     truth = (task.labels[:, 0] == 1).double()
     uncertainty = task.variance.double().mean(1)
@@ -109,6 +111,11 @@ def definitions_of(task: Task) -> dict[str, Loss]:
         p = tumor(logits)
         return 1 - dice(p, torch.ones_like(p)) + LAMBDA * (task.with_distance[:, 1].double() * p).mean()
 
+    def distance_weighted(logits: torch.Tensor) -> torch.Tensor:
+        p, near = tumor(logits), torch.exp(-(task.with_distance[:, 1].double() ** 2) / (2 * WIDTH**2))
+        weight = 1 + SURFACE * near
+        return 1 - dice(p, torch.ones_like(p)) + (weight * entropy(logits)).sum() / weight.sum()
+
     def lovasz(logits: torch.Tensor) -> torch.Tensor:
         errors, order = ((truth - tumor(logits)).abs() * (1 + uncertainty / TAU)).flatten().sort(descending=True)
         found = truth.flatten()[order]
@@ -130,6 +137,7 @@ def definitions_of(task: Task) -> dict[str, Loss]:
         "adaptive, voxel": adaptive_voxel,
         "adaptive, scalar": adaptive_scalar,
         "boundary": boundary,
+        "distance-weighted CE": distance_weighted,
         "Lovász": lovasz,
         "L1 Dice-focal": l1_dice_focal,
     }

@@ -12,6 +12,7 @@ _PACKAGES = (
     "torch",
     "numpy",
     "scipy",
+    "monai",
     "SimpleITK",
     "pydicom",
     "connected-components-3d",

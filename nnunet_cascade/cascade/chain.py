@@ -29,6 +29,9 @@ from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
+from nnunet_cascade.networks.backbones import BACKBONES
+from nnunet_cascade.networks.patch import legal_patch
+from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.settings.block import require, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
@@ -247,20 +250,28 @@ def _make_roi_dataset(request: ChainRequest) -> None:
             lungs=request.spec.lungs,
             margin_mm=request.spec.roi.margin_mm,
             jitter_mm=request.jitter_mm,
-            context_mm=_context_mm(request.stage2.plan),
+            context_mm=_context_mm(request.stage2),
         )
     )
 
 
-def _context_mm(plan: PlanRequest) -> tuple[float, float, float]:
+def _context_mm(stage: StageTraining) -> tuple[float, float, float]:
     """Give what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
+    plan = stage.plan
     if plan.patch_size is None or plan.spacing_mm is None:
         patch_mm = _DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
     else:
         # nnU-Net may order the axes anew: the longest one serves for all.
-        patch_mm = max(voxels * size for voxels, size in zip(plan.patch_size, plan.spacing_mm, strict=True))
+        patch = _enlarged(plan.patch_size, stage.trainer)
+        patch_mm = max(voxels * size for voxels, size in zip(patch, plan.spacing_mm, strict=True))
     extent_mm = _ROOM_TO_TURN * patch_mm
     return extent_mm, extent_mm, extent_mm
+
+
+def _enlarged(patch_size: tuple[int, ...], trainer: str) -> tuple[int, ...]:
+    """Give the patch that a trainer makes of a planned one, where it is one of ours."""
+    backbone = getattr(getattr(nnunet_cascade_trainers, trainer, None), "backbone", None)
+    return patch_size if backbone is None else legal_patch(patch_size, BACKBONES[backbone])
 
 
 def final_spec(request: ChainRequest) -> CascadeSpec:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +14,28 @@ from nnunetv2.utilities.label_handling.label_handling import determine_num_input
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cascade.cascade.nnunet_folders import read_json
-from nnunet_cascade.errors import WeightsError
+from nnunet_cascade.errors import CascadeError, DatasetError, SettingsError
 from nnunet_cascade.networks.backbones import BACKBONES
 from nnunet_cascade.networks.pretrained import Fitted, fit_weights, read_weights
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.versions import versions
 
 
-def import_weights(source: Path, *, plans: Path, configuration: str, trainer: str, output: Path) -> Fitted:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportedWeights:
+    """What became of the weights of a file.
+
+    Attributes:
+        fitted: Which were taken and which not.
+        record: Where they come from and what they are for, as JSON can hold it; stands in the checkpoint.
+    """
+
+    fitted: Fitted
+    record: dict[str, Any]
+
+
+def import_weights(source: Path, *, plans: Path, configuration: str, trainer: str, output: Path) -> ImportedWeights:
     """Fit the weights of a file into the network a trainer builds, and write them as nnU-Net's checkpoint.
 
     What the file has not stays as the seed of the plans initializes it.
@@ -31,28 +48,105 @@ def import_weights(source: Path, *, plans: Path, configuration: str, trainer: st
         output: Written beside, then renamed.
 
     Raises:
-        WeightsError: The file is broken, nothing fits, or the trainer is unknown.
-        DatasetError: Plans or dataset.json cannot be read.
+        SettingsError: There is no such trainer, configuration or output folder.
+        WeightsError: The file is broken, or too little of it fits.
+        DatasetError: Plans or dataset.json cannot be read, or no network can be built from them.
+        OSError: The checkpoint cannot be written.
     """
-    kind: Any = getattr(nnunet_cascade_trainers, trainer, None)
-    if kind is None:
-        raise WeightsError(f"no trainer {trainer}; expected one of {', '.join(nnunet_cascade_trainers.__all__)}")
-    manager, dataset = PlansManager(read_json(plans)), read_json(plans.parent / "dataset.json")
-    chosen = manager.get_configuration(configuration)
-    torch.manual_seed(TrainingSettings.from_plans(manager.plans).seed)
-    network = kind.build_network_architecture(
-        manager,
-        chosen,
-        determine_num_input_channels(manager, chosen, dataset),
-        manager.get_label_manager(dataset).num_segmentation_heads,
-        True,
-    )
-    prefix = BACKBONES[kind.backbone].encoder_prefix if hasattr(kind, "backbone") else ""
-    fitted = fit_weights(read_weights(source), network, encoder_prefix=prefix)
+    kind = _trainer(trainer)
+    _require_output(output, source)
+    network, used = _network(kind, plans, configuration)
+    encoder = BACKBONES[kind.backbone].encoder_prefix if hasattr(kind, "backbone") else ("encoder.",)
+    fitted = fit_weights(read_weights(source), network, encoder=encoder, where=str(source))
+    record = {
+        "file": source.name,
+        "sha256": _sha256(source),
+        "trainer": trainer,
+        **used,
+        "names_in_file": f"{fitted.origin}*",
+        "names_in_network": f"{fitted.place}*",
+        "weights_taken": len(fitted.taken),
+        "weights": len(fitted.taken) + len(fitted.left) + len(fitted.of_other_shape),
+        "numbers_taken": fitted.numbers_taken,
+        "numbers": fitted.numbers,
+        "versions": versions(),
+    }
+    _write(output, {"network_weights": fitted.weights, "imported_from": record})
+    return ImportedWeights(fitted=fitted, record=record)
+
+
+def _trainer(name: str) -> Any:
+    """Find one of our trainers by name."""
+    known = nnunet_cascade_trainers.__all__
+    if name not in known:
+        lower = {each.lower(): each for each in known}
+        nearest = get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+        hint = f"did you mean {lower[nearest[0]]}? " if nearest else ""
+        raise SettingsError(f"no trainer {name}; {hint}expected one of {', '.join(known)}")
+    return getattr(nnunet_cascade_trainers, name)
+
+
+def _require_output(output: Path, source: Path) -> None:
+    if output.is_dir() or not output.parent.is_dir():
+        raise SettingsError(f"{output} cannot be written; expected the name of a file in a folder that is there")
+    if output.exists() and source.exists() and output.samefile(source):
+        raise SettingsError(f"{output} is where the weights come from; give another name")
+
+
+def _network(kind: Any, plans: Path, configuration: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+    """Build the network a trainer would train, and say from what.
+
+    Whatever nnU-Net stumbles over is the plans' fault.
+    """
+    planned, dataset = read_json(plans), read_json(plans.parent / "dataset.json")
+    configurations: Any = planned.get("configurations")
+    if not isinstance(configurations, dict):
+        raise DatasetError(f"{plans} has no configurations; expected a plans file such as nnUNetPlans.json")
+    if configuration not in configurations:
+        raise SettingsError(f"{plans} has no configuration {configuration}; found {', '.join(configurations)}")
+    try:
+        manager: Any = PlansManager(kind.legal_plans(planned, configuration))
+        chosen = manager.get_configuration(configuration)
+        heads = manager.get_label_manager(dataset).num_segmentation_heads
+        channels = determine_num_input_channels(manager, chosen, dataset)
+        seed = TrainingSettings.from_plans(manager.plans).seed
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = kind.build_network_architecture(manager, chosen, channels, heads, True)
+        used = {
+            "dataset": str(manager.dataset_name),
+            "plans": str(manager.plans_name),
+            "configuration": configuration,
+            "patch_size": [int(side) for side in chosen.patch_size],
+            "input_channels": int(channels),
+            "output_channels": int(heads),
+            "seed": seed,
+        }
+    except CascadeError:
+        raise
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DatasetError(
+            f"{plans}: no network can be built ({type(error).__name__}: {reason}); expected nnU-Net's plans, "
+            "with dataset.json beside them"
+        ) from error
+    return network, used
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _write(output: Path, checkpoint: dict[str, Any]) -> None:
     beside = output.with_name(f".{os.getpid()}.{output.name}")
     try:
-        torch.save({"network_weights": fitted.weights}, beside)
+        torch.save(checkpoint, beside)
         beside.replace(output)
+    except RuntimeError as error:  # what torch raises where the disk is full
+        raise OSError(f"{output} cannot be written ({' '.join(str(error).split())[:100]})") from error
     finally:
         beside.unlink(missing_ok=True)
-    return fitted

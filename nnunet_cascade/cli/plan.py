@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nnunet_cascade.cli.common import DONE, new_parser, run_command
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.settings.block import with_nearest
 from nnunet_cascade.settings.training import TrainingSettings
 
 _BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
 PAPER_SPACING_MM = (1.0, 1.0, 1.0)
 PAPER_WINDOW_HU = (-1000.0, 400.0)
+PAPER_TRAINING = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,33 +48,48 @@ def add_plan_options(parser: argparse.ArgumentParser, prefix: str = "") -> None:
     )
     parser.add_argument(f"{flag}batch_size", type=int, help="default: nnU-Net's")
     parser.add_argument(f"{flag}features", type=int, nargs="+", help="channels of each resolution; default: nnU-Net's")
-    names = ", ".join(field.name for field in dataclasses.fields(TrainingSettings))
+    names = ", ".join(get_type_hints(TrainingSettings))
     parser.add_argument(f"{flag}set", nargs="+", default=[], metavar="NAME=VALUE", help=f"training settings: {names}")
     if not prefix:
         parser.add_argument(
-            "--paper", action="store_true", help="1 mm isotropic, window −1000…400 HU, as preset `paper`"
+            "--paper",
+            action="store_true",
+            help="as preset `paper`: 1 mm isotropic, window −1000…400 HU, recipe and augmentation, τ = 1, 3 samples",
         )
 
 
 def training_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; each value takes the type of the setting's default.
+    """Read NAME=VALUE pairs; each value takes the type of its setting, `none` where that may be None.
 
     Raises:
         SettingsError: A pair has no =, the name is unknown or the value is of another type.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(TrainingSettings)}
+    hints = get_type_hints(TrainingSettings)
     values: dict[str, Any] = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")
-        if not equals or name not in defaults:
+        if not equals or name not in hints:
             raise SettingsError(
-                f"{pair!r} is no training setting; expected NAME=VALUE with NAME of {', '.join(defaults)}"
+                f"{pair!r} is no training setting: {with_nearest(name, set(hints))}; "
+                f"expected NAME=VALUE with NAME of {', '.join(hints)}"
             )
         try:
-            values[name] = _BOOLEANS[text] if isinstance(defaults[name], bool) else type(defaults[name])(text)
+            values[name] = _parsed(text, hints[name])
         except (ValueError, KeyError) as error:
-            raise SettingsError(f"{pair!r}: expected a value like {defaults[name]!r}") from error
+            default = getattr(TrainingSettings(), name)
+            raise SettingsError(f"{pair!r}: expected a value like {default!r}") from error
     return values
+
+
+def _parsed(text: str, hint: Any) -> Any:
+    """Read a value as the type that a setting is annotated with."""
+    kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
+    if text.lower() == "none" and NoneType in kinds:
+        return None
+    kind = next(kind for kind in kinds if kind is not NoneType)
+    if kind is bool:
+        return _BOOLEANS[text]
+    return kind(text) if kind in {int, float} else text
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -93,7 +110,7 @@ def _body(args: argparse.Namespace) -> int:
         patch_size=tuple(args.patch_size) if args.patch_size else None,
         batch_size=args.batch_size,
         features=tuple(args.features) if args.features else None,
-        training=training_values(args.set),
+        training={**(PAPER_TRAINING if args.paper else {}), **training_values(args.set)},
     )
     path = write_plans(args.d, request)
     print(f"{path}\nnext: nnUNetv2_preprocess -d {args.d} -plans_name {args.o} -c {args.c}")

@@ -17,7 +17,7 @@ from nnunet_cascade.cli.common import (
     preset_spec,
     run_command,
 )
-from nnunet_cascade.cli.plan import PAPER_SPACING_MM, PAPER_WINDOW_HU, add_plan_options, training_values
+from nnunet_cascade.cli.plan import PAPER_SPACING_MM, PAPER_TRAINING, PAPER_WINDOW_HU, add_plan_options, training_values
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.planning import PlanRequest
@@ -90,7 +90,7 @@ def _plan(args: argparse.Namespace, prefix: str, *, paper: bool) -> PlanRequest:
     }
     settings = training_values(given["set"])
     if paper:
-        settings = {"uncertainty_scale": 1.0, "mc_samples": 3, **settings}
+        settings = {**PAPER_TRAINING, **settings}
     spacing: Any = given["spacing"] or (PAPER_SPACING_MM if paper else None)
     window: Any = given["window"] or (PAPER_WINDOW_HU if paper else None)
     return PlanRequest(

@@ -28,8 +28,6 @@ class AdaptiveLoss(VoxelLoss):
         section III-D; docs/design.md, "The adaptive loss".
     """
 
-    uses_uncertainty = True
-
     def __init__(
         self,
         *,

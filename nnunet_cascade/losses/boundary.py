@@ -47,7 +47,7 @@ class BoundaryLoss(VoxelLoss):
         Args:
             logits: (B, C, …).
             target: The labels' own channels, then, where there are any, the signed
-                distances in voxels (B, F, …) of the foreground channels.
+                distances in the shortest edge of a voxel (B, F, …) of the foreground channels.
             uncertainty: Not used.
         """
         del uncertainty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -23,12 +24,16 @@ class SignedDistanceTransform(SegOnlyTransform):
     Args:
         labels: How the targets are written.
         foreground_channels: Number of regions, or of classes of a softmax without the background.
+        spacing: Voxel size along the axes of the patch, in any unit; None is the same along all.
     """
 
-    def __init__(self, labels: LabelScheme, foreground_channels: int) -> None:
+    def __init__(
+        self, labels: LabelScheme, foreground_channels: int, *, spacing: Sequence[float] | None = None
+    ) -> None:
         super().__init__()
         self.labels = labels
         self.foreground_channels = foreground_channels
+        self.spacing = spacing
 
     def _apply_to_segmentation(  # pyright: ignore[reportIncompatibleMethodOverride]
         self, segmentation: torch.Tensor | list[torch.Tensor], **params: Any
@@ -44,32 +49,35 @@ class SignedDistanceTransform(SegOnlyTransform):
             masks = [target[channel] > 0 for channel in range(self.foreground_channels)]
         else:
             masks = [target[0] == label for label in range(1, self.foreground_channels + 1)]
-        distances = [torch.from_numpy(signed_distance(mask.numpy())) for mask in masks]
+        distances = [torch.from_numpy(signed_distance(mask.numpy(), spacing=self.spacing)) for mask in masks]
         return torch.cat((target.float(), torch.stack(distances)))
 
 
-def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Measure how far each voxel lies from the surface of a mask, in voxels, negative inside.
+def signed_distance(mask: NDArray[np.bool_], *, spacing: Sequence[float] | None = None) -> NDArray[np.float32]:
+    """Measure how far each voxel lies from the surface of a mask, in its shortest edges, negative inside.
 
-    The surface runs halfway between voxels: those next to it lie at ±0.5. What lies
-    beyond the edge of the array is unknown and has no surface.
+    It is the distance to the nearest voxel of the other kind, center to center, less half the shortest
+    edge: the surface runs halfway between cubic voxels, and those next to it lie at ±0.5. What
+    lies beyond the edge of the array is unknown and has no surface.
 
     Args:
         mask: (Z, Y, X) or (Y, X).
+        spacing: Voxel size along its axes, in any unit; None is the same along all.
 
     Returns:
         Of the mask's shape; 0 everywhere if the mask is empty or full.
     """
     if not mask.any() or mask.all():
         return np.zeros(mask.shape, np.float32)
-    distance = _distance(~mask) - np.float32(0.5)
+    edges = np.ones(mask.ndim) if spacing is None else np.asarray(spacing) / min(spacing)
+    distance = _distance(~mask, edges) - np.float32(0.5)
     # No voxel outside is nearer to one inside than the nearest one within one voxel around all that is inside.
     extent = find_objects(mask.view(np.uint8))[0]
     around = tuple(slice(max(side.start - 1, 0), side.stop + 1) for side in extent)
-    depth = np.float32(0.5) - _distance(mask[around])
+    depth = np.float32(0.5) - _distance(mask[around], edges)
     distance[around] = np.where(mask[around], depth, distance[around])
     return distance
 
 
-def _distance(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
-    return cast(NDArray[np.float64], distance_transform_edt(mask)).astype(np.float32)
+def _distance(mask: NDArray[np.bool_], edges: NDArray[np.float64]) -> NDArray[np.float32]:
+    return cast(NDArray[np.float64], distance_transform_edt(mask, sampling=edges)).astype(np.float32)

@@ -29,8 +29,6 @@ class UncertaintyLovaszLoss(VoxelLoss):
         docs/design.md, "The other losses".
     """
 
-    uses_uncertainty = True
-
     def __init__(self, *, uncertainty_scale: float = 0.25, labels: LabelScheme | None = None) -> None:
         super().__init__(labels)
         self.uncertainty_scale = uncertainty_scale

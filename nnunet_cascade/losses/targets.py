@@ -107,12 +107,7 @@ class VoxelLoss(nn.Module):
 
     Args:
         labels: How the targets are written.
-
-    Attributes:
-        uses_uncertainty: Whether it wants the variance of stochastic passes.
     """
-
-    uses_uncertainty: bool = False
 
     def __init__(self, labels: LabelScheme | None = None) -> None:
         super().__init__()

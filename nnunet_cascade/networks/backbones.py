@@ -13,8 +13,6 @@ from nnunet_cascade.networks.patch import legal_patch
 from nnunet_cascade.settings.block import require
 from nnunet_cascade.settings.training import NetworkSize
 
-__all__ = ["BACKBONES", "Backbone", "BackboneName", "BackboneRequest", "legal_patch"]
-
 BackboneName = Literal["swin_unetr", "unetr", "segresnet", "attention_unet"]
 
 

@@ -18,7 +18,7 @@ def to_block(settings: Any) -> dict[str, Any]:
     return dataclasses.asdict(settings, dict_factory=_plain)
 
 
-def from_block(kind: type[_Settings], block: Mapping[str, Any], *, where: str) -> _Settings:
+def from_block(kind: type[_Settings], block: Any, *, where: str) -> _Settings:
     """Build a settings dataclass from a JSON object; what the object leaves out keeps its default.
 
     Args:
@@ -29,10 +29,11 @@ def from_block(kind: type[_Settings], block: Mapping[str, Any], *, where: str) -
     Raises:
         SettingsError: A name is unknown or a value is refused by the dataclass.
     """
+    require(isinstance(block, Mapping), f"{where}: expected a JSON object of settings; found {block!r}")
     known = {field.name for field in dataclasses.fields(kind)}  # type: ignore[arg-type]
     unknown = sorted(set(block) - known)
     if unknown:
-        named = ", ".join(_with_nearest(name, known) for name in unknown)
+        named = ", ".join(with_nearest(name, known) for name in unknown)
         raise SettingsError(f"{where}: unknown settings {named}; known are {', '.join(sorted(known))}")
     try:
         return kind(**{name: _as_tuple(value) for name, value in block.items()})
@@ -46,7 +47,8 @@ def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like
         raise SettingsError(message)
 
 
-def _with_nearest(name: str, known: set[str]) -> str:
+def with_nearest(name: str, known: set[str]) -> str:
+    """Give a name, and the known one that is most like it, if any is."""
     nearest = get_close_matches(name, sorted(known), n=1)
     return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 

@@ -6,7 +6,8 @@ folder and stores them in no other place, so a run is reproducible from its plan
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -19,11 +20,32 @@ DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
 AdaptiveVariant = Literal["voxel", "scalar"]
 NetworkSize = Literal["paper", "tiny"]
 Recipe = Literal["nnunet", "adamw", "transformer", "paper"]
+Augmentation = Literal["nnunet", "paper"]
 _CHOICES: dict[str, tuple[Any, ...]] = {
     "recipe": (None, *get_args(Recipe)),
+    "augmentation": get_args(Augmentation),
     "dropout_placement": get_args(DropoutPlacement),
     "network_size": get_args(NetworkSize),
     "adaptive_variant": get_args(AdaptiveVariant),
+}
+
+_WHOLE = {
+    "epochs": 1,
+    "iterations_per_epoch": 1,
+    "validation_iterations_per_epoch": 1,
+    "save_every": 1,
+    "seed": 0,
+    "mc_samples": 2,  # one sample has no variance
+}
+_OF_THE_RECIPE = ("initial_learning_rate", "weight_decay")
+_NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "initial_learning_rate": (lambda x: x > 0, "positive, or null for the recipe's"),
+    "weight_decay": (lambda x: x >= 0, "at least 0, or null for the recipe's"),
+    "oversample_foreground": (lambda x: 0 <= x <= 1, "in 0…1"),
+    "dropout": (lambda x: 0 < x < 1, "between 0 and 1"),
+    "uncertainty_scale": (lambda x: x > 0, "positive"),
+    "boundary_weight": (lambda x: x >= 0, "at least 0"),
+    "focal_gamma": (lambda x: x >= 0, "at least 0"),
 }
 
 
@@ -40,8 +62,10 @@ class TrainingSettings:
             nnU-Net's own; AdamW, which gets somewhere in hundreds of steps; that of
             transformers; the paper's. None is the trainer's own: `nnunet` for U-Nets and
             other convolutional networks, `transformer` for Swin UNETR and UNETR.
-        initial_learning_rate: Of the optimizer; None is the recipe's own.
+        initial_learning_rate: Of the optimizer; None is the recipe's own for the network's size.
         weight_decay: Of the same.
+        augmentation: nnU-Net's own, or intensities and shapes as the paper's, see
+            `trainers/augmentation.py`.
         oversample_foreground: Share of a batch that must show foreground, 0 to 1.
         mirroring: Mirror images along every axis in augmentation and, unless switched
             off there, in prediction, which then takes eight times as long.
@@ -76,6 +100,7 @@ class TrainingSettings:
     recipe: Recipe | None = None
     initial_learning_rate: float | None = None
     weight_decay: float | None = None
+    augmentation: Augmentation = "nnunet"
     oversample_foreground: float = 0.33
     mirroring: bool = True
     final_validation: bool = True
@@ -90,29 +115,30 @@ class TrainingSettings:
     mc_samples: int = 4
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "iterations_per_epoch", "validation_iterations_per_epoch", "save_every"):
+        for name, least in _WHOLE.items():
             value = getattr(self, name)
             require(
-                isinstance(value, int) and value >= 1, f"{name} must be a whole number of at least 1; found {value}"
+                type(value) is int and value >= least,
+                f"{name} must be a whole number of at least {least}; found {value!r}",
             )
-        rate, decay = self.initial_learning_rate, self.weight_decay
-        require(rate is None or rate > 0, f"initial_learning_rate must be positive; found {rate}")
-        require(decay is None or decay >= 0, f"weight_decay must not be negative; found {decay}")
-        for name in ("boundary_weight", "focal_gamma"):
-            require(getattr(self, name) >= 0, f"{name} must not be negative; found {getattr(self, name)}")
-        require(
-            0 <= self.oversample_foreground <= 1,
-            f"oversample_foreground must lie in 0…1; found {self.oversample_foreground}",
-        )
-        require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
-        require(0 < self.dropout < 1, f"dropout must lie between 0 and 1; found {self.dropout}")
+        require(self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
+        for name in ("mirroring", "final_validation"):
+            require(
+                isinstance(getattr(self, name), bool), f"{name} must be true or false; found {getattr(self, name)!r}"
+            )
+        for name, (allows, what) in _NUMBERS.items():
+            value = getattr(self, name)
+            known = value is None and name in _OF_THE_RECIPE
+            fits = (
+                not isinstance(value, bool)
+                and isinstance(value, (int, float))
+                and math.isfinite(value)
+                and allows(value)
+            )
+            require(known or fits, f"{name} must be {what}; found {value!r}")
         for name, allowed in _CHOICES.items():
             found = getattr(self, name)
             require(found in allowed, f"{name} must be one of {', '.join(map(str, allowed))}; found {found!r}")
-        require(self.uncertainty_scale > 0, f"uncertainty_scale must be positive; found {self.uncertainty_scale}")
-        require(
-            self.mc_samples >= 2, f"mc_samples must be at least 2, one sample has no variance; found {self.mc_samples}"
-        )
 
     @classmethod
     def from_plans(cls, plans: Mapping[str, Any]) -> TrainingSettings:

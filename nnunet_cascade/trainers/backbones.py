@@ -9,9 +9,10 @@ from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_cascade.networks.backbones import BACKBONES, Backbone, BackboneName, BackboneRequest, legal_patch
+from nnunet_cascade.networks.backbones import BACKBONES, BackboneName, BackboneRequest
 from nnunet_cascade.networks.dropout import confine_dropout, with_dropout
-from nnunet_cascade.settings.training import Recipe, TrainingSettings
+from nnunet_cascade.networks.patch import legal_patch
+from nnunet_cascade.settings.training import NetworkSize, Recipe, TrainingSettings
 from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
 
 
@@ -19,7 +20,7 @@ class DropoutUNet(CascadeTrainer):
     """The plan's U-Net with dropout where the settings want it."""
 
     @classmethod
-    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+    def build_network_architecture(
         cls,
         plans_manager: PlansManager,
         configuration_manager: ConfigurationManager,
@@ -66,22 +67,30 @@ class MonaiBackbone(CascadeTrainer):
         device: torch.device = torch.device("cuda"),  # noqa: B008 - nnU-Net reads this signature
     ) -> None:
         planned = tuple(PlansManager(plans).get_configuration(configuration).patch_size)
-        legal = legal_patch(planned, BACKBONES[self.backbone])
-        plans["configurations"][configuration]["patch_size"] = list(legal)
-        super().__init__(plans, configuration, fold, dataset_json, device)
+        super().__init__(self.legal_plans(plans, configuration), configuration, fold, dataset_json, device)
         self.enable_deep_supervision = False
+        legal, kind = tuple(self.configuration_manager.patch_size), BACKBONES[self.backbone]
         if legal != planned:
             self.print_to_log_file(
-                f"{type(self).__name__} needs patches divisible by {self._spec.patch_multiple} and of at least "
-                f"{self._spec.patch_minimum} voxels: the planned {planned} become {legal}."
+                f"{type(self).__name__} needs patches divisible by {kind.patch_multiple} and of at least "
+                f"{kind.patch_minimum} voxels: the planned {planned} become {legal}."
             )
 
+    @classmethod
+    def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+        """Give plans whose patch is one the network can take."""
+        planned = PlansManager(plans).get_configuration(configuration).patch_size
+        legal = {"patch_size": list(legal_patch(planned, BACKBONES[cls.backbone]))}
+        changed = {**plans["configurations"][configuration], **legal}
+        return {**plans, "configurations": {**plans["configurations"], configuration: changed}}
+
     @property
-    def _spec(self) -> Backbone:
-        return BACKBONES[self.backbone]
+    def network_size(self) -> NetworkSize:
+        """As the settings say."""
+        return self.settings.network_size
 
     @classmethod
-    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+    def build_network_architecture(
         cls,
         plans_manager: PlansManager,
         configuration_manager: ConfigurationManager,

@@ -5,15 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_cascade.settings.training import Recipe, TrainingSettings
+from nnunet_cascade.errors import SettingsError, WeightsError
+from nnunet_cascade.settings.training import BLOCK, NetworkSize, Recipe, TrainingSettings
+from nnunet_cascade.trainers.augmentation import paper_augmentation
 from nnunet_cascade.trainers.recipes import RECIPES
 from nnunet_cascade.uncertainty.passes import as_outputs
 
@@ -57,14 +61,75 @@ class CascadeTrainer(nnUNetTrainer):
         self.save_every = self.settings.save_every
         self.recipe = RECIPES[self.settings.recipe or self.default_recipe]
         rate, decay = self.settings.initial_learning_rate, self.settings.weight_decay
-        self.initial_lr = self.recipe.learning_rate if rate is None else rate
+        self.initial_lr = self.recipe.rate_for(self.network_size) if rate is None else rate
         self.weight_decay = self.recipe.weight_decay if decay is None else decay
         self.oversample_foreground_percent = self.settings.oversample_foreground
 
+    @property
+    def network_size(self) -> NetworkSize:
+        """The size of the network; that of the plan's own is none of the settings'."""
+        return "paper"
+
+    @classmethod
+    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    ) -> nn.Module:
+        """Build the plan's network."""
+        del cls
+        return nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
+
+    @classmethod
+    def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:
+        """Give plans the trainer's network can be built from: those there are, where the network is the plan's own."""
+        del configuration
+        return plans
+
     def initialize(self) -> None:
         """Build network, optimizer and loss with seeded weights."""
+        if BLOCK not in self.plans_manager.plans:
+            self.print_to_log_file(
+                f"The plans have no block {BLOCK!r}: {self.num_epochs} epochs and all other "
+                "defaults hold; nnc-plan writes one."
+            )
         _seed_everything(self.settings.seed)
         super().initialize()
+
+    def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
+        """Load weights and state as nnU-Net does.
+
+        Raises:
+            WeightsError: The weights are not those of the network of these plans and settings.
+            SettingsError: The plans ask for another recipe than the checkpoint was trained with.
+        """
+        try:
+            super().load_checkpoint(filename_or_checkpoint)
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            what = " ".join(str(error).split())[:300]
+            raise WeightsError(
+                f"the checkpoint does not fit the network that {type(self).__name__} builds from these plans ({what}); "
+                "continue with the plans and settings it was trained with, or train in another folder"
+            ) from error
+        self._require_the_same_recipe(TrainingSettings.from_plans(self.my_init_kwargs["plans"]))
+
+    def _require_the_same_recipe(self, before: TrainingSettings) -> None:
+        """Refuse to go on with an optimizer whose state a checkpoint of other settings has replaced."""
+        names = ("recipe", "initial_learning_rate", "weight_decay")
+        changed = [name for name in names if getattr(before, name) != getattr(self.settings, name)]
+        if changed:
+            was = ", ".join(f"{name} was {getattr(before, name)}" for name in changed)
+            raise SettingsError(
+                f"the checkpoint was trained with other settings ({was}), which --c cannot change; "
+                "set them back in the plans, or train in another folder"
+            )
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Give optimizer and schedule of the recipe."""
@@ -121,9 +186,8 @@ class CascadeTrainer(nnUNetTrainer):
             mirror_axes = self.inference_allowed_mirroring_axes = None
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give nnU-Net's augmentation with one way to blur.
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Give the augmentation of the settings; nnU-Net's own with one way to blur.
 
         nnU-Net times two ways and takes the faster one, so that the same seed gives
         other bits from run to run.
@@ -132,6 +196,8 @@ class CascadeTrainer(nnUNetTrainer):
         for transform in _leaves(transforms):
             if isinstance(transform, GaussianBlurTransform):
                 transform.benchmark = False
+        if self.settings.augmentation == "paper":
+            return paper_augmentation(cast(ComposeTransforms, transforms), spacing=self.configuration_manager.spacing)
         return transforms
 
     def on_train_start(self) -> None:

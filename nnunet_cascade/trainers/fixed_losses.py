@@ -6,14 +6,27 @@ from typing import Any
 
 from nnunet_cascade.losses.boundary import BoundaryLoss
 from nnunet_cascade.losses.dice_focal import L1DiceFocalLoss
+from nnunet_cascade.losses.distance_weighted import DistanceWeightedLoss
 from nnunet_cascade.losses.distances import SignedDistanceTransform
-from nnunet_cascade.losses.targets import LabelScheme, VoxelLoss
-from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
+from nnunet_cascade.losses.targets import VoxelLoss
 from nnunet_cascade.trainers.roi_trainer import ROITrainer
 
 
-class DistanceTransformLossTrainer(ROITrainer):
-    """Dice and the boundary loss; distances are made with the targets, in the loader's own processes."""
+class DistanceTargetsTrainer(ROITrainer):
+    """A loss that wants the distance to the true surface, made with the targets in the loader's own processes."""
+
+    def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
+        """Give the augmentation, then the signed distances to the true surfaces."""
+        transforms = super().get_training_transforms(*args, **kwargs)
+        background = 0 if self.label_manager.has_regions else 1
+        channels = self.label_manager.num_segmentation_heads - background
+        spacing = tuple(self.configuration_manager.spacing)
+        transforms.transforms.append(SignedDistanceTransform(self.label_scheme, channels, spacing=spacing))
+        return transforms
+
+
+class DistanceTransformLossTrainer(DistanceTargetsTrainer):
+    """Dice and the boundary loss."""
 
     def voxel_loss(self) -> VoxelLoss:
         """Give the loss of one resolution."""
@@ -23,14 +36,13 @@ class DistanceTransformLossTrainer(ROITrainer):
             labels=self.label_scheme,
         )
 
-    @staticmethod
-    def get_training_transforms(*args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give the augmentation, then the signed distances to the true surfaces."""
-        transforms = CascadeTrainer.get_training_transforms(*args, **kwargs)
-        regions, ignore = kwargs.get("regions"), kwargs.get("ignore_label")
-        scheme = LabelScheme(regions=regions is not None, ignore_label=ignore)
-        transforms.transforms.append(SignedDistanceTransform(scheme, tuple(kwargs["foreground_labels"])))
-        return transforms
+
+class DistanceWeightedCELossTrainer(DistanceTargetsTrainer):
+    """Dice and cross-entropy that counts more near the true surface."""
+
+    def voxel_loss(self) -> VoxelLoss:
+        """Give the loss of one resolution."""
+        return DistanceWeightedLoss(batch_dice=self.configuration_manager.batch_dice, labels=self.label_scheme)
 
 
 class L1DiceFocalLossTrainer(ROITrainer):

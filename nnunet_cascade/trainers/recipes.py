@@ -10,7 +10,7 @@ from typing import Protocol, cast
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
-from nnunet_cascade.settings.training import Recipe
+from nnunet_cascade.settings.training import NetworkSize, Recipe
 
 Parameters = Iterable[torch.nn.Parameter]
 
@@ -41,6 +41,8 @@ class TrainingRecipe:
         learning_rate: To begin with, or to warm up to.
         weight_decay: As the optimizer understands it.
         clip_norm: Largest norm of the gradient.
+        tiny_learning_rate: That of tiny networks, which bear more and get nowhere with less;
+            None is the same.
     """
 
     optimizer: Callable[[Parameters, float, float], torch.optim.Optimizer]
@@ -48,6 +50,12 @@ class TrainingRecipe:
     learning_rate: float
     weight_decay: float
     clip_norm: float = 12.0
+    tiny_learning_rate: float | None = None
+
+    def rate_for(self, size: NetworkSize) -> float:
+        """Give the initial learning rate for a network of that size."""
+        tiny = self.tiny_learning_rate
+        return self.learning_rate if size == "paper" or tiny is None else tiny
 
 
 def warm_up_epochs(epochs: int) -> int:
@@ -128,6 +136,7 @@ RECIPES: dict[Recipe, TrainingRecipe] = {
         learning_rate=1e-4,
         weight_decay=5e-2,
         clip_norm=1.0,
+        tiny_learning_rate=1e-3,
     ),
     "paper": TrainingRecipe(optimizer=_adam, schedule=_cosine, learning_rate=1e-4, weight_decay=1e-5),
 }

@@ -82,6 +82,12 @@ class RoiDataset(nnUNetDatasetBlosc2):
         inside = {label: _centres(np.asarray(places), box, self.window_size) for label, places in found.items()}
         return image[window], labels[window], None, {**properties, "class_locations": inside}
 
+    def shortest_edges(self, most: int = 50) -> Index:
+        """Give the shortest edge along each axis, voxels, among the first crops, at most so many."""
+        cases = [case for cases in self.cases_of.values() for case in cases][:most]
+        shapes = [cast(_Case, super(RoiDataset, self).load_case(case))[0].shape[1:] for case in cases]
+        return as_index(np.min(shapes, axis=0))
+
     def _draw(self, roi: StoredRoi, properties: Mapping[str, Any], shape: Index) -> Box:
         box = jittered(roi.box, roi.jitter_voxels) if self.jitter else roi.box
         preprocessed = to_preprocessed(box, properties, shape, transpose=self.transpose)

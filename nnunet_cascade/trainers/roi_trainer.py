@@ -66,7 +66,20 @@ class ROITrainer(CascadeTrainer):
         if manifest is None:
             return super().get_tr_and_val_datasets()
         train, validation = (cast(list[str], list(cases)) for cases in self.do_split())
-        return self._roi_dataset(train, manifest, jitter=True), self._roi_dataset(validation, manifest, jitter=False)
+        training = self._roi_dataset(train, manifest, jitter=True)
+        self._report_short_crops(training)
+        return training, self._roi_dataset(validation, manifest, jitter=False)
+
+    def _report_short_crops(self, dataset: RoiDataset) -> None:
+        """Say so where crops hold less than the loader cuts: nnU-Net fills up with the tumor's mean, as background."""
+        shortest, window = dataset.shortest_edges(), dataset.window_size
+        if any(edge < wanted for edge, wanted in zip(shortest, window, strict=True)):
+            spacing = self.configuration_manager.spacing
+            wanted_mm = max(edge * size for edge, size in zip(window, spacing, strict=True))
+            self.print_to_log_file(
+                f"Some stored crops have edges of {shortest} voxels, but training cuts {window} for rotation and "
+                f"scaling: the rest is padding. Make the set again with nnc-roi-dataset --context_mm of {wanted_mm:.0f} each."
+            )
 
     def _roi_dataset(self, cases: Sequence[str], manifest: dict[str, StoredRoi], *, jitter: bool) -> RoiDataset:
         # Rotation and scaling cut a larger patch in training; it shall hold real context, not padding.

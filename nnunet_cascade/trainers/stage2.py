@@ -7,7 +7,11 @@ networks have dropout, so that each gives a map of uncertainty.
 from __future__ import annotations
 
 from nnunet_cascade.trainers.backbones import UNETR, DropoutUNet, SwinUNETR
-from nnunet_cascade.trainers.fixed_losses import DistanceTransformLossTrainer, L1DiceFocalLossTrainer
+from nnunet_cascade.trainers.fixed_losses import (
+    DistanceTransformLossTrainer,
+    DistanceWeightedCELossTrainer,
+    L1DiceFocalLossTrainer,
+)
 from nnunet_cascade.trainers.roi_trainer import ROITrainer
 from nnunet_cascade.trainers.uncertainty_roi import AdaptiveLossTrainer, UncertaintyLovaszLossTrainer
 
@@ -54,6 +58,18 @@ class DistanceTransformROISwinUNETRTrainer(_RandomSwinUNETR, DistanceTransformLo
 
 class DistanceTransformROIUNETRTrainer(_RandomUNETR, DistanceTransformLossTrainer):
     """UNETR with Dice and the boundary loss."""
+
+
+class DistanceWeightedCEROITrainer(DropoutUNet, DistanceWeightedCELossTrainer):
+    """The plan's U-Net with Dice and cross-entropy weighted by the distance to the true surface."""
+
+
+class DistanceWeightedCEROISwinUNETRTrainer(_RandomSwinUNETR, DistanceWeightedCELossTrainer):
+    """Swin UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
+
+
+class DistanceWeightedCEROIUNETRTrainer(_RandomUNETR, DistanceWeightedCELossTrainer):
+    """UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
 class UncertaintyLovaszROITrainer(DropoutUNet, UncertaintyLovaszLossTrainer):

@@ -33,7 +33,8 @@ class SampledROITrainer(ROITrainer):
             features = self.passes.features(image)
         moments = self._sampled_moments(features)
         with self.autocast():
-            outputs = self.passes.forward(features)
+            outputs = self.passes.run(features)
+            del features
             self._add(outputs, moments)
             return self.loss(outputs, targets, [moment.variance() for moment in moments])
 
@@ -41,9 +42,9 @@ class SampledROITrainer(ROITrainer):
         """Run T − 1 passes; the moments of the probabilities at each resolution."""
         moments = [Moments() for _ in self.resolution_weights()]
         with torch.no_grad(), stochastic(self.network), self.autocast(keep_casts=False):
-            prepared = self.passes.prepared(features)
+            features = self.passes.detached(features)
             for _ in range(self.settings.mc_samples - 1):
-                self._add(self.passes.sample(prepared), moments)
+                self._add(self.passes.run(features), moments)
         return moments
 
     def _add(self, outputs: list[torch.Tensor], moments: list[Moments]) -> None:

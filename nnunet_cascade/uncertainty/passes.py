@@ -11,6 +11,7 @@ from dynamic_network_architectures.building_blocks.plain_conv_encoder import Pla
 from dynamic_network_architectures.building_blocks.residual_encoders import ResidualEncoder
 from dynamic_network_architectures.building_blocks.unet_decoder import UNetDecoder
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - their one common base
 
 from nnunet_cascade.networks.dropout import dropout_modules
 
@@ -21,7 +22,7 @@ Outputs = list[torch.Tensor]
 class StochasticPasses:
     """Passes through a network, whole ones: what to do where nothing is known about it.
 
-    `features` is what all passes over an image share; `sample` and `forward` begin there.
+    `features` is what all passes over an image share; `run` begins there.
 
     Args:
         network: Of any kind.
@@ -34,33 +35,18 @@ class StochasticPasses:
         """Give what all passes over an image (B, C, Z, Y, X) share."""
         return image
 
-    def prepared(self, features: Any) -> Any:
-        """Give what samples of these features share; no gradient flows through it."""
+    def detached(self, features: Any) -> Any:
+        """Give features without their graph, for samples that want no gradient."""
         return features.detach()
 
-    def sample(self, prepared: Any) -> Outputs:
-        """Run one pass; which dropouts drop is the caller's to switch."""
-        return as_outputs(self.network(prepared))
-
-    def forward(self, features: Any) -> Outputs:
-        """Run one pass with gradient."""
+    def run(self, features: Any) -> Outputs:
+        """Run one pass; which dropouts drop, and whether a gradient is wanted, is the caller's to switch."""
         return as_outputs(self.network(features))
 
 
 @dataclass(frozen=True, slots=True)
 class _UNetFeatures:
     """The deterministic part of a U-Net.
-
-    Attributes:
-        skips: Of the encoder's stages but the last, finest first.
-    """
-
-    skips: tuple[torch.Tensor, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _PreparedUNet:
-    """What samples of a U-Net share.
 
     Attributes:
         deepest: Input of the last encoder stage.
@@ -74,43 +60,53 @@ class _PreparedUNet:
 class UNetPasses(StochasticPasses):
     """Passes through a U-Net whose dropouts lie in its last encoder stage and its decoder.
 
-    The encoder's other stages run once for any number of passes. So does the skips' share of
-    the decoder: a convolution of two inputs side by side is the sum of a convolution of each.
+    The encoder's other stages run once for any number of passes, the one with gradient
+    included. So does the skips' share of the decoder: a convolution of two inputs side by
+    side is the sum of a convolution of each.
 
     Args:
         network: With an encoder and a decoder of dynamic-network-architectures.
+        compiled: Whether to compile the two parts with torch.compile.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, *, compiled: bool = False) -> None:
         super().__init__(network)
         parts = cast(Any, network)
         self._encoder: Any = parts.encoder
         self._decoder: Any = parts.decoder
+        self._encode: Any = torch.compile(self._deterministic_part) if compiled else self._deterministic_part
+        self._decode: Any = torch.compile(self._stochastic_part) if compiled else self._stochastic_part
 
     def features(self, image: torch.Tensor) -> _UNetFeatures:
-        """Run the encoder up to its last stage."""
+        """Run the encoder up to its last stage, and the decoder's first convolutions on the skips."""
+        return _UNetFeatures(*self._encode(image))
+
+    def detached(self, features: _UNetFeatures) -> _UNetFeatures:
+        """Give the features without their graph."""
+        return _UNetFeatures(features.deepest.detach(), tuple(term.detach() for term in features.skip_terms))
+
+    def run(self, features: _UNetFeatures) -> Outputs:
+        """Run the last encoder stage and the decoder."""
+        return self._decode(features.deepest, features.skip_terms)
+
+    def _deterministic_part(self, image: torch.Tensor) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         x = image if getattr(self._encoder, "stem", None) is None else self._encoder.stem(image)
         skips: list[torch.Tensor] = []
         for stage in self._encoder.stages[:-1]:
             x = stage(x)
             skips.append(x)
-        return _UNetFeatures(tuple(skips))
-
-    def prepared(self, features: _UNetFeatures) -> _PreparedUNet:
-        """Apply the decoder's first convolutions to the skips."""
-        skips = [skip.detach() for skip in features.skips]
         terms = [
             _partial_convolution(stage.convs[0].conv, skip, of_skip=True)
             for stage, skip in zip(self._decoder.stages, reversed(skips), strict=True)
         ]
-        return _PreparedUNet(skips[-1], tuple(terms))
+        return x, tuple(terms)
 
-    def sample(self, prepared: _PreparedUNet) -> Outputs:
-        """Run the last encoder stage and the decoder."""
-        x = self._encoder.stages[-1](prepared.deepest)
-        decoder, outputs = self._decoder, Outputs()
+    def _stochastic_part(self, deepest: torch.Tensor, skip_terms: tuple[torch.Tensor, ...]) -> Outputs:
+        x = self._encoder.stages[-1](deepest)
+        decoder = self._decoder
+        outputs: Outputs = []
         last = len(decoder.stages) - 1
-        for place, (stage, term) in enumerate(zip(decoder.stages, prepared.skip_terms, strict=True)):
+        for place, (stage, term) in enumerate(zip(decoder.stages, skip_terms, strict=True)):
             first, *others = stage.convs
             x = _partial_convolution(first.conv, decoder.transpconvs[place](x), of_skip=False) + term
             for module in (*first.all_modules[1:], *others):
@@ -121,14 +117,9 @@ class UNetPasses(StochasticPasses):
                 outputs.append(decoder.seg_layers[-1](x))
         return outputs[::-1]
 
-    def forward(self, features: _UNetFeatures) -> Outputs:
-        """Run the last encoder stage and the decoder as the network itself does."""
-        deepest = self._encoder.stages[-1](features.skips[-1])
-        return as_outputs(self._decoder([*features.skips, deepest]))
-
 
 def passes_of(network: nn.Module) -> StochasticPasses:
-    """Give the cheapest passes that are right for a network.
+    """Give the cheapest passes that are right for a network, compiled if the network is.
 
     A U-Net of nnU-Net's plans whose dropouts lie in bottleneck and decoder shares what lies before; any other
     network runs as a whole.
@@ -137,12 +128,14 @@ def passes_of(network: nn.Module) -> StochasticPasses:
     encoder, decoder = getattr(plain, "encoder", None), getattr(plain, "decoder", None)
     if not isinstance(encoder, (PlainConvEncoder, ResidualEncoder)) or not isinstance(decoder, UNetDecoder):
         return StochasticPasses(network)
-    stages = list(cast(nn.Sequential, encoder.stages))
+    stages = list(encoder.stages)
     stem = [encoder.stem] if getattr(encoder, "stem", None) is not None else []
     is_random_early = any(dropout_modules(cast(nn.Module, part)) for part in (*stem, *stages[:-1]))
-    if is_random_early or len(stages) < 2:
+    # Statistics of the batch in the gradient's pass, running ones in the samples: features would differ.
+    has_batch_norm = any(isinstance(module, _BatchNorm) and module.track_running_stats for module in plain.modules())
+    if is_random_early or has_batch_norm or len(stages) < 2:
         return StochasticPasses(network)
-    return UNetPasses(plain)
+    return UNetPasses(plain, compiled=plain is not network)
 
 
 def as_outputs(value: Any) -> Outputs:

@@ -82,9 +82,9 @@ class MonteCarloPredictor(nnUNetPredictor):
         """Give the moments (2C, Z, Y, X) of one window (1, C, Z, Y, X)."""
         moments, flips = Moments(), self._flips(image.ndim)
         for turn, axes in enumerate(flips[: self.samples]):
-            prepared = passes.prepared(passes.features(torch.flip(image, axes)))
+            features = passes.features(torch.flip(image, axes))
             for _ in range(turn, self.samples, len(flips)):
-                (probability,) = probabilities(passes.sample(prepared), regions=self.label_manager.has_regions)
+                (probability,) = probabilities(passes.run(features), regions=self.label_manager.has_regions)
                 moments.add(torch.flip(probability, axes))
         return torch.cat((moments.mean()[0], moments.mean_square()[0]))
 

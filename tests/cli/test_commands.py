@@ -1,12 +1,15 @@
 """Commands without work to do: help, usage, errors in one line."""
 
+import dataclasses
+
 import pytest
 
-from nnunet_cascade.cli import cascade_predict, demo, make_bundle, plan, roi_dataset, train_cascade
+from nnunet_cascade.cli import cascade_predict, demo, import_weights, make_bundle, plan, roi_dataset, train_cascade
 from nnunet_cascade.cli.plan import training_values
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.settings.training import TrainingSettings
 
-COMMANDS = [cascade_predict, demo, make_bundle, plan, roi_dataset, train_cascade]
+COMMANDS = [cascade_predict, demo, import_weights, make_bundle, plan, roi_dataset, train_cascade]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -17,7 +20,7 @@ def test_help_says_that_it_is_no_medical_device(command, capsys):
     assert "not a medical device." in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", [cascade_predict, make_bundle, plan, roi_dataset, train_cascade])
+@pytest.mark.parametrize("command", [cascade_predict, import_weights, make_bundle, plan, roi_dataset, train_cascade])
 def test_missing_arguments_are_wrong_usage(command, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main([])
@@ -52,12 +55,27 @@ def test_parts_count_from_zero(tmp_path, capsys):
     assert "part_id counts from 0" in capsys.readouterr().err
 
 
-def test_training_settings_take_the_type_of_their_default():
+def test_training_settings_take_the_type_of_their_annotation():
     found = training_values(["epochs=3", "dropout=0.2", "adaptive_variant=scalar", "mirroring=false"])
     assert found == {"epochs": 3, "dropout": 0.2, "adaptive_variant": "scalar", "mirroring": False}
+    found = training_values(["recipe=adamw", "initial_learning_rate=1e-3", "weight_decay=none"])
+    assert found == {"recipe": "adamw", "initial_learning_rate": 1e-3, "weight_decay": None}
 
 
-@pytest.mark.parametrize("pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps"])
+def test_every_training_setting_can_be_written_on_the_command_line():
+    settings = dataclasses.asdict(TrainingSettings())
+    pairs = [
+        f"{name}={str(value).lower() if value in (None, True, False) else value}" for name, value in settings.items()
+    ]
+    assert TrainingSettings(**training_values(pairs)) == TrainingSettings()
+
+
+def test_a_misspelt_setting_names_the_nearest():
+    with pytest.raises(SettingsError, match="did you mean mc_samples"):
+        training_values(["mc_sample=3"])
+
+
+@pytest.mark.parametrize("pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps", "weight_decay=much"])
 def test_a_pair_that_is_no_setting_is_refused(pair):
     with pytest.raises(SettingsError, match=pair.split("=", maxsplit=1)[0]):
         training_values([pair])

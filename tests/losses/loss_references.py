@@ -9,6 +9,7 @@ import torch
 from nnunet_cascade.losses.adaptive import AdaptiveLoss
 from nnunet_cascade.losses.boundary import BoundaryLoss
 from nnunet_cascade.losses.dice_focal import L1DiceFocalLoss
+from nnunet_cascade.losses.distance_weighted import DistanceWeightedLoss
 from nnunet_cascade.losses.lovasz import UncertaintyLovaszLoss
 from nnunet_cascade.losses.targets import LabelScheme, VoxelLoss
 
@@ -72,7 +73,8 @@ class Voxels:
         target = problem.target.numpy().reshape(batch, problem.target.shape[1], -1)
         uncertainty = problem.uncertainty.double().numpy().reshape(logits.shape)
         self.known = problem.known.numpy().reshape(batch, -1)
-        if problem.labels.regions:
+        self.regions = problem.labels.regions
+        if self.regions:
             p, y = 1 / (1 + np.exp(-logits)), target[:, :channels].astype(float)
             entropy = -y * np.log(p) - (1 - y) * np.log(1 - p)
         else:
@@ -119,6 +121,19 @@ def boundary(voxels, *, batch_dice, weight=0.01):
     for p, y, distance in zip(voxels.p, voxels.y, voxels.distance, strict=True):
         dice = voxels.dice(p, y, np.ones_like(p), batch_dice=batch_dice)
         terms.append(1 - dice + weight * voxels.mean(distance * p))
+    return np.mean(terms)
+
+
+def distance_weighted(voxels, *, batch_dice, surface=10, width=5):
+    """Dice, and the mean of cross-entropy weighted by the nearest surface; for regions by each one's own."""
+    nearest = np.where(voxels.distance == 0, np.inf, np.abs(voxels.distance))
+    if not voxels.regions:
+        nearest = np.broadcast_to(nearest.min(0), nearest.shape)
+    terms = []
+    for p, y, entropy, distance in zip(voxels.p, voxels.y, voxels.entropy, nearest, strict=True):
+        weight = 1 + surface * np.exp(-(distance**2) / (2 * width**2))
+        dice = voxels.dice(p, y, np.ones_like(p), batch_dice=batch_dice)
+        terms.append(1 - dice + np.average(entropy[voxels.known], weights=weight[voxels.known]))
     return np.mean(terms)
 
 
@@ -191,6 +206,7 @@ SUBJECTS = {
         lambda voxels, **kw: adaptive(voxels, variant="scalar", **kw),
     ),
     "boundary": Subject(BoundaryLoss, boundary, has_distance=True),
+    "distance-weighted": Subject(DistanceWeightedLoss, distance_weighted, has_distance=True),
     "lovasz": Subject(UncertaintyLovaszLoss, lovasz, sums_batch=True),
     "l1 dice focal": Subject(L1DiceFocalLoss, l1_dice_focal),
 }

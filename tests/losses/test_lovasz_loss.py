@@ -123,7 +123,3 @@ def test_the_voxels_of_the_batch_are_sorted_together(logits, target):
     assert loss(joined(logits), joined(target)).item() == pytest.approx(loss(logits, target).item(), rel=1e-12)
     apart = sum(loss(logits[i : i + 1], target[i : i + 1]).item() for i in range(2)) / 2
     assert loss(logits, target).item() != pytest.approx(apart, rel=1e-3)
-
-
-def test_it_wants_the_uncertainty():
-    assert UncertaintyLovaszLoss.uses_uncertainty

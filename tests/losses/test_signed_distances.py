@@ -58,6 +58,15 @@ def test_the_surface_runs_between_voxels():
     assert signed_distance(mask).tolist() == [[1.5, 0.5, -0.5, -1.5, -1.5, -0.5, 0.5]]
 
 
+def test_distances_are_counted_in_the_shortest_edge():
+    mask = np.zeros((5, 5, 7), bool)
+    mask[2, 2, 3] = True
+    found = signed_distance(mask, spacing=(5.0, 1.0, 2.5))
+    assert (found[2, 2, 3], found[2, 3, 3], found[3, 2, 3], found[2, 2, 5]) == (-0.5, 0.5, 4.5, 4.5)
+    assert found[3, 3, 4] == pytest.approx((25 + 1 + 6.25) ** 0.5 - 0.5)
+    assert np.array_equal(signed_distance(~mask, spacing=(5.0, 1.0, 2.5)), -found)
+
+
 def test_what_lies_beyond_the_edge_has_no_surface():
     assert signed_distance(np.array([[True, True, True, False]])).tolist() == [[-2.5, -1.5, -0.5, 0.5]]
 

@@ -95,7 +95,7 @@ def test_the_rate_rises_while_warming_up_and_falls_after():
     [
         ("nnunet", torch.optim.SGD, 1e-2, 3e-5, 12),
         ("adamw", torch.optim.AdamW, 1e-3, 3e-5, 12),
-        ("transformer", torch.optim.AdamW, 3e-4, 5e-2, 1),
+        ("transformer", torch.optim.AdamW, 1e-4, 5e-2, 1),
         ("paper", torch.optim.Adam, 1e-4, 1e-5, 12),
     ],
 )
@@ -165,7 +165,7 @@ def test_forty_iterations_of_the_transformer_recipe_lower_the_loss_by_a_third(na
     options = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     dice_and_entropy = DC_and_CE_loss(options, {}, dice_class=MemoryEfficientSoftDiceLoss)
     recipe, (image, labels), losses = RECIPES["transformer"], phantom(side), []
-    optimizer = recipe.optimizer(network.parameters(), recipe.learning_rate, recipe.weight_decay)
+    optimizer = recipe.optimizer(network.parameters(), recipe.rate_for("tiny"), recipe.weight_decay)
     for _ in range(40):
         optimizer.zero_grad(set_to_none=True)
         loss = 1 + dice_and_entropy(network(image), labels)  # nnU-Net's Dice term is −Dice

