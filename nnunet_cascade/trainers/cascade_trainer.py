@@ -60,10 +60,19 @@ class CascadeTrainer(nnUNetTrainer):
         self.num_val_iterations_per_epoch = self.settings.validation_iterations_per_epoch
         self.save_every = self.settings.save_every
         self.recipe = RECIPES[self.settings.recipe or self.default_recipe]
-        rate, decay = self.settings.initial_learning_rate, self.settings.weight_decay
-        self.initial_lr = self.recipe.rate_for(self.network_size) if rate is None else rate
-        self.weight_decay = self.recipe.weight_decay if decay is None else decay
+        optimization = self._optimization(self.settings)
+        self.initial_lr, self.weight_decay = optimization["initial_learning_rate"], optimization["weight_decay"]
         self.oversample_foreground_percent = self.settings.oversample_foreground
+
+    def _optimization(self, settings: TrainingSettings) -> dict[str, Any]:
+        """Give recipe, rate and decay that settings mean for this trainer, said or not."""
+        name = settings.recipe or self.default_recipe
+        rate, decay, recipe = settings.initial_learning_rate, settings.weight_decay, RECIPES[name]
+        return {
+            "recipe": name,
+            "initial_learning_rate": recipe.rate_for(self.network_size) if rate is None else rate,
+            "weight_decay": recipe.weight_decay if decay is None else decay,
+        }
 
     @property
     def network_size(self) -> NetworkSize:
@@ -122,10 +131,10 @@ class CascadeTrainer(nnUNetTrainer):
 
     def _require_the_same_recipe(self, before: TrainingSettings) -> None:
         """Refuse to go on with an optimizer whose state a checkpoint of other settings has replaced."""
-        names = ("recipe", "initial_learning_rate", "weight_decay")
-        changed = [name for name in names if getattr(before, name) != getattr(self.settings, name)]
+        then, now = self._optimization(before), self._optimization(self.settings)
+        changed = [name for name, value in then.items() if value != now[name]]
         if changed:
-            was = ", ".join(f"{name} was {getattr(before, name)}" for name in changed)
+            was = ", ".join(f"{name} was {then[name]}" for name in changed)
             raise SettingsError(
                 f"the checkpoint was trained with other settings ({was}), which --c cannot change; "
                 "set them back in the plans, or train in another folder"
@@ -156,14 +165,9 @@ class CascadeTrainer(nnUNetTrainer):
             output = self.network(image)
             return self.loss(output, targets if isinstance(output, (list, tuple)) else targets[0])
 
-    def autocast(self, *, keep_casts: bool = True) -> Any:
-        """Give nnU-Net's context of mixed precision, which pays on CUDA alone.
-
-        Args:
-            keep_casts: Weights are cast once for all passes inside; weights cast where no gradient
-                is wanted must not be kept for where it is.
-        """
-        return torch.autocast("cuda", cache_enabled=keep_casts) if self.device.type == "cuda" else nullcontext()
+    def autocast(self) -> Any:
+        """Give nnU-Net's context of mixed precision, which pays on CUDA alone."""
+        return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     def _descend(self, loss: torch.Tensor) -> None:
         if self.grad_scaler is None:

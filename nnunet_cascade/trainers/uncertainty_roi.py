@@ -41,7 +41,7 @@ class SampledROITrainer(ROITrainer):
     def _sampled_moments(self, features: Any) -> list[Moments]:
         """Run T − 1 passes; the moments of the probabilities at each resolution."""
         moments = [Moments() for _ in self.resolution_weights()]
-        with torch.no_grad(), stochastic(self.network), self.autocast(keep_casts=False):
+        with torch.no_grad(), stochastic(self.network), self.autocast():
             features = self.passes.detached(features)
             for _ in range(self.settings.mc_samples - 1):
                 self._add(self.passes.run(features), moments)

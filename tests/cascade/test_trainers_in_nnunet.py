@@ -40,6 +40,11 @@ def trained_weights(trainer, steps=2):
     return {name: value.clone() for name, value in trainer.network.state_dict().items()}
 
 
+def half_precision():
+    """A trainer's `autocast` as it is on CUDA."""
+    return torch.autocast("cpu", dtype=torch.bfloat16)
+
+
 def test_the_same_seed_trains_the_same_bits(make_trainer):
     first, second = trained_weights(make_trainer()), trained_weights(make_trainer())
     assert all(torch.equal(value, second[name]) for name, value in first.items())
@@ -124,8 +129,8 @@ def test_training_goes_on_from_a_checkpoint(make_trainer, tiny_cascade):
 def test_every_weight_gets_a_gradient_also_in_mixed_precision(make_trainer, monkeypatch):
     trainer = make_trainer()
     trainer.initialize()
-    monkeypatch.setattr(trainer, "_autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
-    targets = [torch.ones(2, 1, 16 // 2**s, 16 // 2**s, 16 // 2**s) for s in range(len(trainer._resolution_weights()))]
+    monkeypatch.setattr(trainer, "autocast", half_precision)
+    targets = [torch.ones(2, 1, 16 // 2**s, 16 // 2**s, 16 // 2**s) for s in range(len(trainer.resolution_weights()))]
     loss = trainer.train_step({"data": torch.randn(2, 1, 16, 16, 16), "target": targets})["loss"]
     assert np.isfinite(loss)
     without = [name for name, value in trainer.network.named_parameters() if value.grad is None]
@@ -148,7 +153,7 @@ def test_ignore_label_and_regions_train(make_trainer, labels, channels):
     trainer.dataset_json = {**trainer.dataset_json, "labels": labels, "regions_class_order": [1, 2]}
     trainer.label_manager = trainer.plans_manager.get_label_manager(trainer.dataset_json)
     trainer.initialize()
-    count = len(trainer._resolution_weights())
+    count = len(trainer.resolution_weights())
     generator = torch.Generator().manual_seed(0)
     high = 2 if channels == 2 else 3
     shapes = [(2, channels, 16 // 2**scale, 16 // 2**scale, 16 // 2**scale) for scale in range(count)]

@@ -8,7 +8,7 @@ LOOK_UP = """
 import json, os, pickle, sys
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 found = recursive_find_trainer_class_by_name("UncertaintyROITrainer")
-from nnunet_cascade.trainers.uncertainty_roi import UncertaintyROITrainer
+from nnunet_cascade.trainers.stage2 import UncertaintyROITrainer
 print(json.dumps({
     "is the class one imports": found is UncertaintyROITrainer,
     "survives pickling": pickle.loads(pickle.dumps(found)) is found,
@@ -65,8 +65,8 @@ def test_nnunet_finds_the_trainer_with_nothing_exported(installed):
     assert environment.answer(LOOK_UP) == {
         "is the class one imports": True,
         "survives pickling": True,
-        "module": "nnunet_cascade.trainers.uncertainty_roi",
-        "file": str(home / "nnunet_cascade" / "trainers" / "uncertainty_roi.py"),
+        "module": "nnunet_cascade.trainers.stage2",
+        "file": str(home / "nnunet_cascade" / "trainers" / "stage2.py"),
     }
 
 
