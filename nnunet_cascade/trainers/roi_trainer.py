@@ -78,7 +78,7 @@ class ROITrainer(CascadeTrainer):
             wanted_mm = max(edge * size for edge, size in zip(window, spacing, strict=True))
             self.print_to_log_file(
                 f"Some stored crops have edges of {shortest} voxels, but training cuts {window} for rotation and "
-                f"scaling: the rest is padding. Make the set again with nnc-roi-dataset --context_mm of {wanted_mm:.0f} each."
+                f"scaling: the rest is padding. Make the set again, --context_mm at least {wanted_mm:.0f} each."
             )
 
     def _roi_dataset(self, cases: Sequence[str], manifest: dict[str, StoredRoi], *, jitter: bool) -> RoiDataset:

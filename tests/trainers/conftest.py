@@ -37,3 +37,12 @@ def make_trainer(nnunet_folders, tmp_path, monkeypatch):
         return get_trainer_from_args(chosen.dataset, CONFIGURATION, 0, name, plans, device=torch.device("cpu"))
 
     return make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    # Networks as small as these wait for each other's threads longer than they compute.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+import torch
+from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from tiny_plans import PLAIN
 
@@ -23,6 +25,8 @@ U_NETS = [name for name in NAMES if name == "CascadeTrainer" or name.endswith("R
 EVERY_LOSS = [name for name in STAGE2 if name in U_NETS]
 """One trainer for each loss, all with the plan's U-Net."""
 PLANNED_PATCH = (16, 16, 16)
+PATCHES = {"SwinUNETR": (64, 64, 64), "AttentionUNet": (32, 32, 32)}
+"""Those that are not the planned ones, by what the trainers' names contain."""
 
 CONFIGURATION = "3d_fullres"
 DATA_IDENTIFIER = "tiny_3d_fullres"
@@ -204,3 +208,47 @@ def run_stock(command, *arguments, root):
     # One worker process. Threads sleep while they wait: nnU-Net starts one for each core, and two commands run.
     environment |= {**folders(root), "nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "0", "OMP_WAIT_POLICY": "passive"}
     return subprocess.run(program, capture_output=True, text=True, check=False, env=environment)
+
+
+def patch_of(name):
+    return next((patch for backbone, patch in PATCHES.items() if backbone in name), PLANNED_PATCH)
+
+
+def size_of(name):
+    """What `network_size` means for a trainer: the plan's own network is as it is planned."""
+    return "paper" if name in U_NETS else "tiny"
+
+
+def nnunets(name, *, continues=False):
+    """A trainer as `nnUNetv2_train` makes it."""
+    dataset = LABELLINGS["tumor"].dataset
+    return get_trainer_from_args(dataset, CONFIGURATION, 0, name, plans_for(name), continues, torch.device("cpu"))
+
+
+def weights(network):
+    return {key: value.clone() for key, value in network.state_dict().items()}
+
+
+def start(trainer):
+    trainer.on_train_start()
+    trainer.on_train_epoch_start()
+    return trainer
+
+
+def validated(trainer):
+    """What one validation step gives, taken in as nnU-Net does at the end of an epoch."""
+    with torch.no_grad():
+        trainer.on_validation_epoch_start()
+        outputs = trainer.validation_step(next(trainer.dataloader_val))
+        trainer.on_validation_epoch_end([outputs])
+    return outputs
+
+
+def begun(trainer):
+    """Write a trainer's checkpoint as of its first epoch where `--c` looks for it; gives its path."""
+    if not trainer.was_initialized:
+        trainer.initialize()
+    trainer.logger.log("ema_fg_dice", 0.5, 0)
+    checkpoint = f"{trainer.output_folder}/checkpoint_latest.pth"
+    trainer.save_checkpoint(checkpoint)
+    return checkpoint

@@ -1,0 +1,218 @@
+"""What the plans say reaches the trainers; every way of labelling trains; what is refused, before training starts."""
+
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
+from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
+from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+from nnunetv2.run.run_training import maybe_load_checkpoint
+from trainer_cases import (
+    BLOCK,
+    EVERY_LOSS,
+    LABELLINGS,
+    NAMES,
+    U_NETS,
+    begun,
+    size_of,
+    start,
+    validated,
+)
+
+from nnunet_cascade.errors import SettingsError, WeightsError
+from nnunet_cascade.losses.distances import SignedDistanceTransform
+from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.trainers.recipes import RECIPES
+
+# nnU-Net, MONAI and torch warn about themselves.
+pytestmark = pytest.mark.filterwarnings("ignore")
+MONAI = [name for name in NAMES if name not in U_NETS]
+
+
+class TestSettings:
+    """What the plans' block says reaches the trainer's parts."""
+
+    @pytest.mark.parametrize("name", ["UncertaintyROITrainer", "UNETRTrainer"])
+    @pytest.mark.parametrize("recipe", sorted(RECIPES))
+    def test_a_recipe_by_name(self, recipe, name, make_trainer, monkeypatch):
+        norms = []
+        trainer = start(make_trainer(name, recipe=recipe))
+        expected = RECIPES[recipe]
+        group = trainer.optimizer.param_groups[0]
+        assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters(), 1.0, 0.0))
+        assert group["lr"] == pytest.approx(expected.rate_for(size_of(name)))
+        assert group["weight_decay"] == expected.weight_decay
+        monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda _, norm: norms.append(norm))
+        assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+        assert norms == [expected.clip_norm]
+
+    @pytest.mark.parametrize("recipe", sorted(RECIPES))
+    def test_rate_and_decay_of_ones_own(self, recipe, make_trainer):
+        trainer = make_trainer("CascadeTrainer", recipe=recipe, initial_learning_rate=0.02, weight_decay=0.25)
+        trainer.initialize()
+        trainer.on_train_epoch_start()
+        group = trainer.optimizer.param_groups[0]
+        assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
+
+    @pytest.mark.parametrize("augmentation", ["nnunet", "paper"])
+    @pytest.mark.parametrize("name", ["SegResNetTrainer", *EVERY_LOSS])
+    def test_the_augmentation(self, name, augmentation, make_trainer):
+        trainer = start(make_trainer(name, augmentation=augmentation, mirroring=True))
+        transforms = trainer.dataloader_train.data_loader.transforms.transforms
+        parts = [getattr(part, "transform", part) for part in transforms]
+        (spatial,) = (part for part in parts if isinstance(part, SpatialTransform))
+        is_papers = augmentation == "paper"
+        assert (spatial.p_elastic_deform > 0) == is_papers
+        assert any(isinstance(part, GammaTransform) for part in parts) != is_papers
+        assert any(isinstance(part, MirrorTransform) for part in parts)
+        wants_distances = name.startswith("Distance")
+        assert isinstance(parts[-1], SignedDistanceTransform) == wants_distances
+        batch = next(trainer.dataloader_train)
+        finest = batch["target"][0] if isinstance(batch["target"], list) else batch["target"]
+        assert finest.shape[1] == (2 if wants_distances else 1)
+        assert np.isfinite(trainer.train_step(batch)["loss"])
+
+    @pytest.mark.parametrize("mirroring", [True, False])
+    def test_mirroring_in_augmentation_and_prediction(self, mirroring, make_trainer):
+        trainer = start(make_trainer("DiceCEROITrainer", mirroring=mirroring))
+        parts = trainer.dataloader_train.data_loader.transforms.transforms
+        assert any(isinstance(part, MirrorTransform) for part in parts) == mirroring
+        stored = torch.load(begun(trainer), weights_only=False)
+        assert stored["inference_allowed_mirroring_axes"] == ((0, 1, 2) if mirroring else None)
+
+
+class TestLabels:
+    """Each loss, deeply supervised, with every way of labelling that nnU-Net knows."""
+
+    @pytest.mark.parametrize("labelling", sorted(set(LABELLINGS) - {"tumor"}))
+    @pytest.mark.parametrize("name", EVERY_LOSS)
+    def test_it_trains_and_validates(self, name, labelling, make_trainer):
+        trainer = start(make_trainer(name, labelling))
+        batches = [next(trainer.dataloader_train) for _ in range(2)]
+        assert [len(batch["target"]) for batch in batches] == [3, 3]
+        losses = [float(trainer.train_step(deepcopy(batch))["loss"]) for batch in batches]
+        assert all(np.isfinite(losses))
+        without = {name for name, value in trainer.network.named_parameters() if value.grad is None}
+        assert without == {"decoder.seg_layers.0.weight", "decoder.seg_layers.0.bias"}
+        assert all(value.grad.isfinite().all() for value in trainer.network.parameters() if value.grad is not None)
+        assert np.isfinite(validated(trainer)["loss"])
+
+    @pytest.mark.parametrize("labelling", ["ignore label", "regions, ignore label"])
+    @pytest.mark.parametrize("name", EVERY_LOSS)
+    def test_what_stands_in_ignored_voxels_counts_nothing(self, name, labelling, make_trainer):
+        trainer = start(make_trainer(name, labelling, dropout=1e-6))
+        batch = next(trainer.dataloader_train)
+        ignore, regions = trainer.label_manager.ignore_label, trainer.label_manager.has_regions
+        finest = batch["target"][0]
+        own = finest.shape[1] - (2 if regions else 1) * name.startswith("Distance")
+        ignored = finest[:, own - 1 : own] > 0 if regions else finest[:, :1] == ignore
+        assert ignored.any(), "the batch shows ignored voxels"
+        trainer.network.eval()
+        with torch.no_grad():
+            outputs = list(trainer.network(batch["data"]))
+            before = trainer.loss(outputs, batch["target"])
+            outputs[0] = torch.where(ignored, outputs[0] + 5 * torch.randn_like(outputs[0]), outputs[0])
+            after = trainer.loss(outputs, batch["target"])
+        torch.testing.assert_close(after, before)
+
+
+@pytest.mark.parametrize("name", [*EVERY_LOSS, "UncertaintyROIUNETRTrainer", "SegResNetTrainer"])
+def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_trainer, monkeypatch):
+    # On maps of 2³ voxels torch's convolutions in bfloat16 have wrong gradients on some CPUs.
+    trainer = start(make_trainer(name, planned={"patch_size": (32, 32, 32)}))
+    # What `autocast` is on CUDA; passes without gradient must not leave their casts to the one with it.
+    monkeypatch.setattr(
+        trainer,
+        "autocast",
+        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    )
+    assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+    gradients = {key: value.grad for key, value in trainer.network.named_parameters() if "seg_layers.0" not in key}
+    assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
+
+
+@pytest.mark.parametrize("name", EVERY_LOSS)
+def test_forty_iterations_on_one_batch_lower_the_loss_by_a_third(name, make_trainer):
+    trainer = start(make_trainer(name, oversample_foreground=1.0))
+    batch = next(trainer.dataloader_train)
+    losses = [float(trainer.train_step(deepcopy(batch))["loss"]) for _ in range(40)]
+    offset = 1 if name == "DiceCEROITrainer" else 0  # nnU-Net's Dice term is −Dice
+    assert all(np.isfinite(losses))
+    assert np.mean(losses[-3:]) + offset < 0.7 * (losses[0] + offset)
+
+
+class TestRefusals:
+    """A clear word before training starts."""
+
+    @pytest.mark.parametrize("name", MONAI)
+    def test_a_two_dimensional_patch_for_monais_networks(self, name, make_trainer):
+        with pytest.raises(SettingsError, match=r"three sides .* found \(16, 16\); use a 3d configuration"):
+            make_trainer(name, planned={"patch_size": (16, 16)})
+
+    @pytest.mark.parametrize("name", EVERY_LOSS)
+    def test_a_two_dimensional_configuration_for_stage_2(self, name, make_trainer):
+        trainer = make_trainer(name, planned={"patch_size": (16, 16)})
+        with pytest.raises(NotImplementedError, match="use a 3d configuration"):
+            trainer.initialize()
+
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_misspelt_setting_is_met_with_the_nearest_one(self, name, make_trainer):
+        with pytest.raises(SettingsError, match=r"network_sise \(did you mean network_size\?\)"):
+            make_trainer(name, network_sise="tiny")
+
+    @pytest.mark.parametrize(
+        ("setting", "value", "reason"),
+        [
+            ("mc_samples", 1, "mc_samples must be a whole number of at least 2; found 1"),
+            ("recipe", "sgd", "recipe must be one of .*transformer.*; found 'sgd'"),
+            ("augmentation", "strong", "augmentation must be one of nnunet, paper; found 'strong'"),
+            ("epochs", 0, "epochs must be a whole number of at least 1; found 0"),
+        ],
+    )
+    @pytest.mark.parametrize("name", NAMES)
+    def test_a_setting_out_of_its_range(self, name, setting, value, reason, make_trainer):
+        with pytest.raises(SettingsError, match=reason):
+            make_trainer(name, **{setting: value})
+
+    @pytest.mark.parametrize(
+        ("name", "planned"),
+        [("UncertaintyROITrainer", {"features": (4, 8, 16, 16)}), ("UNETRTrainer", {"patch_size": (32, 32, 32)})],
+    )
+    def test_weights_of_another_shape(self, name, planned, make_trainer):
+        checkpoint = begun(make_trainer(name))
+        other = make_trainer(name, planned=planned)
+        with pytest.raises(WeightsError, match=rf"does not fit the network that {name} builds.*size mismatch"):
+            maybe_load_checkpoint(other, continue_training=True, validation_only=False)
+        fresh = make_trainer(name, planned=planned)
+        fresh.initialize()
+        with pytest.raises(AssertionError, match="shape of the parameters"):
+            load_pretrained_weights(fresh.network, checkpoint)
+
+    @pytest.mark.parametrize("recipe", ["adamw", "paper", "transformer"])
+    def test_going_on_with_another_recipe(self, recipe, make_trainer):
+        begun(make_trainer("UncertaintyROITrainer"))
+        other = make_trainer("UncertaintyROITrainer", recipe=recipe)
+        with pytest.raises(SettingsError, match=r"other settings \(recipe was .*\), which --c cannot change"):
+            maybe_load_checkpoint(other, continue_training=True, validation_only=False)
+
+    def test_weights_of_another_trainers_network(self, make_trainer):
+        checkpoint = begun(make_trainer("SegResNetTrainer"))
+        other = make_trainer("UncertaintyROITrainer")
+        with pytest.raises(AssertionError, match="is missing in the pretrained model weights"):
+            maybe_load_checkpoint(other, False, False, checkpoint)
+
+
+@pytest.mark.parametrize("name", U_NETS)
+@pytest.mark.parametrize("planned", [{}, {"block": None}], ids=["with the block", "without"])
+def test_plans_without_the_block_mean_the_defaults_and_the_log_says_so_once(name, planned, make_trainer):
+    trainer = start(make_trainer(name, planned=planned))
+    without = "block" in planned
+    assert trainer.settings == (TrainingSettings() if without else TrainingSettings(**BLOCK))
+    assert trainer.num_epochs == (1000 if without else 3)
+    told = re.findall(r"plans have no block 'nnunet_cascade': 1000 epochs", Path(trainer.log_file).read_text())
+    assert len(told) == without
