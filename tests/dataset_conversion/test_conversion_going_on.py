@@ -244,7 +244,9 @@ class TestKilled:
 @contextmanager
 def working(seconds, download, dataset):
     """A run of two processes, in a session of its own, while its first patient is at hand."""
-    script = "import sys; from dicom_downloads import run_slowly; sys.exit(run_slowly(*sys.argv[1:]))"
+    # A shell's background jobs, and what they start, ignore Ctrl-C unless told otherwise.
+    heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
+    script = f"import signal, sys; {heed}; from dicom_downloads import run_slowly; sys.exit(run_slowly(*sys.argv[1:]))"
     options = ["-i", download, "-d", "501", "--name", "X", "--np", "2", "--label", "tumor=GTV-1"]
     with subprocess.Popen(
         [sys.executable, "-c", script, *map(str, (seconds, *options))],
