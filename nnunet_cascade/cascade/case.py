@@ -122,8 +122,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         lungs, notes = _lungs(image, spec, given)
     with clock.step("anatomy"):
         known = None if given.stage1 is not None else coarse.probability
-        mask = lungs.mask if lungs is not None else None
-        filtered = filter_candidates(coarse.mask, image.grid, mask, spec.anatomy, probability=known)
+        filtered = filter_candidates(coarse.mask, image.grid, lungs, spec.anatomy, probability=known)
     rois = plan_rois(filtered.kept, image.grid, spec.roi)
     with clock.step("stage2"):
         probability, uncertainty = _refined(image, bundle, rois)

@@ -6,9 +6,7 @@ import csv
 import io
 import json
 import logging
-import re
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,17 +14,15 @@ from typing import Any, Literal
 
 from nnunet_cascade.cascade.bundle import LoadedCascade
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
+from nnunet_cascade.cascade.folder_run import CHANNEL, prepare_output, told
 from nnunet_cascade.cascade.outputs import record_path, remove_case, write_case
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)
 
-_CHANNEL = "_0000"
-_OTHER_CHANNEL = re.compile(r"_\d{4}$")
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -58,41 +54,9 @@ class CaseOutcome:
     error: str = ""
 
 
-def find_cases(inputs: Path) -> dict[str, Path]:
-    """List the cases of a folder or the one of a file, by name.
-
-    `<case>_0000.nii.gz` is nnU-Net's name; without the channel the file's stem is
-    the case.
-
-    Raises:
-        InputImageError: There is no such file, no image in the folder, an image of a
-            second channel, or two files of one case.
-    """
-    if inputs.is_file():
-        return {case_name(inputs): inputs}
-    if not inputs.is_dir():
-        raise InputImageError(f"{inputs} does not exist; expected a folder of <case>_0000{ENDING} or one such file")
-    cases: dict[str, Path] = {}
-    for path in sorted(inputs.glob(f"*{ENDING}")):
-        name = case_name(path)
-        if _OTHER_CHANNEL.search(name):
-            raise InputImageError(f"{path} is a second channel; expected one channel per case, the CT, as <case>_0000")
-        if name in cases:
-            raise InputImageError(f"{path} and {cases[name]} are the same case {name}; keep one of them")
-        cases[name] = path
-    if not cases:
-        raise InputImageError(f"{inputs} holds no *{ENDING}; expected images named <case>_0000{ENDING}")
-    return cases
-
-
 def case_name(path: Path) -> str:
     """Give the case of an image file: its name without channel and ending."""
-    return path.name.removesuffix(ENDING).removesuffix(_CHANNEL)
-
-
-def part_of(cases: dict[str, Path], *, num_parts: int, part_id: int) -> dict[str, Path]:
-    """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work."""
-    return {name: cases[name] for name in sorted(cases)[part_id::num_parts]}
+    return path.name.removesuffix(ENDING).removesuffix(CHANNEL)
 
 
 def predict_cohort(
@@ -129,25 +93,7 @@ def predict_cohort(
             write_case(result, request.output, case, spec=spec, notes=request.notes)
             yield CaseOutcome(case, "done")
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-            message = " ".join(str(error).split()) or type(error).__name__
-            _log.debug("%s", case, exc_info=error)
-            _log.error("%s: %s", case, message)
-            yield CaseOutcome(case, "failed", message)
-
-
-def prepare_output(folder: Path) -> None:
-    """Make the output folder and try that it can be written.
-
-    Raises:
-        InputImageError: It cannot.
-    """
-    probe = folder / f".{uuid.uuid4().hex}"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise InputImageError(f"output folder {folder} cannot be written ({error.strerror}); choose another") from error
+            yield CaseOutcome(case, "failed", told(case, error))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cc3d
 import numpy as np
+from scipy import ndimage
 
 from nnunet_cascade.cascade.spec import RoiSettings
 from nnunet_cascade.geometry import Box, Grid, Image, Index, Labels, Mask, Spacing
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.shapes import dilate, element_offsets
+from nnunet_cascade.settings.block import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +24,15 @@ class Roi:
 
     Attributes:
         id: 1, 2, …; its value in the ROI map.
-        candidate: Id of the candidate it was drawn around.
+        candidate: Id of the candidate it was drawn around, the first of several.
         box: The region, inside the image. Predictions count inside it alone.
+        merged: Ids of further candidates whose regions it holds.
     """
 
     id: int
     candidate: int
     box: Box
+    merged: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +58,69 @@ def plan_rois(candidates: Sequence[Candidate], grid: Grid, settings: RoiSettings
     Args:
         candidates: In the order of their regions; none give no region.
         grid: Of the image.
-        settings: The margin, added on every side, then clipped to the image.
+        settings: The margin, added on every side, then clipped to the image; and
+            whether regions that overlap become one.
     """
-    boxes = [item.box.grown_mm(settings.margin_mm, grid.spacing_mm).clipped(grid.shape) for item in candidates]
+    boxes = [with_margin(item.box, grid, settings) for item in candidates]
+    groups = _merged(boxes) if settings.merge_overlapping else [(box, [place]) for place, box in enumerate(boxes)]
     return tuple(
-        Roi(number, candidate.id, box)
-        for number, (candidate, box) in enumerate(zip(candidates, boxes, strict=True), start=1)
+        Roi(number, candidates[places[0]].id, box, tuple(candidates[place].id for place in places[1:]))
+        for number, (box, places) in enumerate(groups, start=1)
     )
+
+
+def with_margin(box: Box, grid: Grid, settings: RoiSettings) -> Box:
+    """Give a box with the margin on every side, clipped to the image."""
+    if settings.margin_mm is not None:
+        return box.grown_mm(settings.margin_mm, grid.spacing_mm).clipped(grid.shape)
+    voxels = settings.margin_voxels or 0
+    return box.grown((voxels, voxels, voxels)).clipped(grid.shape)
+
+
+def _merged(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
+    """Join boxes that share a voxel, until none do.
+
+    Returns:
+        Each box with the places of those it was made of, in rising order, as are the first ones.
+    """
+    apart: list[tuple[Box, list[int]]] = []
+    for place, first in enumerate(boxes):
+        box, places = first, [place]
+        while (met := next((group for group in apart if group[0].intersection(box)), None)) is not None:
+            apart.remove(met)
+            box, places = box.union(met[0]), sorted([*met[1], *places])
+        apart.append((box, places))
+    return sorted(apart, key=lambda group: group[1])
+
+
+def edge_magnitude(image: Image, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
+    """Give the steepness of an image: the length of the gradient after smoothing with a Gaussian.
+
+    Central differences between voxels, one-sided ones at the faces of the array; an
+    axis of one voxel has no slope. Sums are taken in float32.
+
+    Args:
+        image: (Z, Y, X), in HU. Left unchanged.
+        spacing_mm: Voxel size along (Z, Y, X).
+        sigma_mm: Of the Gaussian along every axis; 0 does not smooth.
+
+    Returns:
+        (Z, Y, X), float32, HU per mm, never negative.
+
+    Raises:
+        SettingsError: `sigma_mm` is negative or not finite.
+
+    Source:
+        Isler et al., Fig. 1, edge enhancement ahead of cropping; digest P17.
+    """
+    require(0 <= sigma_mm < math.inf, f"sigma_mm must be a finite number from 0 up; found {sigma_mm}")
+    sigma_voxels = [sigma_mm / size for size in spacing_mm]
+    smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma_voxels, mode="nearest")
+    squares = np.zeros(image.shape, dtype=np.float32)
+    for axis, size in enumerate(spacing_mm):
+        if image.shape[axis] > 1:
+            squares += np.square(np.gradient(smooth, size, axis=axis))
+    return np.sqrt(squares)
 
 
 def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:

@@ -176,7 +176,7 @@ def _passing(image: Volume, coarse: Mask, request: RoiDatasetRequest, patient: s
     if not coarse.any():
         return np.zeros(image.grid.shape, dtype=np.int32)
     try:
-        lungs = find_lungs(image, request.lungs, case=patient).mask
+        lungs = find_lungs(image, request.lungs, case=patient)
     except NoLungsError:
         lungs = None
     filtered = filter_candidates(coarse, image.grid, lungs, replace(request.anatomy, top_k="all"))

@@ -65,19 +65,31 @@ class RoiSettings:
     """Where stage 2 looks and what becomes of what it finds there.
 
     Attributes:
-        margin_mm: Added to a candidate's bounding box on every side.
+        margin_mm: Added to a candidate's bounding box on every side; None where
+            `margin_voxels` is given instead. Default 16.
+        margin_voxels: The same in voxels of the image, along each axis. Default None.
+        merge_overlapping: Make one region of those that overlap, the smallest box that
+            holds them, until none do. Default False: what is predicted twice is averaged.
         islands: What becomes of a component that comes nowhere near a kept
             candidate: dropped or kept. Either way the case is flagged.
         island_reach_mm: How far from a kept candidate, surface to surface, a
             component may lie and still belong to it.
     """
 
-    margin_mm: float = 16.0
+    margin_mm: float | None = 16.0
+    margin_voxels: int | None = None
+    merge_overlapping: bool = False
     islands: IslandPolicy = "drop"
     island_reach_mm: float = 3.0
 
     def __post_init__(self) -> None:
-        require(self.margin_mm >= 0, f"margin_mm must not be negative; found {self.margin_mm}")
+        margins = (self.margin_mm, self.margin_voxels)
+        require(margins.count(None) == 1, f"one of margin_mm and margin_voxels must be null; found {margins}")
+        require(self.margin_mm is None or self.margin_mm >= 0, f"margin_mm must not be negative; found {margins[0]}")
+        whole = self.margin_voxels is None or (type(self.margin_voxels) is int and self.margin_voxels >= 0)
+        require(whole, f"margin_voxels must be a whole number from 0 up; found {self.margin_voxels!r}")
+        flag = type(self.merge_overlapping) is bool
+        require(flag, f"merge_overlapping must be true or false; found {self.merge_overlapping!r}")
         require(self.islands in get_args(IslandPolicy), f"islands must be drop or keep; found {self.islands!r}")
         require(self.island_reach_mm >= 0, f"island_reach_mm must not be negative; found {self.island_reach_mm}")
 

@@ -66,12 +66,13 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.bundle import load_cascade, read_notes, read_spec
-    from nnunet_cascade.cascade.cohort import CohortRequest, RunFacts, find_cases, part_of, predict_cohort, write_run
+    from nnunet_cascade.cascade.cohort import CohortRequest, RunFacts, predict_cohort, write_run
+    from nnunet_cascade.cascade.folder_run import find_images, part_of
 
     if not 0 <= args.part_id < args.num_parts:
         raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
     spec = _changed(read_spec(args.m), args)
-    cases = part_of(find_cases(args.i), num_parts=args.num_parts, part_id=args.part_id)
+    cases = part_of(find_images(args.i), num_parts=args.num_parts, part_id=args.part_id)
     request = CohortRequest(
         inputs=args.i,
         output=args.o,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
@@ -110,9 +110,34 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
 def add_lungs(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose where lung masks come from."""
     parser.add_argument("--lung_source", choices=("threshold", "lungmask"), default=None, help="default: threshold")
-    parser.add_argument("--lungs", type=Path, default=None, help="folder of ready lung masks <case>.nii.gz")
     parser.add_argument(
-        "--lung_weights", type=Path, default=None, help="weights file for lungmask, where there is no network"
+        "--lungs",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="ready lung masks: <case>.nii.gz, or a folder <case> of TotalSegmentator's lobes",
+    )
+    parser.add_argument(
+        "--lung_labels",
+        nargs=2,
+        default=None,
+        metavar=("RIGHT", "LEFT"),
+        help="with --lungs: which values are lung, such as 12,13,14 10,11; default: all but 0",
+    )
+    parser.add_argument(
+        "--lung_model",
+        choices=("R231", "LTRCLobes", "R231CovidWeb", "LTRCLobes_R231"),
+        default=None,
+        help="network of lungmask; default: R231",
+    )
+    parser.add_argument(
+        "--lung_weights",
+        type=Path,
+        default=None,
+        help="weights file for lungmask where there is no network, or a folder of lungmask's downloads",
+    )
+    parser.add_argument(
+        "--lung_batch_size", type=int, default=None, help="slices that lungmask takes at a time; default: 20"
     )
 
 
@@ -125,7 +150,8 @@ def preset_spec(args: argparse.Namespace) -> CascadeSpec:
         spec = replace(spec, roi=replace(spec.roi, margin_mm=args.margin_mm))
     if args.top_k is not None:
         spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
-    return replace(spec, lungs=lung_source(args))
+    # A bundle goes to computers with other devices.
+    return replace(spec, lungs=replace(lung_source(args), device="auto"))
 
 
 def jitter_mm(args: argparse.Namespace) -> float:
@@ -143,11 +169,39 @@ def parsed_top_k(text: str) -> int | str:
 
 
 def lung_source(args: argparse.Namespace) -> LungSource:
-    """Give the lung source the options ask for; --lungs alone means the folder."""
+    """Give the lung source the options ask for; --lungs alone means the folder.
+
+    lungmask runs on the command's -device, where it has one.
+    """
     from nnunet_cascade.postprocessing.lungs.source import LungSource
 
-    if args.lungs is not None:
-        if args.lung_source is not None:
-            raise SettingsError(f"--lungs and --lung_source {args.lung_source} exclude each other; give one")
-        return LungSource(kind="folder", path=args.lungs)
-    return LungSource(kind=args.lung_source or "threshold", weights=args.lung_weights)
+    asked: dict[str, Any] = {
+        "model": args.lung_model,
+        "weights": args.lung_weights,
+        "batch_size": args.lung_batch_size,
+        "device": getattr(args, "device", None),
+    }
+    network = {name: value for name, value in asked.items() if value is not None}
+    if args.lung_source != "lungmask" and network.keys() - {"device"}:
+        raise SettingsError("--lung_model, --lung_weights and --lung_batch_size need --lung_source lungmask; give it")
+    if args.lung_labels is not None and args.lungs is None:
+        raise SettingsError("--lung_labels names values in ready masks; give their folder with --lungs")
+    if args.lungs is None:
+        return LungSource(kind=args.lung_source or "threshold", **network)
+    if args.lung_source is not None:
+        raise SettingsError(f"--lungs and --lung_source {args.lung_source} exclude each other; give one")
+    right, left = (_parsed_labels(text) for text in args.lung_labels or ("", ""))
+    return LungSource(kind="folder", path=args.lungs, right_labels=right, left_labels=left)
+
+
+def has_lung_options(args: argparse.Namespace) -> bool:
+    """Tell whether any option of `add_lungs` was given."""
+    names = ("lung_source", "lungs", "lung_labels", "lung_model", "lung_weights", "lung_batch_size")
+    return any(getattr(args, name) is not None for name in names)
+
+
+def _parsed_labels(text: str) -> tuple[int, ...]:
+    parts = [part for part in text.split(",") if part]
+    if not all(part.isdigit() for part in parts):
+        raise SettingsError(f"--lung_labels {text!r}; expected whole numbers with commas between, such as 12,13,14")
+    return tuple(map(int, parts))

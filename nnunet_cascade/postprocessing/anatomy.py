@@ -11,15 +11,28 @@ import numpy as np
 from nnunet_cascade.errors import GridMismatchError
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+from nnunet_cascade.postprocessing.lungs.result import (
+    ELSEWHERE,
+    EMPTY,
+    IMPLAUSIBLE,
+    LEFT,
+    ONE_SIDED,
+    RIGHT,
+    UNKNOWN_SIDE,
+    LungMask,
+)
 from nnunet_cascade.postprocessing.measures import LungReference, measure_candidates
 from nnunet_cascade.postprocessing.merging import label_candidates
 from nnunet_cascade.postprocessing.rules import (
     KeepWithoutLungs,
     LungOverlap,
     MinimumVolume,
+    RankBy,
     Rescue,
     Rule,
+    best_first,
     decide,
+    in_words,
     keep_top,
 )
 from nnunet_cascade.postprocessing.settings import AnatomySettings
@@ -27,11 +40,10 @@ from nnunet_cascade.postprocessing.settings import AnatomySettings
 __all__ = ["AnatomySettings", "FilteredCandidates", "filter_candidates"]
 
 LUNGS_MISSING = "lungs_missing"
-LUNGS_EMPTY = "lungs_empty"
-LUNGS_IMPLAUSIBLE = "lungs_implausible"
 ALL_REJECTED = "all_rejected"
 BEST_KEPT = "best_kept"
 _MM3_PER_ML = 1000.0
+_TOLERANCE_ML = 1e-6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +54,8 @@ class FilteredCandidates:
         labels: (Z, Y, X), int32: the candidates' ids on the tumor mask, 0 elsewhere.
         candidates: In order of id, kept and dropped; none where the mask is empty.
         flags: What a reader of the result should know: "lungs_missing",
-            "lungs_empty", "lungs_implausible", "all_rejected", "best_kept".
+            "lungs_empty", "lungs_implausible", "lungs_elsewhere", "one_lung_small",
+            "all_rejected", "best_kept".
     """
 
     labels: Labels
@@ -65,49 +78,57 @@ class FilteredCandidates:
         return {"candidates": [candidate.to_json() for candidate in self.candidates], "flags": list(self.flags)}
 
 
-def filter_candidates(
+def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pair of them
     tumor: Mask,
     grid: Grid,
-    lungs: Mask | None,
+    lungs: LungMask | Mask | None,
     settings: AnatomySettings,
     *,
     probability: Image | None = None,
+    uncertainty: Image | None = None,
 ) -> FilteredCandidates:
     """Find the candidates of a tumor mask and decide which are kept.
 
     The rules, in order: too small → drop; enough of it in the lungs → keep; near a
     lung and large enough → keep; else drop; then the first `top_k` of those kept.
-    A lung mask that is missing, empty or of an implausible volume drops nothing.
+    A lung mask that is missing, empty, of an implausible volume, of one lung alone or
+    flagged as lying elsewhere drops nothing.
 
     Args:
         tumor: (Z, Y, X). Left unchanged. May be empty.
         grid: The grid of all arrays.
-        lungs: (Z, Y, X); None where there is none.
+        lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows;
+            None where there is none.
         settings: What the rules ask.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
+        uncertainty: (Z, Y, X), in any measure; needed to rank by it.
 
     Returns:
         Every candidate with its verdict. An empty mask has none.
 
     Raises:
         GridMismatchError: An array is not of the grid's shape.
-        SettingsError: Ranked by probability without a probability.
+        InputImageError: A map is not finite inside a candidate.
+        SettingsError: Ranked by a map that was not given.
 
     Source:
         Isler et al., anatomy-aware post-processing; digest P2 to P6.
     """
-    _require_shapes(grid, {"tumor mask": tumor, "lung mask": lungs, "probability map": probability})
+    mask = lungs.mask if isinstance(lungs, LungMask) else lungs
+    maps = {"probability map": probability, "uncertainty map": uncertainty}
+    _require_shapes(grid, {"tumor mask": tumor, "lung mask": mask, **maps})
     labels = label_candidates(tumor, grid, settings.merge)
-    problem = _lung_problem(lungs, grid, settings)
-    reference = None if problem is not None or lungs is None or not labels.any() else _reference(lungs, grid, settings)
-    measured = measure_candidates(labels, grid, reference, probability=probability)
+    problem = _volume_problem(mask, grid, settings) or _sides_problem(lungs, settings)
+    usable = None if problem is not None or not tumor.any() else mask
+    reference = None if usable is None else _reference(usable, grid, settings)
+    measured = measure_candidates(labels, grid, reference, probability=probability, uncertainty=uncertainty)
     judged = tuple(decide(candidate, _rules(settings, problem)) for candidate in measured)
     chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
     flags = () if problem is None else (problem[0],)
     if chosen and not any(candidate.kept for candidate in chosen):
         flags = (*flags, ALL_REJECTED)
         if settings.keep_best_if_none:
-            chosen, flags = _keep_largest(chosen), (*flags, BEST_KEPT)
+            chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, BEST_KEPT)
     return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
 
 
@@ -117,17 +138,36 @@ def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:
             raise GridMismatchError(f"{what} has shape {array.shape}, the image {grid.shape}; resample it to the image")
 
 
-def _lung_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -> tuple[str, str] | None:
+def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -> tuple[str, str] | None:
     """Give the flag and the words for a lung mask that cannot be used, or None for one that can."""
     if lungs is None:
         return LUNGS_MISSING, "there is no lung mask"
     volume_ml = np.count_nonzero(lungs) * grid.voxel_volume_mm3 / _MM3_PER_ML
     if volume_ml == 0:
-        return LUNGS_EMPTY, "the lung mask is empty"
-    if not settings.min_lungs_ml <= volume_ml <= settings.max_lungs_ml:
+        return EMPTY, "the lung mask is empty"
+    if not settings.min_lungs_ml - _TOLERANCE_ML <= volume_ml <= settings.max_lungs_ml + _TOLERANCE_ML:
         expected = f"{settings.min_lungs_ml:g} to {settings.max_lungs_ml:g} ml"
-        return LUNGS_IMPLAUSIBLE, f"the lung mask has {volume_ml:.0f} ml (plausible are {expected})"
+        return IMPLAUSIBLE, f"the lung mask has {volume_ml:.0f} ml (plausible are {expected})"
     return None
+
+
+def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> tuple[str, str] | None:
+    """Give the flag and the words for lungs that are not the two of this body, or None."""
+    if not isinstance(lungs, LungMask):
+        return None
+    if ELSEWHERE in lungs.flags:
+        return ELSEWHERE, "hardly any of the lung mask is air inside the body"
+    unknown, smaller, larger = _side_voxels(lungs)
+    if unknown == 0 and smaller < settings.min_smaller_lung_share * larger:
+        needed = f"{100 * settings.min_smaller_lung_share:g} %"
+        return ONE_SIDED, f"one lung has {100 * smaller / larger:.0f} % of the other's volume (needs {needed})"
+    return None
+
+
+def _side_voxels(lungs: LungMask) -> tuple[int, int, int]:
+    """Count the voxels of unknown side, of the smaller lung and of the larger one."""
+    right, left, unknown = (int(np.count_nonzero(lungs.labels == side)) for side in (RIGHT, LEFT, UNKNOWN_SIDE))
+    return unknown, min(right, left), max(right, left)
 
 
 def _reference(lungs: Mask, grid: Grid, settings: AnatomySettings) -> LungReference:
@@ -147,7 +187,8 @@ def _rules(settings: AnatomySettings, problem: tuple[str, str] | None) -> Sequen
     return size, overlap, rescue
 
 
-def _keep_largest(candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    largest = candidates[0]
-    reason = f"the rules rejected all {len(candidates)} and this is the largest ({largest.volume_mm3:.0f} mm³)"
-    return (replace(largest, verdict=Verdict(kept=True, rule="best_kept", reason=reason)), *candidates[1:])
+def _keep_best(candidates: tuple[Candidate, ...], by: RankBy) -> tuple[Candidate, ...]:
+    best = best_first(candidates, by=by)[0]
+    reason = f"the rules rejected all {len(candidates)} and this is the first by {in_words(best, by)}"
+    kept = replace(best, verdict=Verdict(kept=True, rule="best_kept", reason=reason))
+    return tuple(kept if candidate is best else candidate for candidate in candidates)

@@ -9,6 +9,7 @@ from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box, Vector
 
 Side = Literal["left", "right", "central"]
+_MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,8 @@ class Candidate:
         voxels: Number of voxels.
         volume_mm3: Their volume.
         box: Smallest block of the array that holds it.
-        centroid_mm: Mean position of its voxel centres in the patient, (x, y, z) in LPS.
+        centroid_voxels: Mean position of its voxel centres in the array, (z, y, x).
+        centroid_mm: The same place in the patient, (x, y, z) in LPS.
         lung_overlap: Share of its voxels inside the lung mask, 0 to 1; None without lungs.
         lung_distance_mm: Smallest distance from a voxel centre of it to one of the
             lungs, 0 where voxels touch or are shared; None without lungs.
@@ -51,6 +53,7 @@ class Candidate:
             be cut off.
         mean_probability: Mean of the tumor probability over it; None if unknown.
         max_probability: Highest tumor probability in it; None if unknown.
+        mean_uncertainty: Mean of the uncertainty over it, in the measure of the map; None if unknown.
         verdict: What was decided about it.
 
     Raises:
@@ -61,6 +64,7 @@ class Candidate:
     voxels: int
     volume_mm3: float
     box: Box
+    centroid_voxels: tuple[float, float, float]
     centroid_mm: Vector
     lung_overlap: float | None
     lung_distance_mm: float | None
@@ -70,11 +74,17 @@ class Candidate:
     touches_border: bool
     mean_probability: float | None
     max_probability: float | None
+    mean_uncertainty: float | None
     verdict: Verdict = UNDECIDED
 
     def __post_init__(self) -> None:
         if self.id < 1 or self.voxels < 1:
             raise SettingsError(f"candidate {self.id} has {self.voxels} voxels; expected an id and a size from 1 up")
+
+    @property
+    def volume_ml(self) -> float:
+        """Its volume in the unit of reports."""
+        return self.volume_mm3 / _MM3_PER_ML
 
     @property
     def kept(self) -> bool:
@@ -83,7 +93,8 @@ class Candidate:
 
     def to_json(self) -> dict[str, Any]:
         """Give everything as plain numbers, strings and lists, for a JSON report."""
-        plain = asdict(self)
+        plain = {**asdict(self), "volume_ml": self.volume_ml}
         plain["box"] = {"start": list(self.box.start), "stop": list(self.box.stop)}
+        plain["centroid_voxels"] = list(self.centroid_voxels)
         plain["centroid_mm"] = list(self.centroid_mm)
         return plain

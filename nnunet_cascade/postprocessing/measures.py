@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from nnunet_cascade.errors import EmptyLungsError
+from nnunet_cascade.errors import EmptyLungsError, InputImageError
 from nnunet_cascade.geometry import Box, Grid, Image, Labels, Mask, crop_with_fill
 from nnunet_cascade.postprocessing.candidates import Candidate, Side
-from nnunet_cascade.postprocessing.shapes import surface
+from nnunet_cascade.postprocessing.shapes import surface, with_neighbors
 
 _TOLERANCE_MM = 1e-6
+_TOLERANCE_VOXELS = 1e-6
 _FIRST_LOOK = 50
 
 
@@ -25,6 +26,15 @@ class _LungFindings(TypedDict):
     near_surface_share: float | None
     central: bool
     side: Side | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Beside:
+    """What candidates are measured against."""
+
+    lungs: LungReference | None
+    probability: Image | None
+    uncertainty: Image | None
 
 
 _NO_LUNGS = _LungFindings(lung_overlap=None, lung_distance_mm=None, near_surface_share=None, central=False, side=None)
@@ -78,8 +88,7 @@ class LungReference:
         """
         rim = surface(candidate)
         around = crop_with_fill(cast("Image", self.mask), box.grown((1, 1, 1)), fill=0)
-        grown = cast("Mask", ndimage.binary_dilation(around, structure=np.ones((3, 3, 3))))
-        touching = grown[1:-1, 1:-1, 1:-1]
+        touching = with_neighbors(cast("Mask", around))[1:-1, 1:-1, 1:-1]
         distances = np.zeros(int(np.count_nonzero(rim)))
         apart = ~touching[rim]
         if apart.any():
@@ -88,9 +97,15 @@ class LungReference:
         return distances
 
     def _nearest_mm(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        few_mm = self.surface_mm.query(points_mm[:: 1 + len(points_mm) // _FIRST_LOOK])[0]
-        bound_mm = max(self.near_mm, float(np.min(few_mm))) + 2 * _TOLERANCE_MM
-        return np.asarray(self.surface_mm.query(points_mm, distance_upper_bound=bound_mm)[0], dtype=np.float64)
+        looked_at = points_mm[:: 1 + len(points_mm) // _FIRST_LOOK]
+        found_mm = np.asarray(self.surface_mm.query(looked_at)[0], dtype=np.float64)
+        bound_mm = max(self.near_mm, float(np.min(found_mm))) + 2 * _TOLERANCE_MM
+        # From one point to another the distance changes by no more than the way between them.
+        ways_mm, nearest = KDTree(looked_at).query(points_mm)
+        within = found_mm[nearest] - ways_mm <= bound_mm
+        distances_mm = np.full(len(points_mm), np.inf)
+        distances_mm[within] = self.surface_mm.query(points_mm[within], distance_upper_bound=bound_mm)[0]
+        return distances_mm
 
     def side_of(self, centroid: tuple[float, float, float]) -> Side:
         """Tell on which side of the patient a voxel index (Z, Y, X) lies, or whether between the lungs.
@@ -102,13 +117,18 @@ class LungReference:
         middle = (self.box.start[axis] + self.box.stop[axis] - 1) / 2
         half_width = (self.box.stop[axis] - self.box.start[axis]) / 2
         offset = (centroid[axis] - middle) * towards_left
-        if abs(offset) <= self.central_share * half_width:
+        if abs(offset) <= self.central_share * half_width + _TOLERANCE_VOXELS:
             return "central"
         return "left" if offset > 0 else "right"
 
 
 def measure_candidates(
-    labels: Labels, grid: Grid, lungs: LungReference | None, *, probability: Image | None = None
+    labels: Labels,
+    grid: Grid,
+    lungs: LungReference | None,
+    *,
+    probability: Image | None = None,
+    uncertainty: Image | None = None,
 ) -> tuple[Candidate, ...]:
     """Measure every candidate of a label map.
 
@@ -117,36 +137,49 @@ def measure_candidates(
         grid: The grid of `labels`.
         lungs: On the same grid; None where no lung mask can be trusted.
         probability: (Z, Y, X), tumor probability on the same grid; None if unknown.
+        uncertainty: (Z, Y, X), in any measure, on the same grid; None if unknown.
 
     Returns:
         One candidate per id, in that order, undecided; none where there is no label.
+
+    Raises:
+        InputImageError: A map is not finite inside a candidate.
     """
+    beside = _Beside(lungs=lungs, probability=probability, uncertainty=uncertainty)
     found: list[Candidate] = []
     for number, block in enumerate(ndimage.find_objects(labels), start=1):
         z, y, x = block
         box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
-        found.append(_measure(number, labels[box.slices] == number, box, grid, (lungs, probability)))
+        found.append(_measure(number, labels[box.slices] == number, box, grid, beside))
     return tuple(found)
 
 
-def _measure(
-    number: int, mask: Mask, box: Box, grid: Grid, beside: tuple[LungReference | None, Image | None]
-) -> Candidate:
-    lungs, probability = beside
+def _measure(number: int, mask: Mask, box: Box, grid: Grid, beside: _Beside) -> Candidate:
     voxels = int(np.count_nonzero(mask))
     z, y, x = (float(value) for value in np.argwhere(mask).mean(axis=0) + box.start)
-    values = None if probability is None else probability[box.slices][mask]
+    probabilities = _values(beside.probability, mask, box, what=f"the probability map, candidate {number}")
+    uncertainties = _values(beside.uncertainty, mask, box, what=f"the uncertainty map, candidate {number}")
     return Candidate(
         id=number,
         voxels=voxels,
         volume_mm3=voxels * grid.voxel_volume_mm3,
         box=box,
+        centroid_voxels=(z, y, x),
         centroid_mm=grid.world_mm((z, y, x)),
         touches_border=min(box.start) == 0 or any(a == b for a, b in zip(box.stop, grid.shape, strict=True)),
-        mean_probability=None if values is None else float(values.mean(dtype=np.float64)),
-        max_probability=None if values is None else float(values.max()),
-        **(_NO_LUNGS if lungs is None else _against(lungs, mask, box, (z, y, x))),
+        mean_probability=None if probabilities is None else float(probabilities.mean(dtype=np.float64)),
+        max_probability=None if probabilities is None else float(probabilities.max()),
+        mean_uncertainty=None if uncertainties is None else float(uncertainties.mean(dtype=np.float64)),
+        **(_NO_LUNGS if beside.lungs is None else _against(beside.lungs, mask, box, (z, y, x))),
     )
+
+
+def _values(image: Image | None, mask: Mask, box: Box, *, what: str) -> NDArray[np.float32] | None:
+    """Give the values of a map over a candidate; None without a map."""
+    values = None if image is None else image[box.slices][mask]
+    if values is not None and not np.isfinite(values).all():
+        raise InputImageError(f"{what}: found values that are not finite; expected numbers, give another map or none")
+    return values
 
 
 def _against(lungs: LungReference, mask: Mask, box: Box, centroid: tuple[float, float, float]) -> _LungFindings:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast, get_args
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
-from nnunet_cascade.geometry import Box, Grid, Labels, Mask
+from nnunet_cascade.geometry import Box, Grid, Labels, Mask, as_index
 from nnunet_cascade.postprocessing.shapes import ElementShape, dilate, element_offsets
 
 _LARGEST_RADIUS_MM = 25.0
-_TIE_DECIMALS = 3
+_SMALLEST_BLOCK = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,34 +69,79 @@ def label_candidates(tumor: Mask, grid: Grid, merge: MergeSettings) -> Labels:
     """
     if tumor.shape != grid.shape:
         raise GridMismatchError(f"tumor mask has shape {tumor.shape}, its grid {grid.shape}; give both of one image")
+    offsets = element_offsets(merge.radius_mm, merge.shape, grid.spacing_mm)
     labels = np.zeros(grid.shape, dtype=np.int32)
-    if tumor.any():
-        box = Box.around(tumor)
-        labels[box.slices] = _by_falling_volume(_components(tumor[box.slices], grid, merge), grid.cropped(box))
+    pieces = tuple(_pieces(tumor, offsets.max(axis=0)))
+    counts, sums = [np.zeros(0, dtype=np.int64)], [np.zeros((0, 3), dtype=np.int64)]
+    before = 0
+    for box, piece in pieces:
+        components = _components(piece, offsets)
+        labels[box.slices][piece] = components[piece] + np.uint32(before)
+        count, index_sums = _sizes(components, box)
+        counts.append(count)
+        sums.append(index_sums)
+        before += len(count)
+    ids = _by_falling_volume(np.concatenate(counts), np.concatenate(sums), grid)
+    for box, piece in pieces:
+        part = labels[box.slices]
+        part[piece] = ids[part[piece]]
     return labels
 
 
-def _components(mask: Mask, grid: Grid, merge: MergeSettings) -> NDArray[np.int32]:
-    offsets = element_offsets(merge.radius_mm, merge.shape, grid.spacing_mm)
+def _pieces(mask: Mask, reach: NDArray[np.int64]) -> Iterator[tuple[Box, Mask]]:
+    """Part a mask into pieces between which nothing can merge, so that empty space costs nothing.
+
+    The array is cut into blocks at least as long as merging reaches: what lies in
+    blocks that do not touch stays apart.
+
+    Args:
+        mask: (Z, Y, X). Left unchanged.
+        reach: Of the structuring element along (Z, Y, X).
+
+    Yields:
+        Box and piece of it; boxes may overlap, pieces never do.
+    """
+    size = as_index(max(_SMALLEST_BLOCK, 2 * int(steps) + 1) for steps in reach)
+    filled = mask
+    for axis in range(3):
+        slabs = np.array_split(filled, range(size[axis], mask.shape[axis], size[axis]), axis=axis)
+        filled = np.stack([slab.any(axis=axis) for slab in slabs], axis=axis)
+    clusters = np.asarray(cc3d.connected_components(filled.view(np.uint8), connectivity=26), dtype=np.int32)
+    for number, where in enumerate(ndimage.find_objects(clusters), start=1):
+        inside = clusters[where] == number
+        for axis in range(3):
+            inside = inside.repeat(size[axis], axis=axis)
+        start = as_index(part.start * step for part, step in zip(where, size, strict=True))
+        box = Box(start, as_index(a + b for a, b in zip(start, inside.shape, strict=True))).clipped(
+            as_index(mask.shape)
+        )
+        z, y, x = box.shape
+        yield box, mask[box.slices] & inside[:z, :y, :x]
+
+
+def _components(mask: Mask, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
     # bytes: cc3d 4.1.1 sizes its tables too small for booleans in a single row ("maximum length exception")
     grown = dilate(mask, offsets).view(np.uint8)
-    found = cast("NDArray[np.uint32]", cc3d.connected_components(grown, connectivity=26))
+    found = cast("NDArray[np.uint32]", cc3d.connected_components(grown, connectivity=26, out_dtype=np.uint32))
     z, y, x = (slice(steps, steps + size) for steps, size in zip(offsets.max(axis=0).tolist(), mask.shape, strict=True))
-    return np.where(mask, found[z, y, x], 0).astype(np.int32)
+    return found[z, y, x] * mask
 
 
-def _by_falling_volume(components: NDArray[np.int32], grid: Grid) -> NDArray[np.int32]:
-    statistics = cc3d.statistics(components.astype(np.uint32), no_slice_conversion=True)
-    counts = statistics["voxel_counts"]
-    keys = [
-        (-int(counts[label]), *_place(grid, statistics["centroids"][label]), label) for label in range(1, len(counts))
-    ]
-    ids = np.zeros(len(counts), dtype=np.int32)
-    for rank, key in enumerate(sorted(keys), start=1):
-        ids[int(key[-1])] = rank
-    return ids[components]
+def _sizes(components: NDArray[np.uint32], box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give the number of voxels of each component, and the sum of their indices in the whole array."""
+    found = cc3d.statistics(components, no_slice_conversion=True)
+    counts = found["voxel_counts"][1:].astype(np.int64)
+    inside = np.rint(found["centroids"][1:] * counts[:, None]).astype(np.int64)
+    return counts, inside + counts[:, None] * np.array(box.start)
 
 
-def _place(grid: Grid, centroid: NDArray[np.float64]) -> tuple[float, float, float]:
-    x, y, z = grid.world_mm((float(centroid[0]), float(centroid[1]), float(centroid[2])))
-    return round(z, _TIE_DECIMALS), round(y, _TIE_DECIMALS), round(x, _TIE_DECIMALS)
+def _by_falling_volume(counts: NDArray[np.int64], index_sums: NDArray[np.int64], grid: Grid) -> NDArray[np.int32]:
+    """Give the id of each component, with a 0 ahead for the background.
+
+    Places are compared as whole numbers: rounding must not decide differently in another layout.
+    """
+    axes = [grid.array_axis(name) for name in ("left-right", "front-back", "foot-head")]
+    order = np.lexsort((*(sense * index_sums[:, axis] for axis, sense in axes), -counts))
+    ids = np.zeros(len(counts) + 1, dtype=np.int32)
+    ids[order + 1] = np.arange(1, len(counts) + 1)
+    return ids

@@ -10,8 +10,9 @@ from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 
 Say = Literal["keep", "drop", "pass"]
-RankBy = Literal["volume", "mean_probability"]
+RankBy = Literal["volume", "mean_probability", "mean_uncertainty"]
 _TOLERANCE = 1e-6
+_TIE_DECIMALS = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,35 +159,58 @@ def keep_top(
     Args:
         candidates: In order of id.
         count: How many to leave, or "all".
-        by: What is best: the largest volume, or the highest mean probability. Ties go to the lower id.
+        by: What is best: the largest volume, the highest mean probability, or the lowest
+            mean uncertainty. Ties go to the lower id.
 
     Returns:
         All candidates in the same order, those beyond the count with a new verdict.
 
     Raises:
-        SettingsError: Ranked by probability, which a kept candidate does not know.
+        SettingsError: Ranked by a map that was not given.
     """
     if count == "all":
         return tuple(candidates)
-    ranked = sorted((c for c in candidates if c.kept), key=lambda c: (-_worth(c, by), c.id))
+    ranked = best_first([candidate for candidate in candidates if candidate.kept], by=by)
     beyond = {c.id: rank for rank, c in enumerate(ranked, start=1) if rank > count}
     return tuple(
         replace(c, verdict=_outranked(c, beyond[c.id], count, by)) if c.id in beyond else c for c in candidates
     )
 
 
+def best_first(candidates: Sequence[Candidate], *, by: RankBy) -> tuple[Candidate, ...]:
+    """Give candidates from the best to the worst, ties by id.
+
+    Raises:
+        SettingsError: Ranked by a map that was not given.
+    """
+    sign = 1 if by == "mean_uncertainty" else -1
+    # Sums depend on the order of the array in their last digits, which must decide nothing.
+    return tuple(sorted(candidates, key=lambda c: (sign * round(_measure_of(c, by), _TIE_DECIMALS), c.id)))
+
+
+def in_words(candidate: Candidate, by: RankBy) -> str:
+    """Give what a candidate is ranked by, such as "mean probability (0.91)"."""
+    value = _measure_of(candidate, by)
+    written = {"volume": f"{value:.0f} mm³", "mean_probability": f"{value:.2f}", "mean_uncertainty": f"{value:.3g}"}
+    return f"{by.replace('_', ' ')} ({written[by]})"
+
+
 def _outranked(candidate: Candidate, rank: int, count: int, by: RankBy) -> Verdict:
-    value = f"{_worth(candidate, by):.0f} mm³" if by == "volume" else f"{_worth(candidate, by):.2f}"
-    reason = f"it comes {rank}. by {by.replace('_', ' ')} ({value}) and only the first {count} of those kept stay"
+    reason = f"it comes {rank}. by {in_words(candidate, by)} and only the first {count} of those kept stay"
     return Verdict(kept=False, rule="top_k", reason=reason)
 
 
-def _worth(candidate: Candidate, by: RankBy) -> float:
-    if by == "volume":
-        return candidate.volume_mm3
-    if candidate.mean_probability is None:
-        raise SettingsError("candidates are ranked by mean probability, but no probability map was given; give one")
-    return candidate.mean_probability
+def _measure_of(candidate: Candidate, by: RankBy) -> float:
+    values = {
+        "volume": candidate.volume_mm3,
+        "mean_probability": candidate.mean_probability,
+        "mean_uncertainty": candidate.mean_uncertainty,
+    }
+    value = values[by]
+    if value is None:
+        kind = by.removeprefix("mean_")
+        raise SettingsError(f"candidates are ranked by mean {kind}, but no {kind} map was given; give one")
+    return value
 
 
 def _percent(share: float) -> str:

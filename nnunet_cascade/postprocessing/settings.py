@@ -17,6 +17,7 @@ _SHARES = (
     "min_lung_overlap_central",
     "central_zone_share",
     "rescue_near_surface_share_central",
+    "min_smaller_lung_share",
 )
 _AMOUNTS = ("min_volume_mm3", "rescue_distance_mm", "rescue_min_volume_mm3", "min_lungs_ml", "max_lungs_ml")
 
@@ -39,10 +40,13 @@ class AnatomySettings:
         rescue_near_surface_share_central: And, in the central zone, has at least this
             share of its surface within `rescue_distance_mm` of a lung. Default 0.40; 0 asks nothing.
         top_k: How many of the kept candidates stay, or "all". Default 1.
-        rank_by: What puts a candidate first: "volume" (default) or "mean_probability".
-        keep_best_if_none: Keep the largest candidate where the rules reject all. Default False.
+        rank_by: What puts a candidate first: the largest "volume" (default), the highest
+            "mean_probability" or the lowest "mean_uncertainty".
+        keep_best_if_none: Keep the first candidate by `rank_by` where the rules reject all. Default False.
         min_lungs_ml: A smaller lung mask is implausible and is not used. Default 1000.
         max_lungs_ml: A larger one neither. Default 10000.
+        min_smaller_lung_share: Nor one whose smaller lung has less than this share of the
+            larger one's volume, where sides are known. Default 0.1; 0 takes one lung for lungs.
 
     Raises:
         SettingsError: A value lies outside its range; the message names it.
@@ -65,6 +69,7 @@ class AnatomySettings:
     keep_best_if_none: bool = False
     min_lungs_ml: float = 1000.0
     max_lungs_ml: float = 10000.0
+    min_smaller_lung_share: float = 0.1
 
     def __post_init__(self) -> None:
         for name in _SHARES:

@@ -22,14 +22,23 @@ def surface(mask: Mask) -> Mask:
     Returns:
         (Z, Y, X), a subset of `mask`; empty only where the mask is.
     """
-    padded = np.pad(mask, 1)
     inner = mask.copy()
     for axis in range(3):
-        for shift in (0, 2):
-            window = [slice(1, -1)] * 3
-            window[axis] = slice(shift, shift + mask.shape[axis])
-            inner &= padded[tuple(window)]
+        here, there = mask.swapaxes(0, axis), inner.swapaxes(0, axis)
+        there[1:] &= here[:-1]
+        there[:-1] &= here[1:]
+        there[[0, -1]] = False
     return mask & ~inner
+
+
+def with_neighbors(mask: Mask) -> Mask:
+    """Give a mask with all 26 neighbours of its voxels, inside its own array."""
+    grown = mask.copy()
+    for axis in range(3):
+        along = grown.swapaxes(0, axis)
+        along[1:] |= along[:-1]
+        along[:-1] |= along[1:]
+    return grown
 
 
 def element_offsets(radius_mm: float, shape: ElementShape, spacing_mm: Spacing) -> NDArray[np.int64]:

@@ -1,11 +1,25 @@
 """Regions around candidates, and what is pasted back of them."""
 
+import itertools
+
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.roi import Canvas, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
-from nnunet_cascade.cascade.spec import RoiSettings
+from nnunet_cascade.cascade.roi import (
+    Canvas,
+    Roi,
+    edge_magnitude,
+    is_clipped,
+    judge_islands,
+    patch_voxels,
+    plan_rois,
+    roi_map,
+)
+from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings
+from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
 
@@ -18,16 +32,116 @@ def block(start, stop, shape=SHAPE):
     return mask
 
 
-def rois_of(mask, grid, *, margin_mm=2.0):
+def rois_of(mask, grid, **settings):
     anatomy = AnatomySettings(min_volume_mm3=0, top_k="all", merge_radius_mm=0)
     kept = filter_candidates(mask, grid, None, anatomy).kept
-    return plan_rois(kept, grid, RoiSettings(margin_mm=margin_mm))
+    return plan_rois(kept, grid, RoiSettings(**{"margin_mm": 2.0, **settings}))
 
 
 def test_a_region_is_the_box_with_its_margin_in_mm_clipped_to_the_image():
     grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
     (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, margin_mm=3.0)
     assert roi.box == Box((3, 0, 2), (8, 5, 9))
+
+
+def test_a_margin_in_voxels_is_as_many_along_each_axis():
+    grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
+    (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, margin_mm=None, margin_voxels=3)
+    assert roi.box == Box((2, 0, 2), (9, 5, 9))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"margin_voxels": 3}, "one of margin_mm and margin_voxels"),
+        ({"margin_mm": None}, "one of margin_mm and margin_voxels"),
+        ({"margin_mm": None, "margin_voxels": -1}, "margin_voxels"),
+        ({"margin_mm": None, "margin_voxels": 1.5}, "margin_voxels"),
+        ({"merge_overlapping": "yes"}, "merge_overlapping"),
+    ],
+)
+def test_exactly_one_margin_is_given(wrong, words):
+    with pytest.raises(SettingsError, match=words):
+        RoiSettings(**wrong)
+
+
+def test_a_margin_in_voxels_survives_json():
+    spec = CascadeSpec(roi=RoiSettings(margin_mm=None, margin_voxels=16, merge_overlapping=True))
+    assert CascadeSpec.from_json(spec.to_json(), where="test") == spec
+
+
+def test_regions_that_overlap_become_one_if_asked():
+    grid = grid_towards("LPS", SHAPE)
+    far, large, small = block((0, 0, 9), (1, 1, 10)), block((5, 5, 0), (7, 7, 2)), block((5, 5, 5), (6, 6, 6))
+    apart = rois_of(far | large | small, grid)
+    assert [(roi.candidate, roi.merged) for roi in apart] == [(1, ()), (2, ()), (3, ())]
+    joined = rois_of(far | large | small, grid, merge_overlapping=True)
+    assert [(roi.id, roi.candidate, roi.merged) for roi in joined] == [(1, 1, (3,)), (2, 2, ())]
+    assert joined[0].box == Box((3, 3, 0), (9, 9, 8))
+
+
+def test_regions_that_only_touch_stay_two():
+    grid = grid_towards("LPS", SHAPE)
+    mask = block((5, 5, 2), (6, 6, 3)) | block((5, 5, 7), (6, 6, 8))
+    assert len(rois_of(mask, grid, merge_overlapping=True)) == 2
+    assert len(rois_of(mask, grid, merge_overlapping=True, margin_mm=3.0)) == 1
+
+
+@given(places=st.lists(st.tuples(*[st.integers(0, 11)] * 3), max_size=8), margin=st.integers(0, 3))
+def test_joined_regions_never_overlap_and_hold_all_there_were(places, margin):
+    mask = np.zeros(SHAPE, dtype=bool)
+    for place in places:
+        mask[place] = True
+    grid = grid_towards("LPS", SHAPE)
+    apart = rois_of(mask, grid, margin_mm=None, margin_voxels=margin)
+    joined = rois_of(mask, grid, margin_mm=None, margin_voxels=margin, merge_overlapping=True)
+    assert all(a.box.intersection(b.box) is None for a, b in itertools.combinations(joined, 2))
+    homes = {candidate: roi.box for roi in joined for candidate in (roi.candidate, *roi.merged)}
+    assert sorted(homes) == [roi.candidate for roi in apart]
+    assert all(homes[roi.candidate].union(roi.box) == homes[roi.candidate] for roi in apart)
+    assert [roi.candidate for roi in joined] == sorted(roi.candidate for roi in joined)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (5.0, 0.7, 0.9)])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_edge_magnitude_of_a_slope_is_its_steepness_per_mm(axis, spacing_mm):
+    places = np.indices((13, 24, 24))[axis] * spacing_mm[axis]
+    found = edge_magnitude((-30.0 * places).astype(np.float32), spacing_mm, sigma_mm=1.0)
+    assert found.dtype == np.float32
+    middle = tuple(slice(6, -6) for _ in range(3))
+    np.testing.assert_allclose(found[middle], 30.0, rtol=1e-4)
+
+
+def test_an_even_image_has_no_edge():
+    found = edge_magnitude(np.full((4, 1, 5), -800.0, dtype=np.float32), (1.0, 2.0, 3.0))
+    np.testing.assert_array_equal(found, 0)
+
+
+def test_an_edge_is_steepest_where_it_lies_and_less_steep_the_more_it_is_smoothed():
+    image = np.zeros((1, 1, 21), dtype=np.float32)
+    image[..., 10:] = 1000.0
+    sharp, smooth = (edge_magnitude(image, (1.0, 1.0, 1.0), sigma_mm=sigma)[0, 0] for sigma in (1.0, 3.0))
+    assert sharp.argmax() in (9, 10)
+    assert sharp[[9, 10]] == pytest.approx([sharp[9]] * 2)
+    assert smooth.max() < sharp.max()
+    # A step smoothed with sigma has the slope height / (sigma sqrt(2 pi)) at its middle, half a voxel from either.
+    assert smooth.max() == pytest.approx(1000 / (3 * np.sqrt(2 * np.pi)), rel=0.05)
+
+
+@given(order=st.permutations(range(3)), axis=st.integers(0, 2), shift=st.sampled_from([-1000.0, 0.0, 250.0]))
+def test_the_edge_magnitude_goes_with_the_image(order, axis, shift):
+    image = np.random.default_rng(3).normal(0, 100, (5, 6, 7)).astype(np.float32)
+    spacing_mm = (3.0, 0.8, 1.1)
+    plain = edge_magnitude(image, spacing_mm)
+    turned = np.flip(image.transpose(order), axis) + np.float32(shift)
+    found = edge_magnitude(turned, tuple(spacing_mm[n] for n in order))
+    np.testing.assert_allclose(found, np.flip(plain.transpose(order), axis), atol=1e-3)
+
+
+@pytest.mark.parametrize("sigma_mm", [-1.0, float("nan"), float("inf")])
+def test_a_blur_that_is_none_is_refused(sigma_mm):
+    with pytest.raises(SettingsError, match="sigma_mm"):
+        edge_magnitude(np.zeros((2, 2, 2), dtype=np.float32), (1.0, 1.0, 1.0), sigma_mm=sigma_mm)
 
 
 @pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 32), (0.9766, 98), (0.7, 137), (2.5, 38), (200.0, 1)])

@@ -4,12 +4,23 @@ import dataclasses
 
 import pytest
 
-from nnunet_cascade.cli import cascade_predict, demo, import_weights, make_bundle, plan, roi_dataset, train_cascade
+from nnunet_cascade.cli import (
+    anatomy_filter,
+    cascade_predict,
+    demo,
+    import_weights,
+    lung_mask,
+    make_bundle,
+    plan,
+    roi_dataset,
+    train_cascade,
+)
 from nnunet_cascade.cli.plan import training_values
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.settings.training import TrainingSettings
 
-COMMANDS = [cascade_predict, demo, import_weights, make_bundle, plan, roi_dataset, train_cascade]
+NEEDY = [anatomy_filter, cascade_predict, import_weights, lung_mask, make_bundle, plan, roi_dataset, train_cascade]
+COMMANDS = [demo, *NEEDY]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -20,7 +31,10 @@ def test_help_says_that_it_is_no_medical_device(command, capsys):
     assert "not a medical device." in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize("command", [cascade_predict, import_weights, make_bundle, plan, roi_dataset, train_cascade])
+@pytest.mark.parametrize(
+    "command",
+    [anatomy_filter, cascade_predict, import_weights, lung_mask, make_bundle, plan, roi_dataset, train_cascade],
+)
 def test_missing_arguments_are_wrong_usage(command, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main([])

@@ -56,6 +56,12 @@ def layout(request) -> Layout:
 
 
 @pytest.fixture(scope="session")
+def laid_out() -> type[Layout]:
+    """Any order of axes and any of them turned round."""
+    return Layout
+
+
+@pytest.fixture(scope="session")
 def tilted() -> Callable[[Grid], Grid]:
     """Turn a grid by 12 degrees about each axis, as an oblique scan."""
 

@@ -2,13 +2,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
-from nnunet_cascade.geometry import Grid
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
+from nnunet_cascade.postprocessing.lungs.result import ELSEWHERE, LungMask
 
 SMALL_LUNGS = {"min_lungs_ml": 0.0}
 ALL = replace(AnatomySettings.recommended(), top_k="all", merge_radius_mm=0.0, **SMALL_LUNGS)
@@ -19,8 +16,6 @@ IN_LEFT = (slice(6, 12), slice(6, 12), slice(32, 39))
 BESIDE_RIGHT = (slice(6, 12), slice(6, 12), slice(0, 4))
 MIDDLE_TOUCHING_RIGHT = (slice(6, 14), slice(6, 14), slice(14, 26))
 FAR_BEHIND = (slice(0, 24), slice(19, 20), slice(20, 25))
-
-MASKS = arrays(np.bool_, (5, 6, 7), elements=st.booleans(), fill=st.just(value=False))
 
 
 def rules_of(found):
@@ -90,6 +85,53 @@ def test_lungs_that_cannot_be_trusted_drop_nothing_and_are_flagged(chest, lungs_
     assert words in found.candidates[0].verdict.reason
 
 
+def sided(lungs, grid, *, right=1, left=2):
+    """The box lungs with their sides, some of it taken away."""
+    labels = lungs.astype(np.uint8) * right
+    labels[:, :, 22:][lungs[:, :, 22:]] = left
+    return LungMask.of(labels, grid, source="test")
+
+
+@pytest.mark.parametrize(("rows", "judged"), [(14, True), (2, True), (1, False), (0, False)])
+def test_one_lung_alone_drops_nothing_and_is_flagged(chest, rows, judged):
+    # The right lung keeps `rows` of its 14 rows: a tenth of the left one is 1.4 rows.
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
+    lungs[:, 3 + rows : 17, 4:14] = False
+    found = filter_candidates(tumor, grid, sided(lungs, grid), ALL)
+    assert found.flags == (() if judged else ("one_lung_small",))
+    rules = [("lung_overlap", True), ("outside_lungs", False)] if judged else [("no_lungs", True)] * 2
+    assert rules_of(found) == rules
+
+
+def test_one_lung_alone_can_be_taken_for_the_lungs(chest):
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
+    lungs[:, :, 4:14] = False
+    found = filter_candidates(tumor, grid, sided(lungs, grid), replace(ALL, min_smaller_lung_share=0.0))
+    assert rules_of(found) == [("lung_overlap", True), ("outside_lungs", False)]
+    found = filter_candidates(tumor, grid, sided(lungs, grid), ALL)
+    assert "one lung has 0 % of the other's volume (needs 10 %)" in reason_of(found)
+
+
+def test_of_lungs_without_sides_none_is_missed(chest):
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
+    lungs[:, :, 4:14] = False
+    for given_lungs in (lungs, sided(lungs, grid, right=3, left=3)):
+        assert filter_candidates(tumor, grid, given_lungs, ALL).flags == ()
+
+
+def test_lungs_of_another_body_drop_nothing_and_are_flagged(chest):
+    grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
+    found = filter_candidates(tumor, grid, sided(lungs, grid).with_flag(ELSEWHERE), ALL)
+    assert found.flags == ("lungs_elsewhere",)
+    assert rules_of(found) == [("no_lungs", True)] * 2
+
+
+def test_lungs_with_sides_judge_as_their_mask_does(chest):
+    grid, lungs, tumor = chest(IN_RIGHT, BESIDE_RIGHT, MIDDLE_TOUCHING_RIGHT, FAR_BEHIND)
+    bare, with_sides = (filter_candidates(tumor, grid, given, ALL) for given in (lungs, sided(lungs, grid)))
+    assert with_sides.candidates == bare.candidates
+
+
 def test_without_lungs_top_k_still_holds(chest):
     grid, _, tumor = chest(IN_LEFT, FAR_BEHIND)
     assert rules_of(filter_candidates(tumor, grid, None, replace(ALL, top_k=1))) == [
@@ -126,6 +168,28 @@ def test_ranking_by_probability_uses_the_map(chest):
         filter_candidates(tumor, grid, lungs, settings)
 
 
+def test_ranking_by_uncertainty_keeps_the_surest(chest):
+    grid, lungs, tumor = chest(IN_RIGHT, IN_LEFT)
+    uncertainty = np.full(grid.shape, 0.02, dtype=np.float32)
+    uncertainty[IN_LEFT] = 0.1
+    settings = replace(ALL, top_k=1, rank_by="mean_uncertainty")
+    found = filter_candidates(tumor, grid, lungs, settings, uncertainty=uncertainty)
+    assert [candidate.side for candidate in found.kept] == ["right"]
+    with pytest.raises(SettingsError, match="uncertainty map"):
+        filter_candidates(tumor, grid, lungs, settings)
+
+
+def test_the_best_of_none_is_the_first_by_rank(chest):
+    small = (slice(0, 1), slice(0, 1), slice(20, 21))
+    grid, lungs, tumor = chest(FAR_BEHIND, small)
+    probability = np.where(tumor, np.float32(0.5), np.float32(0))
+    probability[small] = 0.9
+    settings = replace(ALL, keep_best_if_none=True, rank_by="mean_probability")
+    found = filter_candidates(tumor, grid, lungs, settings, probability=probability)
+    assert [candidate.voxels for candidate in found.kept] == [1]
+    assert found.kept[0].verdict.reason == "the rules rejected all 2 and this is the first by mean probability (0.90)"
+
+
 @pytest.mark.parametrize("what", ["tumor mask", "lung mask", "probability map"])
 def test_arrays_of_another_shape_are_refused_by_name(chest, what):
     grid, lungs, tumor = chest(IN_LEFT)
@@ -143,28 +207,6 @@ def test_the_filter_is_in_millimetres_not_voxels(chest):
     coarse = replace(grid, spacing_mm=(2.0, 2.0, 2.0))
     assert filter_candidates(tumor, coarse, lungs, ALL).candidates[0].lung_distance_mm == pytest.approx(6.0)
     assert rules_of(filter_candidates(tumor, coarse, lungs, ALL)) == [("outside_lungs", False)]
-
-
-@given(tumor=MASKS, lungs=MASKS, top_k=st.sampled_from([1, 2, "all"]), best=st.booleans())
-def test_what_is_kept_is_whole_candidates_of_the_mask(tumor, lungs, top_k, best):
-    grid = Grid(shape=tumor.shape, spacing_mm=(4.0, 3.0, 3.0))
-    before = tumor.copy(), lungs.copy()
-    settings = replace(ALL, top_k=top_k, keep_best_if_none=best)
-    found = filter_candidates(tumor, grid, lungs, settings)
-    kept = found.kept_mask()
-    assert not (kept & ~tumor).any()
-    assert set(np.unique(found.labels[kept]).tolist()) == {candidate.id for candidate in found.kept}
-    assert top_k == "all" or len(found.kept) <= top_k
-    assert all(any(letter.isdigit() for letter in candidate.verdict.reason) for candidate in found.candidates)
-    np.testing.assert_array_equal(tumor, before[0])
-    np.testing.assert_array_equal(lungs, before[1])
-
-
-@given(tumor=MASKS, lungs=MASKS)
-def test_filtering_twice_changes_nothing(tumor, lungs):
-    grid = Grid(shape=tumor.shape, spacing_mm=(4.0, 3.0, 3.0))
-    once = filter_candidates(tumor, grid, lungs, ALL).kept_mask()
-    np.testing.assert_array_equal(filter_candidates(once, grid, lungs, ALL).kept_mask(), once)
 
 
 def test_the_result_is_plain_json(chest):

@@ -30,6 +30,7 @@ def candidate(**changes) -> Candidate:
         voxels=1000,
         volume_mm3=1000.0,
         box=Box((0, 0, 0), (10, 10, 10)),
+        centroid_voxels=(0.0, 0.0, 0.0),
         centroid_mm=(0.0, 0.0, 0.0),
         lung_overlap=0.5,
         lung_distance_mm=0.0,
@@ -39,6 +40,7 @@ def candidate(**changes) -> Candidate:
         touches_border=False,
         mean_probability=None,
         max_probability=None,
+        mean_uncertainty=None,
     )
     return replace(plain, **changes)
 
@@ -151,6 +153,21 @@ def test_ties_go_to_the_lower_id():
     assert [c.kept for c in chosen] == [True, False]
 
 
-def test_ranking_by_an_unknown_probability_is_refused():
-    with pytest.raises(SettingsError, match="probability map"):
-        keep_top(ranked((100.0, None)), 1, by="mean_probability")
+def test_the_least_uncertain_comes_first():
+    doubtful, sure = (
+        replace(item, mean_uncertainty=value) for item, value in zip(ranked((9, 1), (9, 1)), (2e-3, 1e-3), strict=True)
+    )
+    chosen = keep_top([doubtful, sure], 1, by="mean_uncertainty")
+    assert [c.kept for c in chosen] == [False, True]
+    assert chosen[0].verdict.reason == "it comes 2. by mean uncertainty (0.002) and only the first 1 of those kept stay"
+
+
+def test_the_last_digits_of_a_mean_decide_nothing():
+    chosen = keep_top(ranked((100.0, 0.7), (100.0, 0.7 + 2e-16)), 1, by="mean_probability")
+    assert [c.kept for c in chosen] == [True, False]
+
+
+@pytest.mark.parametrize("kind", ["probability", "uncertainty"])
+def test_ranking_by_an_unknown_map_is_refused(kind):
+    with pytest.raises(SettingsError, match=f"no {kind} map was given"):
+        keep_top(ranked((100.0, None)), 1, by=f"mean_{kind}")

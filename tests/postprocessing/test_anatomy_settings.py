@@ -14,7 +14,7 @@ SETTINGS = st.builds(
     min_lung_overlap=st.floats(0, 1),
     rescue_distance_mm=st.floats(0, 50),
     top_k=st.one_of(st.just("all"), st.integers(1, 9)),
-    rank_by=st.sampled_from(["volume", "mean_probability"]),
+    rank_by=st.sampled_from(["volume", "mean_probability", "mean_uncertainty"]),
     keep_best_if_none=st.booleans(),
 )
 
@@ -63,6 +63,7 @@ def test_unknown_keys_are_refused_by_name():
         ("rank_by", "beauty"),
         ("keep_best_if_none", 1),
         ("min_lungs_ml", 20000.0),
+        ("min_smaller_lung_share", 1.5),
     ],
 )
 def test_nonsense_is_refused_by_name(name, value):

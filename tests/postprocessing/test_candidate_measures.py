@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from nnunet_cascade.errors import EmptyLungsError, SettingsError
+from nnunet_cascade.errors import EmptyLungsError, InputImageError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.postprocessing.measures import LungReference, measure_candidates
 from nnunet_cascade.postprocessing.merging import MergeSettings, label_candidates
@@ -54,7 +54,22 @@ def test_shares_and_sizes_agree_with_counting(tumor, lungs):
         assert candidate.lung_overlap == pytest.approx(lungs[tuple(voxels.T)].mean())
         assert candidate.box.start == tuple(voxels.min(axis=0))
         assert candidate.box.stop == tuple(voxels.max(axis=0) + 1)
+        assert candidate.centroid_voxels == pytest.approx(tuple(voxels.mean(axis=0)))
         assert candidate.centroid_mm == pytest.approx(grid.world_mm(tuple(voxels.mean(axis=0))))
+
+
+@given(way=st.tuples(*[st.integers(-12, 12)] * 3), size=st.integers(1, 4))
+def test_distances_of_large_candidates_far_off_are_exact(way, size):
+    grid = Grid(shape=(40, 40, 40), spacing_mm=(2.0, 1.0, 0.7))
+    tumor, lungs = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=bool)
+    lungs[18:22, 19:21, 18:23] = True
+    start = [20 + step - size for step in way]
+    tumor[tuple(slice(a, a + 2 * size) for a in start)] = True
+    found = measure(tumor.astype(np.int32), grid, lungs, near_mm=3.0)[0]
+    rim = brute_force_distances_mm(np.argwhere(surface(tumor)), lungs, grid.spacing_mm)
+    everywhere = brute_force_distances_mm(np.argwhere(tumor), lungs, grid.spacing_mm)
+    assert found.lung_distance_mm == pytest.approx(everywhere.min())
+    assert found.near_surface_share == np.mean(rim <= 3.0 + 1e-6)
 
 
 def test_a_far_distance_is_exact_too():
@@ -95,6 +110,23 @@ def test_probabilities_are_summed_up_per_candidate():
     assert (second.mean_probability, second.max_probability) == (0.25, 0.25)
 
 
+def test_uncertainties_are_averaged_per_candidate():
+    labels = np.array([[[1, 1, 0, 2]]], dtype=np.int32)
+    grid = Grid(shape=labels.shape, spacing_mm=(1.0, 1.0, 1.0))
+    uncertainty = np.array([[[0.125, 0.25, np.nan, 0.5]]], dtype=np.float32)
+    found = measure_candidates(labels, grid, None, uncertainty=uncertainty)
+    assert [candidate.mean_uncertainty for candidate in found] == [0.1875, 0.5]
+    assert found[0].mean_probability is None
+
+
+@pytest.mark.parametrize("name", ["probability", "uncertainty"])
+def test_a_map_without_a_number_inside_a_candidate_is_refused(name):
+    labels = np.array([[[1, 2]]], dtype=np.int32)
+    grid = Grid(shape=labels.shape, spacing_mm=(1.0, 1.0, 1.0))
+    with pytest.raises(InputImageError, match=f"{name} map, candidate 2"):
+        measure_candidates(labels, grid, None, **{name: np.array([[[0.5, np.nan]]], dtype=np.float32)})
+
+
 def test_what_needs_lungs_is_none_without_them():
     grid = Grid(shape=(3, 3, 3), spacing_mm=(1.0, 1.0, 1.0))
     only = measure(np.pad(np.ones((1, 1, 1), dtype=np.int32), 1), grid)[0]
@@ -128,7 +160,9 @@ def test_a_candidate_is_plain_json(chest):
     assert plain["box"] == {"start": [8, 8, 6], "stop": [10, 10, 8]}
     assert plain["verdict"] == {"kept": False, "rule": "undecided", "reason": "no rule has judged it yet"}
     assert plain["centroid_mm"] == [6.5, 8.5, 8.5]
-    assert set(plain) == set(type(candidate).__slots__)
+    assert plain["centroid_voxels"] == [8.5, 8.5, 6.5]
+    assert (plain["volume_mm3"], plain["volume_ml"]) == (8.0, 0.008)
+    assert set(plain) == {*type(candidate).__slots__, "volume_ml"}
 
 
 def test_a_candidate_of_no_voxel_is_refused(chest):

@@ -1,13 +1,17 @@
+from unittest.mock import patch
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy import ndimage
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
 from nnunet_cascade.geometry import Grid
+from nnunet_cascade.postprocessing import merging
 from nnunet_cascade.postprocessing.merging import MergeSettings, label_candidates
-from nnunet_cascade.postprocessing.shapes import dilate, element_offsets, surface
+from nnunet_cascade.postprocessing.shapes import dilate, element_offsets, surface, with_neighbors
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 7)] * 3), elements=st.booleans(), fill=st.just(value=False))
 MERGES = st.builds(
@@ -113,6 +117,42 @@ def test_a_grown_mask_holds_what_lies_within_reach_of_it(mask, merge, spacing_mm
     for voxel in np.argwhere(mask):
         expected[tuple((voxel + reach + offsets).T)] = True
     np.testing.assert_array_equal(grown, expected)
+
+
+def partition(labels):
+    """The sets of places with the same label, whatever the labels are."""
+    return {frozenset(np.flatnonzero(labels == value).tolist()) for value in np.unique(labels[labels > 0])}
+
+
+@given(
+    places=st.lists(st.tuples(*[st.integers(0, 19)] * 3), max_size=30),
+    merge=MERGES,
+    spacing_mm=SPACINGS,
+    block=st.sampled_from([1, 4, 16]),
+)
+def test_space_between_pieces_changes_no_component(places, merge, spacing_mm, block):
+    mask = np.zeros((20, 20, 20), dtype=bool)
+    for place in places:
+        mask[place] = True
+    grown = dilate(mask, element_offsets(merge.radius_mm, merge.shape, spacing_mm))
+    components, _ = ndimage.label(grown, np.ones((3, 3, 3)))
+    reach = [(a - b) // 2 for a, b in zip(grown.shape, mask.shape, strict=True)]
+    inner = components[tuple(slice(n, n + 20) for n in reach)]
+    with patch.object(merging, "_SMALLEST_BLOCK", block):
+        labels = label_candidates(mask, Grid(shape=mask.shape, spacing_mm=spacing_mm), merge)
+    assert partition(labels) == partition(np.where(mask, inner, 0))
+    sizes = np.bincount(labels.ravel())[1:]
+    assert (np.diff(sizes) <= 0).all()
+
+
+@given(mask=MASKS)
+def test_neighbors_are_all_26(mask):
+    np.testing.assert_array_equal(with_neighbors(mask), ndimage.binary_dilation(mask, np.ones((3, 3, 3))))
+
+
+@given(mask=MASKS)
+def test_the_surface_is_what_an_erosion_takes(mask):
+    np.testing.assert_array_equal(surface(mask), mask & ~ndimage.binary_erosion(mask))
 
 
 def test_elements_are_symmetric_and_measured_in_millimetres():

@@ -7,11 +7,19 @@ import pytest
 from nnunet_cascade.errors import GridMismatchError, LungMaskError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import Volume, write_image
+from nnunet_cascade.postprocessing.lungs import learned
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 
 GRID = Grid(shape=(4, 5, 6), spacing_mm=(50.0, 50.0, 50.0))
 CT = Volume(np.zeros(GRID.shape, dtype=np.float32), GRID)
+
+
+@pytest.fixture(autouse=True)
+def no_network_in_memory():
+    learned._load.cache_clear()
+    yield
+    learned._load.cache_clear()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from nnunet_cascade.postprocessing.lungs.tissue import soft_around
 
 AIR_HU = -350.0
 _GAS_HU = -940.0
+_LIGHTEST_GAS_HU = -840.0
+_DARKEST_LUNG_PERCENT = 5.0
 _GAS_ML = 0.3
 _GAS_RIM_MM = 3.0
 _LUNG_MEDIAN_HU = (-975.0, -500.0)
@@ -28,7 +31,8 @@ _MM3_PER_ML = 1000.0
 def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
     """Mark gas in bowel and stomach: very dark cores amid soft tissue, below the middle of the lungs.
 
-    Higher up such cores are bullae and cavities, which belong to the lung.
+    Very dark is what is darker than the lungs themselves, above their middle, where
+    there is no bowel. Higher up such cores are bullae and cavities, which belong to the lung.
 
     Args:
         hu: (Z, Y, X), upright.
@@ -39,11 +43,27 @@ def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
     Returns:
         (Z, Y, X), the cores and their rims; often empty.
     """
-    _, air = regions_of((hu < AIR_HU) & body & ~tract)
-    labels, cores = regions_of((hu < _GAS_HU) & body & ~tract)
+    labels, air = regions_of((hu < AIR_HU) & body & ~tract)
+    # a lone dark voxel is noise, and of such voxels a whole lung may hang together
+    smooth = cast("Image", ndimage.uniform_filter(hu, 3))
+    limit_hu = _gas_limit_hu(smooth, labels, [region for region in air if looks_like_lung(hu, labels, region, spacing_mm)])
+    labels, cores = regions_of((smooth < limit_hu) & body & ~tract)
     smallest = voxels_in(_GAS_ML, spacing_mm)
     low = [core for core in cores if core.voxels >= smallest and core.centroid[0] < _middle_height(air)]
-    return grow(chosen(labels, [core for core in low if soft_around(hu, labels, core)]), _GAS_RIM_MM, spacing_mm)
+    gas = chosen(labels, [core for core in low if soft_around(hu, labels, core)])
+    return grow(gas, _GAS_RIM_MM + max(spacing_mm[1:]), spacing_mm)
+
+
+def _gas_limit_hu(smooth: Image, labels: NDArray[np.uint32], lungs: list[Region]) -> float:
+    """Give what nearly all lung above its middle is lighter than; emphysema and shifted scales lower it."""
+    if not lungs:
+        return _GAS_HU
+    start, stop = lungs[0].box.start, lungs[0].box.stop
+    upper = (slice((start[0] + stop[0]) // 2, stop[0]), *lungs[0].box.slices[1:])
+    values = smooth[upper][labels[upper] == lungs[0].label]
+    if values.size == 0:
+        return _GAS_HU
+    return min(float(np.percentile(values, _DARKEST_LUNG_PERCENT)), _LIGHTEST_GAS_HU)
 
 
 def lung_air(hu: Image, air: Mask, spacing_mm: Spacing) -> Mask:
@@ -75,10 +95,17 @@ def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: Region, 
 def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: Region, spacing_mm: Spacing) -> bool:
     """Tell whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
     inside = labels[region.box.slices] == region.label
-    values = hu[region.box.slices][inside]
-    share = np.mean((values >= _LUNG_HU[0]) & (values <= _LUNG_HU[1]))
-    if not (_LUNG_MEDIAN_HU[0] <= np.median(values) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE):
-        return False
+    return has_lung_densities(hu[region.box.slices][inside]) and is_deep(inside, spacing_mm)
+
+
+def has_lung_densities(values_hu: NDArray[np.float32]) -> bool:
+    """Tell whether the voxels of a region are as dense as those of lungs are."""
+    share = np.mean((values_hu >= _LUNG_HU[0]) & (values_hu <= _LUNG_HU[1]))
+    return bool(_LUNG_MEDIAN_HU[0] <= np.median(values_hu) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE)
+
+
+def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:
+    """Tell whether some voxel of a mask lies at least 6 mm from what is outside."""
     depth_mm = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm))
     return float(depth_mm.max()) >= _LUNG_INNER_RADIUS_MM
 

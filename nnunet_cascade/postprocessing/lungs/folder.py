@@ -2,36 +2,124 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from nnunet_cascade.errors import LungMaskError
-from nnunet_cascade.images import Volume, read_labels
-from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
+from nnunet_cascade.errors import LungMaskError, SettingsError
+from nnunet_cascade.geometry import Labels, Mask
+from nnunet_cascade.images import ENDING, Volume, read_labels
+from nnunet_cascade.postprocessing.lungs.result import ELSEWHERE, LEFT, RIGHT, UNKNOWN_SIDE, LungMask
+from nnunet_cascade.postprocessing.lungs.whereabouts import share_in_lung_air
+
+_LUNGMASK = ((RIGHT,), (LEFT,))
+_TOTALSEGMENTATOR = ((12, 13, 14), (10, 11))
+_LOBES = ("upper_lobe_left", "lower_lobe_left", "upper_lobe_right", "middle_lobe_right", "lower_lobe_right")
+_SETS = (tuple(f"lung_{lobe}" for lobe in _LOBES), ("lung_left", "lung_right"), ("lung",))
+_IN_LUNG_AIR = 0.25
 
 
-def read_lungs(ct: Volume, folder: Path, *, case: str) -> LungMask:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideLabels:
+    """Which values of a label map are lung.
+
+    Attributes:
+        right: Those of the patient's right lung.
+        left: Those of the left. Where both are empty every value but 0 is lung; sides
+            are then known for lungmask's 1 and 2 and TotalSegmentator's lobes 10 to 14.
+
+    Raises:
+        SettingsError: A value is not positive, or on both sides.
+    """
+
+    right: tuple[int, ...] = ()
+    left: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        values = (*self.right, *self.left)
+        if any(type(value) is not int or value < 1 for value in values) or len(set(values)) < len(values):
+            raise SettingsError(
+                f"lung labels are {self.right} on the right and {self.left} on the left; "
+                "expected whole numbers from 1 up, each once"
+            )
+
+    def sides(self, values: Labels) -> NDArray[np.uint8]:
+        """Give 1 for right, 2 for left, 3 for lung of unknown side and 0 for the rest."""
+        right, left = self._known(values)
+        sides = np.zeros(values.shape, dtype=np.uint8)
+        if not (right or left):
+            sides[values != 0] = UNKNOWN_SIDE
+        sides[np.isin(values, right)] = RIGHT
+        sides[np.isin(values, left)] = LEFT
+        return sides
+
+    def _known(self, values: Labels) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        if self.right or self.left:
+            return self.right, self.left
+        found = set(np.unique(values).tolist()) - {0}
+        for right, left in (_LUNGMASK, _TOTALSEGMENTATOR):
+            if found & set(right) and found & set(left) and found <= {*right, *left}:
+                return right, left
+        return (), ()
+
+
+def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None = None) -> LungMask:
     """Read the lung mask of a case.
 
     Args:
         ct: On whose grid the mask must lie.
-        folder: Holds `<case>.nii.gz`. Any value but 0 is lung. Where the values are
-            exactly 1 and 2 they are taken as right and left, as lungmask writes them;
-            from any other set no side is read.
+        folder: Holds `<case>.nii.gz`, or a folder `<case>` as TotalSegmentator writes it:
+            the five lobes `lung_upper_lobe_left.nii.gz` and so on, or `lung_left` and
+            `lung_right`, or `lung`; other files in it are not read.
         case: The case's name.
+        labels: Which values of `<case>.nii.gz` are lung; None is any but 0.
+
+    Returns:
+        Flagged "lungs_elsewhere" where less than a quarter of it is air inside the body.
 
     Raises:
-        LungMaskError: The file does not exist.
-        GridMismatchError: It lies on another grid.
-        InputImageError: It cannot be read.
+        LungMaskError: There is no file, or one of several lobes is missing.
+        GridMismatchError: A file lies on another grid.
+        InputImageError: A file cannot be read.
     """
-    path = folder / f"{case}.nii.gz"
-    if not path.is_file():
+    path, parts = folder / f"{case}{ENDING}", folder / case
+    if path.is_file():
+        sides = (labels or SideLabels()).sides(read_labels(path, ct.grid, what="lung mask"))
+    elif parts.is_dir():
+        sides = _joined(ct, parts)
+    else:
         raise LungMaskError(
-            f"{path} does not exist; lung masks are looked for as <case>.nii.gz: write it, or choose another source"
+            f"{path} does not exist, nor a folder {case} beside it; lung masks are looked for as <case>{ENDING} "
+            "or as TotalSegmentator's lobes in a folder <case>: write them, or choose another source"
         )
-    values = read_labels(path, ct.grid, what="lung mask")
-    sided = set(np.unique(values).tolist()) == {0, RIGHT, LEFT}
-    labels = values if sided else np.where(values != 0, UNKNOWN_SIDE, 0)
-    return LungMask.of(labels.astype(np.uint8), ct.grid, source=f"folder {folder}")
+    found = LungMask.of(sides, ct.grid, source=f"folder {folder}")
+    elsewhere = bool(sides.any()) and share_in_lung_air(ct, found.mask) < _IN_LUNG_AIR
+    return found.with_flag(ELSEWHERE) if elsewhere else found
+
+
+def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:
+    """Join the masks of one case, each with the side its name says."""
+    sides = np.zeros(ct.grid.shape, dtype=np.uint8)
+    for name in _complete_set(folder):
+        mask: Mask = read_labels(folder / f"{name}{ENDING}", ct.grid, what="lung mask") != 0
+        sides[mask] = {"right": RIGHT, "left": LEFT}.get(name.rpartition("_")[2], UNKNOWN_SIDE)
+    return sides
+
+
+def _complete_set(folder: Path) -> tuple[str, ...]:
+    """Give the names of the masks that make up the lungs; a lobe that is missing would be lung no more."""
+    for names in _SETS:
+        missing = [name for name in names if not (folder / f"{name}{ENDING}").is_file()]
+        if not missing:
+            return names
+        if len(missing) < len(names):
+            raise LungMaskError(
+                f"{folder} holds {len(names) - len(missing)} of {len(names)} parts of the lungs; "
+                f"{missing[0]}{ENDING} is missing: write it, empty where the patient has none"
+            )
+    raise LungMaskError(
+        f"{folder} holds no lung mask; expected {_SETS[0][0]}{ENDING} and the other lobes, "
+        f"{' and '.join(_SETS[1])}, or {_SETS[2][0]}"
+    )

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,53 +19,149 @@ from nnunet_cascade.errors import LungMaskError
 from nnunet_cascade.images import Volume, to_sitk
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, LungMask
 
-NetworkName = Literal["R231", "LTRCLobes", "R231CovidWeb"]
+NetworkName = Literal["R231", "LTRCLobes", "R231CovidWeb", "LTRCLobes_R231"]
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+FUSION: NetworkName = "LTRCLobes_R231"
+_PARTS = {FUSION: ("LTRCLobes", "R231")}
 _LOBE_SIDES = np.array([0, LEFT, LEFT, RIGHT, RIGHT, RIGHT], dtype=np.uint8)
 
 
-def predict_lungs(ct: Volume, *, model: NetworkName = "R231", weights: Path | None = None) -> LungMask:
-    """Segment the lungs with a pretrained network, on the GPU where there is one.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LungNetwork:
+    """A network of the lungmask package and how it is run.
+
+    Attributes:
+        model: Which one; "LTRCLobes_R231" fills gaps of the lobes with R231.
+        weights: File with the network's weights, or a folder of files named as lungmask's
+            own downloads are; None downloads them once into torch's hub folder.
+        batch_size: Slices at a time.
+        device: "auto" takes CUDA or MPS where there is one.
+    """
+
+    model: NetworkName = "R231"
+    weights: Path | None = None
+    batch_size: int = 20
+    device: DeviceName = "auto"
+
+
+def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
+    """Segment the lungs with a pretrained network.
+
+    The network stays in memory for the next case.
 
     Args:
         ct: In Hounsfield units, in any orientation; the package turns it upright.
-        model: Which network. The lobes of "LTRCLobes" become sides.
-        weights: The network's weights; None downloads them once into torch's hub folder.
+        network: Which, and how.
 
     Returns:
         Lungs that include tumors and effusions, as the networks were trained to; may be empty.
 
     Raises:
-        LungMaskError: The weights cannot be read or downloaded, or the network fails.
+        LungMaskError: The weights cannot be read or downloaded, the device is not there, or the network fails.
 
     Source:
         Hofmanninger et al. 2020, doi:10.1186/s41747-020-00173-2.
     """
-    network = _load(model, weights)
+    inferer = _load(network)
     try:
-        found = network.apply(to_sitk(ct.array, ct.grid))
+        with _quiet():
+            found = inferer.apply(to_sitk(ct.array, ct.grid))
     except (RuntimeError, ValueError, IndexError) as error:
-        raise LungMaskError(f"lungmask {model} failed on this CT ({error}); choose another lung source") from error
-    return LungMask.of(_sides(np.asarray(found, dtype=np.uint8), model), ct.grid, source=f"lungmask {model}")
-
-
-def _load(model: NetworkName, weights: Path | None) -> Any:
-    from lungmask import LMInferer  # noqa: PLC0415 - torch is slow to import and only this source needs it
-
-    if weights is not None and not weights.is_file():
-        raise LungMaskError(f"lungmask weights {weights} do not exist; give the file, or none to download them")
-    try:
-        return LMInferer(modelname=model, modelpath=None if weights is None else str(weights), tqdm_disable=True)
-    except OSError as error:
+        reason = " ".join(str(error).split())
         raise LungMaskError(
-            f"the weights of lungmask {model} cannot be downloaded ({error}); "
+            f"lungmask {network.model} failed on this CT ({reason}); "
+            f"give less than {network.batch_size} slices at a time, or choose another lung source"
+        ) from error
+    return LungMask.of(
+        _sides(np.asarray(found, dtype=np.uint8), network.model), ct.grid, source=f"lungmask {network.model}"
+    )
+
+
+@lru_cache(maxsize=1)
+def _load(network: LungNetwork) -> Any:
+    _require_device(network.device)
+    files = weight_files(network)
+    # lungmask silences every UserWarning of the process where it is imported.
+    with warnings.catch_warnings():
+        from lungmask import LMInferer  # noqa: PLC0415 - torch is slow to import and only this source needs it
+    base, fill = (*_PARTS.get(network.model, (network.model,)), None)[:2]
+    try:
+        with _quiet():
+            return LMInferer(
+                modelname=base,
+                modelpath=files[0],
+                fillmodel=fill,
+                fillmodel_path=files[1] if fill else None,
+                force_cpu=network.device == "cpu",
+                batch_size=network.batch_size,
+                tqdm_disable=True,
+            )
+    except (OSError, HTTPException) as error:
+        raise LungMaskError(
+            f"the weights of lungmask {network.model} cannot be downloaded ({error}); "
             "on a computer without network pass the path of a weights file, or use the 'threshold' source"
         ) from error
     except Exception as error:
-        file = weights or "the downloaded file"
-        raise LungMaskError(f"{file} does not hold weights of lungmask {model} ({error}); give its own file") from error
+        there = " and ".join(file for file in files if file) or "the downloaded file"
+        reason = " ".join(str(error).split())[:200]
+        raise LungMaskError(
+            f"{there} does not hold weights of lungmask {network.model} ({reason}); give its own file"
+        ) from error
+
+
+def weight_files(network: LungNetwork) -> tuple[str | None, ...]:
+    """Give the weights file of each part of a network; None where lungmask downloads it.
+
+    Raises:
+        LungMaskError: A file does not exist, or one file is given for a network of two.
+    """
+    parts = _PARTS.get(network.model, (network.model,))
+    if network.weights is None:
+        return (None,) * len(parts)
+    if network.weights.is_file():
+        if len(parts) > 1:
+            raise LungMaskError(
+                f"lungmask {network.model} joins {' and '.join(parts)}, but {network.weights} is one file; "
+                f"give the folder that holds {' and '.join(map(_download_name, parts))}"
+            )
+        return (str(network.weights),)
+    files = [network.weights / _download_name(part) for part in parts]
+    missing = [file for file in files if not file.is_file()]
+    if missing:
+        raise LungMaskError(
+            f"lungmask weights {missing[0] if network.weights.is_dir() else network.weights} do not exist; "
+            "give the file or a folder of lungmask's downloads, or none to download them"
+        )
+    return tuple(map(str, files))
+
+
+def _download_name(part: str) -> str:
+    with warnings.catch_warnings():
+        from lungmask.mask import MODEL_URLS  # noqa: PLC0415
+    return MODEL_URLS[part][0].rsplit("/", 1)[1]
+
+
+def _require_device(device: DeviceName) -> None:
+    import torch  # noqa: PLC0415
+
+    there = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if device in there and not there[device]():
+        raise LungMaskError(f"lungmask on {device}: no such device found; choose 'auto' or 'cpu'")
+
+
+@contextmanager
+def _quiet() -> Generator[None, None, None]:
+    """Keep lungmask's notes off standard output, where commands print their tables."""
+    logger = logging.getLogger("lungmask")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _sides(labels: NDArray[np.uint8], model: NetworkName) -> NDArray[np.uint8]:
     """Give sides for lobes, which a weights file may hold whatever the model is called."""
-    lobes = model == "LTRCLobes" or int(labels.max(initial=0)) > LEFT
+    lobes = model in {"LTRCLobes", FUSION} or int(labels.max(initial=0)) > LEFT
     return _LOBE_SIDES[labels] if lobes else labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,11 @@ UNKNOWN_SIDE = 3
 EMPTY = "lungs_empty"
 IMPLAUSIBLE = "lungs_implausible"
 ONE_SIDED = "one_lung_small"
+ELSEWHERE = "lungs_elsewhere"
 
 _PLAUSIBLE_ML = (1000.0, 10000.0)
 _SMALL_SIDE = 0.1
+_NOT_TO_BE_TRUSTED = frozenset({EMPTY, IMPLAUSIBLE, ELSEWHERE})
 _MM3_PER_ML = 1000.0
 
 
@@ -33,7 +35,8 @@ class LungMask:
         volume_ml: Volume of all of it.
         source: Where it comes from, such as "threshold" or "lungmask R231".
         flags: "lungs_empty"; "lungs_implausible", outside 1 to 10 l;
-            "one_lung_small", one side below a tenth of the other.
+            "one_lung_small", one side below a tenth of the other; "lungs_elsewhere",
+            hardly any of it lies in the air of this body.
     """
 
     labels: NDArray[np.uint8]
@@ -68,6 +71,15 @@ class LungMask:
     def mask(self) -> Mask:
         """(Z, Y, X), True inside either lung."""
         return self.labels > 0
+
+    @property
+    def is_plausible(self) -> bool:
+        """Whether it can be the lungs of this CT; candidates are not judged by one that cannot."""
+        return _NOT_TO_BE_TRUSTED.isdisjoint(self.flags)
+
+    def with_flag(self, flag: str) -> LungMask:
+        """Give the same mask with one more flag."""
+        return replace(self, flags=(*self.flags, flag))
 
 
 def _flags(volumes_ml: list[float]) -> tuple[str, ...]:

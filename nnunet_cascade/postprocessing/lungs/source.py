@@ -8,8 +8,8 @@ from typing import Literal, get_args
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import Volume
-from nnunet_cascade.postprocessing.lungs.folder import read_lungs
-from nnunet_cascade.postprocessing.lungs.learned import NetworkName, predict_lungs
+from nnunet_cascade.postprocessing.lungs.folder import SideLabels, read_lungs
+from nnunet_cascade.postprocessing.lungs.learned import DeviceName, LungNetwork, NetworkName, predict_lungs
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 
@@ -23,24 +23,38 @@ class LungSource:
     Attributes:
         kind: "threshold" needs nothing; "lungmask" is the pretrained network; "folder"
             holds masks made elsewhere. Default "threshold".
-        path: The folder of `<case>.nii.gz`; for "folder" alone.
+        path: The folder of `<case>.nii.gz`, or of TotalSegmentator's folders `<case>`; for
+            "folder" alone.
+        right_labels: Values of `<case>.nii.gz` that are right lung; for "folder" alone.
+        left_labels: Those that are left. Where both are empty any value but 0 is lung.
         model: Which lungmask network. Default "R231".
-        weights: File with the network's weights; None lets lungmask download them.
+        weights: File with the network's weights, or a folder of files named as lungmask's
+            downloads are; None lets lungmask download them.
+        batch_size: Slices that a network is given at a time. Default 20.
+        device: Where it runs: "auto" (default), "cuda", "mps" or "cpu".
 
     Raises:
-        SettingsError: The kind or the model is unknown, or a path is missing or out of place.
+        SettingsError: A value is unknown or out of range, or a path is missing or out of place.
     """
 
     kind: SourceKind = "threshold"
     path: Path | None = None
+    right_labels: tuple[int, ...] = ()
+    left_labels: tuple[int, ...] = ()
     model: NetworkName = "R231"
     weights: Path | None = None
+    batch_size: int = 20
+    device: DeviceName = "auto"
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(SourceKind):
             raise SettingsError(f"lung source is {self.kind!r}; expected one of {get_args(SourceKind)}")
         if self.model not in get_args(NetworkName):
             raise SettingsError(f"lungmask model is {self.model!r}; expected one of {get_args(NetworkName)}")
+        if self.device not in get_args(DeviceName):
+            raise SettingsError(f"lungmask device is {self.device!r}; expected one of {get_args(DeviceName)}")
+        if self.batch_size < 1:
+            raise SettingsError(f"lungmask batch size is {self.batch_size}; expected 1 or more")
         if (self.kind == "folder") != (self.path is not None):
             raise SettingsError(
                 f"lung source {self.kind!r} with path {self.path}; give a path for 'folder' and only then"
@@ -49,6 +63,9 @@ class LungSource:
             raise SettingsError(
                 f"lung source {self.kind!r} with weights {self.weights}; weights are for 'lungmask' alone"
             )
+        labels = SideLabels(right=self.right_labels, left=self.left_labels)
+        if labels != SideLabels() and self.kind != "folder":
+            raise SettingsError(f"lung source {self.kind!r} with lung labels; labels are for 'folder' alone")
 
 
 def find_lungs(ct: Volume, source: LungSource, *, case: str) -> LungMask:
@@ -60,8 +77,8 @@ def find_lungs(ct: Volume, source: LungSource, *, case: str) -> LungMask:
         case: The case's name, which a mask file bears.
 
     Returns:
-        The lungs on the CT's own grid. A file or a network may give an empty mask,
-        which is flagged; what then follows is the caller's policy.
+        The lungs on the CT's own grid. A file or a network may give an empty or an
+        implausible mask, which is flagged; what then follows is the caller's policy.
 
     Raises:
         LungMaskError: The source has no mask for this CT.
@@ -69,7 +86,11 @@ def find_lungs(ct: Volume, source: LungSource, *, case: str) -> LungMask:
         InputImageError: A mask file cannot be read.
     """
     if source.kind == "folder" and source.path is not None:
-        return read_lungs(ct, source.path, case=case)
+        labels = SideLabels(right=source.right_labels, left=source.left_labels)
+        return read_lungs(ct, source.path, case=case, labels=labels)
     if source.kind == "lungmask":
-        return predict_lungs(ct, model=source.model, weights=source.weights)
+        network = LungNetwork(
+            model=source.model, weights=source.weights, batch_size=source.batch_size, device=source.device
+        )
+        return predict_lungs(ct, network)
     return threshold_lungs(ct)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from nnunet_cascade.errors import NoLungsError
-from nnunet_cascade.geometry import Image, Spacing
+from nnunet_cascade.geometry import Image, Mask, Spacing
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import bowel_gas, lung_air
 from nnunet_cascade.postprocessing.lungs.airway import airway
+from nnunet_cascade.postprocessing.lungs.detail import refine
 from nnunet_cascade.postprocessing.lungs.edge import open_lung
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.sides import close_sides, split_sides
@@ -24,7 +22,8 @@ def threshold_lungs(ct: Volume) -> LungMask:
 
     The CT is turned upright and averaged to about 2 mm. There the body is found, gas
     and airway are taken out, the rest of the air is lung where it looks like lung;
-    right and left are parted and closed over vessels and tumors by 10 mm each.
+    right and left are parted and closed over vessels and tumors by 10 mm each. Its
+    surface follows the CT's own voxels.
 
     Large tumors, consolidation and effusion at the pleura stay outside.
 
@@ -38,23 +37,23 @@ def threshold_lungs(ct: Volume) -> LungMask:
         NoLungsError: Nothing in the CT looks like lung.
     """
     upright = Upright.of(ct.grid, about_mm=_WORKING_MM)
-    labels = _find(upright.coarse(ct), upright.spacing_mm)
-    if not labels.any():
+    hu = upright.coarse(ct)
+    allowed, body = _where_lung_may_be(hu, upright.spacing_mm)
+    lungs = lung_air(hu, allowed, upright.spacing_mm)
+    if not lungs.any():
         raise NoLungsError(
             f"no air in this CT of shape {ct.grid.shape} looks like lung; is it a thorax in Hounsfield units? "
             "Choose the 'lungmask' or 'folder' source"
         )
-    return LungMask.of(upright.fine(labels), ct.grid, source="threshold")
+    labels = close_sides(split_sides(lungs, body, upright.spacing_mm), ~allowed, upright.spacing_mm)
+    return LungMask.of(refine(labels, lungs, allowed, upright, ct), ct.grid, source="threshold")
 
 
-def _find(hu: Image, spacing_mm: Spacing) -> NDArray[np.uint8]:
+def _where_lung_may_be(hu: Image, spacing_mm: Spacing) -> tuple[Mask, Mask]:
+    """Give the body without airway and bowel gas, and all of the body; both may be empty."""
     body = inside_body(hu, spacing_mm)
     if not body.any():
-        return np.zeros(hu.shape, dtype=np.uint8)
+        return body, body
     body |= open_lung(hu, body, spacing_mm)
     tract = airway(hu, body, spacing_mm)
-    allowed = body & ~tract & ~bowel_gas(hu, body, tract, spacing_mm)
-    lungs = lung_air(hu, allowed, spacing_mm)
-    if not lungs.any():
-        return np.zeros(hu.shape, dtype=np.uint8)
-    return close_sides(split_sides(lungs, body, spacing_mm), ~allowed, spacing_mm)
+    return body & ~tract & ~bowel_gas(hu, body, tract, spacing_mm), body

@@ -1,0 +1,73 @@
+"""`nnc-lung-mask`: lung masks of a folder of CTs."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from nnunet_cascade.cli.common import DONE, FAILED, add_device, add_lungs, lung_source, new_parser, run_command
+from nnunet_cascade.errors import SettingsError
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Describe the command."""
+    parser = new_parser("nnc-lung-mask", "Find the lungs in CTs: 1 the right one, 2 the left one, 3 of unknown side.")
+    parser.add_argument(
+        "-i", type=Path, required=True, metavar="IN", help="folder of <case>_0000.nii.gz, or one such file"
+    )
+    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for <case>.nii.gz and run.json")
+    add_lungs(parser)
+    add_device(parser)
+    add_sharing(parser)
+    return parser
+
+
+def add_sharing(parser: argparse.ArgumentParser) -> None:
+    """Add nnU-Net's options to go on, and to share cases out among several runs."""
+    parser.add_argument(
+        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
+    )
+    parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
+    parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
+
+
+def require_sharing(args: argparse.Namespace) -> str:
+    """Check -part_id; gives the ending of this run's files."""
+    if not 0 <= args.part_id < args.num_parts:
+        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
+    return f"_part{args.part_id}" if args.num_parts > 1 else ""
+
+
+def require_other_folder(output: Path, *inputs: Path | None) -> None:
+    """Refuse to write into a folder that is read from."""
+    for folder in inputs:
+        if folder is not None and output.resolve() == (folder.parent if folder.is_file() else folder).resolve():
+            raise SettingsError(f"-o {output} is a folder that is read from; give another one")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    return run_command(build_parser(), _body, argv)
+
+
+def _body(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from nnunet_cascade.cascade.folder_run import RunStory, find_images, part_of, prepare_output, run_cases, write_run
+    from nnunet_cascade.cascade.lung_folder import lung_figures, lung_task
+
+    part = require_sharing(args)
+    require_other_folder(args.o, args.i, args.lungs)
+    source = lung_source(args)
+    cases = part_of(find_images(args.i), num_parts=args.num_parts, part_id=args.part_id)
+    prepare_output(args.o)
+    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), part=part)
+    task = lung_task(args.o, source, skip_done=args.continue_prediction)
+    outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))
+    path = write_run(outcomes, task, story, lung_figures)
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
+    return FAILED if failed else DONE

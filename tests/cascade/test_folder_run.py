@@ -1,0 +1,135 @@
+"""Which files are which cases, and what a run over a folder leaves behind."""
+
+import csv
+import json
+
+import pytest
+
+from nnunet_cascade.cascade.folder_run import (
+    FolderTask,
+    RunStory,
+    find_images,
+    find_masks,
+    part_of,
+    prepare_output,
+    read_finished,
+    run_cases,
+    write_run,
+)
+from nnunet_cascade.errors import InputImageError
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).touch()
+
+
+@pytest.fixture
+def task(tmp_path):
+    """A task that writes a text file per case and cannot do the case "bad"."""
+
+    def work(case, path):
+        if case == "bad":
+            raise InputImageError(f"{path}\nis bad")
+        (tmp_path / f"{case}.txt").write_text(path.name)
+        return {"files": [f"{case}.txt"], "length": len(case)}
+
+    def build(**changed):
+        return FolderTask(**{"output": tmp_path, "settings": {"radius": (1, 2)}, "work": work, **changed})
+
+    return build
+
+
+class TestNames:
+    def test_images_have_the_channel_of_nnunet_or_none(self, tmp_path):
+        touch(tmp_path, "b_0000.nii.gz", "a.nii.gz", "notes.txt", ".7.c.nii.gz")
+        assert list(find_images(tmp_path)) == ["a", "b"]
+
+    def test_cases_may_end_with_a_number_as_long_as_a_channels(self, tmp_path):
+        touch(tmp_path, "lung_0001_0000.nii.gz", "lung_0002_0000.nii.gz")
+        assert list(find_images(tmp_path)) == ["lung_0001", "lung_0002"]
+
+    def test_a_second_channel_beside_the_first_is_refused(self, tmp_path):
+        touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
+        with pytest.raises(InputImageError, match="second channel"):
+            find_images(tmp_path)
+
+    def test_two_files_of_one_case_are_refused(self, tmp_path):
+        touch(tmp_path, "a_0000.nii.gz", "a.nii.gz")
+        with pytest.raises(InputImageError, match="the same case a"):
+            find_images(tmp_path)
+
+    def test_masks_are_named_as_they_are(self, tmp_path):
+        touch(tmp_path, "lung_0000.nii.gz", "lung_0001.nii.gz", "dataset.json")
+        assert list(find_masks(tmp_path)) == ["lung_0000", "lung_0001"]
+
+    @pytest.mark.parametrize(("name", "case"), [("a_0000.nii.gz", "a"), ("ct-64.nrrd", "ct-64")])
+    def test_one_file_is_one_case(self, tmp_path, name, case):
+        touch(tmp_path, name)
+        assert list(find_images(tmp_path / name)) == [case]
+
+    @pytest.mark.parametrize("name", ["nowhere", "."])
+    def test_no_images_are_an_error_that_says_what_is_expected(self, tmp_path, name):
+        with pytest.raises(InputImageError, match="<case>_0000"):
+            find_images(tmp_path / name)
+
+    def test_parts_share_the_cases_out_without_rest_or_overlap(self, tmp_path):
+        cases = {f"c{number}": tmp_path for number in range(7)}
+        parts = [part_of(cases, num_parts=3, part_id=part) for part in range(3)]
+        assert sorted(name for part in parts for name in part) == sorted(cases)
+
+
+class TestRunning:
+    def test_a_bad_case_costs_a_case(self, task, tmp_path):
+        outcomes = list(run_cases({name: tmp_path / name for name in ("a", "bad", "c")}, task()))
+        assert [(o.case, o.status) for o in outcomes] == [("a", "done"), ("bad", "failed"), ("c", "done")]
+        assert outcomes[1].error == f"{tmp_path / 'bad'} is bad"
+        assert not (tmp_path / "bad.json").exists()
+
+    def test_a_case_with_a_whole_record_is_not_done_again(self, task, tmp_path):
+        cases = {"a": tmp_path / "first"}
+        (first,) = run_cases(cases, task())
+        (again,) = run_cases({"a": tmp_path / "second"}, task(skip_done=True))
+        assert (again.status, again.record) == ("skipped", first.record)
+        assert (tmp_path / "a.txt").read_text() == "first"
+
+    @pytest.mark.parametrize("what", ["other settings", "file gone", "record cut", "not asked"])
+    def test_else_it_is_done_again(self, task, tmp_path, what):
+        list(run_cases({"a": tmp_path / "first"}, task()))
+        if what == "file gone":
+            (tmp_path / "a.txt").unlink()
+        if what == "record cut":
+            (tmp_path / "a.json").write_text('{"settings"')
+        settings = {"radius": (1, 3)} if what == "other settings" else {"radius": (1, 2)}
+        again = task(skip_done=what != "not asked", settings=settings)
+        assert [o.status for o in run_cases({"a": tmp_path / "second"}, again)] == ["done"]
+        assert (tmp_path / "a.txt").read_text() == "second"
+
+    def test_a_case_that_fails_leaves_no_record_of_an_earlier_run(self, task, tmp_path):
+        (tmp_path / "bad.json").write_text("{}")
+        list(run_cases({"bad": tmp_path}, task()))
+        assert read_finished(tmp_path, "bad", {}) is None
+        assert not (tmp_path / "bad.json").exists()
+
+    def test_a_run_tells_every_outcome(self, task, tmp_path):
+        outcomes = list(run_cases({name: tmp_path / name for name in ("bad", "b")}, task()))
+        path = write_run(
+            outcomes, task(), RunStory(begun=0.0, command=("-i", "x"), part="_part1"), lambda r: {"length": r["length"]}
+        )
+        run = json.loads(path.read_text())
+        assert path.name == "run_part1.json"
+        assert run["counts"] == {"done": 1, "skipped": 0, "failed": 1}
+        assert run["cases"]["b"] == {"status": "done", "length": 1}
+        assert run["cases"]["bad"]["status"] == "failed"
+        assert run["settings"] == {"radius": [1, 2]}
+        with (tmp_path / "summary_part1.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [(row["case"], row["length"], bool(row["error"])) for row in rows] == [
+            ("bad", "", True),
+            ("b", "1", False),
+        ]
+
+    def test_an_output_below_a_file_cannot_be_written(self, tmp_path):
+        touch(tmp_path, "file")
+        with pytest.raises(InputImageError, match="cannot be written"):
+            prepare_output(tmp_path / "file" / "out")

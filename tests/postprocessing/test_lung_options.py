@@ -1,0 +1,67 @@
+from pathlib import Path
+
+import pytest
+
+from nnunet_cascade.cli.common import add_device, add_lungs, has_lung_options, lung_source, new_parser
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.postprocessing.lungs.source import LungSource
+
+
+def parsed(*argv, with_device=True):
+    parser = new_parser("nnc-test", "Tests.")
+    add_lungs(parser)
+    if with_device:
+        add_device(parser)
+    return parser.parse_args(argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        ((), {}),
+        (("--lung_source", "threshold"), {}),
+        (("--lungs", "masks"), {"kind": "folder", "path": Path("masks")}),
+        (
+            ("--lungs", "masks", "--lung_labels", "12,13,14", "10,11"),
+            {"kind": "folder", "path": Path("masks"), "right_labels": (12, 13, 14), "left_labels": (10, 11)},
+        ),
+        (("--lung_source", "lungmask", "-device", "cpu"), {"kind": "lungmask", "device": "cpu"}),
+        (
+            ("--lung_source", "lungmask", "--lung_model", "LTRCLobes_R231", "--lung_batch_size", "4"),
+            {"kind": "lungmask", "model": "LTRCLobes_R231", "batch_size": 4},
+        ),
+        (
+            ("--lung_source", "lungmask", "--lung_weights", "r231.pth"),
+            {"kind": "lungmask", "weights": Path("r231.pth")},
+        ),
+    ],
+)
+def test_options_give_the_source(argv, expected):
+    assert lung_source(parsed(*argv)) == LungSource(**expected)
+
+
+def test_a_command_without_a_device_leaves_it_to_lungmask():
+    assert lung_source(parsed("--lung_source", "lungmask", with_device=False)).device == "auto"
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ("--lungs", "masks", "--lung_source", "threshold"),
+        ("--lungs", "masks", "--lung_model", "R231"),
+        ("--lung_weights", "r231.pth"),
+        ("--lung_source", "threshold", "--lung_batch_size", "4"),
+        ("--lung_labels", "1", "2"),
+        ("--lungs", "masks", "--lung_labels", "one", "2"),
+        ("--lungs", "masks", "--lung_labels", "1", "1"),
+        ("--lung_source", "lungmask", "--lung_batch_size", "0"),
+    ],
+)
+def test_contradicting_options_are_refused(argv):
+    with pytest.raises(SettingsError):
+        lung_source(parsed(*argv))
+
+
+def test_any_option_is_noticed():
+    assert not has_lung_options(parsed("-device", "cpu"))
+    assert has_lung_options(parsed("--lung_model", "R231"))
