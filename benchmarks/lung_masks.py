@@ -4,9 +4,9 @@
 
 Dice and coverage are of the clinical lungs, which exclude the tumor. Stray air is in the mask, below −500 HU and more
 than 3 mm from them: trachea, bowel, the room; of it, what reaches the edge of a slice through air is the room's. Each
-CT is timed in a process of its own (Linux); the peak includes Python, its libraries and the CT. A disturbed CT is compared
-with the mask of the CT as it is, in a crop with the part of it inside the crop. A figure that misses its target is
-marked; one below the trial's own would be news.
+CT is timed in a process of its own (Linux); the peak includes Python, its libraries and the CT. A disturbed CT is
+compared with the mask of the CT as it is, in a crop with the part of it inside the crop. A figure that misses its
+target is marked.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ def disturbed(case: RealCase) -> Iterator[tuple[str, Callable[[], tuple[Volume, 
     """List disturbances, each with how to make the CT and which part of the array it is."""
     ct, whole = case.ct, Box.whole(case.ct.grid.shape)
     around = Box.around(case.lungs)
-    dz, dy, dx = ct.grid.spacing_mm
+    _, dy, dx = ct.grid.spacing_mm
     half = (around.start[0] + around.stop[0]) // 2
     quarter = (around.stop[0] - around.start[0]) // 4
     yx = ((0, ct.grid.shape[1]), (0, ct.grid.shape[2]))
@@ -243,12 +243,16 @@ def main() -> None:
     cases = {name: real_case(name) for name in args.cases}
     found = {name: find(case.ct) for name, case in cases.items()}
     if args.only != "stability":
-        columns = "CT|voxels|Dice|coverage|within 3 mm|volume ratio|stray air, ml|below −900 HU|the room's|s|MiB before|peak"
+        columns = (
+            "CT|voxels|Dice|coverage|within 3 mm|volume ratio|stray air, ml|below −900 HU|the room's|s|MiB before|peak"
+        )
         print(f"| {columns.replace('|', ' | ')} |\n|{'---|' * 12}")
         for name, case in cases.items():
             print(agreement_row(case, found[name]), flush=True)
     if args.only != "agreement":
-        print(f"\n| Dice with the undisturbed mask (≥ {UNDISTURBED}) | {' | '.join(cases)} |\n|---|{'---:|' * len(cases)}")
+        print(
+            f"\n| Dice with the undisturbed mask (≥ {UNDISTURBED}) | {' | '.join(cases)} |\n|---|{'---:|' * len(cases)}"
+        )
         for place, (name, _) in enumerate(disturbed(next(iter(cases.values())))):
             print(stability_row(name, found, cases, place), flush=True)
 

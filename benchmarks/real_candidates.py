@@ -79,7 +79,9 @@ def variants(tumor: Mask, grid: Grid) -> dict[str, Mask]:
 def tumor_rows(case: RealCase, lungs: Mask) -> Iterator[str]:
     """Judge GTV-1 in every variant and layout; one row a variant."""
     tumors = variants(case.others["GTV-1"], case.ct.grid)
-    expected = {name: filter_candidates(mask, case.ct.grid, lungs, SETTINGS).candidates for name, mask in tumors.items()}
+    expected = {
+        name: filter_candidates(mask, case.ct.grid, lungs, SETTINGS).candidates for name, mask in tumors.items()
+    }
     differing: dict[str, list[str]] = {name: [] for name in tumors}
     for layout, turn in list(LAYOUTS.items())[1:]:
         grid = turned_grid(case.ct.grid, turn)
@@ -187,11 +189,15 @@ def planted(field: Field, grid: Grid, seed: int) -> list[Mask]:
         for place in rng.choice(places, size=min(50, len(places)), replace=False):
             center = np.unravel_index(place, free.shape)
             drawn = ball([int(c) for c in center], radius, grid)
-            if drawn is None or (field.share_of is not None and field.share_of[drawn[0].slices][drawn[1]].mean() < SOFT_SHARE):
+            if drawn is None or (
+                field.share_of is not None and field.share_of[drawn[0].slices][drawn[1]].mean() < SOFT_SHARE
+            ):
                 continue
             at = np.array(center) * grid.spacing_mm
             gap = 2 * SETTINGS.merge_radius_mm + 3 * max(grid.spacing_mm)
-            fits = (i for i, others in enumerate(taken) if all(np.linalg.norm(at - o) > radius + r + gap for o, r in others))
+            fits = (
+                i for i, others in enumerate(taken) if all(np.linalg.norm(at - o) > radius + r + gap for o, r in others)
+            )
             index = next(fits, len(masks))
             if index == len(masks):
                 masks.append(np.zeros(grid.shape, dtype=np.bool_))
@@ -225,13 +231,13 @@ def blob_row(case: RealCase, name: str, candidates: Sequence[Candidate]) -> str:
     return f"| {' | '.join(cells)} | {text} | {'yes' if is_met else '**no**'} | {told} |"
 
 
-def settings_tables(
-    cases: Sequence[RealCase], lungs: dict[str, Mask], hearts: dict[str, list[Mask]]
-) -> Iterator[str]:
+def settings_tables(cases: Sequence[RealCase], lungs: dict[str, Mask], hearts: dict[str, list[Mask]]) -> Iterator[str]:
     """Vary distance, share of the surface and central zone; what of the hearts goes, which tumors stay."""
-    yield "\n| central zone | distance, mm | share of the surface | " + " | ".join(
-        f"{case.name}: dropped; tumors kept" for case in cases
-    ) + " |"
+    yield (
+        "\n| central zone | distance, mm | share of the surface | "
+        + " | ".join(f"{case.name}: dropped; tumors kept" for case in cases)
+        + " |"
+    )
     yield "|---|---:|---:|" + "---|" * len(cases)
     for zone, distance in product((0.5, 0.6, 0.7), (3.0, 5.0)):
         wider = replace(
@@ -271,7 +277,18 @@ def main() -> None:
     cases = [real_case(name) for name in args.cases]
     lungs = {case.name: find(case.ct) for case in cases}
     if args.only in {None, "tumors"}:
-        columns = ("CT", "GTV-1", "ml", "in the lungs", "mm from a lung", "surface near one", "side", "kept", "rule", "layouts")
+        columns = (
+            "CT",
+            "GTV-1",
+            "ml",
+            "in the lungs",
+            "mm from a lung",
+            "surface near one",
+            "side",
+            "kept",
+            "rule",
+            "layouts",
+        )
         print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
         for case in cases:
             for row in tumor_rows(case, lungs[case.name]):

@@ -71,6 +71,7 @@ class ChainRequest:
         folds: Number of folds; all of them are trained, and predict together.
         oracle_boxes: Train stage 2 on boxes from the ground truth.
         jitter_mm: How far a face of a box may move in training.
+        edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
         tumor_labels: Label values of the dataset that are tumor.
         device: cpu, cuda or mps.
         processes: For preprocessing.
@@ -86,6 +87,7 @@ class ChainRequest:
     folds: int = 5
     oracle_boxes: bool = False
     jitter_mm: float = 8.0
+    edge_channel: bool = False
     tumor_labels: tuple[int, ...] = (1,)
     device: str = "cuda"
     processes: int = 2
@@ -248,7 +250,8 @@ def _make_roi_dataset(request: ChainRequest) -> None:
             tumor_labels=request.tumor_labels,
             anatomy=request.spec.anatomy,
             lungs=request.spec.lungs,
-            margin_mm=request.spec.roi.margin_mm,
+            roi=request.spec.roi,
+            edge_channel=request.edge_channel,
             jitter_mm=request.jitter_mm,
             context_mm=_context_mm(request.stage2),
         )

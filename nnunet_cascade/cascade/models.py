@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from nnunet_cascade._startup import register
+from nnunet_cascade.cascade.edge_channel import EDGE_CHANNEL, with_edge_channel
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError
@@ -61,17 +62,15 @@ class StageModel:
         mc_samples: Stochastic passes, or 0 for one deterministic pass.
 
     Raises:
-        BundleError: A file is missing, the model takes other than one channel, or it
-            has no such tumor label.
+        BundleError: A file is missing, the model takes other channels than the CT and
+            perhaps its edge magnitude, or it has no such tumor label.
         DropoutError: Sampling was asked of a model without active dropout.
     """
 
     def __init__(self, folder: Path, settings: StageSettings, *, device: torch.device, mc_samples: int = 0) -> None:
         _require_files(folder, settings)
         dataset_json = read_json(folder / "dataset.json")
-        channels = len(_channel_names(dataset_json))
-        if channels != 1:
-            raise BundleError(f"{folder}: the model takes {channels} channels; expected one, the CT")
+        self._with_edges = _takes_edges(dataset_json, where=str(folder))
         self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
         _require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
         register()
@@ -137,7 +136,7 @@ class StageModel:
         predictor = self._predictor
         preprocessor = predictor.configuration_manager.preprocessor_class(verbose=False)
         data, _, properties = preprocessor.run_case_npy(
-            image[None],
+            with_edge_channel(image, spacing_mm) if self._with_edges else image[None],
             None,
             {"spacing": list(spacing_mm)},
             predictor.plans_manager,
@@ -234,5 +233,13 @@ def _require_files(folder: Path, settings: StageSettings) -> None:
             raise BundleError(f"{path} is missing; expected a trained nnU-Net model folder; make the bundle again")
 
 
-def _channel_names(dataset_json: Mapping[str, Any]) -> Mapping[str, Any]:
-    return dataset_json["channel_names"] if "channel_names" in dataset_json else dataset_json["modality"]
+def _takes_edges(dataset_json: Mapping[str, Any], *, where: str) -> bool:
+    """Tell whether a model takes the edge channel beside the CT; raise where it takes anything else."""
+    names: Mapping[str, Any] = dataset_json.get("channel_names", dataset_json.get("modality", {}))
+    channels = [names[key] for key in sorted(names, key=int)]
+    if len(channels) == 1 or channels[1:] == [EDGE_CHANNEL]:
+        return len(channels) == 2
+    raise BundleError(
+        f"{where}: the model takes the channels {', '.join(map(str, channels)) or 'none'}; "
+        f"expected one, the CT, or the CT and {EDGE_CHANNEL}"
+    )

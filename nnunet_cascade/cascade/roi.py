@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import cc3d
 import numpy as np
-from scipy import ndimage
 
 from nnunet_cascade.cascade.spec import RoiSettings
 from nnunet_cascade.geometry import Box, Grid, Image, Index, Labels, Mask, Spacing
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.shapes import dilate, element_offsets
-from nnunet_cascade.settings.block import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,36 +88,6 @@ def _merged(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
             box, places = box.union(met[0]), sorted([*met[1], *places])
         apart.append((box, places))
     return sorted(apart, key=lambda group: group[1])
-
-
-def edge_magnitude(image: Image, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
-    """Give the steepness of an image: the length of the gradient after smoothing with a Gaussian.
-
-    Central differences between voxels, one-sided ones at the faces of the array; an
-    axis of one voxel has no slope. Sums are taken in float32.
-
-    Args:
-        image: (Z, Y, X), in HU. Left unchanged.
-        spacing_mm: Voxel size along (Z, Y, X).
-        sigma_mm: Of the Gaussian along every axis; 0 does not smooth.
-
-    Returns:
-        (Z, Y, X), float32, HU per mm, never negative.
-
-    Raises:
-        SettingsError: `sigma_mm` is negative or not finite.
-
-    Source:
-        Isler et al., Fig. 1, edge enhancement ahead of cropping; digest P17.
-    """
-    require(0 <= sigma_mm < math.inf, f"sigma_mm must be a finite number from 0 up; found {sigma_mm}")
-    sigma_voxels = [sigma_mm / size for size in spacing_mm]
-    smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma_voxels, mode="nearest")
-    squares = np.zeros(image.shape, dtype=np.float32)
-    for axis, size in enumerate(spacing_mm):
-        if image.shape[axis] > 1:
-            squares += np.square(np.gradient(smooth, size, axis=axis))
-    return np.sqrt(squares)
 
 
 def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_cascade.cascade.edge_channel import EDGE_CHANNEL, edge_magnitude
 from nnunet_cascade.cascade.nnunet_folders import nnunet_folder, read_json
-from nnunet_cascade.cascade.roi import patch_voxels
+from nnunet_cascade.cascade.roi import patch_voxels, with_margin
 from nnunet_cascade.cascade.roi_boxes import (
     FoundBox,
     boxes_from_candidates,
@@ -20,6 +21,7 @@ from nnunet_cascade.cascade.roi_boxes import (
     limit_false_positives,
     out_of_fold_masks,
 )
+from nnunet_cascade.cascade.spec import RoiSettings
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
@@ -52,7 +54,8 @@ class RoiDatasetRequest:
         anatomy: The rules a candidate must pass; every one that passes is cut, not
             the top k alone.
         lungs: Where lung masks come from.
-        margin_mm: Added to each box, as at prediction.
+        roi: How boxes are grown, as at prediction; regions are cut one by one even where they overlap.
+        edge_channel: Whether crops get the CT's edge magnitude as a second channel.
         jitter_mm: How far each face of the box may move in training.
         context_mm: Extent along (Z, Y, X) a crop has at least: the patch of stage 2.
         max_false_positive_share: Of all crops.
@@ -66,14 +69,14 @@ class RoiDatasetRequest:
     tumor_labels: tuple[int, ...] = (1,)
     anatomy: AnatomySettings = field(default_factory=AnatomySettings.recommended)
     lungs: LungSource = field(default_factory=LungSource)
-    margin_mm: float = 16.0
+    roi: RoiSettings = field(default_factory=RoiSettings)
+    edge_channel: bool = False
     jitter_mm: float = 8.0
     context_mm: Spacing = (96.0, 96.0, 96.0)
     max_false_positive_share: float = 0.25
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require(self.margin_mm >= 0, f"margin_mm must not be negative; found {self.margin_mm}")
         require(self.jitter_mm >= 0, f"jitter_mm must not be negative; found {self.jitter_mm}")
         require(min(self.context_mm) > 0, f"context_mm must be positive; found {self.context_mm}")
         share = self.max_false_positive_share
@@ -198,6 +201,9 @@ def _cut(found: Sequence[FoundBox], request: RoiDatasetRequest, folder: Path) ->
             grid = image.grid.cropped(crop)
             air = crop_with_fill(image.array, crop, fill=AIR_HU)
             write_image(air, grid, folder / "imagesTr" / f"{roi.case}_0000{ENDING}")
+            if request.edge_channel:
+                edges = edge_magnitude(air, grid.spacing_mm)
+                write_image(edges, grid, folder / "imagesTr" / f"{roi.case}_0001{ENDING}")
             truth = crop_with_fill(tumor, crop, fill=0).astype(np.uint8)
             write_image(truth, grid, folder / "labelsTr" / f"{roi.case}{ENDING}")
             yield roi
@@ -216,7 +222,7 @@ def stored_roi(found: FoundBox, number: int, grid: Grid, request: RoiDatasetRequ
         The crop's entry in the manifest, and the crop in voxels of the image; it may
         reach outside the image.
     """
-    box = found.box.grown_mm(request.margin_mm, grid.spacing_mm).clipped(grid.shape)
+    box = with_margin(found.box, grid, request.roi)
     jitter = _voxels(request.jitter_mm, grid.spacing_mm)
     crop = box.at_least(patch_voxels(request.context_mm, grid.spacing_mm)).grown(jitter)
     roi = StoredRoi(
@@ -232,8 +238,9 @@ def stored_roi(found: FoundBox, number: int, grid: Grid, request: RoiDatasetRequ
 
 def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, folder: Path) -> None:
     source = read_json(request.source / "dataset.json")
+    channels: dict[str, str] = source.get("channel_names", {"0": "CT"})
     description: dict[str, Any] = {
-        "channel_names": source.get("channel_names", {"0": "CT"}),
+        "channel_names": {**channels, "1": EDGE_CHANNEL} if request.edge_channel else channels,
         "labels": {"background": 0, "tumor": 1},
         "numTraining": len(rois),
         "file_ending": ENDING,
@@ -246,7 +253,8 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
         "source": request.source.name,
         "stage1": None if request.stage1 is None else request.stage1.name,
         "anatomy": to_block(request.anatomy),
-        "margin_mm": request.margin_mm,
+        "margin_mm": request.roi.margin_mm,
+        "margin_voxels": request.roi.margin_voxels,
         "jitter_mm": request.jitter_mm,
         "context_mm": request.context_mm,
         "seed": request.seed,

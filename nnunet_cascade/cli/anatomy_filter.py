@@ -15,12 +15,14 @@ from nnunet_cascade.cli.common import (
     FAILED,
     add_device,
     add_lungs,
+    add_sharing,
     lung_source,
     new_parser,
     parsed_top_k,
+    require_other_folder,
+    require_sharing,
     run_command,
 )
-from nnunet_cascade.cli.lung_mask import add_sharing, require_other_folder, require_sharing
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:

@@ -15,13 +15,18 @@ from nnunet_cascade.cli.common import (
     FAILED,
     add_device,
     add_lungs,
+    add_margins,
+    add_sharing,
     chosen_device,
+    has_lung_options,
     lung_source,
     new_parser,
     parsed_top_k,
+    require_other_folder,
+    require_sharing,
     run_command,
+    with_margins,
 )
-from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.spec import CascadeSpec
@@ -43,14 +48,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--mc_samples", type=int, help="stochastic passes, 0 for none; default: the bundle's")
     parser.add_argument("--top_k", help='candidates that go to stage 2, or "all"; default: the bundle\'s')
-    parser.add_argument("--margin_mm", type=float, help="added to each box, in mm; default: the bundle's")
+    add_margins(parser, default="the bundle's")
     parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring in either stage")
-    parser.add_argument(
-        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
-    )
-    parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
-    parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
+    add_sharing(parser)
     add_lungs(parser)
     add_device(parser)
     return parser
@@ -69,8 +70,8 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.cascade.cohort import CohortRequest, RunFacts, predict_cohort, write_run
     from nnunet_cascade.cascade.folder_run import find_images, part_of
 
-    if not 0 <= args.part_id < args.num_parts:
-        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
+    part = require_sharing(args)
+    require_other_folder(args.o, args.i, args.stage1_predictions, args.lungs)
     spec = _changed(read_spec(args.m), args)
     cases = part_of(find_images(args.i), num_parts=args.num_parts, part_id=args.part_id)
     request = CohortRequest(
@@ -86,7 +87,6 @@ def _body(args: argparse.Namespace) -> int:
         cases, request, lambda: load_cascade(args.m, device=device, spec=spec, with_stage1=with_stage1), spec
     )
     finished = list(tqdm(outcomes, total=len(cases), desc="predict", unit="case"))
-    part = f"_part{args.part_id}" if args.num_parts > 1 else ""
     write_run(finished, args.o, RunFacts(spec=spec, begun=begun, command=tuple(sys.argv[1:]), part=part))
     failed = [outcome.case for outcome in finished if outcome.status == "failed"]
     done, story = len(finished) - len(failed), args.o / f"run{part}.json"
@@ -100,12 +100,11 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
         spec = replace(spec, sampling=replace(spec.sampling, mc_samples=args.mc_samples))
     if args.top_k is not None:
         spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
-    if args.margin_mm is not None:
-        spec = replace(spec, roi=replace(spec.roi, margin_mm=args.margin_mm))
+    spec = replace(spec, roi=with_margins(spec.roi, args))
     for stage in ("stage1", "stage2"):
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
-    if any(option is not None for option in (args.lungs, args.lung_source, args.lung_weights)):
+    if has_lung_options(args):
         spec = replace(spec, lungs=lung_source(args))
     return spec

@@ -14,7 +14,7 @@ from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.spec import CascadeSpec
+    from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings
     from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
@@ -102,9 +102,58 @@ def add_preset(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--preset", choices=("recommended", "paper"), default="recommended", help="settings to begin with"
     )
-    parser.add_argument("--margin_mm", type=float, default=None, help="added to each box, in mm; default: the preset's")
+    add_margins(parser, default="the preset's")
     parser.add_argument("--top_k", default=None, help='candidates that go to stage 2, or "all"; default: the preset\'s')
     add_lungs(parser)
+
+
+def add_margins(parser: argparse.ArgumentParser, *, default: str) -> None:
+    """Add the options that say how far boxes reach beyond candidates."""
+    margins = parser.add_mutually_exclusive_group()
+    margins.add_argument("--margin_mm", type=float, help=f"added to each box, in mm; default: {default}")
+    margins.add_argument("--margin_voxels", type=int, help="the same in voxels of the image, along each axis")
+    parser.add_argument(
+        "--merge_overlapping", action="store_true", help="make one region of those that overlap; else each is its own"
+    )
+
+
+def with_margins(roi: RoiSettings, args: argparse.Namespace) -> RoiSettings:
+    """Give settings of regions with what the options of `add_margins` change."""
+    if args.margin_mm is not None:
+        roi = replace(roi, margin_mm=args.margin_mm, margin_voxels=None)
+    if args.margin_voxels is not None:
+        roi = replace(roi, margin_mm=None, margin_voxels=args.margin_voxels)
+    return replace(roi, merge_overlapping=roi.merge_overlapping or args.merge_overlapping)
+
+
+def add_edge_channel(parser: argparse.ArgumentParser) -> None:
+    """Add the option that gives stage 2 a second channel."""
+    parser.add_argument(
+        "--edge_channel", action="store_true", help="give stage 2 the CT's edge magnitude as a second channel"
+    )
+
+
+def add_sharing(parser: argparse.ArgumentParser) -> None:
+    """Add nnU-Net's options to go on, and to share cases out among several runs."""
+    parser.add_argument(
+        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
+    )
+    parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
+    parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
+
+
+def require_sharing(args: argparse.Namespace) -> str:
+    """Check -part_id; gives the ending of this run's files."""
+    if not 0 <= args.part_id < args.num_parts:
+        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
+    return f"_part{args.part_id}" if args.num_parts > 1 else ""
+
+
+def require_other_folder(output: Path, *inputs: Path | None) -> None:
+    """Refuse to write into a folder that is read from."""
+    for folder in inputs:
+        if folder is not None and output.resolve() == (folder.parent if folder.is_file() else folder).resolve():
+            raise SettingsError(f"-o {output} is a folder that is read from; give another one")
 
 
 def add_lungs(parser: argparse.ArgumentParser) -> None:
@@ -146,8 +195,7 @@ def preset_spec(args: argparse.Namespace) -> CascadeSpec:
     from nnunet_cascade.cascade.spec import CascadeSpec
 
     spec = CascadeSpec.of_preset(args.preset)
-    if args.margin_mm is not None:
-        spec = replace(spec, roi=replace(spec.roi, margin_mm=args.margin_mm))
+    spec = replace(spec, roi=with_margins(spec.roi, args))
     if args.top_k is not None:
         spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
     # A bundle goes to computers with other devices.

@@ -8,8 +8,18 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, FAILED, add_device, add_lungs, lung_source, new_parser, run_command
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.cli.common import (
+    DONE,
+    FAILED,
+    add_device,
+    add_lungs,
+    add_sharing,
+    lung_source,
+    new_parser,
+    require_other_folder,
+    require_sharing,
+    run_command,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -23,29 +33,6 @@ def build_parser() -> argparse.ArgumentParser:
     add_device(parser)
     add_sharing(parser)
     return parser
-
-
-def add_sharing(parser: argparse.ArgumentParser) -> None:
-    """Add nnU-Net's options to go on, and to share cases out among several runs."""
-    parser.add_argument(
-        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
-    )
-    parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
-    parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
-
-
-def require_sharing(args: argparse.Namespace) -> str:
-    """Check -part_id; gives the ending of this run's files."""
-    if not 0 <= args.part_id < args.num_parts:
-        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
-    return f"_part{args.part_id}" if args.num_parts > 1 else ""
-
-
-def require_other_folder(output: Path, *inputs: Path | None) -> None:
-    """Refuse to write into a folder that is read from."""
-    for folder in inputs:
-        if folder is not None and output.resolve() == (folder.parent if folder.is_file() else folder).resolve():
-            raise SettingsError(f"-o {output} is a folder that is read from; give another one")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

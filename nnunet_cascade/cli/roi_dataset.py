@@ -7,7 +7,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_preset, jitter_mm, new_parser, preset_spec, run_command
+from nnunet_cascade.cli.common import (
+    DONE,
+    add_edge_channel,
+    add_preset,
+    jitter_mm,
+    new_parser,
+    preset_spec,
+    run_command,
+)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -33,6 +41,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--jitter_mm", type=float, help="how far a face of a box may move in training; default: 8, preset paper 0"
     )
     parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
+    add_edge_channel(parser)
     add_preset(parser)
     return parser
 
@@ -57,7 +66,8 @@ def _body(args: argparse.Namespace) -> int:
             tumor_labels=tuple(args.tumor_labels),
             anatomy=spec.anatomy,
             lungs=spec.lungs,
-            margin_mm=spec.roi.margin_mm,
+            roi=spec.roi,
+            edge_channel=args.edge_channel,
             jitter_mm=jitter_mm(args),
             context_mm=tuple(args.context_mm),
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from nnunet_cascade.cli.common import (
     DONE,
     add_device,
+    add_edge_channel,
     add_preset,
     chosen_device,
     jitter_mm,
@@ -44,6 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
     parser.add_argument("-np", type=int, default=2, help="processes for preprocessing")
+    add_edge_channel(parser)
     add_preset(parser)
     add_plan_options(parser, "stage1_")
     add_plan_options(parser, "stage2_")
@@ -72,6 +74,7 @@ def _body(args: argparse.Namespace) -> int:
             folds=args.folds,
             oracle_boxes=args.oracle_boxes or paper,
             jitter_mm=jitter_mm(args),
+            edge_channel=args.edge_channel,
             tumor_labels=tuple(args.tumor_labels),
             device=chosen_device(args),
             processes=args.np,

@@ -11,7 +11,6 @@ from oriented_grids import grid_towards
 from nnunet_cascade.cascade.roi import (
     Canvas,
     Roi,
-    edge_magnitude,
     is_clipped,
     judge_islands,
     patch_voxels,
@@ -100,48 +99,6 @@ def test_joined_regions_never_overlap_and_hold_all_there_were(places, margin):
     assert sorted(homes) == [roi.candidate for roi in apart]
     assert all(homes[roi.candidate].union(roi.box) == homes[roi.candidate] for roi in apart)
     assert [roi.candidate for roi in joined] == sorted(roi.candidate for roi in joined)
-
-
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), (5.0, 0.7, 0.9)])
-@pytest.mark.parametrize("axis", [0, 1, 2])
-def test_the_edge_magnitude_of_a_slope_is_its_steepness_per_mm(axis, spacing_mm):
-    places = np.indices((13, 24, 24))[axis] * spacing_mm[axis]
-    found = edge_magnitude((-30.0 * places).astype(np.float32), spacing_mm, sigma_mm=1.0)
-    assert found.dtype == np.float32
-    middle = tuple(slice(6, -6) for _ in range(3))
-    np.testing.assert_allclose(found[middle], 30.0, rtol=1e-4)
-
-
-def test_an_even_image_has_no_edge():
-    found = edge_magnitude(np.full((4, 1, 5), -800.0, dtype=np.float32), (1.0, 2.0, 3.0))
-    np.testing.assert_array_equal(found, 0)
-
-
-def test_an_edge_is_steepest_where_it_lies_and_less_steep_the_more_it_is_smoothed():
-    image = np.zeros((1, 1, 21), dtype=np.float32)
-    image[..., 10:] = 1000.0
-    sharp, smooth = (edge_magnitude(image, (1.0, 1.0, 1.0), sigma_mm=sigma)[0, 0] for sigma in (1.0, 3.0))
-    assert sharp.argmax() in (9, 10)
-    assert sharp[[9, 10]] == pytest.approx([sharp[9]] * 2)
-    assert smooth.max() < sharp.max()
-    # A step smoothed with sigma has the slope height / (sigma sqrt(2 pi)) at its middle, half a voxel from either.
-    assert smooth.max() == pytest.approx(1000 / (3 * np.sqrt(2 * np.pi)), rel=0.05)
-
-
-@given(order=st.permutations(range(3)), axis=st.integers(0, 2), shift=st.sampled_from([-1000.0, 0.0, 250.0]))
-def test_the_edge_magnitude_goes_with_the_image(order, axis, shift):
-    image = np.random.default_rng(3).normal(0, 100, (5, 6, 7)).astype(np.float32)
-    spacing_mm = (3.0, 0.8, 1.1)
-    plain = edge_magnitude(image, spacing_mm)
-    turned = np.flip(image.transpose(order), axis) + np.float32(shift)
-    found = edge_magnitude(turned, tuple(spacing_mm[n] for n in order))
-    np.testing.assert_allclose(found, np.flip(plain.transpose(order), axis), atol=1e-3)
-
-
-@pytest.mark.parametrize("sigma_mm", [-1.0, float("nan"), float("inf")])
-def test_a_blur_that_is_none_is_refused(sigma_mm):
-    with pytest.raises(SettingsError, match="sigma_mm"):
-        edge_magnitude(np.zeros((2, 2, 2), dtype=np.float32), (1.0, 1.0, 1.0), sigma_mm=sigma_mm)
 
 
 @pytest.mark.parametrize(("spacing", "voxels"), [(3.0, 32), (0.9766, 98), (0.7, 137), (2.5, 38), (200.0, 1)])

@@ -14,6 +14,7 @@ from nnunet_cascade.cascade.roi_boxes import (
     out_of_fold_masks,
 )
 from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset, patient_splits, stored_roi
+from nnunet_cascade.cascade.spec import RoiSettings
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import read_volume, write_image
@@ -86,7 +87,7 @@ def test_a_fold_without_crops_is_refused(tmp_path):
 
 def test_a_stored_crop_holds_box_margin_context_and_jitter(tmp_path):
     grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
-    task = request(tmp_path, margin_mm=2.0, jitter_mm=2.0, context_mm=(12.0, 4.0, 4.0))
+    task = request(tmp_path, roi=RoiSettings(margin_mm=2.0), jitter_mm=2.0, context_mm=(12.0, 4.0, 4.0))
     roi, crop = stored_roi(FoundBox("p", "candidate", Box((8, 8, 8), (10, 10, 10))), 1, grid, task)
     assert roi.box.shape == (4, 6, 6)
     assert roi.jitter_voxels == (1, 2, 2)
@@ -106,7 +107,7 @@ def test_a_missing_out_of_fold_prediction_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"margin_mm": -1.0}, {"jitter_mm": -1.0}, {"context_mm": (0.0, 1.0, 1.0)}, {"max_false_positive_share": 1.0}],
+    [{"jitter_mm": -1.0}, {"context_mm": (0.0, 1.0, 1.0)}, {"max_false_positive_share": 1.0}],
 )
 def test_a_request_out_of_range_is_refused(tmp_path, wrong):
     with pytest.raises(SettingsError, match=next(iter(wrong))):
@@ -133,7 +134,8 @@ def raw(tmp_path, monkeypatch):
 
 def test_crops_from_the_ground_truth_are_a_raw_dataset(tmp_path, raw):
     splits = [{"train": ["p"], "val": ["q"]}, {"train": ["q"], "val": ["p"]}]
-    task = request(tmp_path, source=raw, splits=splits, margin_mm=1.0, jitter_mm=1.0, context_mm=(16.0, 8.0, 8.0))
+    roi = RoiSettings(margin_mm=1.0)
+    task = request(tmp_path, source=raw, splits=splits, roi=roi, jitter_mm=1.0, context_mm=(16.0, 8.0, 8.0))
     rois = make_roi_dataset(task)
     assert [roi.kind for roi in rois] == ["ground_truth"] * 2
     for folder in (task.target, Path(tmp_path / "preprocessed" / task.target.name)):

@@ -46,7 +46,8 @@ def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
     labels, air = regions_of((hu < AIR_HU) & body & ~tract)
     # a lone dark voxel is noise, and of such voxels a whole lung may hang together
     smooth = cast("Image", ndimage.uniform_filter(hu, 3))
-    limit_hu = _gas_limit_hu(smooth, labels, [region for region in air if looks_like_lung(hu, labels, region, spacing_mm)])
+    lungs = [region for region in air if looks_like_lung(hu, labels, region, spacing_mm)]
+    limit_hu = _gas_limit_hu(smooth, labels, lungs)
     labels, cores = regions_of((smooth < limit_hu) & body & ~tract)
     smallest = voxels_in(_GAS_ML, spacing_mm)
     low = [core for core in cores if core.voxels >= smallest and core.centroid[0] < _middle_height(air)]
@@ -102,6 +103,11 @@ def has_lung_densities(values_hu: NDArray[np.float32]) -> bool:
     """Tell whether the voxels of a region are as dense as those of lungs are."""
     share = np.mean((values_hu >= _LUNG_HU[0]) & (values_hu <= _LUNG_HU[1]))
     return bool(_LUNG_MEDIAN_HU[0] <= np.median(values_hu) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE)
+
+
+def is_not_room_air(values_hu: NDArray[np.float32]) -> bool:
+    """Tell whether most voxels of a region are denser than the air of the room."""
+    return bool(np.median(values_hu) >= _LUNG_MEDIAN_HU[0])
 
 
 def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:

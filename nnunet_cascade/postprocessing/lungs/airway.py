@@ -20,7 +20,7 @@ _WALL_MM = 2.0
 
 
 def airway(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
-    """Mark the trachea and the main bronchi with their walls.
+    """Mark the trachea and the main bronchi with their walls, 2 mm or one voxel thick.
 
     The trachea is a chain of compact dark discs, slice upon slice, amid soft tissue.
     From there the threshold rises while the volume does not leap into the lungs.
@@ -34,7 +34,8 @@ def airway(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
         (Z, Y, X), empty where no trachea is found.
     """
     seed = _trachea(hu, body, spacing_mm)
-    return grow(_grown(seed, hu, body), _WALL_MM, spacing_mm) if seed.any() else seed
+    wall_mm = max(_WALL_MM, *spacing_mm[1:])
+    return grow(_grown(seed, hu, body), wall_mm, spacing_mm) if seed.any() else seed
 
 
 def _trachea(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:

@@ -14,7 +14,8 @@ from nnunet_cascade.images import ENDING, Volume, read_labels
 from nnunet_cascade.postprocessing.lungs.result import ELSEWHERE, LEFT, RIGHT, UNKNOWN_SIDE, LungMask
 from nnunet_cascade.postprocessing.lungs.whereabouts import share_in_lung_air
 
-_LUNGMASK = ((RIGHT,), (LEFT,))
+_SIDES = ((RIGHT,), (LEFT,))
+_LUNGMASK_LOBES = ((3, 4, 5), (1, 2))
 _TOTALSEGMENTATOR = ((12, 13, 14), (10, 11))
 _LOBES = ("upper_lobe_left", "lower_lobe_left", "upper_lobe_right", "middle_lobe_right", "lower_lobe_right")
 _SETS = (tuple(f"lung_{lobe}" for lobe in _LOBES), ("lung_left", "lung_right"), ("lung",))
@@ -28,7 +29,8 @@ class SideLabels:
     Attributes:
         right: Those of the patient's right lung.
         left: Those of the left. Where both are empty every value but 0 is lung; sides
-            are then known for lungmask's 1 and 2 and TotalSegmentator's lobes 10 to 14.
+            are then known for lungmask's and our own 1, 2 and 3 (of unknown side),
+            lungmask's lobes 1 to 5 and TotalSegmentator's lobes 10 to 14.
 
     Raises:
         SettingsError: A value is not positive, or on both sides.
@@ -49,7 +51,7 @@ class SideLabels:
         """Give 1 for right, 2 for left, 3 for lung of unknown side and 0 for the rest."""
         right, left = self._known(values)
         sides = np.zeros(values.shape, dtype=np.uint8)
-        if not (right or left):
+        if not (self.right or self.left):
             sides[values != 0] = UNKNOWN_SIDE
         sides[np.isin(values, right)] = RIGHT
         sides[np.isin(values, left)] = LEFT
@@ -59,8 +61,8 @@ class SideLabels:
         if self.right or self.left:
             return self.right, self.left
         found = set(np.unique(values).tolist()) - {0}
-        for right, left in (_LUNGMASK, _TOTALSEGMENTATOR):
-            if found & set(right) and found & set(left) and found <= {*right, *left}:
+        for right, left, unknown in ((*_SIDES, {UNKNOWN_SIDE}), (*_LUNGMASK_LOBES, set()), (*_TOTALSEGMENTATOR, set())):
+            if found & set(right) and found & set(left) and found <= {*right, *left, *unknown}:
                 return right, left
         return (), ()
 

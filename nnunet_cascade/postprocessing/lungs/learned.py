@@ -84,7 +84,8 @@ def _load(network: LungNetwork) -> Any:
     # lungmask silences every UserWarning of the process where it is imported.
     with warnings.catch_warnings():
         from lungmask import LMInferer  # noqa: PLC0415 - torch is slow to import and only this source needs it
-    base, fill = (*_PARTS.get(network.model, (network.model,)), None)[:2]
+    parts: tuple[str, ...] = _PARTS.get(network.model, (network.model,))
+    base, fill = parts[0], parts[1] if len(parts) > 1 else None
     try:
         with _quiet():
             return LMInferer(

@@ -8,7 +8,7 @@ from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import bowel_gas, lung_air
 from nnunet_cascade.postprocessing.lungs.airway import airway
 from nnunet_cascade.postprocessing.lungs.detail import refine
-from nnunet_cascade.postprocessing.lungs.edge import open_lung
+from nnunet_cascade.postprocessing.lungs.edge import with_open_lung
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.sides import close_sides, split_sides
 from nnunet_cascade.postprocessing.lungs.tissue import inside_body
@@ -54,6 +54,6 @@ def _where_lung_may_be(hu: Image, spacing_mm: Spacing) -> tuple[Mask, Mask]:
     body = inside_body(hu, spacing_mm)
     if not body.any():
         return body, body
-    body |= open_lung(hu, body, spacing_mm)
+    body = with_open_lung(hu, body, spacing_mm)
     tract = airway(hu, body, spacing_mm)
     return body & ~tract & ~bowel_gas(hu, body, tract, spacing_mm), body

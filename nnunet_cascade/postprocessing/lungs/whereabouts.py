@@ -7,7 +7,7 @@ import numpy as np
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import AIR_HU
-from nnunet_cascade.postprocessing.lungs.edge import open_lung
+from nnunet_cascade.postprocessing.lungs.edge import with_open_lung
 from nnunet_cascade.postprocessing.lungs.tissue import inside_body
 from nnunet_cascade.postprocessing.lungs.upright import Upright
 
@@ -29,7 +29,6 @@ def share_in_lung_air(ct: Volume, mask: Mask) -> float:
     """
     upright = Upright.of(ct.grid, about_mm=_LOOK_MM)
     hu = upright.coarse(ct)
-    body = inside_body(hu, upright.spacing_mm)
-    body |= open_lung(hu, body, upright.spacing_mm)
+    body = with_open_lung(hu, inside_body(hu, upright.spacing_mm), upright.spacing_mm)
     weights = upright.coarse(Volume(mask.astype(np.float32), ct.grid))
     return float(weights[(hu < AIR_HU) & body].sum() / weights.sum())
