@@ -39,7 +39,15 @@ def test_contradicting_sources_are_refused(bad):
 
 @pytest.mark.parametrize(
     ("values", "expected"),
-    [([0, 1, 2], [0, 1, 2]), ([0, 1], [0, 3]), ([0, 255], [0, 3]), ([0, 1, 2, 5], [0, 3]), ([0], [0])],
+    [
+        ([0, 1, 2], [0, 1, 2]),
+        ([0, 1, 2, 3], [0, 1, 2, 3]),
+        ([0, 1, 2, 3, 4, 5], [0, 1, 2]),
+        ([0, 1], [0, 3]),
+        ([0, 255], [0, 3]),
+        ([0, 1, 2, 5], [0, 3]),
+        ([0], [0]),
+    ],
 )
 def test_files_keep_sides_only_where_they_are_right_and_left(tmp_path, values, expected):
     labels = np.zeros(GRID.shape, dtype=np.int16)

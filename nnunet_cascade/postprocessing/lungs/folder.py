@@ -30,7 +30,7 @@ class SideLabels:
         right: Those of the patient's right lung.
         left: Those of the left. Where both are empty every value but 0 is lung; sides
             are then known for lungmask's and our own 1, 2 and 3 (of unknown side),
-            lungmask's lobes 1 to 5 and TotalSegmentator's lobes 10 to 14.
+            lungmask's five lobes 1 to 5 and TotalSegmentator's lobes 10 to 14.
 
     Raises:
         SettingsError: A value is not positive, or on both sides.
@@ -61,8 +61,10 @@ class SideLabels:
         if self.right or self.left:
             return self.right, self.left
         found = set(np.unique(values).tolist()) - {0}
-        for right, left, unknown in ((*_SIDES, {UNKNOWN_SIDE}), (*_LUNGMASK_LOBES, set()), (*_TOTALSEGMENTATOR, set())):
-            if found & set(right) and found & set(left) and found <= {*right, *left, *unknown}:
+        if found == set(range(1, 6)):
+            return _LUNGMASK_LOBES
+        for right, left in (_SIDES, _TOTALSEGMENTATOR):
+            if found & set(right) and found & set(left) and found <= {*right, *left, UNKNOWN_SIDE}:
                 return right, left
         return (), ()
 
