@@ -68,7 +68,7 @@ def test_the_channel_stands_behind_the_image():
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 class TestStage2WithEdges:
-    @pytest.fixture(scope="class")
+    @pytest.fixture(scope="class", autouse=True)
     def bundle(self, tiny_cascade):
         """A second cascade on the same stage 1, whose stage 2 is given the edges."""
         arguments = ["--edge_channel", *TRAIN_CASCADE]
@@ -76,7 +76,7 @@ class TestStage2WithEdges:
         run("nnc-train-cascade", "-o", tiny_cascade.root / "with_edges", *arguments)
         return tiny_cascade.root / "with_edges"
 
-    def test_its_crops_have_the_edges_of_the_crop_as_second_channel(self, tiny_cascade, bundle):
+    def test_its_crops_have_the_edges_of_the_crop_as_second_channel(self, tiny_cascade):
         raw = next((tiny_cascade.root / "nnUNet_raw").glob(f"Dataset{WITH_EDGES}_*"))
         assert json.loads((raw / "dataset.json").read_text())["channel_names"] == {"0": "CT", "1": EDGE_CHANNEL}
         for path in sorted((raw / "imagesTr").glob("*_0000.nii.gz")):
