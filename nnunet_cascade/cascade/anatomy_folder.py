@@ -20,6 +20,7 @@ from nnunet_cascade.cascade.prediction_files import (
     find_ct,
     read_label_map,
     read_probability,
+    read_uncertainty,
 )
 from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import Grid, Mask
@@ -50,6 +51,7 @@ class FilterRequest:
         anatomy: What the rules ask.
         lungs: Where lung masks come from.
         tumor: Which values are tumor.
+        uncertainty: Folder of maps `<case>_uncertainty.nii.gz` or `<case>.nii.gz`, to rank by; None has none.
         skip_done: Leave out cases that an earlier run did with the same settings.
     """
 
@@ -58,6 +60,7 @@ class FilterRequest:
     anatomy: AnatomySettings = field(default_factory=AnatomySettings.recommended)
     lungs: LungSource = field(default_factory=LungSource)
     tumor: TumorLabel = field(default_factory=TumorLabel)
+    uncertainty: Path | None = None
     skip_done: bool = False
 
 
@@ -86,6 +89,7 @@ def filter_task(request: FilterRequest) -> FolderTask:
         "anatomy": request.anatomy.to_dict(),
         "lungs": source_settings(request.lungs),
         "tumor_values": list(request.tumor.values),
+        "uncertainty": request.uncertainty is not None,
     }
     return FolderTask(output=request.output, settings=settings, work=work, skip_done=request.skip_done)
 
@@ -119,7 +123,10 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
     lungs = LungFindings()
     if tumor.any():
         lungs = lungs_of(ct, request.lungs, request.output / LUNG_FOLDER, case=case)
-    filtered = filter_candidates(tumor, ct.grid, lungs.mask, request.anatomy, probability=probability)
+    uncertainty = None if request.uncertainty is None else read_uncertainty(request.uncertainty, case, ct.grid)
+    filtered = filter_candidates(
+        tumor, ct.grid, lungs.mask, request.anatomy, probability=probability, uncertainty=uncertainty
+    )
     kept = filtered.kept_mask()
     name = f"{case}{ENDING}"
     write_image(np.where(tumor & ~kept, 0, labels).astype(labels.dtype), ct.grid, request.output / name)
@@ -134,6 +141,7 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
             "before_ml": _ml(tumor, ct.grid),
             "after_ml": _ml(kept, ct.grid),
             "probability_known": probability is not None,
+            "uncertainty_known": uncertainty is not None,
         },
         "lungs": None if lungs.mask is None else lung_facts(lungs.mask, ct.grid),
         "candidates": [candidate.to_json() for candidate in filtered.candidates],

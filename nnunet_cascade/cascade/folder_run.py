@@ -22,6 +22,8 @@ from nnunet_cascade.versions import NOTICE, versions
 _log = logging.getLogger(__name__)
 
 CHANNEL = "_0000"
+MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
+"""Endings of what a cascade writes beside the label map of a case."""
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 Status = Literal["done", "skipped", "failed"]
 Record = dict[str, Any]
@@ -101,10 +103,14 @@ def find_images(inputs: Path) -> dict[str, Path]:
 def find_masks(inputs: Path) -> dict[str, Path]:
     """List the label maps `<case>.nii.gz` of a folder, or the one of a file, by case.
 
+    What a cascade writes beside a label map, such as `<case>_probability.nii.gz`, is none.
+
     Raises:
         InputImageError: There is no such file, or none in the folder.
     """
-    return {_stem(path): path for path in _listed(inputs, expected=f"<case>{ENDING}")}
+    found = {_stem(path): path for path in _listed(inputs, expected=f"<case>{ENDING}")}
+    beside = {case + suffix for case in found for suffix in MAPS}
+    return {case: path for case, path in found.items() if case not in beside}
 
 
 def _stem(path: Path) -> str:

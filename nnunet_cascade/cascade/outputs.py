@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.case import CaseResult
+from nnunet_cascade.cascade.folder_run import MAPS
 from nnunet_cascade.cascade.roi import Roi
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.files import write_json
@@ -15,7 +16,7 @@ from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.versions import NOTICE, versions
 
-_SUFFIXES = ("", "_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
+_SUFFIXES = ("", *MAPS)
 _MM3_PER_ML = 1000.0
 
 

@@ -190,3 +190,21 @@ def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
     if tumor.regions:
         return float(np.mean(values[tumor.channels[0]] > 0.5))
     return float(np.mean(np.isin(values.argmax(axis=0), tumor.channels)))
+
+
+def read_uncertainty(folder: Path, case: str, grid: Grid) -> Image:
+    """Read the uncertainty map of a case: `<case>_uncertainty.nii.gz`, as a cascade writes it, or `<case>.nii.gz`.
+
+    Returns:
+        (Z, Y, X), float32, in the measure of the map.
+
+    Raises:
+        InputImageError: There is none, or it cannot be read.
+        GridMismatchError: It lies on another grid.
+    """
+    for path in (folder / f"{case}_uncertainty{ENDING}", folder / f"{case}{ENDING}"):
+        if path.is_file():
+            volume = read_volume(path)
+            grid.require_same(volume.grid, what=f"uncertainty map {path}")
+            return volume.array.astype(np.float32)
+    raise InputImageError(f"{folder} holds no uncertainty of {case}; expected {case}_uncertainty{ENDING}")

@@ -61,6 +61,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="NAME=VALUE", help="single settings, see docs/design.md"
     )
+    parser.add_argument(
+        "--uncertainty",
+        type=Path,
+        metavar="FOLDER",
+        help="maps <case>_uncertainty.nii.gz, for --set rank_by=mean_uncertainty and the record",
+    )
     parser.add_argument("--top_k", help='candidates that stay, or "all"; default: the settings\', all with --tune')
     add_lungs(parser)
     add_device(parser)
@@ -100,15 +106,18 @@ def _body(args: argparse.Namespace) -> int:
 
     part = require_sharing(args)
     _require_mode(args)
-    require_other_folder(args.o, args.i, args.ct, args.gt, args.lungs)
+    require_other_folder(args.o, args.i, args.ct, args.gt, args.lungs, args.uncertainty)
     request = FilterRequest(
         images=args.ct,
         output=args.o,
         anatomy=anatomy_settings(args),
         lungs=lung_source(args),
         tumor=TumorLabel.of(args.i, args.tumor_label),
+        uncertainty=args.uncertainty,
         skip_done=args.continue_prediction,
     )
+    if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
+        raise SettingsError("rank_by=mean_uncertainty needs uncertainty maps; give their folder with --uncertainty")
     cases = part_of(find_masks(args.i), num_parts=args.num_parts, part_id=args.part_id)
     prepare_output(args.o)
     story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), part=part)

@@ -1,6 +1,7 @@
 """The filter on folders of predictions: what is written, flagged, refused, and left alone."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ class TestFiltering:
         assert "25.0 mm from the nearest lung" in record["candidates"][1]["verdict"]["reason"]
         # 4 × 4 × 4 and 3 × 3 × 3 voxels of 0.125 ml
         assert record["tumor"] == {
-            "values": [1], "before_ml": 11.375, "after_ml": 8.0, "probability_known": False
+            "values": [1], "before_ml": 11.375, "after_ml": 8.0, "probability_known": False, "uncertainty_known": False,
         }  # fmt: skip
         assert (record["flags"], record["notes"]) == ([], [])
         assert record["lungs"]["volume_ml"] == 1820.0
@@ -73,6 +74,21 @@ class TestFiltering:
     def test_the_presets_top_k_is_the_users(self, folders, run):
         folders.write("a", [IN_LEFT, IN_RIGHT])
         assert rules(run(anatomy=AnatomySettings())["a"]) == ["lung_overlap", "top_k"]
+
+    @pytest.mark.parametrize("name", ["a_uncertainty", "a"])
+    def test_the_least_uncertain_comes_first_where_one_ranks_by_it(self, folders, run, name):
+        folders.write("a", [IN_LEFT, IN_RIGHT])
+        write_image(blocks(IN_LEFT, value=2).astype(np.float32) / 10, GRID, folders["maps"] / f"{name}.nii.gz")
+        outcome = run(anatomy=AnatomySettings(rank_by="mean_uncertainty"), uncertainty=folders["maps"])["a"]
+        assert rules(outcome) == ["top_k", "lung_overlap"]
+        assert [c["mean_uncertainty"] for c in outcome.record["candidates"]] == pytest.approx([0.2, 0.0])
+
+    def test_a_map_that_is_missing_or_elsewhere_fails_its_case(self, folders, run):
+        folders.write("a", [IN_LEFT])
+        assert "holds no uncertainty of a" in run(uncertainty=folders["maps"])["a"].error
+        moved = replace(GRID, origin_mm=(0.0, 0.0, 0.0))
+        write_image(np.zeros(GRID.shape, dtype=np.float32), moved, folders["maps"] / "a.nii.gz")
+        assert "uncertainty map" in run(uncertainty=folders["maps"])["a"].error
 
     def test_other_labels_are_left_as_they_are(self, folders, run):
         labels = blocks(IN_LEFT, MIDDLE, value=2)

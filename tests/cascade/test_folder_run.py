@@ -63,6 +63,10 @@ class TestNames:
         touch(tmp_path, "lung_0000.nii.gz", "lung_0001.nii.gz", "dataset.json")
         assert list(find_masks(tmp_path)) == ["lung_0000", "lung_0001"]
 
+    def test_what_a_cascade_writes_beside_a_mask_is_none(self, tmp_path):
+        touch(tmp_path, "a.nii.gz", "a_probability.nii.gz", "a_lungs.nii.gz", "b_stage1.nii.gz")
+        assert list(find_masks(tmp_path)) == ["a", "b_stage1"]
+
     @pytest.mark.parametrize(("name", "case"), [("a_0000.nii.gz", "a"), ("ct-64.nrrd", "ct-64")])
     def test_one_file_is_one_case(self, tmp_path, name, case):
         touch(tmp_path, name)

@@ -97,6 +97,7 @@ class TestFiltering:
             (("-part_id", "1"), "part_id counts from 0"),
             (("-gt", "labels"), "add --tune, or leave them out"),
             (("--try", "min_volume_mm3=0"), "add --tune, or leave them out"),
+            (("--set", "rank_by=mean_uncertainty"), "give their folder with --uncertainty"),
             (("--tune",), "give their folder with -gt"),
             (("--tune", "-gt", "x", "--folds", "1"), "1 folds; expected at least 2"),
             (("--tune", "-gt", "x", "--continue_prediction"), "sees all cases at once"),

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,11 +120,3 @@ def thorax() -> Thorax:
     hu[:, 86:88, 15:95] = 200.0
     noisy = (hu + rng.normal(0, 15, grid.shape)).astype(np.float32)
     return Thorax(ct=Volume(noisy, grid), right=right, left=left)
-
-
-@pytest.fixture(scope="session")
-def real_data() -> Path:
-    folder = os.environ.get("NNC_REAL_DATA")
-    if not folder:
-        pytest.skip("NNC_REAL_DATA is not set: no real CTs here")
-    return Path(folder)

@@ -1,4 +1,4 @@
-import time
+"""Lungs by threshold on real CTs agree with the lungs that were drawn on them."""
 
 import numpy as np
 import pytest
@@ -29,9 +29,7 @@ def test_a_coarse_thorax_agrees_with_its_labels(real_data):
 @pytest.mark.parametrize(("case", "right_ml", "left_ml"), [("LUNG1-001/image", 2966, 2277), ("LUNG1-002", None, 1963)])
 def test_clinical_cts_give_lungs_of_the_clinical_volume(real_data, case, right_ml, left_ml):
     ct = read_series(real_data / case)
-    start = time.perf_counter()
     found = find_lungs(ct, LungSource(), case=case)
-    assert time.perf_counter() - start < 30
     assert 2000 < found.volume_ml < 8000
     assert found.flags == ()
     for side, expected_ml in ((1, right_ml), (2, left_ml)):
