@@ -72,8 +72,7 @@ def drawn(balls: list[Ball], volume: Volume) -> Mask:
 
 def draw(axes: plt.Axes, volume: Volume, lungs: LungMask, found: FilteredCandidates, height: int) -> None:
     """Draw the slice with the lungs' outline and each candidate's number in the color of its verdict."""
-    dz, dy, dx = volume.grid.spacing_mm
-    del dz
+    _, dy, dx = volume.grid.spacing_mm
     axes.imshow(volume.array[height], cmap="gray", vmin=-1000, vmax=400, aspect=dy / dx)
     axes.contour(lungs.mask[height], [0.5], colors=LUNGS, linewidths=0.8, linestyles="dotted")
     for candidate in found.candidates:
@@ -84,6 +83,8 @@ def draw(axes: plt.Axes, volume: Volume, lungs: LungMask, found: FilteredCandida
         axes.contour(inside, [0.5], colors=color, linewidths=1.8, linestyles="solid" if candidate.kept else "dashed")
         y, x = np.argwhere(inside).mean(0)
         axes.text(x, y, str(candidate.id), color=color, ha="center", va="center", fontsize=11, fontweight="bold")
+    for place, letter in ((0.015, "R"), (0.985, "L")):
+        axes.text(place, 0.5, letter, color="white", ha="center", va="center", transform=axes.transAxes)
     axes.set_axis_off()
 
 

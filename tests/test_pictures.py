@@ -1,0 +1,20 @@
+"""The pictures of the documentation are drawn by their script, and show what the page says of them."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parent.parent / "docs" / "make_pictures.py"
+
+
+def test_the_script_draws_what_the_page_says(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--output", tmp_path], capture_output=True, text=True, check=True, timeout=120
+    )
+    verdicts = re.findall(r"^([0-9])  (kept|dropped):", done.stdout, flags=re.MULTILINE)
+    recommended, paper = verdicts[:7], verdicts[7:]
+    assert [number for number, verdict in recommended if verdict == "kept"] == ["1", "2", "4"]
+    assert [number for number, verdict in paper if verdict == "kept"] == ["1", "2", "3", "4", "7"]
+    for preset in ("recommended", "paper"):
+        assert (tmp_path / f"anatomy_{preset}.png").read_bytes().startswith(b"\x89PNG")
