@@ -99,11 +99,3 @@ class TestStage2WithEdges:
         record = json.loads(next(tmp_path.glob("phantom_*.json")).read_text())
         assert record["rois"]
         assert read_volume(next(tmp_path.glob("*uncertainty*.nii.gz"))).array.max() > 0
-
-    def test_a_model_of_other_channels_is_refused(self, tiny_cascade, bundle, tmp_path):
-        description = bundle / "stage2" / "dataset.json"
-        before = description.read_text()
-        description.write_text(before.replace(EDGE_CHANNEL, "PET"))
-        done = run("nnc-cascade-predict", "-i", tiny_cascade.test_image, "-o", tmp_path, "-m", bundle, expected=1)
-        description.write_text(before)
-        assert "takes the channels CT, PET; expected one, the CT, or the CT and edge_magnitude" in done.stderr
