@@ -255,7 +255,7 @@ class TestBundle:
         path = tmp_path / "b" / "stage2" / "dataset.json"
         path.write_text(path.read_text().replace('"0": "CT"', '"0": "CT", "1": "PET"'))
         with pytest.raises(
-            BundleError, match="takes the channels CT, PET; expected one, the CT, or the CT and edge_magnitude"
+            BundleError, match="takes the channels CT, PET; expected one, the CT, or"
         ):
             load_cascade(tmp_path / "b", device=CPU)
 
