@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
+from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import InputImageError
@@ -26,6 +27,7 @@ _AIR_BELOW_HU = -300.0
 _SOFT_TISSUE_ABOVE_HU = -100.0
 _PLAUSIBLE_HU = (-4096.0, 32767.0)
 _NIFTI_HEADER_BYTES = 352
+_LABEL_TOLERANCE = 0.01
 _GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 
 
@@ -92,12 +94,17 @@ def read_labels(path: Path, grid: Grid, *, what: str) -> Labels:
         (Z, Y, X), int16.
 
     Raises:
-        InputImageError: As `read_volume`.
+        InputImageError: As `read_volume`, or a value is no whole number.
         GridMismatchError: The file lies on another grid; the message names `what`.
     """
     volume = read_volume(path)
     grid.require_same(volume.grid, what=f"{what} {path}")
-    return np.rint(volume.array).astype(np.int16)
+    labels = np.rint(volume.array)
+    between = np.abs(volume.array - labels) > _LABEL_TOLERANCE
+    if between.any():
+        found = float(volume.array[between][0])
+        raise InputImageError(f"{what} {path} holds the value {found:g}; expected labels, whole numbers")
+    return labels.astype(np.int16)
 
 
 def grid_of(image: sitk.Image) -> Grid:
@@ -160,7 +167,7 @@ def _require_whole_nifti(path: Path) -> None:
     """Raise unless a NIfTI file holds all its voxels, and numbers only: ITK reads zeros for what is missing or NaN."""
     try:
         stored = cast(Any, Nifti1Image.from_filename(path).dataobj).get_unscaled()
-    except (OSError, EOFError, ValueError, zlib.error, ImageFileError) as error:
+    except (OSError, EOFError, ValueError, zlib.error, ImageFileError, WrapStructError) as error:
         reason = " ".join(str(error).split())
         raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
     if stored.dtype.kind == "f":

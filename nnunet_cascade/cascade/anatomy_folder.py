@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.folder_run import FolderTask, Outcome, Record
-from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_facts, read_thorax, source_settings
+from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_facts, lung_files, read_thorax, source_settings
 from nnunet_cascade.cascade.prediction_files import (
     TumorLabel,
     dataset_file,
@@ -21,6 +21,7 @@ from nnunet_cascade.cascade.prediction_files import (
     read_label_map,
     read_probability,
     read_uncertainty,
+    uncertainty_path,
 )
 from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import Grid, Mask
@@ -85,13 +86,18 @@ def filter_task(request: FilterRequest) -> FolderTask:
     def work(case: str, path: Path) -> Record:
         return _filter_file(case, path, request)
 
+    def inputs(case: str, path: Path) -> list[Path]:
+        maps = [] if request.uncertainty is None else [uncertainty_path(request.uncertainty, case)]
+        ct, probability = find_ct(request.images, case), path.with_name(f"{case}.npz")
+        return [path, ct, probability, *maps, *lung_files(request.lungs, case)]
+
     settings = {
         "anatomy": request.anatomy.to_dict(),
         "lungs": source_settings(request.lungs),
         "tumor_values": list(request.tumor.values),
         "uncertainty": request.uncertainty is not None,
     }
-    return FolderTask(output=request.output, settings=settings, work=work, skip_done=request.skip_done)
+    return FolderTask(output=request.output, settings=settings, work=work, inputs=inputs, skip_done=request.skip_done)
 
 
 def keep_dataset_file(predictions: Path, output: Path) -> None:

@@ -46,6 +46,7 @@ _DEFINITIONS = {
     "patients": "cases with a true candidate; a case counts as losing where it loses one of them",
     "losing_at_most": "upper end of the one-sided 95 % confidence interval of the share of losing patients "
     "(Clopper and Pearson)",
+    "recommended": "the thresholds of preset recommended, on the candidates that the given merging makes",
     "top_k": "is not applied in any of these figures",
 }
 
@@ -165,11 +166,12 @@ def tune(measured: Sequence[MeasuredCase], request: TuningRequest) -> Tuned:
     """Find the settings and cross-validate them.
 
     Raises:
-        SettingsError: No case could be measured, or no candidate meets a true tumor.
+        DatasetError: No case could be measured.
+        SettingsError: No candidate meets a true tumor.
     """
     parts = [case.found for case in measured if case.found is not None]
     if not parts:
-        raise SettingsError("no case could be measured; thresholds are tuned on predictions with CT and ground truth")
+        raise DatasetError("no case could be measured; thresholds are tuned on predictions with CT and ground truth")
     found, base = Measurements.joined(parts), request.filter.anatomy
     settings = best_settings(found, request.space, base)
     compared = {"tuned": settings, "recommended": _recommended(base)}
@@ -336,10 +338,16 @@ def conclusions(tuned: Tuned, measured: Sequence[MeasuredCase]) -> list[str]:
     failed = sum(bool(case.error) for case in measured)
     if failed:
         lines.append(f"{failed} of {len(measured)} cases failed and were left out.")
+    if tuned.in_sample["tuned"].false == 0:
+        lines.append("No candidate is false: there is nothing to tune on; stay with recommended.")
     if tuned.out_of_fold is None:
         lines.append(f"Not cross-validated ({tuned.why_none}): the figures in sample flatter the tuned settings.")
         return lines
     mine, preset = tuned.out_of_fold["tuned"], tuned.out_of_fold["recommended"]
+    left_out = {case for fold in tuned.folds for case in fold.left_out}
+    unnamed = sum(case.found is not None and case.case not in left_out for case in measured)
+    if unnamed:
+        lines.append(f"{unnamed} cases are left out by no fold of the splits and count in sample alone.")
     lines.append(
         f"On patients they were not tuned on, tuned settings drop {mine.false_dropped} of {mine.false} false "
         f"candidates and lose {mine.true_lost} of {mine.true} true ones; "

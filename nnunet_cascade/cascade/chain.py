@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +136,27 @@ def _require_same_request(request: ChainRequest) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)
         return
-    known = read_json(path)
+    known = _with_defaults(read_json(path))
     changed = sorted(name for name in wanted if name not in _FREE and wanted[name] != known.get(name))
     if changed:
         raise DatasetError(
             f"{path} was written by a run with other {', '.join(changed)}; give the same options to go on, "
             "or other names and dataset numbers to train anew"
         )
+
+
+def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what an earlier release did not write: it did what the defaults still do."""
+    own = {item.name: item.default for item in fields(ChainRequest) if item.default is not MISSING}
+    whole = {**json.loads(json.dumps(own)), **known}
+    return {**whole, "spec": _filled(known.get("spec", {}), json.loads(json.dumps(to_block(CascadeSpec()))))}
+
+
+def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        name: _filled(known[name], value) for name, value in defaults.items() if isinstance(known.get(name), dict)
+    }
+    return {**defaults, **known, **nested}
 
 
 def log_folder(request: ChainRequest) -> Path:

@@ -9,7 +9,8 @@ import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,14 +21,18 @@ from nnunet_cascade.images import ENDING
 from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)
+_BLOCK_BYTES = 1 << 20
 
 CHANNEL = "_0000"
 MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
 """Endings of what a cascade writes beside the label map of a case."""
+_RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_masks", re.IGNORECASE)
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 Status = Literal["done", "skipped", "failed"]
 Record = dict[str, Any]
 """What is known of a case, as its JSON file holds it."""
+Prints = list[list[str]]
+"""Name and checksum of each file a case is made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,20 +52,26 @@ class Outcome:
     error: str = ""
 
 
+def _itself(_case: str, path: Path) -> Iterable[Path]:
+    return (path,)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderTask:
     """What is done to each case of a folder.
 
     Attributes:
         output: Folder for the results.
-        settings: As plain values; a record that holds the same ones is not made anew.
+        settings: As plain values.
         work: Writes the files of a case and gives its record, which names them under "files".
-        skip_done: Whether cases with such a record are left out.
+        inputs: Gives the files a case is made from, or folders of them; default its own file.
+        skip_done: Whether cases are left out whose record holds the same settings and the same files.
     """
 
     output: Path
     settings: Mapping[str, Any]
     work: Callable[[str, Path], Record]
+    inputs: Callable[[str, Path], Iterable[Path]] = _itself
     skip_done: bool = False
 
 
@@ -103,13 +114,14 @@ def find_images(inputs: Path) -> dict[str, Path]:
 def find_masks(inputs: Path) -> dict[str, Path]:
     """List the label maps `<case>.nii.gz` of a folder, or the one of a file, by case.
 
-    What a cascade writes beside a label map, such as `<case>_probability.nii.gz`, is none.
+    What a cascade writes beside a label map and its record, such as `<case>_probability.nii.gz`, is none.
 
     Raises:
         InputImageError: There is no such file, or none in the folder.
     """
     found = {_stem(path): path for path in _listed(inputs, expected=f"<case>{ENDING}")}
-    beside = {case + suffix for case in found for suffix in MAPS}
+    predicted = [case for case, path in found.items() if record_path(path.parent, case).is_file()]
+    beside = {case + suffix for case in predicted for suffix in MAPS}
     return {case: path for case, path in found.items() if case not in beside}
 
 
@@ -152,20 +164,68 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
     """Do a task to each case and write its record last.
 
     Yields:
-        The outcome of each case, as soon as it is known. An earlier run's record is
-        removed before a case is done, so that a record stands beside whole files only.
+        The outcome of each case, as soon as it is known. An earlier run's record and
+        files are removed before a case is done, so that a record stands beside whole files
+        only and no mask is left of a case that failed.
     """
     for case, path in cases.items():
-        finished = read_finished(task.output, case, task.settings) if task.skip_done else None
-        if finished is not None:
-            yield Outcome(case=case, status="skipped", record=finished)
-            continue
         try:
-            record_path(task.output, case).unlink(missing_ok=True)
-            record = write_record(task.output, case, task.work(case, path), task.settings)
+            require_case_name(case)
+            prints = fingerprints(task.inputs(case, path))
+            finished = read_finished(task.output, case, task.settings, prints) if task.skip_done else None
+            if finished is not None:
+                yield Outcome(case=case, status="skipped", record=finished)
+                continue
+            _remove(task.output, case)
+            record = write_record(task.output, case, task.work(case, path), task.settings, prints)
             yield Outcome(case=case, status="done", record=record)
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
             yield Outcome(case=case, status="failed", error=told(case, error))
+
+
+def require_case_name(case: str) -> None:
+    """Raise where a case is called as a file of the run.
+
+    Raises:
+        InputImageError: Its record would be overwritten by that file.
+    """
+    if _RESERVED.fullmatch(case):
+        raise InputImageError(f"a case called {case} would share {case}.json with the run itself; rename its files")
+
+
+def fingerprints(paths: Iterable[Path]) -> Prints:
+    """Give name and checksum (CRC-32 of the bytes) of files, and of those in folders; those that are missing have none.
+
+    Raises:
+        InputImageError: A file cannot be read.
+    """
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [[file.name, _checksum(file)] for file in files]
+
+
+def _checksum(path: Path) -> str:
+    value = 0
+    try:
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                value = zlib.crc32(block, value)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputImageError(f"{path} cannot be read ({error.strerror}); check the file") from error
+    return f"{value:08x}"
+
+
+def _remove(folder: Path, case: str) -> None:
+    """Remove the record of a case, then the files it names."""
+    path = record_path(folder, case)
+    try:
+        names = [Path(name).name for name in json.loads(path.read_text(encoding="utf-8"))["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    path.unlink(missing_ok=True)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def told(case: str, error: Exception) -> str:
@@ -181,18 +241,30 @@ def record_path(folder: Path, case: str) -> Path:
     return folder / f"{case}.json"
 
 
-def write_record(folder: Path, case: str, content: Record, settings: Mapping[str, Any]) -> Record:
+def write_record(
+    folder: Path, case: str, content: Record, settings: Mapping[str, Any], inputs: Prints | None = None
+) -> Record:
     """Write the record of a case, and give it as it stands there; what varies from run to run is in `varying` alone."""
-    record = _as_json({"case": case, "notice": NOTICE, **content, "settings": settings, "versions": versions()})
+    made_from = {} if inputs is None else {"inputs": inputs}
+    record = _as_json(
+        {"case": case, "notice": NOTICE, **content, **made_from, "settings": settings, "versions": versions()}
+    )
     write_json(record_path(folder, case), record)
     return record
 
 
-def read_finished(folder: Path, case: str, settings: Mapping[str, Any]) -> Record | None:
-    """Give the record of a case where it was made with the same settings and its files are there; else None."""
+def read_finished(folder: Path, case: str, settings: Mapping[str, Any], inputs: Prints | None = None) -> Record | None:
+    """Give the record of a case made with the same settings, whose files are there; else None.
+
+    Args:
+        folder: Where it was written.
+        case: The case's name.
+        settings: As plain values.
+        inputs: The files it is made from now, which must be those it was made from; None asks nothing.
+    """
     try:
         record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
-        same = record["settings"] == _as_json(settings)
+        same = record["settings"] == _as_json(settings) and (inputs is None or record["inputs"] == inputs)
         there = all((folder / name).is_file() for name in record["files"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

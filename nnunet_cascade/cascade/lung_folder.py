@@ -11,15 +11,18 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.folder_run import FolderTask, Record, read_finished, record_path, write_record
-from nnunet_cascade.errors import CascadeError, InputImageError
+from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
+from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, Volume, read_ct, read_labels, write_image
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 from nnunet_cascade.settings.block import to_block
+from nnunet_cascade.versions import NOTICE
 
 _MM3_PER_ML = 1000.0
-_FREE = ("device", "batch_size")
+_STORE = "lung_masks.json"
+_FREE = ("device", "batch_size", "path")
 
 
 def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> FolderTask:
@@ -34,7 +37,18 @@ def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> F
     def work(case: str, path: Path) -> Record:
         return _find_and_write(read_thorax(path), source, output, case=case)[1]
 
-    return FolderTask(output=output, settings=_settings(source), work=work, skip_done=skip_done)
+    def inputs(case: str, path: Path) -> list[Path]:
+        return [path, *lung_files(source, case)]
+
+    return FolderTask(output=output, settings=_settings(source), work=work, inputs=inputs, skip_done=skip_done)
+
+
+def lung_files(source: LungSource, case: str) -> list[Path]:
+    """List the files that ready masks of a case are read from, or the folder of its lobes; none for other sources."""
+    if source.path is None:
+        return []
+    paths = (source.path / f"{case}{ENDING}", source.path / case)
+    return [next((path for path in paths if path.exists()), paths[0])]
 
 
 def lung_figures(record: Record) -> Mapping[str, Any]:
@@ -76,11 +90,27 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
         found = _reread(ct.grid, folder, case, record)
         if found is not None:
             return found
-    folder.mkdir(parents=True, exist_ok=True)
+    _prepare_store(folder)
     record_path(folder, case).unlink(missing_ok=True)
     lungs, content = _find_and_write(ct, source, folder, case=case)
     write_record(folder, case, content, _settings(source))
     return lungs
+
+
+def _prepare_store(folder: Path) -> None:
+    """Make the folder of kept masks, or see that it is one: masks of the user's are never overwritten.
+
+    Raises:
+        LungMaskError: It holds images and nothing says that they are ours.
+    """
+    if folder.is_dir() and any(folder.glob(f"*{ENDING}")) and not any(folder.glob("*.json")):
+        raise LungMaskError(
+            f"{folder} holds images that are not ours, and lung masks would be kept there; "
+            "move them, or give ready masks with --lungs"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / _STORE).is_file():
+        write_json(folder / _STORE, {"notice": NOTICE, "holds": "lung masks, found once and taken again"})
 
 
 def _settings(source: LungSource) -> dict[str, Any]:
@@ -88,8 +118,9 @@ def _settings(source: LungSource) -> dict[str, Any]:
 
 
 def source_settings(source: LungSource) -> dict[str, Any]:
-    """Give what decides a mask; the device and how much it is given at a time do not."""
-    return {name: value for name, value in to_block(source).items() if name not in _FREE}
+    """Give what decides a mask besides its files; the device and how much it is given at a time do not."""
+    values = {name: value for name, value in to_block(source).items() if name not in _FREE}
+    return {**values, "weights": None if source.weights is None else source.weights.name}
 
 
 def _reread(grid: Grid, folder: Path, case: str, record: Record) -> LungMask | None:

@@ -64,10 +64,10 @@ class TumorLabel:
 
     @classmethod
     def _of_values(cls, asked: Sequence[str]) -> TumorLabel:
-        names = [text for text in asked if not text.isdigit()]
-        if names:
+        wrong = [text for text in asked if not text.isdecimal() or int(text) == 0]
+        if wrong:
             raise SettingsError(
-                f"tumor label {names[0]!r}; without a dataset.json beside the predictions give a value, such as 1"
+                f"tumor label {wrong[0]!r}; without a dataset.json beside the predictions give a value from 1 up"
             )
         values = tuple(sorted({int(text) for text in asked}))
         return cls(values=values, channels=values, named=True)
@@ -76,13 +76,16 @@ class TumorLabel:
     def _of_labels(cls, labels: Mapping[str, Any], asked: Sequence[str], *, where: str) -> TumorLabel:
         foreground = [name for name in labels if name not in _NO_TUMOR]
         regions = any(isinstance(value, list) for value in labels.values())
-        known = frozenset({0}.union(*(_values(value) for value in labels.values())))
+        try:
+            known = frozenset({0}.union(*(_values(value) for value in labels.values())))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{where} has the labels {labels}; expected numbers, or lists of them") from error
         if not asked and len(foreground) != 1:
             raise SettingsError(f"{where} has the labels {', '.join(foreground)}; say which is tumor by --tumor_label")
         values: set[int] = set()
         channels: list[int] = []
         for text in asked or foreground:
-            if text not in foreground and not (text.isdigit() and int(text) in known - {0}):
+            if text not in foreground and not (text.isdecimal() and int(text) in known - {0}):
                 raise SettingsError(f"{where} has no label {text!r}; found {', '.join(foreground)}")
             values |= _values(labels[text]) if text in foreground else {int(text)}
             if not regions:
@@ -171,16 +174,28 @@ def read_probability(path: Path, tumor: TumorLabel, mask: Mask) -> tuple[Image |
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             found: NDArray[np.floating[Any]] = content["probabilities"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         return None, f"{path.name} cannot be read ({' '.join(str(error).split())})"
     if found.ndim != 4 or found.shape[1:] != mask.shape:
         return None, f"{path.name} has shape {found.shape}; expected channels and {mask.shape}"
     if not tumor.channels or max(tumor.channels) >= len(found):
         return None, f"{path.name} has {len(found)} channels, and which is the tumor's cannot be told"
-    agreeing = _agreement(found[:, mask], tumor)
-    if agreeing < _AGREEMENT:
-        return None, f"{path.name} calls {agreeing:.0%} of the tumor tumor; it belongs to another mask or reader"
+    problem = _disagreement(found, tumor, mask)
+    if problem:
+        return None, f"{path.name} {problem}"
     return found[list(tumor.channels)].sum(axis=0, dtype=np.float32), ""
+
+
+def _disagreement(found: NDArray[np.floating[Any]], tumor: TumorLabel, mask: Mask) -> str:
+    """Say why probabilities (channels, Z, Y, X) cannot be those of a mask, "" where they can."""
+    if not np.isfinite(found).all():
+        return "holds values that are NaN or infinite"
+    agreeing = _agreement(found[:, mask], tumor)
+    return (
+        ""
+        if agreeing >= _AGREEMENT
+        else f"calls {agreeing:.0%} of the tumor tumor; it belongs to another mask or reader"
+    )
 
 
 def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
@@ -192,8 +207,20 @@ def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
     return float(np.mean(np.isin(values.argmax(axis=0), tumor.channels)))
 
 
+def uncertainty_path(folder: Path, case: str) -> Path:
+    """Find the uncertainty map of a case: `<case>_uncertainty.nii.gz`, as a cascade writes it, or `<case>.nii.gz`.
+
+    Raises:
+        InputImageError: There is none.
+    """
+    for path in (folder / f"{case}_uncertainty{ENDING}", folder / f"{case}{ENDING}"):
+        if path.is_file():
+            return path
+    raise InputImageError(f"{folder} holds no uncertainty of {case}; expected {case}_uncertainty{ENDING}")
+
+
 def read_uncertainty(folder: Path, case: str, grid: Grid) -> Image:
-    """Read the uncertainty map of a case: `<case>_uncertainty.nii.gz`, as a cascade writes it, or `<case>.nii.gz`.
+    """Read the uncertainty map of a case.
 
     Returns:
         (Z, Y, X), float32, in the measure of the map.
@@ -202,9 +229,7 @@ def read_uncertainty(folder: Path, case: str, grid: Grid) -> Image:
         InputImageError: There is none, or it cannot be read.
         GridMismatchError: It lies on another grid.
     """
-    for path in (folder / f"{case}_uncertainty{ENDING}", folder / f"{case}{ENDING}"):
-        if path.is_file():
-            volume = read_volume(path)
-            grid.require_same(volume.grid, what=f"uncertainty map {path}")
-            return volume.array.astype(np.float32)
-    raise InputImageError(f"{folder} holds no uncertainty of {case}; expected {case}_uncertainty{ENDING}")
+    path = uncertainty_path(folder, case)
+    volume = read_volume(path)
+    grid.require_same(volume.grid, what=f"uncertainty map {path}")
+    return volume.array.astype(np.float32)

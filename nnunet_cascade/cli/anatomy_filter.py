@@ -52,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--tumor_label",
         "--tumor-label",
         nargs="+",
+        action="extend",
         default=[],
         metavar="LABEL",
         help="names or values that are tumor; default: the only label of dataset.json, 1 without one",
@@ -59,7 +60,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--preset", choices=("recommended", "paper"), default=None, help="default: recommended")
     parser.add_argument("--settings", type=Path, metavar="FILE", help="anatomy.json as --tune writes it")
     parser.add_argument(
-        "--set", nargs="+", default=[], metavar="NAME=VALUE", help="single settings, see docs/design.md"
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        metavar="NAME=VALUE",
+        help="single settings, see docs/anatomy.md",
     )
     parser.add_argument(
         "--uncertainty",
@@ -87,6 +93,7 @@ def _add_tuning(parser: argparse.ArgumentParser) -> None:
     tuning.add_argument(
         "--try",
         nargs="+",
+        action="extend",
         default=[],
         dest="tried",
         metavar="NAME=V,V,...",
@@ -100,13 +107,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.anatomy_folder import FilterRequest
+    from nnunet_cascade.cascade.anatomy_folder import LUNG_FOLDER, FilterRequest
     from nnunet_cascade.cascade.folder_run import RunStory, find_masks, part_of, prepare_output
     from nnunet_cascade.cascade.prediction_files import TumorLabel
 
     part = require_sharing(args)
     _require_mode(args)
-    require_other_folder(args.o, args.i, args.ct, args.gt, args.lungs, args.uncertainty)
+    inputs = (args.i, args.ct, args.gt, args.lungs, args.uncertainty)
+    require_other_folder(args.o, *inputs)
+    require_other_folder(args.o / LUNG_FOLDER, *inputs)
     request = FilterRequest(
         images=args.ct,
         output=args.o,
@@ -178,7 +187,7 @@ def _pair(text: str) -> tuple[str, Any]:
         raise SettingsError(f"--set {text!r}; expected NAME=VALUE")
     if value.lower() in _WORDS:
         return name, _WORDS[value.lower()]
-    if value.isdigit() and name == "top_k":
+    if value.isdecimal() and name == "top_k":
         return name, int(value)
     try:
         return name, float(value)

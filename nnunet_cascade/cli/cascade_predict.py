@@ -17,9 +17,8 @@ from nnunet_cascade.cli.common import (
     add_lungs,
     add_margins,
     add_sharing,
+    changed_lungs,
     chosen_device,
-    has_lung_options,
-    lung_source,
     new_parser,
     parsed_top_k,
     require_other_folder,
@@ -105,6 +104,4 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
-    if has_lung_options(args):
-        spec = replace(spec, lungs=lung_source(args))
-    return spec
+    return replace(spec, lungs=changed_lungs(spec.lungs, args))

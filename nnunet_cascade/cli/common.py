@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -30,6 +31,9 @@ def run_command(
         Expected errors are one line on standard error.
     """
     args = parser.parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a dash that the terminal lacks must not end a night's run
     set_up_logging()
     try:
         return body(args)
@@ -40,7 +44,8 @@ def run_command(
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return FAILED
     except KeyboardInterrupt:
-        sys.stderr.write(f"{parser.prog}: interrupted; run it again to go on\n")
+        again = " with --continue_prediction" if hasattr(args, "continue_prediction") else ""
+        sys.stderr.write(f"{parser.prog}: interrupted; run it again{again} to go on\n")
         return 130
 
 
@@ -211,7 +216,7 @@ def jitter_mm(args: argparse.Namespace) -> float:
 
 def parsed_top_k(text: str) -> int | str:
     """Give --top_k as a number, or "all"."""
-    if text == "all" or text.isdigit():
+    if text == "all" or text.isdecimal():
         return text if text == "all" else int(text)
     raise SettingsError(f'--top_k {text!r}; expected a whole number or "all"')
 
@@ -242,14 +247,27 @@ def lung_source(args: argparse.Namespace) -> LungSource:
     return LungSource(kind="folder", path=args.lungs, right_labels=right, left_labels=left)
 
 
-def has_lung_options(args: argparse.Namespace) -> bool:
-    """Tell whether any option of `add_lungs` was given."""
-    names = ("lung_source", "lungs", "lung_labels", "lung_model", "lung_weights", "lung_batch_size")
-    return any(getattr(args, name) is not None for name in names)
+def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
+    """Give a bundle's lung source with what the options change; what they leave out stays the bundle's."""
+    if args.lungs is not None or args.lung_source not in {None, source.kind}:
+        return lung_source(args)
+    network = {
+        name: value
+        for name, value in (
+            ("model", args.lung_model),
+            ("weights", args.lung_weights),
+            ("batch_size", args.lung_batch_size),
+        )
+        if value is not None
+    }
+    if source.kind == "lungmask":
+        device = {} if args.device is None else {"device": args.device}
+        return replace(source, **network, **device)
+    return lung_source(args) if network or args.lung_labels is not None else source
 
 
 def _parsed_labels(text: str) -> tuple[int, ...]:
     parts = [part for part in text.split(",") if part]
-    if not all(part.isdigit() for part in parts):
+    if not all(part.isdecimal() for part in parts):
         raise SettingsError(f"--lung_labels {text!r}; expected whole numbers with commas between, such as 12,13,14")
     return tuple(map(int, parts))

@@ -158,6 +158,8 @@ def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> 
     if ELSEWHERE in lungs.flags:
         return ELSEWHERE, "hardly any of the lung mask is air inside the body"
     unknown, smaller, larger = _side_voxels(lungs)
+    if unknown > 0 and ONE_SIDED in lungs.flags and settings.min_smaller_lung_share > 0:
+        return ONE_SIDED, "by its shape the lung mask is of one lung"
     if unknown == 0 and smaller < settings.min_smaller_lung_share * larger:
         needed = f"{100 * settings.min_smaller_lung_share:g} %"
         return ONE_SIDED, f"one lung has {100 * smaller / larger:.0f} % of the other's volume (needs {needed})"

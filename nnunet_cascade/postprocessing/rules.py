@@ -109,10 +109,11 @@ class Rescue:
             return Opinion("pass", f"{size} (needs {self.min_volume_mm3:g} mm³ to be rescued)")
         near = candidate.near_surface_share or 0.0
         if candidate.central and near < self.min_near_surface_central - _TOLERANCE:
-            return Opinion("pass", self._too_deep(near))
-        return Opinion("keep", f"{distance} (may lie {self.max_distance_mm:g} mm) and {size}")
+            return Opinion("pass", self._surface(near))
+        surface = f", and {self._surface(near)}" if candidate.central and self.min_near_surface_central > 0 else ""
+        return Opinion("keep", f"{distance} (may lie {self.max_distance_mm:g} mm) and {size}{surface}")
 
-    def _too_deep(self, near: float) -> str:
+    def _surface(self, near: float) -> str:
         needed = _percent(self.min_near_surface_central)
         share = f"{_percent(near)} of its surface lies within {self.max_distance_mm:g} mm of a lung"
         return f"{share} (needs {needed} in the central zone)"

@@ -128,6 +128,42 @@ class TestFiltering:
         assert run(skip_done=True)["a"].status == "skipped"
         assert run(skip_done=True, anatomy=AnatomySettings(top_k=2))["a"].status == "done"
 
+    @pytest.mark.parametrize("changed", ["prediction", "CT", "lungs", "map"])
+    def test_a_case_whose_files_changed_is_done_again(self, folders, run, changed):
+        folders.write("a", [IN_LEFT])
+        write_image(np.zeros(GRID.shape, dtype=np.float32), GRID, folders["maps"] / "a.nii.gz")
+        again = {"uncertainty": folders["maps"], "skip_done": True}
+        assert [run(**again)["a"].status for _ in range(2)] == ["done", "skipped"]
+        if changed == "prediction":
+            write_image(blocks(IN_RIGHT), GRID, folders["predictions"] / "a.nii.gz")
+        if changed == "CT":
+            write_image(chest_ct() + 1, GRID, folders["images"] / "a_0000.nii.gz")
+        if changed == "lungs":
+            write_image(np.minimum(LUNGS, 1), GRID, folders["lung_masks"] / "a.nii.gz")
+        if changed == "map":
+            write_image(np.ones(GRID.shape, dtype=np.float32), GRID, folders["maps"] / "a.nii.gz")
+        assert run(**again)["a"].status == "done"
+
+    @pytest.mark.parametrize("side", [1, 2])
+    def test_a_file_of_one_lung_keeps_all_and_is_flagged(self, folders, run, side):
+        folders.write("a", [IN_LEFT, IN_RIGHT, MIDDLE], lungs=LUNGS * (side == LUNGS))
+        outcome = run()["a"]
+        assert rules(outcome) == ["no_lungs"] * 3
+        assert "one_lung_small" in outcome.record["flags"]
+
+    def test_users_own_images_are_never_overwritten_by_lungs(self, folders, run):
+        folders.write("a", [IN_LEFT])
+        mine = folders["out"] / "lungs" / "a.nii.gz"
+        mine.parent.mkdir()
+        write_image(blocks(MIDDLE, value=7), GRID, mine)
+        assert "holds images that are not ours" in run(lungs=LungSource())["a"].error
+        assert read_volume(mine).array.max() == 7
+
+    def test_lungs_of_no_whole_numbers_are_refused(self, folders, run):
+        folders.write("a", [IN_LEFT])
+        write_image(LUNGS * np.float32(0.3), GRID, folders["lung_masks"] / "a.nii.gz")
+        assert "expected labels, whole numbers" in run()["a"].error
+
     def test_filtering_the_result_changes_nothing(self, folders, run):
         folders.write("a", [IN_LEFT, IN_RIGHT, MIDDLE, SPECK])
         run()

@@ -155,7 +155,7 @@ def test_predictions_without_any_tumor_cannot_be_tuned_on(folders, tuning):
 def test_no_measured_case_is_refused(folders, tuning):
     folders.write("a", [MIDDLE], [IN_LEFT])
     (folders["images"] / "a_0000.nii.gz").unlink()
-    with pytest.raises(SettingsError, match="no case could be measured"):
+    with pytest.raises(DatasetError, match="no case could be measured"):
         tuning()
 
 

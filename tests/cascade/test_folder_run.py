@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zlib
 
 import pytest
 
@@ -64,8 +65,8 @@ class TestNames:
         assert list(find_masks(tmp_path)) == ["lung_0000", "lung_0001"]
 
     def test_what_a_cascade_writes_beside_a_mask_is_none(self, tmp_path):
-        touch(tmp_path, "a.nii.gz", "a_probability.nii.gz", "a_lungs.nii.gz", "b_stage1.nii.gz")
-        assert list(find_masks(tmp_path)) == ["a", "b_stage1"]
+        touch(tmp_path, "a.nii.gz", "a.json", "a_probability.nii.gz", "a_lungs.nii.gz", "b.nii.gz", "b_roi.nii.gz")
+        assert list(find_masks(tmp_path)) == ["a", "b", "b_roi"]
 
     @pytest.mark.parametrize(("name", "case"), [("a_0000.nii.gz", "a"), ("ct-64.nrrd", "ct-64")])
     def test_one_file_is_one_case(self, tmp_path, name, case):
@@ -93,9 +94,37 @@ class TestRunning:
     def test_a_case_with_a_whole_record_is_not_done_again(self, task, tmp_path):
         cases = {"a": tmp_path / "first"}
         (first,) = run_cases(cases, task())
-        (again,) = run_cases({"a": tmp_path / "second"}, task(skip_done=True))
+        (again,) = run_cases(cases, task(skip_done=True))
         assert (again.status, again.record) == ("skipped", first.record)
-        assert (tmp_path / "a.txt").read_text() == "first"
+
+    def test_a_case_made_from_other_files_is_done_again(self, task, tmp_path):
+        (tmp_path / "first").write_text("one")
+        (tmp_path / "masks").mkdir()
+        (tmp_path / "masks" / "lobe").write_text("two")
+        inputs = {"inputs": lambda _case, path: [path, tmp_path / "masks", tmp_path / "none"]}
+        cases = {"a": tmp_path / "first"}
+        (before,) = run_cases(cases, task(**inputs))
+        first, lobe = (f"{zlib.crc32(text):08x}" for text in (b"one", b"two"))
+        assert before.record["inputs"] == [["first", first], ["lobe", lobe], ["none", ""]]
+        assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["skipped"]
+        (tmp_path / "masks" / "lobe").write_text("three")
+        assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["done"]
+
+    def test_no_file_of_an_earlier_run_is_left_of_a_case_that_fails(self, task, tmp_path):
+        def well(case, _path):
+            touch(tmp_path, f"{case}.txt")
+            return {"files": [f"{case}.txt"]}
+
+        list(run_cases({"bad": tmp_path / "first"}, task(work=well)))
+        assert (tmp_path / "bad.txt").is_file()
+        assert [o.status for o in run_cases({"bad": tmp_path / "first"}, task())] == ["failed"]
+        assert not (tmp_path / "bad.txt").exists()
+
+    @pytest.mark.parametrize("case", ["run", "Run_part3", "summary", "dataset", "tuning", "anatomy", "lung_masks"])
+    def test_a_case_called_as_a_file_of_the_run_is_refused(self, task, tmp_path, case):
+        (outcome,) = run_cases({case: tmp_path / "first"}, task())
+        assert "rename its files" in outcome.error
+        assert [o.status for o in run_cases({f"{case}s": tmp_path / "first"}, task())] == ["done"]
 
     @pytest.mark.parametrize("what", ["other settings", "file gone", "record cut", "not asked"])
     def test_else_it_is_done_again(self, task, tmp_path, what):

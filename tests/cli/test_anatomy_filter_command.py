@@ -59,6 +59,16 @@ class TestFiltering:
         assert "outside_lungs 1" in out
         assert "2 of 2 cases done" in out
 
+    def test_options_of_many_values_may_be_given_twice(self, command, folders):
+        assert command("--set", "min_volume_mm3=7", "--set", "top_k=2") == 0
+        assert told(folders)["settings"]["anatomy"]["min_volume_mm3"] == 7
+        assert told(folders)["settings"]["anatomy"]["top_k"] == 2
+
+    def test_the_folder_of_lung_masks_cannot_be_read_from(self, folders, capsys):
+        arguments = ["-i", folders["x"] / "lungs", "-ct", folders["images"], "-o", folders["x"]]
+        assert anatomy_filter.main([str(part) for part in arguments]) == 2
+        assert "is a folder that is read from" in capsys.readouterr().err
+
     def test_the_preset_keeps_the_first_alone(self, command, folders):
         assert command() == 0
         assert told(folders)["cases"]["a"]["dropped"] == {"outside_lungs": 1, "top_k": 1}
@@ -98,6 +108,8 @@ class TestFiltering:
             (("-gt", "labels"), "add --tune, or leave them out"),
             (("--try", "min_volume_mm3=0"), "add --tune, or leave them out"),
             (("--set", "rank_by=mean_uncertainty"), "give their folder with --uncertainty"),
+            (("--tumor-label", "0"), "has no label '0'"),
+            (("--top_k", "²"), "--top_k '²'"),
             (("--tune",), "give their folder with -gt"),
             (("--tune", "-gt", "x", "--folds", "1"), "1 folds; expected at least 2"),
             (("--tune", "-gt", "x", "--continue_prediction"), "sees all cases at once"),

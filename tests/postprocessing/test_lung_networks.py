@@ -110,12 +110,25 @@ def test_batch_size_device_and_model_are_passed_on(recorder, monkeypatch):
 
 def test_the_fusion_fills_lobes_with_r231(recorder, tmp_path):
     for name in DOWNLOADS.values():
-        (tmp_path / name).touch()
+        torch.save({"some": torch.zeros(1)}, tmp_path / name)
     find_lungs(CT, LungSource(kind="lungmask", model="LTRCLobes_R231", weights=tmp_path), case="a")
     (asked,) = recorder.asked
     assert (asked["modelname"], asked["fillmodel"]) == ("LTRCLobes", "R231")
     assert asked["modelpath"] == str(tmp_path / DOWNLOADS["LTRCLobes"])
     assert asked["fillmodel_path"] == str(tmp_path / DOWNLOADS["R231"])
+
+
+class Harm:
+    def __reduce__(self):
+        return print, ("code ran",)
+
+
+def test_a_weights_file_that_holds_code_is_refused_and_runs_none(recorder, tmp_path, capsys):
+    torch.save({"weights": Harm()}, tmp_path / "r231.pth")
+    with pytest.raises(LungMaskError, match="does not hold weights"):
+        find_lungs(CT, LungSource(kind="lungmask", weights=tmp_path / "r231.pth"), case="a")
+    assert "code ran" not in capsys.readouterr().out
+    assert recorder.asked == ()
 
 
 def test_one_file_is_not_enough_for_the_fusion(tmp_path):

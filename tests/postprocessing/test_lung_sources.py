@@ -56,7 +56,7 @@ def test_files_keep_sides_only_where_they_are_right_and_left(tmp_path, values, e
     found = find_lungs(CT, LungSource(kind="folder", path=tmp_path), case="a")
     np.testing.assert_array_equal(found.mask, labels > 0)
     assert np.unique(found.labels).tolist() == expected
-    assert found.source == f"folder {tmp_path}"
+    assert found.source == f"folder {tmp_path.name}"
 
 
 def test_a_missing_file_is_told_with_its_name(tmp_path):

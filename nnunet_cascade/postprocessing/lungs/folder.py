@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import LungMaskError, SettingsError
 from nnunet_cascade.geometry import Labels, Mask
 from nnunet_cascade.images import ENDING, Volume, read_labels
-from nnunet_cascade.postprocessing.lungs.result import ELSEWHERE, LEFT, RIGHT, UNKNOWN_SIDE, LungMask
-from nnunet_cascade.postprocessing.lungs.whereabouts import share_in_lung_air
+from nnunet_cascade.postprocessing.lungs.result import (
+    ELSEWHERE,
+    LEFT,
+    ONE_SIDED,
+    RIGHT,
+    SMALL_SIDE,
+    UNKNOWN_SIDE,
+    LungMask,
+)
+from nnunet_cascade.postprocessing.lungs.whereabouts import whereabouts
 
 _SIDES = ((RIGHT,), (LEFT,))
 _LUNGMASK_LOBES = ((3, 4, 5), (1, 2))
 _TOTALSEGMENTATOR = ((12, 13, 14), (10, 11))
 _LOBES = ("upper_lobe_left", "lower_lobe_left", "upper_lobe_right", "middle_lobe_right", "lower_lobe_right")
 _SETS = (tuple(f"lung_{lobe}" for lobe in _LOBES), ("lung_left", "lung_right"), ("lung",))
-_IN_LUNG_AIR = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +88,8 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
         labels: Which values of `<case>.nii.gz` are lung; None is any but 0.
 
     Returns:
-        Flagged "lungs_elsewhere" where less than a quarter of it is air inside the body.
+        Flagged "lungs_elsewhere" where it is not where the body has air, and
+        "one_lung_small" also where the files do not tell the sides but the shape does.
 
     Raises:
         LungMaskError: There is no file, or one of several lobes is missing.
@@ -98,9 +106,16 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
             f"{path} does not exist, nor a folder {case} beside it; lung masks are looked for as <case>{ENDING} "
             "or as TotalSegmentator's lobes in a folder <case>: write them, or choose another source"
         )
-    found = LungMask.of(sides, ct.grid, source=f"folder {folder}")
-    elsewhere = bool(sides.any()) and share_in_lung_air(ct, found.mask) < _IN_LUNG_AIR
-    return found.with_flag(ELSEWHERE) if elsewhere else found
+    found = LungMask.of(sides, ct.grid, source=f"folder {folder.name}")
+    return _looked_at(found, ct) if sides.any() else found
+
+
+def _looked_at(lungs: LungMask, ct: Volume) -> LungMask:
+    seen = whereabouts(ct, lungs.mask)
+    if seen.is_elsewhere:
+        return lungs.with_flag(ELSEWHERE)
+    unknown = bool((lungs.labels == UNKNOWN_SIDE).any())
+    return lungs.with_flag(ONE_SIDED) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
 
 
 def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:

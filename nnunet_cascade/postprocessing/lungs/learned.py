@@ -81,6 +81,8 @@ def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
 def _load(network: LungNetwork) -> Any:
     _require_device(network.device)
     files = weight_files(network)
+    for file in files:
+        _require_plain_weights(file, network.model)
     # lungmask silences every UserWarning of the process where it is imported.
     with warnings.catch_warnings():
         from lungmask import LMInferer  # noqa: PLC0415 - torch is slow to import and only this source needs it
@@ -140,6 +142,21 @@ def _download_name(part: str) -> str:
     with warnings.catch_warnings():
         from lungmask.mask import MODEL_URLS  # noqa: PLC0415
     return MODEL_URLS[part][0].rsplit("/", 1)[1]
+
+
+def _require_plain_weights(file: str | None, model: NetworkName) -> None:
+    """Raise unless a given file holds tensors alone: lungmask's own loading may run code with an older torch."""
+    import torch  # noqa: PLC0415
+
+    if file is None:
+        return
+    try:
+        torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LungMaskError(
+            f"{file} does not hold weights of lungmask {model} ({reason}); give its own file"
+        ) from error
 
 
 def _require_device(device: DeviceName) -> None:

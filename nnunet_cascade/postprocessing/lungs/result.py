@@ -20,7 +20,7 @@ ONE_SIDED = "one_lung_small"
 ELSEWHERE = "lungs_elsewhere"
 
 _PLAUSIBLE_ML = (1000.0, 10000.0)
-_SMALL_SIDE = 0.1
+SMALL_SIDE = 0.1
 _NOT_TO_BE_TRUSTED = frozenset({EMPTY, IMPLAUSIBLE, ELSEWHERE})
 _MM3_PER_ML = 1000.0
 
@@ -88,5 +88,5 @@ def _flags(volumes_ml: list[float]) -> tuple[str, ...]:
         return (EMPTY,)
     flags = () if _PLAUSIBLE_ML[0] <= total_ml <= _PLAUSIBLE_ML[1] else (IMPLAUSIBLE,)
     right_ml, left_ml, unknown_ml = volumes_ml
-    one_sided = unknown_ml == 0 and min(right_ml, left_ml) < _SMALL_SIDE * max(right_ml, left_ml)
+    one_sided = unknown_ml == 0 and min(right_ml, left_ml) < SMALL_SIDE * max(right_ml, left_ml)
     return (*flags, ONE_SIDED) if one_sided else flags

@@ -1,8 +1,9 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from nnunet_cascade.cli.common import add_device, add_lungs, has_lung_options, lung_source, new_parser
+from nnunet_cascade.cli.common import add_device, add_lungs, changed_lungs, lung_source, new_parser
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 
@@ -62,6 +63,27 @@ def test_contradicting_options_are_refused(argv):
         lung_source(parsed(*argv))
 
 
-def test_any_option_is_noticed():
-    assert not has_lung_options(parsed("-device", "cpu"))
-    assert has_lung_options(parsed("--lung_model", "R231"))
+BUNDLED = LungSource(kind="lungmask", model="R231CovidWeb", weights=Path("covid.pth"))
+
+
+@pytest.mark.parametrize(
+    ("bundled", "argv", "expected"),
+    [
+        (LungSource(), (), LungSource()),
+        (LungSource(), ("-device", "cpu"), LungSource()),
+        (LungSource(), ("--lungs", "masks"), LungSource(kind="folder", path=Path("masks"))),
+        (BUNDLED, (), BUNDLED),
+        (BUNDLED, ("-device", "cpu"), replace(BUNDLED, device="cpu")),
+        (BUNDLED, ("--lung_batch_size", "4"), replace(BUNDLED, batch_size=4)),
+        (BUNDLED, ("--lung_source", "lungmask", "--lung_model", "R231"), replace(BUNDLED, model="R231")),
+        (BUNDLED, ("--lung_source", "threshold"), LungSource()),
+    ],
+)
+def test_options_change_what_they_name_of_a_bundles_source(bundled, argv, expected):
+    assert changed_lungs(bundled, parsed(*argv)) == expected
+
+
+@pytest.mark.parametrize("argv", [("--lung_model", "R231"), ("--lung_labels", "1", "2")])
+def test_options_of_another_source_than_the_bundles_are_refused(argv):
+    with pytest.raises(SettingsError):
+        changed_lungs(LungSource(), parsed(*argv))

@@ -1,9 +1,11 @@
-"""The pictures of the documentation are drawn by their script, and show what the page says of them."""
+"""The page on the anatomy rules: its pictures are drawn by their script, and it says what is so."""
 
 import re
 import subprocess
 import sys
 from pathlib import Path
+
+from nnunet_cascade.postprocessing.settings import AnatomySettings
 
 SCRIPT = Path(__file__).parent.parent / "docs" / "make_pictures.py"
 
@@ -18,3 +20,8 @@ def test_the_script_draws_what_the_page_says(tmp_path):
     assert [number for number, verdict in paper if verdict == "kept"] == ["1", "2", "3", "4", "7"]
     for preset in ("recommended", "paper"):
         assert (tmp_path / f"anatomy_{preset}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_page_names_every_setting_of_the_rules():
+    page = (SCRIPT.parent / "anatomy.md").read_text()
+    assert [name for name in AnatomySettings().to_dict() if f"`{name}`" not in page] == []
