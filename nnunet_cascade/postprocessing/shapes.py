@@ -75,7 +75,8 @@ def dilate(mask: Mask, offsets: NDArray[np.int64]) -> Mask:
         on either side, so nothing is cut at the edge.
     """
     reach = offsets.max(axis=0)
-    grown = np.pad(mask, [(int(steps), int(steps)) for steps in reach])
+    # np.pad keeps the order of the axes in memory, and writes to ravel() of any other than this one are lost.
+    grown = np.pad(np.ascontiguousarray(mask), [(int(steps), int(steps)) for steps in reach])
     flat = grown.ravel()
     rim = np.ravel_multi_index(tuple(np.argwhere(surface(mask)).T + reach[:, None]), grown.shape)
     strides = np.array([grown.shape[1] * grown.shape[2], grown.shape[2], 1])

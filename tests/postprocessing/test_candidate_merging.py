@@ -117,6 +117,14 @@ def test_a_grown_mask_holds_what_lies_within_reach_of_it(mask, merge, spacing_mm
     for voxel in np.argwhere(mask):
         expected[tuple((voxel + reach + offsets).T)] = True
     np.testing.assert_array_equal(grown, expected)
+    np.testing.assert_array_equal(dilate(np.asfortranarray(mask), offsets), expected)
+
+
+@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS, order=st.permutations(range(3)))
+def test_the_order_of_the_axes_in_memory_changes_nothing(mask, merge, spacing_mm, order):
+    laid = np.ascontiguousarray(mask.transpose(order)).transpose(np.argsort(order))
+    grid = Grid(shape=mask.shape, spacing_mm=spacing_mm)
+    np.testing.assert_array_equal(label_candidates(laid, grid, merge), label_candidates(mask, grid, merge))
 
 
 def partition(labels):
