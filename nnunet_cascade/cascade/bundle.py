@@ -15,6 +15,7 @@ from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.files import write_json
+from nnunet_cascade.settings.block import require
 from nnunet_cascade.versions import versions
 
 SPEC_NAME = "cascade.json"
@@ -75,12 +76,18 @@ def load_cascade(
 
     Raises:
         BundleError: Something is missing or does not fit.
-        DropoutError: Sampling is asked of a stage 2 without active dropout.
+        DropoutError: Monte-Carlo dropout is asked of a stage 2 without active dropout.
+        SettingsError: A source of samples is asked for that the models do not offer, or candidates are
+            ranked by an uncertainty that nobody makes.
     """
     spec = spec or read_spec(folder)
-    stage1 = StageModel(folder / "stage1", spec.stage1, device=device) if with_stage1 else None
-    stage2 = StageModel(folder / "stage2", spec.stage2, device=device, mc_samples=spec.sampling.mc_samples)
-    return LoadedCascade(spec, stage1, stage2)
+    coarse, fine = spec.sampling.of_stage1() if with_stage1 else None, spec.sampling.of_stage2()
+    ranked = spec.anatomy.rank_by != "mean_uncertainty" or coarse is not None
+    require(
+        ranked, "rank_by is mean_uncertainty, which needs stage 1's own prediction and --stage1_uncertainty; give it"
+    )
+    stage1 = StageModel(folder / "stage1", spec.stage1, device=device, plan=coarse) if with_stage1 else None
+    return LoadedCascade(spec, stage1, StageModel(folder / "stage2", spec.stage2, device=device, plan=fine))
 
 
 def make_bundle(target: Path, *, stage1: Path, stage2: Path, spec: CascadeSpec, notes: Sequence[str] = ()) -> None:
@@ -92,13 +99,14 @@ def make_bundle(target: Path, *, stage1: Path, stage2: Path, spec: CascadeSpec, 
     Args:
         target: The bundle's folder; it must not be there yet.
         stage1: Model folder of any nnU-Net trainer.
-        stage2: Model folder of a trainer with dropout, unless no samples are asked.
+        stage2: Model folder of a trainer with dropout, unless no Monte-Carlo dropout is asked.
         spec: The settings; its folds are those that are copied.
         notes: Lines that every result of the bundle repeats, such as what it was trained on.
 
     Raises:
         BundleError: The target exists, or a model is incomplete or does not fit.
-        DropoutError: Sampling is asked of a stage 2 without active dropout.
+        DropoutError: Monte-Carlo dropout is asked of a stage 2 without active dropout.
+        SettingsError: As `load_cascade` raises.
     """
     if target.exists():
         raise BundleError(f"{target} is there already; choose another name or remove it")
@@ -137,7 +145,7 @@ def with_folds(settings: StageSettings, model: Path) -> StageSettings:
 
 
 def _copy_model(source: Path, target: Path, settings: StageSettings) -> None:
-    names = [*_MODEL_FILES, *(f"fold_{fold}/{settings.checkpoint}" for fold in settings.folds)]
+    names = [*_MODEL_FILES, *(f"fold_{fold}/{name}" for name in settings.checkpoints for fold in settings.folds)]
     for name in names:
         if not (source / name).is_file():
             raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,11 +14,15 @@ from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
 from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError, NoLungsError
-from nnunet_cascade.geometry import AxisTurn, Grid, Image, Labels, Mask, as_index, crop_with_fill
+from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Labels, Mask, as_index, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import find_lungs
+from nnunet_cascade.uncertainty.choices import SamplingFacts
+from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
+from nnunet_cascade.uncertainty.temperature import with_temperature
+from nnunet_cascade.uncertainty.volumes import RoiVotes, Sampled, VolumeSpreads, volume_spreads
 
 TUMOR_NOWHERE = "no_candidate"
 LUNGS_NOT_FOUND = "lungs_not_found"
@@ -36,14 +40,20 @@ class CaseResult:
     Attributes:
         grid: The image's.
         tumor: The final mask.
-        probability: Mean tumor probability inside the regions, 0 outside.
-        uncertainty: Population variance of the probability over the samples inside the
-            regions, 0 outside where it is undefined; None without sampling.
+        probability: Mean tumor probability inside the regions, scaled by the temperature
+            of stage 2; 0 outside.
+        uncertainty: The measure of the settings, made of the samples as the network gave
+            them, inside the regions; 0 outside where it is undefined; None without samples.
+        sampling: What was sampled in stage 2, or None.
+        lesions: Components of the mask, the largest first.
+        volumes: Spread of the volumes over the samples; None without samples or regions.
         regions: Label map of the regions.
         rois: The regions.
         clipped_rois: Ids of regions whose faces the mask reaches.
         stage1: Stage 1's mask, before any rule.
         stage1_given: Whether it was handed in instead of predicted.
+        stage1_uncertainty: The measure of the settings over stage 1's samples; None without.
+        stage1_sampling: What was sampled in stage 1, or None.
         filtered: All candidates with their verdicts.
         lungs: The lung mask, or None where none could be made.
         islands: What became of components away from every kept candidate.
@@ -56,11 +66,16 @@ class CaseResult:
     tumor: Mask
     probability: Image
     uncertainty: Image | None
+    sampling: SamplingFacts | None
+    lesions: tuple[Lesion, ...]
+    volumes: VolumeSpreads | None
     regions: Labels
     rois: tuple[Roi, ...]
     clipped_rois: tuple[int, ...]
     stage1: Mask
     stage1_given: bool
+    stage1_uncertainty: Image | None
+    stage1_sampling: SamplingFacts | None
     filtered: FilteredCandidates
     lungs: LungMask | None
     islands: Islands
@@ -122,24 +137,37 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         lungs, notes = _lungs(image, spec, given)
     with clock.step("anatomy"):
         known = None if given.stage1 is not None else coarse.probability
-        filtered = filter_candidates(coarse.mask, image.grid, lungs, spec.anatomy, probability=known)
+        filtered = filter_candidates(
+            coarse.mask, image.grid, lungs, spec.anatomy, probability=known, uncertainty=coarse.uncertainty
+        )
     rois = plan_rois(filtered.kept, image.grid, spec.roi)
-    with clock.step("stage2"):
-        probability, uncertainty = _refined(image, bundle, rois)
     regions = roi_map(rois, image.grid.shape)
-    found = (probability >= spec.stage2.threshold) & (regions > 0)
+    with clock.step("stage2"):
+        probability, uncertainty, votes = _refined(image, bundle, rois)
+    inside = regions > 0
+    if spec.stage2.temperature != 1:
+        probability[inside] = with_temperature(probability[inside], spec.stage2.temperature)
+    found = (probability >= spec.stage2.threshold) & inside
     islands = judge_islands(found, filtered.kept_mask(), spec.roi, image.grid.spacing_mm)
     clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
+    with clock.step("lesions"):
+        sampled = None if uncertainty is None else Sampled(uncertainty=uncertainty, regions=regions, votes=votes)
+        lesions, volumes = _described(found, islands.mask, sampled, image.grid)
     return CaseResult(
         grid=image.grid,
         tumor=islands.mask,
         probability=probability,
         uncertainty=uncertainty,
+        sampling=bundle.stage2.sampling,
+        lesions=lesions,
+        volumes=volumes,
         regions=regions,
         rois=rois,
         clipped_rois=clipped,
         stage1=coarse.mask,
         stage1_given=given.stage1 is not None,
+        stage1_uncertainty=coarse.uncertainty,
+        stage1_sampling=bundle.stage1.sampling if bundle.stage1 and given.stage1 is None else None,
         filtered=filtered,
         lungs=lungs,
         islands=islands,
@@ -156,7 +184,8 @@ def _coarse(image: Volume, bundle: LoadedCascade, given: Given) -> CoarsePredict
         raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
     turn = _turn(bundle.spec.stage1, image.grid)
     found = bundle.stage1.predict_coarse(turn.apply(image.array), turn.spacing(image.grid.spacing_mm))
-    return CoarsePrediction(turn.undo(found.mask), turn.undo(found.probability))
+    spread = None if found.uncertainty is None else turn.undo(found.uncertainty)
+    return CoarsePrediction(turn.undo(found.mask), turn.undo(found.probability), spread)
 
 
 def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | None, tuple[str, ...]]:
@@ -169,8 +198,10 @@ def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | N
         return None, (str(error),)
 
 
-def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tuple[Image, Image | None]:
-    """Predict every region; probability and variance on the whole grid, averaged where regions overlap.
+def _refined(
+    image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]
+) -> tuple[Image, Image | None, dict[int, tuple[Box, RoiVotes]]]:
+    """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
 
     All of it happens in the orientation that the network sees, so that a flipped
     image gives the flipped result.
@@ -179,7 +210,8 @@ def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tup
     turn = _turn(spec.stage2, image.grid)
     turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
     at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
-    probability, variance = Canvas(as_index(turned.shape)), Canvas(as_index(turned.shape))
+    probability, uncertainty = Canvas(as_index(turned.shape)), Canvas(as_index(turned.shape))
+    votes: dict[int, tuple[Box, RoiVotes]] = {}
     for roi in rois:
         box = turn.box(roi.box, image.grid.shape)
         context = box.at_least(at_least)
@@ -187,10 +219,27 @@ def _refined(image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]) -> tup
         found = bundle.stage2.predict_roi(crop, spacing_mm, seed=roi_seed(spec.sampling, box))
         inside = box.relative_to(context).slices
         probability.paste(found.probability[inside], box)
-        if found.variance is not None:
-            variance.paste(found.variance[inside], box)
-    sampled = spec.sampling.mc_samples > 0
-    return turn.undo(probability.mean()), turn.undo(variance.mean()) if sampled else None
+        if found.uncertainty is not None and found.votes is not None:
+            uncertainty.paste(found.uncertainty[inside], box)
+            votes[roi.id] = roi.box, _turned_back(found.votes, inside, turn)
+    sampled = bundle.stage2.sampling is not None
+    return turn.undo(probability.mean()), turn.undo(uncertainty.mean()) if sampled else None, votes
+
+
+def _turned_back(votes: RoiVotes, inside: tuple[slice, slice, slice], turn: AxisTurn) -> RoiVotes:
+    """Give the votes inside a region as the image's axes run."""
+    planes = votes.planes[(slice(None), slice(None), *inside)]
+    turned = [np.stack([turn.undo(plane) for plane in member]) for member in planes]
+    return replace(votes, planes=np.stack(turned))
+
+
+def _described(
+    found: Mask, tumor: Mask, sampled: Sampled | None, grid: Grid
+) -> tuple[tuple[Lesion, ...], VolumeSpreads | None]:
+    labels = label_lesions(tumor)
+    volumes = None if sampled is None else volume_spreads(labels, found & ~tumor, sampled, grid.spacing_mm)
+    of_lesions = None if volumes is None else volumes.lesions
+    return describe_lesions(labels, grid.spacing_mm, sampled, of_lesions), volumes
 
 
 def _turn(stage: StageSettings, grid: Grid) -> AxisTurn:

@@ -112,17 +112,35 @@ def train_cascade(request: ChainRequest) -> None:
         StepFailedError: A command of nnU-Net did not succeed.
         CascadeError: As the steps raise.
     """
-    _tumor_label(request)
-    _require_same_request(request)
+    _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
+
+
+def train_models(request: ChainRequest) -> None:
+    """Do the same as far as the bundle, without the cross-validation.
+
+    Raises:
+        DatasetError, StepFailedError, CascadeError: As `train_cascade`.
+    """
+    _run(request, _model_steps(request))
+
+
+_Steps = list[tuple[str, Callable[[], None]]]
+
+
+def _model_steps(request: ChainRequest) -> _Steps:
     logs = log_folder(request)
-    steps: list[tuple[str, Callable[[], None]]] = [
-        ("folds", lambda: _make_folds(request)),
+    return [
+        ("folds", lambda: make_folds(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
         ("bundle", lambda: _make_bundle(request)),
-        ("cross-validation", lambda: _cross_validate(request)),
     ]
+
+
+def _run(request: ChainRequest, steps: _Steps) -> None:
+    tumor_label(request)
+    _require_same_request(request)
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
         step()
@@ -185,7 +203,7 @@ def model_of(dataset: int, stage: StageTraining) -> Path:
     return model_folder(dataset, trainer=stage.trainer, plans=plan.name, configuration=plan.configuration)
 
 
-def _make_folds(request: ChainRequest) -> None:
+def make_folds(request: ChainRequest) -> None:
     """Write nnU-Net's own random folds where there are none; those that are there must be as many as asked."""
     path = preprocessed_folder(request.dataset) / "splits_final.json"
     own = raw_folder(request.dataset) / "splits_final.json"
@@ -296,14 +314,14 @@ def final_spec(request: ChainRequest) -> CascadeSpec:
     folds = tuple(range(request.folds))
     return replace(
         request.spec,
-        stage1=replace(request.spec.stage1, folds=folds, tumor_label=_tumor_label(request)),
+        stage1=replace(request.spec.stage1, folds=folds, tumor_label=tumor_label(request)),
         stage2=replace(request.spec.stage2, folds=folds),
         # A folder of the training cases' masks has none for another image.
         lungs=LungSource() if request.spec.lungs.kind == "folder" else request.spec.lungs,
     )
 
 
-def _tumor_label(request: ChainRequest) -> str:
+def tumor_label(request: ChainRequest) -> str:
     """Name the tumor where the dataset has several labels; "" where it has one.
 
     Raises:

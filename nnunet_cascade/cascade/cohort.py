@@ -78,7 +78,7 @@ def predict_cohort(
 
     Raises:
         InputImageError: The output folder cannot be written.
-        BundleError, DropoutError: The bundle cannot be loaded.
+        BundleError, DropoutError, SettingsError: The bundle cannot be loaded.
     """
     prepare_output(request.output)
     bundle: LoadedCascade | None = None
@@ -140,6 +140,8 @@ def _write_summary(outcomes: Sequence[CaseOutcome], output: Path, path: Path) ->
         "tumor_ml",
         "candidates",
         "kept",
+        "tumor_ml_p5",
+        "tumor_ml_p95",
         "mean_uncertainty_in_tumor",
         "lungs_ml",
         "flags",
@@ -159,10 +161,13 @@ def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
         return {}
     record = json.loads(record_path(output, outcome.case).read_text())
     uncertainty, lungs = record["uncertainty"] or {}, record["lungs"] or {}
+    volume = uncertainty.get("volume") or {}
     return {
         "tumor_ml": record["tumor"]["volume_ml"],
         "candidates": len(record["candidates"]),
         "kept": len(record["rois"]),
+        "tumor_ml_p5": volume.get("p5_ml"),
+        "tumor_ml_p95": volume.get("p95_ml"),
         "mean_uncertainty_in_tumor": uncertainty.get("mean_in_tumor"),
         "lungs_ml": lungs.get("volume_ml"),
         "flags": " ".join(record["flags"]),

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from nnunet_cascade.cascade.chain import ChainRequest, StageTraining, log_folder
 from nnunet_cascade.cascade.cohort import case_name
 from nnunet_cascade.cascade.cross_validation import METHODS, score_methods
 from nnunet_cascade.cascade.models import StageModel
-from nnunet_cascade.cascade.nnunet_folders import raw_folder
+from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders, raw_folder
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.planning import PlanRequest
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
@@ -55,9 +53,6 @@ _COMMON = {
 }
 _BATCH = 2
 _DATASET, _ROI_DATASET = 501, 601
-_NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
-_SMALL_MACHINE = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "0"}  # one process draws: same seed, same weights
-_OWN = (*_NNUNET_FOLDERS, *_SMALL_MACHINE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +100,7 @@ def run_demo(request: DemoRequest) -> str:
     Raises:
         CascadeError: As the steps raise.
     """
-    with _own_nnunet_folders(request.folder):
+    with own_nnunet_folders(request.folder):
         make_demo_dataset(request)
         chain = demo_chain(request)
         train_cascade(chain)
@@ -260,21 +255,3 @@ def _scores(request: DemoRequest, chain: ChainRequest, baseline: StageTraining) 
         mask = plain.predict_coarse(image.array, image.grid.spacing_mm).mask
         scores[BASELINE].append(score_case(case, truth, mask, image.grid.spacing_mm))
     return scores
-
-
-@contextmanager
-def _own_nnunet_folders(folder: Path) -> Generator[None, None, None]:
-    """Let nnU-Net work below a folder of ours, and give the user's variables back afterwards."""
-    before = {name: os.environ.get(name) for name in _OWN}
-    try:
-        for name in _NNUNET_FOLDERS:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            os.environ[name] = str((folder / name).resolve())
-        os.environ.update(_SMALL_MACHINE)
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

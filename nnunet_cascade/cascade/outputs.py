@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunet_cascade.cascade.case import CaseResult
 from nnunet_cascade.cascade.folder_run import MAPS
@@ -14,9 +16,23 @@ from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, write_image
+from nnunet_cascade.uncertainty.choices import DEFINITIONS, SamplingFacts
 from nnunet_cascade.versions import NOTICE, versions
 
+<<<<<<< HEAD
 _SUFFIXES = ("", *MAPS)
+=======
+_SUFFIXES = (
+    "",
+    "_probability",
+    "_uncertainty",
+    "_roi",
+    "_stage1",
+    "_stage1_uncertainty",
+    "_candidates",
+    "_lungs",
+)
+>>>>>>> 7915041 (Work on issue 6, unfinished: metrics, statistics, calibration, uncertainty sources, the paper's tables)
 _MM3_PER_ML = 1000.0
 
 
@@ -39,6 +55,8 @@ def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec
     }
     if result.uncertainty is not None:
         images["_uncertainty"] = result.uncertainty
+    if result.stage1_uncertainty is not None:
+        images["_stage1_uncertainty"] = result.stage1_uncertainty
     if result.lungs is not None:
         images["_lungs"] = result.lungs.labels
     for suffix, array in images.items():
@@ -66,12 +84,18 @@ def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tupl
         "notes": [*notes, *result.notes],
         "flags": list(result.flags),
         "grid": _grid(result.grid),
-        "tumor": {"voxels": int(result.tumor.sum()), "volume_ml": _ml(int(result.tumor.sum()), result.grid)},
+        "tumor": {
+            "voxels": int(result.tumor.sum()),
+            "volume_ml": _ml(int(result.tumor.sum()), result.grid),
+            "temperature": spec.stage2.temperature,
+        },
+        "lesions": [lesion.to_json() for lesion in result.lesions],
         "uncertainty": _uncertainty(result, spec),
         "stage1": {
             "given": result.stage1_given,
             "candidates": len(result.filtered.candidates),
             "volume_ml": _ml(int(result.stage1.sum()), result.grid),
+            "uncertainty": _stage1_uncertainty(result),
         },
         "lungs": _lungs(result),
         "candidates": [candidate.to_json() for candidate in result.filtered.candidates],
@@ -92,11 +116,44 @@ def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None
         return None
     inside, tumor = result.regions > 0, result.tumor
     return {
-        "measure": "population variance of the tumor probability",
-        "mc_samples": spec.sampling.mc_samples,
+        **_sampling(result.sampling),
+        "seed": spec.sampling.seed,
         "mean_in_tumor": float(result.uncertainty[tumor].mean()) if tumor.any() else None,
         "mean_in_rois": float(result.uncertainty[inside].mean()) if inside.any() else None,
+        "total_ml": _total_ml(result.uncertainty[inside], result.grid),
+        "volume": None if result.volumes is None else asdict(result.volumes.case),
     }
+
+
+def _stage1_uncertainty(result: CaseResult) -> dict[str, Any] | None:
+    if result.stage1_uncertainty is None:
+        return None
+    inside = result.stage1_uncertainty[result.stage1]
+    return {
+        **_sampling(result.stage1_sampling),
+        "mean_in_mask": float(inside.mean()) if inside.size else None,
+        "total_ml": _total_ml(result.stage1_uncertainty, result.grid),
+    }
+
+
+def _sampling(facts: SamplingFacts | None) -> dict[str, Any]:
+    """Say what was sampled, how often, and what was made of it."""
+    if facts is None:
+        return {}
+    return {
+        "measure": facts.measure,
+        "definition": DEFINITIONS[facts.measure],
+        "sources": list(facts.sources),
+        "samples": facts.samples,
+        "mc_samples": facts.passes,
+        "mirrors": facts.mirrors,
+        "members": facts.members,
+    }
+
+
+def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
+    """Give the integral of a measure over space, in its unit times ml."""
+    return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / _MM3_PER_ML
 
 
 def _lungs(result: CaseResult) -> dict[str, Any] | None:
@@ -115,6 +172,7 @@ def _roi(result: CaseResult, roi: Roi) -> dict[str, Any]:
         "box": {"start": list(roi.box.start), "stop": list(roi.box.stop)},
         "tumor_ml": _ml(int(tumor.sum()), result.grid),
         "mean_uncertainty_in_tumor": None if uncertainty is None else float(uncertainty.mean()),
+        "volume": None if result.volumes is None else asdict(result.volumes.regions[roi.id]),
         "clipped": roi.id in result.clipped_rois,
     }
 

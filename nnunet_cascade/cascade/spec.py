@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.settings.block import from_block, require, to_block
+from nnunet_cascade.uncertainty.choices import CoarseSource, Measure, SamplePlan, Source
 
 SPEC_VERSION = 1
 _PATHS = ("path", "weights")
@@ -27,6 +29,7 @@ class StageSettings:
     Attributes:
         folds: Folds whose models predict together: numbers, or "all".
         checkpoint: File name in each fold's folder.
+        further_checkpoints: Names of further ones there, which predict together with it. Default none.
         tumor_label: Name of the tumor in the model's dataset.json, or "" where that
             has one foreground label only.
         threshold: Share of the tumor's probability in that of tumor and strongest other
@@ -37,27 +40,43 @@ class StageSettings:
         orientation: How image axes run when the network sees them: as stored in the
             file, as nnU-Net's default reader does, or turned to a code such as that of
             the training data. Results always lie on the image's own grid.
+        temperature: T of sigmoid(logit(p) / T), by which stage 2's mean tumor probability
+            is scaled before mask and probability map are made; 1, the default, does
+            nothing. Measures of uncertainty are those of the samples as the network gave
+            them. No mask of threshold 0.5 depends on it.
     """
 
     folds: tuple[int | Literal["all"], ...] = (0,)
     checkpoint: str = "checkpoint_final.pth"
+    further_checkpoints: tuple[str, ...] = ()
     tumor_label: str = ""
     threshold: float = 0.5
     step_size: float = 0.5
     mirroring: bool = True
     orientation: Orientation = "stored"
+    temperature: float = 1.0
 
     def __post_init__(self) -> None:
         require(len(self.folds) > 0, "a stage needs at least one fold")
         for fold in self.folds:
             valid = fold >= 0 if isinstance(fold, int) else fold == "all"
             require(valid, f'folds are numbers from 0 or "all"; found {fold!r}')
-        plain = "/" not in self.checkpoint and "\\" not in self.checkpoint
-        require(plain, f"checkpoint is a file name without folder; found {self.checkpoint!r}")
+        for name in self.checkpoints:
+            plain = "/" not in name and "\\" not in name
+            require(plain, f"checkpoint and further_checkpoints are file names without folder; found {name!r}")
+        once = len(set(self.checkpoints)) == len(self.checkpoints)
+        require(once, f"further_checkpoints must differ from each other and from checkpoint; found {self.checkpoints}")
         require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
         require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
         known = get_args(Orientation)
         require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
+        positive = math.isfinite(self.temperature) and self.temperature > 0
+        require(positive, f"temperature must be a positive number; found {self.temperature}")
+
+    @property
+    def checkpoints(self) -> tuple[str, ...]:
+        """File names of all checkpoints of a fold."""
+        return (self.checkpoint, *self.further_checkpoints)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,21 +115,59 @@ class RoiSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSettings:
-    """How uncertainty is sampled in stage 2.
+    """How uncertainty is sampled.
 
     Attributes:
-        mc_samples: T, stochastic passes; 0 predicts once without dropout and gives no
-            uncertainty.
+        mc_samples: T, Monte-Carlo passes of each fold and checkpoint in stage 2; with
+            mirroring they are shared out among the mirrored images in turn. Of no effect
+            where `sources` leave mc_dropout out. 0, with mc_dropout as the only source,
+            predicts once without dropout and gives no uncertainty.
         seed: Of the passes. The same ROI of the same image draws the same masks.
+        sources: What makes stage 2's samples differ: Monte-Carlo dropout ("mc_dropout"),
+            mirrored images ("tta"), several folds or checkpoints ("ensemble"), or
+            several of them together. Default mc_dropout. Several folds, and mirroring
+            where the stage has it switched on, enter the samples unnamed as well. None
+            gives no uncertainty.
+        measure: What is made of the samples of either stage: "variance" (default),
+            "predictive_entropy" or "mutual_information"; entropies in nats.
+        stage1_sources: The same for stage 1, which stays deterministic: "tta",
+            "ensemble" or both. Default none, which gives no uncertainty of stage 1.
     """
 
     mc_samples: int = 20
     seed: int = 0
+    sources: tuple[Source, ...] = ("mc_dropout",)
+    measure: Measure = "variance"
+    stage1_sources: tuple[CoarseSource, ...] = ()
 
     def __post_init__(self) -> None:
         valid = self.mc_samples == 0 or self.mc_samples >= 2
         require(valid, f"mc_samples must be 0 or at least 2, one sample has no variance; found {self.mc_samples}")
         require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
+        _require_sources("sources", self.sources, get_args(Source))
+        _require_sources("stage1_sources", self.stage1_sources, get_args(CoarseSource))
+        known = get_args(Measure)
+        require(self.measure in known, f"measure must be one of {known}; found {self.measure!r}")
+        drops = self.mc_samples > 0 or "mc_dropout" not in self.sources or self.sources == ("mc_dropout",)
+        require(drops, f"mc_samples 0 means no dropout; leave mc_dropout out of sources; found {self.sources}")
+
+    def of_stage1(self) -> SamplePlan | None:
+        """Give what stage 1 samples, or None."""
+        if not self.stage1_sources:
+            return None
+        return SamplePlan(sources=self.stage1_sources, measure=self.measure, aside=True)
+
+    def of_stage2(self) -> SamplePlan | None:
+        """Give what stage 2 samples, or None."""
+        passes = self.mc_samples if "mc_dropout" in self.sources else 0
+        if passes == 0 and self.sources in ((), ("mc_dropout",)):
+            return None
+        return SamplePlan(sources=self.sources, passes=passes, measure=self.measure)
+
+
+def _require_sources(name: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:
+    valid = isinstance(found, tuple) and set(found) <= set(known) and len(set(found)) == len(found)  # pyright: ignore[reportUnnecessaryIsInstance] - JSON may hold a string
+    require(valid, f"{name} must be some of {known}, each once; found {found!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +197,8 @@ class CascadeSpec:
 
     def __post_init__(self) -> None:
         require(self.preset in get_args(Preset), f"preset must be one of {get_args(Preset)}; found {self.preset!r}")
+        unscaled = self.stage1.temperature == 1
+        require(unscaled, f"stage 1 takes no temperature, only stage 2 does; found {self.stage1.temperature}")
 
     @classmethod
     def of_preset(cls, preset: Preset) -> CascadeSpec:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.cli.common import (
     DONE,
@@ -26,9 +26,10 @@ from nnunet_cascade.cli.common import (
     run_command,
     with_margins,
 )
+from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.spec import CascadeSpec
+    from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -46,6 +47,23 @@ def build_parser() -> argparse.ArgumentParser:
         help="ready masks <case>.nii.gz instead of stage 1; all above 0 is tumor",
     )
     parser.add_argument("--mc_samples", type=int, help="stochastic passes, 0 for none; default: the bundle's")
+    parser.add_argument(
+        "--uncertainty_sources",
+        nargs="+",
+        choices=("mc_dropout", "tta", "ensemble", "none"),
+        help="what makes stage 2's samples differ: dropout, mirroring, folds and checkpoints; default: the bundle's",
+    )
+    parser.add_argument(
+        "--uncertainty_measure",
+        choices=("variance", "predictive_entropy", "mutual_information"),
+        help="what the uncertainty maps show; default: the bundle's",
+    )
+    parser.add_argument(
+        "--stage1_uncertainty",
+        nargs="+",
+        choices=("tta", "ensemble", "none"),
+        help="write an uncertainty map of stage 1 as well, from mirroring, or folds and checkpoints",
+    )
     parser.add_argument("--top_k", help='candidates that go to stage 2, or "all"; default: the bundle\'s')
     add_margins(parser, default="the bundle's")
     parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
@@ -95,8 +113,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
     """Give a bundle's settings with what the options change."""
-    if args.mc_samples is not None:
-        spec = replace(spec, sampling=replace(spec.sampling, mc_samples=args.mc_samples))
+    spec = replace(spec, sampling=_sampling(spec.sampling, args))
     if args.top_k is not None:
         spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
     spec = replace(spec, roi=with_margins(spec.roi, args))
@@ -104,4 +121,35 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
+<<<<<<< HEAD
     return replace(spec, lungs=changed_lungs(spec.lungs, args))
+=======
+    if has_lung_options(args):
+        spec = replace(spec, lungs=lung_source(args))
+    return spec
+
+
+def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingSettings:
+    """Give what is sampled, with what the options change; without mirroring nothing is mirrored."""
+    names = {"sources": args.uncertainty_sources, "stage1_sources": args.stage1_uncertainty}
+    asked = {name: _sources(given) for name, given in names.items() if given is not None}
+    if args.disable_tta:
+        if any("tta" in sources for sources in asked.values()):
+            raise SettingsError("--disable_tta and tta as a source of samples exclude each other; give one")
+        of_bundle = {"sources": sampling.sources, "stage1_sources": sampling.stage1_sources}
+        asked = {name: tuple(s for s in asked.get(name, kept) if s != "tta") for name, kept in of_bundle.items()}
+    if args.stage1_predictions is not None and asked.get("stage1_sources"):
+        raise SettingsError("--stage1_uncertainty needs stage 1's own prediction; leave --stage1_predictions out")
+    changes: dict[str, Any] = dict(asked)
+    if args.mc_samples is not None:
+        changes["mc_samples"] = args.mc_samples
+    if args.uncertainty_measure is not None:
+        changes["measure"] = args.uncertainty_measure
+    return replace(sampling, **changes)
+
+
+def _sources(given: Sequence[str]) -> tuple[str, ...]:
+    if "none" in given and len(given) > 1:
+        raise SettingsError(f"none stands alone; found {' '.join(given)}")
+    return tuple(name for name in given if name != "none")
+>>>>>>> 7915041 (Work on issue 6, unfinished: metrics, statistics, calibration, uncertainty sources, the paper's tables)

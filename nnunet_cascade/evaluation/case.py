@@ -1,71 +1,132 @@
 """All scores of one case."""
 
 import math
-from dataclasses import dataclass
-
-import numpy as np
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.lesions import count_lesions
-from nnunet_cascade.evaluation.overlap import dice
-from nnunet_cascade.evaluation.pairs import EmptyMasks, empty_masks, shared_grid
-from nnunet_cascade.evaluation.surface import hd95_mm
+from nnunet_cascade.evaluation.components import find_components
+from nnunet_cascade.evaluation.lesions import count_components, f1, share
+from nnunet_cascade.evaluation.overlap import dice_of_counts
+from nnunet_cascade.evaluation.pairs import EmptyMasks, shared_grid
+from nnunet_cascade.evaluation.parts import separate_parts
+from nnunet_cascade.evaluation.surface import measure_parts
 from nnunet_cascade.geometry import Mask, Spacing
 
+DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
+"""Figures that follow from the fields of a `CaseScore`, and stand beside them in files."""
 _MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseScore:
-    """How well one prediction matches its truth.
+    """How well one prediction matches its truth; `definitions.DEFINITIONS` says what each figure means.
 
     Attributes:
         case: The case's name.
-        empty: Which mask is empty; it decides what Dice and HD95 mean.
+        empty: Which mask is empty; it decides what Dice, distances and NSD mean.
         dice: 0 … 1, 0 where one mask is empty, NaN where both are.
-        hd95_mm: As `surface.HD95_DEFINITION`; the image diagonal where one mask is empty, NaN where both are.
+        hd95_mm: As `surface.HD95_DEFINITION`; like all four distances the image diagonal where one mask is
+            empty, NaN where both are.
+        hd95_pooled_mm: Both directions pooled before the percentile: for comparison only.
+        hd_mm: Largest surface distance.
+        assd_mm: Mean surface distance.
+        nsd_1mm: Normalized surface Dice ("Boundary Dice") at 1 mm: 0 … 1, like Dice where masks are empty.
+        nsd_2mm: At 2 mm.
+        nsd_3mm: At 3 mm.
         lesions: 26-connected components of the truth.
         lesions_found: Those that the prediction overlaps.
-        false_positive_components: 26-connected components of the prediction without a voxel of truth.
-        false_positive_ml: Their volume.
+        predicted_components: 26-connected components of the prediction.
+        predicted_components_true: Those with a voxel of truth.
+        false_positive_components: Those without.
+        false_positive_ml: The volume of these.
         reference_ml: Volume of the truth.
         predicted_ml: Volume of the prediction.
+        volume_error_ml: Predicted minus true.
+        lesion_spread_mm: Largest distance between centroids of lesions; 0 for one, NaN for none.
+        predicted_spread_mm: The same of the prediction's components.
 
     Raises:
-        SettingsError: The case has no name, or a value is out of its range or contradicts `empty`.
+        SettingsError: The case has no name, or a value is out of its range or contradicts another.
     """
 
     case: str
     empty: EmptyMasks
     dice: float
     hd95_mm: float
+    hd95_pooled_mm: float
+    hd_mm: float
+    assd_mm: float
+    nsd_1mm: float
+    nsd_2mm: float
+    nsd_3mm: float
     lesions: int
     lesions_found: int
+    predicted_components: int
+    predicted_components_true: int
     false_positive_components: int
     false_positive_ml: float
     reference_ml: float
     predicted_ml: float
+    volume_error_ml: float
+    lesion_spread_mm: float
+    predicted_spread_mm: float
 
     def __post_init__(self) -> None:
-        for holds, expected in (
-            (bool(self.case), "a name for the case"),
-            (math.isnan(self.dice) == (self.empty == "both"), "a Dice of NaN just where both masks are empty"),
-            (math.isnan(self.hd95_mm) == (self.empty == "both"), "an HD95 of NaN just where both masks are empty"),
-            (not (self.dice < 0 or self.dice > 1), "a Dice of 0 … 1"),
-            (not self.hd95_mm < 0, "an HD95 of at least 0 mm"),
-            (0 <= self.lesions_found <= self.lesions, "no more lesions found than there are"),
-            (self.false_positive_components >= 0, "no negative count of false positives"),
-            (0 <= self.false_positive_ml <= self.predicted_ml, "false positives within the predicted volume"),
-            (self.reference_ml >= 0, "no negative volume"),
-        ):
+        for holds, expected in self._rules():
             if not holds:
                 raise SettingsError(f"found {self}; expected {expected}")
+
+    @property
+    def lesion_recall(self) -> float:
+        """Lesions found of all lesions; NaN without lesions."""
+        return share(self.lesions_found, self.lesions)
+
+    @property
+    def lesion_precision(self) -> float:
+        """Predicted components with a voxel of truth of all predicted; NaN without any."""
+        return share(self.predicted_components_true, self.predicted_components)
+
+    @property
+    def lesion_f1(self) -> float:
+        """Harmonic mean of recall and precision: 0 where one mask is empty, NaN where both are."""
+        return f1(self.lesion_recall, self.lesion_precision)
+
+    def record(self) -> dict[str, str | float]:
+        """Give every field and every figure of `DERIVED` by name, as columns of a table."""
+        return asdict(self) | {name: getattr(self, name) for name in DERIVED}
+
+    def _rules(self) -> Iterator[tuple[bool, str]]:
+        overlaps = (self.dice, self.nsd_1mm, self.nsd_2mm, self.nsd_3mm)
+        distances_mm = (self.hd95_mm, self.hd95_pooled_mm, self.hd_mm, self.assd_mm)
+        undefined = self.empty == "both"
+        false = self.predicted_components - self.predicted_components_true
+        error_ml = self.predicted_ml - self.reference_ml
+        yield bool(self.case), "a name for the case"
+        yield (
+            all(math.isnan(value) == undefined for value in overlaps + distances_mm),
+            "Dice, NSD and distances of NaN just where both masks are empty",
+        )
+        yield not any(value < 0 or value > 1 for value in overlaps), "Dice and NSD of 0 … 1"
+        yield not any(value < 0 for value in distances_mm), "distances of at least 0 mm"
+        yield 0 <= self.lesions_found <= self.lesions, "no more lesions found than there are"
+        yield 0 <= self.predicted_components_true <= self.predicted_components, "no more true components than predicted"
+        yield self.false_positive_components == false, "every predicted component to be true or a false positive"
+        yield 0 <= self.false_positive_ml <= self.predicted_ml, "false positives within the predicted volume"
+        yield self.reference_ml >= 0, "no negative volume"
+        yield math.isclose(self.volume_error_ml, error_ml, abs_tol=1e-6), "a volume error of predicted minus true"
+        for spread_mm, components in (
+            (self.lesion_spread_mm, self.lesions),
+            (self.predicted_spread_mm, self.predicted_components),
+        ):
+            yield math.isnan(spread_mm) == (components == 0), "a spread of NaN just where there is no component"
+            yield not spread_mm < 0, "a spread of at least 0 mm"
 
 
 def score_case(
     case: str, truth: Mask, prediction: Mask, spacing_mm: Spacing, *, min_overlap_voxels: int = 1
 ) -> CaseScore:
-    """Score one prediction against its truth.
+    """Score one prediction against its truth: surfaces and components are measured once, every figure derived.
 
     Args:
         case: The case's name, not empty.
@@ -82,17 +143,33 @@ def score_case(
             `min_overlap_voxels` is below 1, or the case has no name.
         GridMismatchError: The shapes differ.
     """
-    voxel_ml = shared_grid(truth, prediction, spacing_mm).voxel_volume_mm3 / _MM3_PER_ML
-    counts = count_lesions(truth, prediction, min_overlap_voxels=min_overlap_voxels)
+    grid = shared_grid(truth, prediction, spacing_mm)
+    parts = separate_parts(truth, prediction)
+    of_truth, of_prediction = find_components(parts)
+    counts = count_components(of_truth, of_prediction, min_overlap_voxels=min_overlap_voxels)
+    distances = measure_parts(parts, grid)
+    voxel_ml = grid.voxel_volume_mm3 / _MM3_PER_ML
+    true_voxels, predicted_voxels = int(of_truth.voxels.sum()), int(of_prediction.voxels.sum())
     return CaseScore(
         case=case,
-        empty=empty_masks(truth, prediction),
-        dice=dice(truth, prediction),
-        hd95_mm=hd95_mm(truth, prediction, spacing_mm=spacing_mm),
+        empty=distances.empty,
+        dice=dice_of_counts(int(of_truth.shared_voxels.sum()), true_voxels + predicted_voxels),
+        hd95_mm=distances.hd95_mm,
+        hd95_pooled_mm=distances.hd95_pooled_mm,
+        hd_mm=distances.hd_mm,
+        assd_mm=distances.assd_mm,
+        nsd_1mm=distances.nsd(1.0),
+        nsd_2mm=distances.nsd(2.0),
+        nsd_3mm=distances.nsd(3.0),
         lesions=counts.lesions,
         lesions_found=counts.found,
+        predicted_components=counts.predicted,
+        predicted_components_true=counts.predicted_true,
         false_positive_components=counts.false_positive_components,
         false_positive_ml=counts.false_positive_voxels * voxel_ml,
-        reference_ml=int(np.count_nonzero(truth)) * voxel_ml,
-        predicted_ml=int(np.count_nonzero(prediction)) * voxel_ml,
+        reference_ml=true_voxels * voxel_ml,
+        predicted_ml=predicted_voxels * voxel_ml,
+        volume_error_ml=(predicted_voxels - true_voxels) * voxel_ml,
+        lesion_spread_mm=of_truth.spread_mm(spacing_mm),
+        predicted_spread_mm=of_prediction.spread_mm(spacing_mm),
     )

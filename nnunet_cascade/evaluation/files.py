@@ -4,14 +4,13 @@ import csv
 import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.evaluation.case import CaseScore
-from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
-from nnunet_cascade.evaluation.summary import MethodSummary, summarize
-from nnunet_cascade.evaluation.surface import HD95_DEFINITION
+from nnunet_cascade.evaluation.case import DERIVED, CaseScore
+from nnunet_cascade.evaluation.definitions import DEFINITIONS
+from nnunet_cascade.evaluation.summary import summarize
 from nnunet_cascade.files import write_json, write_text
 
 
@@ -27,9 +26,12 @@ def write_scores_json(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> 
         OSError: The file cannot be written.
     """
     content = {
-        "definitions": {"hd95_mm": HD95_DEFINITION, "empty": EMPTY_POLICY},
+        "definitions": dict(DEFINITIONS),
         "methods": {
-            method: {"summary": _summary(summarize(method, cases)), "cases": [_plain(asdict(case)) for case in cases]}
+            method: {
+                "summary": _plain(summarize(method, cases).record()),
+                "cases": [_plain(case.record()) for case in cases],
+            }
             for method, cases in scores.items()
         },
     }
@@ -47,20 +49,12 @@ def write_scores_csv(scores: Mapping[str, Sequence[CaseScore]], path: Path) -> N
         OSError: The file cannot be written.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, ["method", *(field.name for field in fields(CaseScore))], lineterminator="\n")
+    columns = ["method", *(field.name for field in fields(CaseScore)), *DERIVED]
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({"method": method, **asdict(case)} for method, cases in scores.items() for case in cases)
+    writer.writerows({"method": method, **case.record()} for method, cases in scores.items() for case in cases)
     write_text(path, text.getvalue())
 
 
-def _summary(summary: MethodSummary) -> dict[str, Any]:
-    derived = {
-        "defined_cases": summary.defined_cases,
-        "lesion_recall": summary.lesion_recall,
-        "false_positives_per_case": summary.false_positives_per_case,
-    }
-    return _plain({**asdict(summary), **derived})
-
-
-def _plain(record: dict[str, Any]) -> dict[str, Any]:
+def _plain(record: Mapping[str, Any]) -> dict[str, Any]:
     return {name: None if isinstance(v, float) and math.isnan(v) else v for name, v in record.items()}

@@ -1,16 +1,22 @@
 """Lesions found, lesions missed and islands where there is none."""
 
+import math
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.pairs import cropped_to_union, empty_masks, require_pair
+from nnunet_cascade.evaluation.components import Components, find_components
+from nnunet_cascade.evaluation.parts import separate_parts
 from nnunet_cascade.geometry import Mask
 
-_CONNECTIVITY = 26
+LESION_DEFINITION = (
+    "lesions are 26-connected components of the truth, found where the prediction has at least the stated number of "
+    "their voxels (1 unless said); a 26-connected component of the prediction without a voxel of truth is a false "
+    "positive; recall is found lesions of all, precision true components of all predicted, F1 their harmonic mean "
+    "(one component may find several lesions; panoptica and nnDetection match one to one by IoU, and differ)"
+)
+"""What counts as a lesion, as found and as false, in words for tables and files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +26,9 @@ class LesionCounts:
     Attributes:
         lesions: 26-connected components of the truth.
         found: Those of them that the prediction overlaps.
-        false_positive_components: 26-connected components of the prediction without a voxel of truth.
-        false_positive_voxels: Voxels in them.
+        predicted: 26-connected components of the prediction.
+        predicted_true: Those of them with a voxel of truth.
+        false_positive_voxels: Voxels in the others.
 
     Raises:
         SettingsError: A count is negative, or more lesions are found than there are.
@@ -29,17 +36,27 @@ class LesionCounts:
 
     lesions: int
     found: int
-    false_positive_components: int
+    predicted: int
+    predicted_true: int
     false_positive_voxels: int
 
     def __post_init__(self) -> None:
         if not 0 <= self.found <= self.lesions:
             raise SettingsError(f"found {self.found} of {self.lesions} lesions; expected 0 up to all of them")
-        if not 0 <= self.false_positive_components <= self.false_positive_voxels:
+        if not 0 <= self.predicted_true <= self.predicted:
+            raise SettingsError(
+                f"found {self.predicted_true} true components of {self.predicted}; expected 0 up to all of them"
+            )
+        if not self.false_positive_components <= self.false_positive_voxels:
             raise SettingsError(
                 f"found {self.false_positive_components} false positive components of "
                 f"{self.false_positive_voxels} voxels together; expected at least one voxel each"
             )
+
+    @property
+    def false_positive_components(self) -> int:
+        """26-connected components of the prediction without a voxel of truth."""
+        return self.predicted - self.predicted_true
 
 
 def count_lesions(truth: Mask, prediction: Mask, *, min_overlap_voxels: int = 1) -> LesionCounts:
@@ -60,27 +77,34 @@ def count_lesions(truth: Mask, prediction: Mask, *, min_overlap_voxels: int = 1)
         SettingsError: A mask is not a boolean volume, or `min_overlap_voxels` is below 1.
         GridMismatchError: The shapes differ.
     """
-    require_pair(truth, prediction)
+    return count_components(*find_components(separate_parts(truth, prediction)), min_overlap_voxels=min_overlap_voxels)
+
+
+def count_components(of_truth: Components, of_prediction: Components, *, min_overlap_voxels: int = 1) -> LesionCounts:
+    """Count as `count_lesions` does, from components that are measured already.
+
+    Raises:
+        SettingsError: `min_overlap_voxels` is below 1.
+    """
     if min_overlap_voxels < 1:
         raise SettingsError(f"min_overlap_voxels is {min_overlap_voxels}; a lesion is found by at least 1 voxel")
-    if empty_masks(truth, prediction) == "both":
-        return LesionCounts(lesions=0, found=0, false_positive_components=0, false_positive_voxels=0)
-    truth, prediction = cropped_to_union(truth, prediction)
-    _, predicted_of_lesion = _component_sizes(truth, prediction)
-    island_sizes, truth_of_island = _component_sizes(prediction, truth)
-    false_positives = island_sizes[truth_of_island == 0]
+    is_true = of_prediction.shared_voxels > 0
     return LesionCounts(
-        lesions=predicted_of_lesion.size,
-        found=int(np.count_nonzero(predicted_of_lesion >= min_overlap_voxels)),
-        false_positive_components=false_positives.size,
-        false_positive_voxels=int(false_positives.sum()),
+        lesions=of_truth.count,
+        found=int(np.count_nonzero(of_truth.shared_voxels >= min_overlap_voxels)),
+        predicted=of_prediction.count,
+        predicted_true=int(np.count_nonzero(is_true)),
+        false_positive_voxels=int(of_prediction.voxels[~is_true].sum()),
     )
 
 
-def _component_sizes(mask: Mask, other: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Give, for each component of `mask`, its voxels and those of them that lie in `other`."""
-    # bytes, not booleans: cc3d 4.1.1 sizes its tables too small for some boolean masks ("maximum length exception")
-    labels, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=_CONNECTIVITY, return_N=True)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    shared = np.bincount(labels[other], minlength=count + 1)[1:]
-    return sizes, shared
+def share(part: int, whole: int) -> float:
+    """Give part of whole, as recall and precision are; NaN of nothing."""
+    return part / whole if whole else math.nan
+
+
+def f1(recall: float, precision: float) -> float:
+    """Give the harmonic mean of recall and precision: 0 where only one of them is defined, NaN where none is."""
+    if math.isnan(recall) or math.isnan(precision):
+        return math.nan if math.isnan(recall) and math.isnan(precision) else 0.0
+    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0

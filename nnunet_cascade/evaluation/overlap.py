@@ -7,6 +7,12 @@ import numpy as np
 from nnunet_cascade.evaluation.pairs import require_pair
 from nnunet_cascade.geometry import Mask
 
+DICE_DEFINITION = (
+    "2·|A ∩ B| / (|A| + |B|) over voxels (where both masks are empty nnU-Net has NaN as here, MONAI NaN or 1 by its "
+    "settings; where only the truth is, MONAI has NaN or 0)"
+)
+"""In words for tables and files."""
+
 
 def dice(truth: Mask, prediction: Mask) -> float:
     """Measure the Dice coefficient, 2·|A ∩ B| / (|A| + |B|).
@@ -27,4 +33,9 @@ def dice(truth: Mask, prediction: Mask) -> float:
     """
     require_pair(truth, prediction)
     voxels = int(np.count_nonzero(truth)) + int(np.count_nonzero(prediction))
-    return 2.0 * int(np.count_nonzero(truth & prediction)) / voxels if voxels else math.nan
+    return dice_of_counts(int(np.count_nonzero(truth & prediction)), voxels)
+
+
+def dice_of_counts(shared_voxels: int, voxels: int) -> float:
+    """Give Dice from the voxels that both masks share and those of both, added; NaN where there is none."""
+    return 2.0 * shared_voxels / voxels if voxels else math.nan

@@ -5,14 +5,14 @@ from typing import Literal
 import numpy as np
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
-from nnunet_cascade.geometry import Box, Grid, Mask, Spacing
+from nnunet_cascade.geometry import Grid, Mask, Spacing
 
 EmptyMasks = Literal["none", "truth", "prediction", "both"]
 """Which of the two masks has no voxel."""
 
 EMPTY_POLICY = (
-    "Both masks empty: Dice and HD95 are undefined (NaN), the case is counted and left out of their means. "
-    "One mask empty: Dice 0 and HD95 the image diagonal. No case is dropped."
+    "Both masks empty: Dice, surface distances and NSD are undefined (NaN), the case is counted and left out of their "
+    "means. One mask empty: Dice 0, NSD 0, every surface distance the image diagonal. No case is dropped."
 )
 """What every measure of this package does with empty masks, in words for tables and files."""
 
@@ -46,20 +46,3 @@ def shared_grid(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> Grid:
     require_pair(truth, prediction)
     depth, height, width = truth.shape
     return Grid(shape=(depth, height, width), spacing_mm=spacing_mm)
-
-
-def empty_masks(truth: Mask, prediction: Mask) -> EmptyMasks:
-    """Say which of two masks has no voxel set."""
-    if not truth.any():
-        return "truth" if prediction.any() else "both"
-    return "none" if prediction.any() else "prediction"
-
-
-def cropped_to_union(truth: Mask, prediction: Mask) -> tuple[Mask, Mask]:
-    """Give both masks inside the smallest box that holds them; at least one must have a voxel.
-
-    Returns:
-        Views, (Z, Y, X), of one shape.
-    """
-    box = Box.around(truth | prediction)
-    return truth[box.slices], prediction[box.slices]

@@ -1,36 +1,71 @@
-"""nnU-Net's sliding window over stochastic passes: moments of probabilities instead of logits."""
+"""nnU-Net's sliding window over samples: moments of probabilities instead of logits."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
+from nnunet_cascade.uncertainty.ballot import Ballot, Decision, VoteField, Votes, planes_of
 from nnunet_cascade.uncertainty.passes import StochasticPasses, passes_of, probabilities
-from nnunet_cascade.uncertainty.sampling import Moments, stochastic
+from nnunet_cascade.uncertainty.sampling import Moments, evaluating, stochastic
+from nnunet_cascade.uncertainty.windows import unpadded, window_weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extras:
+    """What to keep of samples besides the mean and the mean of squares.
+
+    Attributes:
+        entropy: Whether to keep the mean of their binary entropies.
+        decision: When a sample calls a voxel tumor; None keeps no votes.
+    """
+
+    entropy: bool = False
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What is kept of the samples of an image.
+
+    Attributes:
+        mean: (C, Z, Y, X), float32: mean probability of each channel.
+        mean_square: (C, Z, Y, X), mean of its square.
+        mean_entropy: (C, Z, Y, X), mean of its binary entropy in nats, where asked for.
+        votes: The samples' masks, where asked for.
+    """
+
+    mean: torch.Tensor
+    mean_square: torch.Tensor
+    mean_entropy: torch.Tensor | None
+    votes: Votes | None
 
 
 class MonteCarloPredictor(nnUNetPredictor):
-    """Predict the first two moments of the probabilities over Monte-Carlo dropout.
+    """Predict the moments of the probabilities over dropout, mirrored images and folds.
 
     Where nnU-Net's predictor gives logits (C, Z, Y, X), this one gives (2C, Z, Y, X)
-    in float32: the mean of each channel's probability, then the mean of its square.
-    Windows are blended with nnU-Net's Gaussian, folds are pooled as further samples,
-    and with mirroring on, the samples are shared out among the mirrored images, so
-    that mirroring enters the variance. The result must never reach nnU-Net's
-    exporter, which expects logits.
+    in float32: the mean of each channel's probability, then the mean of its square;
+    and (3C, Z, Y, X) with the mean of its entropy. Windows are blended with nnU-Net's
+    Gaussian, so that where they overlap they are further samples. Folds are pooled as
+    further samples. With mirroring on, the samples are shared out among the mirrored
+    images, so that mirroring enters the variance. The result must never reach
+    nnU-Net's exporter, which expects logits.
 
     Args:
-        samples: T, stochastic passes of each window and fold.
+        samples: T, stochastic passes of each window and fold; 0 for passes without
+            dropout, one of each mirrored image.
         device: Where to predict.
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Whether to share the samples out among mirrored images.
+        extras: What else to keep of the samples.
 
     Source:
-        docs/design.md, "Monte-Carlo dropout in the sliding window".
+        docs/design.md, "Samples in the sliding window".
     """
 
     # nnU-Net fills these in when it loads a model and declares them None until then.
@@ -38,7 +73,15 @@ class MonteCarloPredictor(nnUNetPredictor):
     label_manager: Any
     configuration_manager: Any
 
-    def __init__(self, *, samples: int, device: torch.device, step_size: float = 0.5, mirroring: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        samples: int,
+        device: torch.device,
+        step_size: float = 0.5,
+        mirroring: bool = False,
+        extras: Extras | None = None,
+    ) -> None:
         super().__init__(
             tile_step_size=step_size,
             use_mirroring=mirroring,
@@ -47,7 +90,30 @@ class MonteCarloPredictor(nnUNetPredictor):
             allow_tqdm=False,
         )
         self.samples = samples
+        self.extras = extras or Extras()
         self._random_state: torch.Tensor | None = None
+        self._votes: list[torch.Tensor] = []
+        self._windows = 0
+
+    def predict_samples(self, data: torch.Tensor) -> Samples:
+        """Predict a preprocessed image (C, Z, Y, X) and give what is kept of the samples by name."""
+        self._votes = []
+        moments: torch.Tensor = self.predict_logits_from_preprocessed_data(data)
+        mean, square, *entropy = moments.split(self.label_manager.num_segmentation_heads)
+        votes = Votes(torch.stack(self._votes), self.passes, self._windows) if self._votes else None
+        return Samples(mean, square, entropy[0] if entropy else None, votes)
+
+    @property
+    def passes(self) -> int:
+        """Number of samples of each window and fold."""
+        return self.samples or len(self.flips())
+
+    def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
+        """Predict with one member; what lies beside its moments is cut like them."""
+        moments: Any = super().predict_sliding_window_return_logits(input_image)
+        if self.extras.decision is not None:
+            self._votes[-1] = unpadded(self._votes[-1], input_image.shape[1:]).cpu()
+        return moments
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -63,38 +129,48 @@ class MonteCarloPredictor(nnUNetPredictor):
             _restore(self._random_state, self.device)  # the second try draws what the first one drew
             self._random_state = None
         results = self.device if do_on_device else torch.device("cpu")
-        patch = tuple(int(size) for size in self.configuration_manager.patch_size)
-        weights: torch.Tensor = compute_gaussian(
-            patch, sigma_scale=1 / 8, value_scaling_factor=10, device=results
-        ).float()
-        channels = 2 * self.label_manager.num_segmentation_heads
+        weights = window_weights(self.configuration_manager.patch_size, results)
+        channels = (3 if self.extras.entropy else 2) * self.label_manager.num_segmentation_heads
         blended = torch.zeros((channels, *data.shape[1:]), dtype=torch.float32, device=results)
         total = torch.zeros(data.shape[1:], dtype=torch.float32, device=results)
-        passes = passes_of(self.network)
-        with stochastic(self.network):
+        decision = self.extras.decision
+        field = VoteField(planes_of(self.passes), data.shape[1:], results) if decision else None
+        passes = passes_of(self.network) if self.samples else StochasticPasses(self.network)
+        with (stochastic if self.samples else evaluating)(self.network):
             for window in slicers:
-                moments = self._window_moments(data[window][None].to(self.device), passes)
+                ballot = Ballot(decision) if decision else None
+                moments = self._window_moments(data[window][None].to(self.device), passes, ballot)
                 blended[window] += moments.to(results) * weights
                 total[window[1:]] += weights
+                if field is not None and ballot is not None:
+                    field.take(ballot.planes(), window[1:], weights)
+        if field is not None:
+            self._votes.append(field.planes)
+        self._windows = len(slicers)
         return blended / total
 
-    def _window_moments(self, image: torch.Tensor, passes: StochasticPasses) -> torch.Tensor:
-        """Give the moments (2C, Z, Y, X) of one window (1, C, Z, Y, X)."""
-        moments, flips = Moments(), self._flips(image.ndim)
-        for turn, axes in enumerate(flips[: self.samples]):
+    def _window_moments(
+        self, image: torch.Tensor, passes: StochasticPasses, ballot: Ballot | None = None
+    ) -> torch.Tensor:
+        """Give the moments (2C or 3C, Z, Y, X) of one window (1, C, Z, Y, X); the ballot takes in the samples too."""
+        moments, flips = Moments(with_entropy=self.extras.entropy), self.flips()
+        for turn, axes in enumerate(flips[: self.passes]):
             features = passes.features(torch.flip(image, axes))
-            for _ in range(turn, self.samples, len(flips)):
+            for _ in range(turn, self.passes, len(flips)):
                 (probability,) = probabilities(passes.run(features), regions=self.label_manager.has_regions)
-                moments.add(torch.flip(probability, axes))
-        return torch.cat((moments.mean()[0], moments.mean_square()[0]))
+                sample = torch.flip(probability, axes)
+                moments.add(sample)
+                if ballot is not None:
+                    ballot.add(sample)
+        return torch.cat([moment[0] for moment in moments.means()])
 
-    def _flips(self, dimensions: int) -> list[tuple[int, ...]]:
-        """Give the axes to mirror, sample by sample, the unmirrored image first."""
+    def flips(self) -> list[tuple[int, ...]]:
+        """Give the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
         axes = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
         flips: list[tuple[int, ...]] = [()]
         for axis in axes:
             flips += [(*flip, axis + 2) for flip in flips]
-        return [flip for flip in flips if max(flip, default=0) < dimensions]
+        return flips
 
 
 def _random_state(device: torch.device) -> torch.Tensor:

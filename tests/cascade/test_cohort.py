@@ -28,11 +28,30 @@ def test_a_run_tells_every_outcome(tmp_path):
         assert [row["error"] for row in csv.DictReader(file)] == ["it is no CT", "x, y"]
 
 
+def test_the_summary_has_the_volume_that_the_samples_make_of_a_case(tmp_path):
+    records = {
+        "sampled": {"mean_in_tumor": 0.02, "volume": {"p5_ml": 1.5, "p95_ml": 2.5}},
+        "empty": {"mean_in_tumor": None, "volume": None},
+        "plain": None,
+    }
+    for case, uncertainty in records.items():
+        rest = {"tumor": {"volume_ml": 2.0}, "candidates": [], "rois": [], "lungs": None, "flags": []}
+        (tmp_path / f"{case}.json").write_text(json.dumps({**rest, "uncertainty": uncertainty}))
+    write_run([CaseOutcome(case, "done") for case in records], tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0))
+    with (tmp_path / "summary.csv").open() as file:
+        rows = [
+            (row["tumor_ml_p5"], row["tumor_ml_p95"], row["mean_uncertainty_in_tumor"]) for row in csv.DictReader(file)
+        ]
+    assert rows == [("1.5", "2.5", "0.02"), ("", "", ""), ("", "", "")]
+
+
 def test_the_seed_of_a_region_depends_on_setting_and_box_alone():
     box, other = Box((0, 0, 0), (3, 3, 3)), Box((0, 0, 0), (3, 3, 4))
     seeds = {roi_seed(SamplingSettings(seed=s), b) for s in (0, 1) for b in (box, other)}
     assert len(seeds) == 4
-    assert roi_seed(SamplingSettings(), box) == roi_seed(SamplingSettings(mc_samples=3), box)
+    assert roi_seed(SamplingSettings(), box) == roi_seed(
+        SamplingSettings(mc_samples=3, sources=("mc_dropout", "tta")), box
+    )
 
 
 @pytest.mark.parametrize(

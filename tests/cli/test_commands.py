@@ -6,12 +6,15 @@ import pytest
 
 from nnunet_cascade.cli import (
     anatomy_filter,
+    calibrate,
     cascade_predict,
     demo,
+    evaluate,
     import_weights,
     lung_mask,
     make_bundle,
     plan,
+    reproduce_paper,
     roi_dataset,
     train_cascade,
 )
@@ -19,7 +22,19 @@ from nnunet_cascade.cli.plan import training_values
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.settings.training import TrainingSettings
 
-NEEDY = [anatomy_filter, cascade_predict, import_weights, lung_mask, make_bundle, plan, roi_dataset, train_cascade]
+NEEDY = [
+    anatomy_filter,
+    calibrate,
+    cascade_predict,
+    evaluate,
+    import_weights,
+    lung_mask,
+    make_bundle,
+    plan,
+    reproduce_paper,
+    roi_dataset,
+    train_cascade,
+]
 COMMANDS = [demo, *NEEDY]
 
 
@@ -31,10 +46,7 @@ def test_help_says_that_it_is_no_medical_device(command, capsys):
     assert "not a medical device." in " ".join(capsys.readouterr().out.split())
 
 
-@pytest.mark.parametrize(
-    "command",
-    [anatomy_filter, cascade_predict, import_weights, lung_mask, make_bundle, plan, roi_dataset, train_cascade],
-)
+@pytest.mark.parametrize("command", NEEDY)
 def test_missing_arguments_are_wrong_usage(command, capsys):
     with pytest.raises(SystemExit) as stop:
         command.main([])

@@ -14,22 +14,23 @@ from nnunet_cascade.evaluation.lesions import LesionCounts, count_lesions
 @pytest.mark.parametrize(
     ("truth", "prediction", "expected"),
     [
-        ("##..", "##..", (1, 1, 0, 0)),
-        ("##..", ".#..", (1, 1, 0, 0)),  # one voxel of it is enough
-        ("##..", "...#", (1, 0, 1, 1)),  # beside it is not
-        ("##.#", "####", (2, 2, 0, 0)),  # one component may find two
-        ("##.#", "##..", (2, 1, 0, 0)),
-        ("#...", "#.##", (1, 1, 1, 2)),
-        ("####", "#.#.", (1, 1, 0, 0)),  # two pieces on one lesion are no false positives
-        ("....", "#.##", (0, 0, 2, 3)),
-        ("#.#.", "....", (2, 0, 0, 0)),
-        ("....", "....", (0, 0, 0, 0)),
+        ("##..", "##..", (1, 1, 1, 1, 0)),
+        ("##..", ".#..", (1, 1, 1, 1, 0)),  # one voxel of it is enough
+        ("##..", "...#", (1, 0, 1, 0, 1)),  # beside it is not
+        ("##.#", "####", (2, 2, 1, 1, 0)),  # one component may find two
+        ("##.#", "##..", (2, 1, 1, 1, 0)),
+        ("#...", "#.##", (1, 1, 2, 1, 2)),
+        ("####", "#.#.", (1, 1, 2, 2, 0)),  # two pieces on one lesion are no false positives
+        ("....", "#.##", (0, 0, 2, 0, 3)),
+        ("#.#.", "....", (2, 0, 0, 0, 0)),
+        ("....", "....", (0, 0, 0, 0, 0)),
     ],
 )
 def test_lesions_and_islands_are_counted(truth, prediction, expected, drawn_mask):
     counts = count_lesions(drawn_mask(truth), drawn_mask(prediction))
-    # lesions, found, islands where there is none, voxels in them
+    # lesions, found, predicted components, those with truth, voxels of those without
     assert astuple(counts) == expected
+    assert counts.false_positive_components == expected[2] - expected[3]
 
 
 @given(mask_pairs(max_side=9))
@@ -64,9 +65,10 @@ def test_a_least_overlap_below_one_voxel_is_refused(drawn_mask):
 @pytest.mark.parametrize(
     "counts",
     [
-        {"lesions": 1, "found": 2, "false_positive_components": 0, "false_positive_voxels": 0},
-        {"lesions": 1, "found": -1, "false_positive_components": 0, "false_positive_voxels": 0},
-        {"lesions": 1, "found": 1, "false_positive_components": 2, "false_positive_voxels": 1},
+        {"lesions": 1, "found": 2, "predicted": 0, "predicted_true": 0, "false_positive_voxels": 0},
+        {"lesions": 1, "found": -1, "predicted": 0, "predicted_true": 0, "false_positive_voxels": 0},
+        {"lesions": 1, "found": 1, "predicted": 1, "predicted_true": 2, "false_positive_voxels": 0},
+        {"lesions": 1, "found": 1, "predicted": 3, "predicted_true": 1, "false_positive_voxels": 1},
     ],
 )
 def test_impossible_counts_are_refused(counts):

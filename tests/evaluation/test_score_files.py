@@ -1,28 +1,27 @@
 import csv
 import json
-import math
 
 import pytest
 
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.evaluation.definitions import DEFINITIONS
 from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
-from nnunet_cascade.evaluation.surface import HD95_DEFINITION
 
 
 @pytest.fixture
 def scores(case_score):
-    undefined = {"empty": "both", "dice": math.nan, "hd95_mm": math.nan, "lesions": 0, "lesions_found": 0}
-    return {"coarse": [case_score(case="a")], "cascade": [case_score(case="a"), case_score(case="b", **undefined)]}
+    return {"coarse": [case_score(case="a")], "cascade": [case_score(case="a"), case_score(case="b", empty="both")]}
 
 
 def test_json_holds_definitions_summaries_and_cases(scores, tmp_path):
     write_scores_json(scores, tmp_path / "scores.json")
     content = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
-    assert content["definitions"]["hd95_mm"] == HD95_DEFINITION
+    assert content["definitions"] == dict(DEFINITIONS)
     assert list(content["methods"]) == ["coarse", "cascade"]
     assert content["methods"]["cascade"]["summary"]["undefined_cases"] == 1
     assert content["methods"]["cascade"]["summary"]["lesion_recall"] == 1.0
     assert [case["dice"] for case in content["methods"]["cascade"]["cases"]] == [0.8, None]
+    assert [case["lesion_f1"] for case in content["methods"]["cascade"]["cases"]] == [1.0, None]
 
 
 def test_csv_has_a_line_per_method_and_case(scores, tmp_path):
@@ -34,6 +33,14 @@ def test_csv_has_a_line_per_method_and_case(scores, tmp_path):
         ("cascade", "a", "0.8"),
         ("cascade", "b", "nan"),
     ]
+    assert [row["lesion_precision"] for row in rows] == ["1.0", "1.0", "nan"]
+
+
+def test_the_columns_of_csv_are_the_same_without_a_case(scores, tmp_path):
+    for name, content in (("full", scores), ("none", {})):
+        write_scores_csv(content, tmp_path / name)
+    full, none = ((tmp_path / name).read_text(encoding="utf-8").splitlines()[0] for name in ("full", "none"))
+    assert full == none
 
 
 @pytest.mark.parametrize("write", [write_scores_json, write_scores_csv])

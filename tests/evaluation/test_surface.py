@@ -1,41 +1,32 @@
 import math
-import warnings
 
 import numpy as np
 import pytest
-import torch
 from evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.surface import hd95_mm, surface_voxels
+from nnunet_cascade.evaluation import surface as surface_module
+from nnunet_cascade.evaluation.surface import SurfaceDistances, hd95_mm, measure_surfaces, surface_voxels
 
 SPACING_MM = (3.0, 0.977, 0.977)
 
 
-def monai_hd95_mm(truth, prediction, spacing_mm):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        from monai.metrics.hausdorff_distance import compute_hausdorff_distance  # noqa: PLC0415 - it warns on import
-
-        tensors = [torch.from_numpy(mask[None, None].copy()) for mask in (prediction, truth)]
-        distance = compute_hausdorff_distance(
-            *tensors, include_background=True, percentile=95, directed=False, spacing=spacing_mm
-        )
-    return float(distance)
+def distances(*, to_prediction_mm, to_truth_mm, empty="none"):
+    return SurfaceDistances(
+        to_prediction_mm=np.array(to_prediction_mm),
+        to_truth_mm=np.array(to_truth_mm),
+        empty=empty,
+        diagonal_mm=100.0,
+    )
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0, 1.0, 1.0), SPACING_MM, (1.25, 0.7, 2.0)])
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize("density", [0.002, 0.05, 0.6])
-def test_hd95_equals_monais(density, seed, spacing_mm):
-    rng = np.random.default_rng(seed)
-    truth, prediction = (rng.random((12, 20, 16)) < density for _ in range(2))
-    truth[2:6, 4:12, 5:9] = True
-    prediction[3:7, 5:12, 3:9] = True
-    found = hd95_mm(truth, prediction, spacing_mm=spacing_mm)
-    assert found == pytest.approx(monai_hd95_mm(truth, prediction, spacing_mm), rel=1e-6)
+def brute_distances_mm(first, second, spacing_mm):
+    """Give the distances from the surface of one mask to that of the other, by looking at every pair of voxels."""
+    one, other = (np.argwhere(mask & ~ndimage.binary_erosion(mask)) * np.array(spacing_mm) for mask in (first, second))
+    return np.sort(np.linalg.norm(one[:, None] - other[None], axis=-1).min(axis=1))
 
 
 @pytest.mark.parametrize(
@@ -70,7 +61,62 @@ def test_a_far_false_positive_is_not_hidden_behind_a_large_lesion(box_mask):
     island = box_mask(shape, (0, 0, 190), (2, 2, 192))
     # 34 surface voxels of the part and 8 of the island, 4 at 190 − 39 = 151 and 4 at 152 mm:
     # rank 0.95 · 41 = 38.95 of 0 … 41 lies with the last four; pooled with the lesion's thousands it would not
-    assert hd95_mm(lesion, part | island, spacing_mm=(1.0, 1.0, 1.0)) == pytest.approx(152.0)
+    found = measure_surfaces(lesion, part | island, spacing_mm=(1.0, 1.0, 1.0))
+    assert found.hd95_mm == pytest.approx(152.0)
+    assert found.hd95_pooled_mm < 60
+
+
+def test_pooling_takes_the_percentile_of_both_sides_together():
+    found = distances(to_prediction_mm=[0.0] * 90, to_truth_mm=[0.0] * 4 + [10.0] * 6)
+    # ranks 0 … 99, of which 94 … 99 hold 10: rank 94.05
+    assert (found.hd95_pooled_mm, found.hd95_mm) == (10.0, 10.0)
+    found = distances(to_prediction_mm=[0.0] * 96, to_truth_mm=[10.0] * 4)
+    assert (found.hd95_pooled_mm, found.hd95_mm) == (0.0, 10.0)
+
+
+def test_assd_counts_every_surface_voxel_once():
+    # 3 voxels at 0 and 1 at 4: not the mean 2 of the two directed means
+    assert distances(to_prediction_mm=[0.0] * 3, to_truth_mm=[4.0]).assd_mm == 1.0
+
+
+def test_nsd_counts_what_is_within_the_tolerance_or_exactly_at_it():
+    found = distances(to_prediction_mm=[0.0, 1.0, 2.0], to_truth_mm=[2.0, 3.0])
+    assert [found.nsd(mm) for mm in (0.0, 1.0, 1.9, 2.0, 3.0)] == [0.2, 0.4, 0.4, 0.8, 1.0]
+
+
+@pytest.mark.parametrize("tolerance_mm", [-1.0, math.nan, math.inf])
+def test_a_tolerance_that_is_no_distance_is_refused(tolerance_mm):
+    with pytest.raises(SettingsError, match="tolerance"):
+        distances(to_prediction_mm=[0.0], to_truth_mm=[0.0]).nsd(tolerance_mm)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"to_truth_mm": [2.0, 1.0]},
+        {"to_truth_mm": [-1.0]},
+        {"to_truth_mm": [math.inf]},
+        {"to_truth_mm": [0.0, math.nan]},
+        {"to_truth_mm": []},
+        {"empty": "truth"},
+        {"empty": "both", "to_truth_mm": []},
+    ],
+)
+def test_distances_that_cannot_be_are_refused(changes):
+    with pytest.raises(SettingsError, match="found"):
+        distances(**{"to_prediction_mm": [0.0], "to_truth_mm": [0.0], **changes})
+
+
+@pytest.mark.parametrize("dense", [0.0, math.inf], ids=["transform", "tree"])
+@settings(deadline=None)
+@given(mask_pairs(max_side=8), SPACINGS_MM)
+def test_distances_are_those_of_all_pairs_however_they_are_found(dense, pair, spacing_mm):
+    if all(mask.any() for mask in pair):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(surface_module, "_DENSE", dense)
+            found = measure_surfaces(*pair, spacing_mm=spacing_mm)
+        assert np.allclose(found.to_prediction_mm, brute_distances_mm(*pair, spacing_mm), rtol=1e-12)
+        assert np.allclose(found.to_truth_mm, brute_distances_mm(*pair[::-1], spacing_mm), rtol=1e-12)
 
 
 def test_one_empty_mask_costs_the_diagonal_of_the_image(box_mask):

@@ -102,4 +102,4 @@ def test_an_empty_cohort_is_a_dataset_without_cases(tmp_path):
 def test_the_fixed_cohorts_are_disjoint():
     assert not set(TRAIN_SEEDS) & set(TEST_SEEDS)
     assert len(TRAIN_SEEDS) == 40
-    assert len(TEST_SEEDS) == 20
+    assert len(TEST_SEEDS) == 40

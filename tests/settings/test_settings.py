@@ -93,11 +93,24 @@ def test_an_unknown_spec_setting_is_named():
         (SamplingSettings, {"seed": 2**32}),
         (CascadeSpec, {"preset": "mine"}),
         (StageSettings, {"orientation": "XYZ"}),
+        (StageSettings, {"temperature": 0.0}),
+        (StageSettings, {"temperature": float("nan")}),
+        (StageSettings, {"further_checkpoints": ("../x.pth",)}),
+        (StageSettings, {"further_checkpoints": ("checkpoint_final.pth",)}),
+        (SamplingSettings, {"sources": ("dropout",)}),
+        (SamplingSettings, {"sources": "tta"}),
+        (SamplingSettings, {"stage1_sources": ("mc_dropout",)}),
+        (SamplingSettings, {"measure": "entropy"}),
     ],
 )
 def test_a_spec_setting_out_of_range_is_refused(kind, wrong):
     with pytest.raises(SettingsError, match=next(iter(wrong)).split("_")[0].rstrip("s")):
         kind(**wrong)
+
+
+def test_stage_one_takes_no_temperature():
+    with pytest.raises(SettingsError, match="stage 1 takes no temperature"):
+        CascadeSpec(stage1=StageSettings(temperature=2.0))
 
 
 def test_lists_of_json_become_tuples():

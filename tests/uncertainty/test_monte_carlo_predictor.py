@@ -1,46 +1,31 @@
-"""Stochastic passes in nnU-Net's sliding window."""
+"""Samples in nnU-Net's sliding window."""
 
-from types import SimpleNamespace
+from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain, symmetric
+from test_measures import MEASURES, of_kept_samples
 from torch import nn
 
 from nnunet_cascade.errors import DropoutError
-from nnunet_cascade.uncertainty.predictor import MonteCarloPredictor
+from nnunet_cascade.uncertainty.measures import uncertainty
+from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
+from nnunet_cascade.uncertainty.windows import unpadded
 
-PATCH = (8, 8, 8)
+CPU = torch.device("cpu")
 
 
-def predictor(network, *, samples=6, regions=False, mirroring=False):
-    made = MonteCarloPredictor(samples=samples, device=torch.device("cpu"), mirroring=mirroring)
-    labels = SimpleNamespace(num_segmentation_heads=2, has_regions=regions)
-    made.manual_initialization(
-        network,
-        SimpleNamespace(get_label_manager=lambda _: labels),
-        SimpleNamespace(patch_size=PATCH),
-        [network.state_dict()],
-        {},
-        "test",
-        (0, 1, 2),
-    )
-    return made
+def predictor(network, *, samples=6, mirroring=False, extras=None, **rest):
+    made = MonteCarloPredictor(samples=samples, device=CPU, mirroring=mirroring, extras=extras)
+    return initialized(made, network, **rest)
 
 
 @pytest.fixture
 def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.Dropout3d(0.3), nn.LeakyReLU(), nn.Conv3d(8, 2, 1)).eval()
-
-
-def naive_samples(network, image, count):
-    network.eval()
-    network[1].train()
-    with torch.no_grad():
-        samples = torch.stack([torch.softmax(network(image[None]), 1)[0] for _ in range(count)])
-    network.eval()
-    return samples.double().numpy()
+    return dropping()
 
 
 def test_in_one_window_the_moments_are_those_of_naive_full_passes(network):
@@ -48,10 +33,86 @@ def test_in_one_window_the_moments_are_those_of_naive_full_passes(network):
     torch.manual_seed(5)
     found = predictor(network).predict_logits_from_preprocessed_data(image).numpy()
     torch.manual_seed(5)
-    samples = naive_samples(network, image, 6)
+    samples = naive_samples(network, image, passes=6)
     np.testing.assert_allclose(found[:2], samples.mean(0), atol=1e-6)
     np.testing.assert_allclose(found[2:] - found[:2] ** 2, samples.var(0), atol=1e-6)
     assert (found[2:] - found[:2] ** 2).mean() > 1e-4
+
+
+SOURCES = [
+    subset
+    for subset in product((0, 11), (False, True), (1, 3))
+    if subset != (0, False, 1)  # one sample
+]
+
+
+@pytest.mark.parametrize("measure", MEASURES)
+@pytest.mark.parametrize("regions", [False, True])
+@pytest.mark.parametrize(("passes", "mirroring", "members"), SOURCES)
+def test_every_measure_of_every_combination_of_sources_is_that_of_all_samples_kept(
+    measure, regions, passes, mirroring, members
+):
+    kind = dropping if passes else plain
+    networks = [kind(3, seed) for seed in range(members)]
+    flips, image = flips_of((0, 2)) if mirroring else [()], torch.randn(1, *PATCH)
+    torch.manual_seed(5)
+    samples = np.concatenate(
+        [naive_samples(member, image, flips=flips, passes=passes, regions=regions) for member in networks]
+    )
+    assert len(samples) == members * (passes or len(flips))
+    made = predictor(
+        kind(3),
+        samples=passes,
+        mirroring=mirroring,
+        extras=Extras(entropy=measure == "mutual_information"),
+        regions=regions,
+        axes=(0, 2),
+        members=networks,
+    )
+    torch.manual_seed(5)
+    found = made.predict_samples(image)
+    expected = of_kept_samples(measure, samples)
+    mine = uncertainty(measure, found.mean, mean_square=found.mean_square, mean_entropy=found.mean_entropy)
+    np.testing.assert_allclose(mine, expected, atol=2e-6)
+    np.testing.assert_allclose(found.mean, samples.mean(0), atol=1e-6)
+    assert expected.mean() > 1e-5
+
+
+def reference_in_float32(network, image, samples, axes):
+    """What this predictor has given since it knew dropout alone, sum by sum in its order."""
+    patch = torch.tensor(PATCH)
+    missing = (patch - torch.tensor(image.shape[1:])).clamp_min(0)
+    padding = [int(n) for low, lack in reversed([(m // 2, m) for m in missing]) for n in (low, lack - low)]
+    data = nn.functional.pad(image, padding)
+    steps = compute_steps_for_sliding_window(tuple(data.shape[1:]), PATCH, 0.5)
+    weights = compute_gaussian(PATCH, sigma_scale=1 / 8, value_scaling_factor=10, device=CPU).float()
+    blended, total = torch.zeros(4, *data.shape[1:]), torch.zeros(data.shape[1:])
+    flips = [tuple(axis + 2 for axis in flip) for flip in flips_of(axes)]
+    network[1].train()
+    with torch.inference_mode():
+        for z, y, x in product(*steps):
+            place = (slice(None), slice(z, z + 8), slice(y, y + 8), slice(x, x + 8))
+            sums = torch.zeros(4, *PATCH)
+            for turn, flip in enumerate(flips[:samples]):
+                for _ in range(turn, samples, len(flips)):
+                    p = torch.flip(torch.softmax(network(torch.flip(data[place][None], flip)), 1), flip)[0]
+                    sums += torch.cat((p, p * p))
+            blended[place] += sums / samples * weights
+            total[place[1:]] += weights
+    network.eval()
+    return unpadded(blended / total, image.shape[1:])
+
+
+@pytest.mark.parametrize("shape", [PATCH, (13, 9, 17), (5, 9, 3)])
+@pytest.mark.parametrize(("samples", "mirroring"), [(4, False), (11, True), (3, True)])
+@pytest.mark.parametrize("entropy", [False, True])
+def test_dropout_gives_the_bits_it_always_gave(network, shape, samples, mirroring, entropy):
+    image = torch.randn(1, *shape)
+    torch.manual_seed(5)
+    expected = reference_in_float32(network, image, samples, (0, 1, 2) if mirroring else ())
+    made = predictor(network, samples=samples, mirroring=mirroring, extras=Extras(entropy=entropy))
+    torch.manual_seed(5)
+    assert torch.equal(made.predict_logits_from_preprocessed_data(image)[:4], expected)
 
 
 def test_the_same_seed_gives_the_same_bits(network):
@@ -65,34 +126,65 @@ def test_the_same_seed_gives_the_same_bits(network):
 def test_windows_are_blended_in_float32_to_weighted_means(network):
     nn.init.zeros_(network[3].weight)
     network[3].bias.data = torch.tensor([0.0, 1.0])
-    found = predictor(network).predict_logits_from_preprocessed_data(torch.randn(1, 13, 9, 17))
-    assert found.shape == (4, 13, 9, 17)
-    assert found.dtype == torch.float32
+    found = predictor(network, extras=Extras(entropy=True)).predict_samples(torch.randn(1, 13, 9, 17))
+    assert found.mean.shape == (2, 13, 9, 17)
+    assert found.mean.dtype == torch.float32
     p = 1 / (1 + np.exp(-1.0))
-    np.testing.assert_allclose(found[1], p, atol=1e-6)
-    np.testing.assert_allclose(found[3], p**2, atol=1e-6)
+    np.testing.assert_allclose(found.mean[1], p, atol=1e-6)
+    np.testing.assert_allclose(found.mean_square[1], p**2, atol=1e-6)
+    np.testing.assert_allclose(found.mean_entropy[1], -p * np.log(p) - (1 - p) * np.log(1 - p), atol=1e-6)
 
 
 def test_an_image_smaller_than_the_patch_comes_back_in_its_own_shape(network):
     assert predictor(network).predict_logits_from_preprocessed_data(torch.randn(1, 5, 9, 3)).shape == (4, 5, 9, 3)
 
 
-def test_folds_are_pooled_as_further_samples(network):
-    image = torch.zeros(1, *PATCH)
+def spread(made, image):
+    found = made.predict_samples(image)
+    return uncertainty("variance", found.mean, mean_square=found.mean_square)
+
+
+def test_folds_that_contradict_each_other_reach_the_greatest_variance(network):
     for parameter in network.parameters():
         nn.init.zeros_(parameter)
     made = predictor(network)
-    sure = {**network.state_dict(), "3.bias": torch.tensor([0.0, 100.0])}
-    other = {**network.state_dict(), "3.bias": torch.tensor([100.0, 0.0])}
-    made.list_of_parameters = [sure, other]
-    found = made.predict_logits_from_preprocessed_data(image)
-    np.testing.assert_allclose(found[1], 0.5, atol=1e-6)
-    np.testing.assert_allclose(found[3] - found[1] ** 2, 0.25, atol=1e-6)
+    made.list_of_parameters = [
+        {**network.state_dict(), "3.bias": torch.tensor(bias)} for bias in ([0.0, 100.0], [100.0, 0.0])
+    ]
+    np.testing.assert_allclose(spread(made, torch.zeros(1, *PATCH)), 0.25, atol=1e-6)
 
 
-def test_mirroring_draws_samples_on_mirrored_images_in_turn(network):
-    assert len(predictor(network, mirroring=True)._flips(5)) == 8
-    assert predictor(network)._flips(5) == [()]
+def test_equal_folds_without_dropout_do_not_differ():
+    member = plain()
+    made = predictor(plain(), samples=0, members=[member, member, member])
+    np.testing.assert_allclose(spread(made, torch.randn(1, *PATCH)), 0, atol=1e-6)
+
+
+def test_mirrored_images_do_not_differ_to_a_symmetric_network():
+    image = torch.randn(1, *PATCH)
+    assert spread(predictor(symmetric(), samples=0, mirroring=True), image).max() < 1e-6
+    assert spread(predictor(plain(), samples=0, mirroring=True), image).mean() > 1e-5
+
+
+@pytest.mark.parametrize("axes", [(), (1,), (0, 1, 2)])
+def test_it_mirrors_along_the_axes_the_checkpoint_allows(network, axes):
+    found = predictor(network, mirroring=True, axes=axes).flips()
+    assert sorted(found) == sorted(tuple(axis + 2 for axis in flip) for flip in flips_of(axes))
+    assert predictor(network, mirroring=False, axes=axes).flips() == [()]
+
+
+@pytest.mark.parametrize(("samples", "each"), [(0, 1), (8, 1), (16, 2), (11, None)])
+def test_samples_are_dealt_out_to_the_mirrored_images_in_turn(network, samples, each):
+    seen = []
+    network[0].register_forward_hook(lambda _, inputs, __: seen.append(inputs[0].clone()))
+    network[1].p = 0.3 if samples else 0.0
+    predictor(network, samples=samples, mirroring=True).predict_samples(torch.randn(1, *PATCH))
+    counts = {}
+    for image in seen:
+        counts[image.numpy().tobytes()] = counts.get(image.numpy().tobytes(), 0) + 1
+    assert len(counts) == 8
+    assert set(counts.values()) == ({each} if each else {1, 2})
+    assert sum(counts.values()) == (samples or 8)
 
 
 def test_regions_are_sigmoids(network):
@@ -102,10 +194,23 @@ def test_regions_are_sigmoids(network):
     np.testing.assert_allclose(found[:2], 1 / (1 + np.exp(-2.0)), atol=1e-6)
 
 
-def test_uncertainty_of_a_network_without_dropout_is_refused(network):
-    network[1].p = 0.0
+def test_dropout_asked_of_a_network_without_it_is_refused():
     with pytest.raises(DropoutError, match="no active dropout"):
-        predictor(network).predict_logits_from_preprocessed_data(torch.randn(1, *PATCH))
+        predictor(plain()).predict_logits_from_preprocessed_data(torch.randn(1, *PATCH))
+
+
+def test_without_dropout_as_a_source_the_dropouts_of_a_network_are_off(network):
+    image = torch.randn(1, *PATCH)
+    torch.manual_seed(1)
+    first = predictor(network, samples=0, mirroring=True).predict_samples(image)
+    torch.manual_seed(2)
+    assert torch.equal(predictor(network, samples=0, mirroring=True).predict_samples(image).mean, first.mean)
+
+
+@pytest.mark.parametrize("samples", [0, 3])
+def test_every_mode_is_restored(network, samples):
+    predictor(network, samples=samples, mirroring=True).predict_samples(torch.randn(1, *PATCH))
+    assert not any(module.training for module in network.modules())
 
 
 def test_out_of_memory_starts_again_with_fresh_sums(network, monkeypatch):
@@ -114,11 +219,11 @@ def test_out_of_memory_starts_again_with_fresh_sums(network, monkeypatch):
     passes = []
     original = MonteCarloPredictor._window_moments
 
-    def once_out_of_memory(self, image, shared):
+    def once_out_of_memory(self, image, *rest):
         passes.append(image)
         if len(passes) == 2:
             raise RuntimeError("out of memory")
-        return original(self, image, shared)
+        return original(self, image, *rest)
 
     image = torch.randn(1, 8, 8, 12)
     nn.init.zeros_(network[3].weight)

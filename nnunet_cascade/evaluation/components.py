@@ -1,0 +1,109 @@
+"""The 26-connected components of two masks, each measured once."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.evaluation.parts import MaskPart
+from nnunet_cascade.geometry import Index, Mask, Spacing
+
+_CONNECTIVITY = 26
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Components:
+    """The 26-connected components of one mask, n of them, in no order that means anything.
+
+    Attributes:
+        voxels: (n,), size of each.
+        shared_voxels: (n,), those of them that lie in the other mask.
+        centroids: (n, 3), voxel index (Z, Y, X) in the image, fractional.
+
+    Raises:
+        SettingsError: The arrays differ in length, a component has no voxel, or shares more than it has.
+    """
+
+    voxels: NDArray[np.int64]
+    shared_voxels: NDArray[np.int64]
+    centroids: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        count = self.voxels.size
+        if self.shared_voxels.shape != (count,) or self.centroids.shape != (count, 3):
+            raise SettingsError(
+                f"found {count} sizes, {self.shared_voxels.shape} overlaps and {self.centroids.shape} centroids; "
+                "expected one of each, (Z, Y, X), per component"
+            )
+        if (self.voxels < 1).any() or (self.shared_voxels < 0).any() or (self.shared_voxels > self.voxels).any():
+            raise SettingsError("found a component without voxels or with more shared than it has; count again")
+
+    @property
+    def count(self) -> int:
+        """Number of components."""
+        return self.voxels.size
+
+    def spread_mm(self, spacing_mm: Spacing) -> float:
+        """Give the largest distance between two centroids: 0 for one component, NaN for none."""
+        return _largest_distance(self.centroids * np.array(spacing_mm)) if self.count else math.nan
+
+
+def find_components(parts: Iterable[MaskPart]) -> tuple[Components, Components]:
+    """Measure the components of the truth and those of the prediction.
+
+    Args:
+        parts: As `separate_parts` gives them; none: no components.
+
+    Returns:
+        Those of the truth, those of the prediction.
+    """
+    of_truth, of_prediction = [_NONE], [_NONE]
+    for part in parts:
+        of_truth.append(_measured(part.truth, part.prediction, part.start))
+        of_prediction.append(_measured(part.prediction, part.truth, part.start))
+    return _joined(of_truth), _joined(of_prediction)
+
+
+_NONE = Components(
+    voxels=np.zeros(0, dtype=np.int64), shared_voxels=np.zeros(0, dtype=np.int64), centroids=np.zeros((0, 3))
+)
+
+
+def _measured(mask: Mask, other: Mask, start: Index) -> Components:
+    if not mask.any():
+        return _NONE
+    # bytes, not booleans: cc3d 4.1.1 sizes its tables too small for some boolean masks ("maximum length exception")
+    labels = cc3d.connected_components(mask.astype(np.uint8, order="C"), connectivity=_CONNECTIVITY)
+    found = cc3d.statistics(labels, no_slice_conversion=True)
+    voxels = np.asarray(found["voxel_counts"], dtype=np.int64)
+    return Components(
+        voxels=voxels[1:],
+        shared_voxels=np.bincount(labels[other], minlength=voxels.size).astype(np.int64)[1:],
+        centroids=np.asarray(found["centroids"], dtype=np.float64)[1:] + np.array(start),
+    )
+
+
+def _joined(components: list[Components]) -> Components:
+    return Components(
+        voxels=np.concatenate([each.voxels for each in components]),
+        shared_voxels=np.concatenate([each.shared_voxels for each in components]),
+        centroids=np.concatenate([each.centroids for each in components]),
+    )
+
+
+def _largest_distance(points: NDArray[np.float64]) -> float:
+    """Give the largest distance between two of the points (n, 3), n ≥ 1; memory grows with n, not with its square."""
+    reach = np.linalg.norm(points - points.mean(axis=0), axis=1)
+    outermost_first = np.argsort(-reach)
+    points, reach = points[outermost_first], reach[outermost_first]
+    largest = 0.0
+    for index in range(len(points) - 1):
+        # two points are at most as far apart as both are from the middle, and those to come are nearer to it
+        if 2 * reach[index] <= largest:
+            break
+        largest = max(largest, float(np.linalg.norm(points[index + 1 :] - points[index], axis=1).max()))
+    return largest

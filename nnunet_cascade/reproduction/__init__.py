@@ -1,0 +1,1 @@
+"""The tables of the paper as experiments on a data set."""

@@ -1,0 +1,201 @@
+"""Every system on every test case; results lie where the next run finds them."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from nnunet_cascade.cascade.bundle import load_cascade
+from nnunet_cascade.cascade.chain import StageTraining, model_of, tumor_label
+from nnunet_cascade.cascade.cohort import CohortRequest, predict_cohort
+from nnunet_cascade.cascade.folder_run import FolderTask, Record, prepare_output, run_cases
+from nnunet_cascade.cascade.models import StageModel
+from nnunet_cascade.cascade.nnunet_folders import raw_folder
+from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
+from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.images import ENDING, read_ct, read_labels, write_image
+from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.reproduction.cases import Part, parts_of
+from nnunet_cascade.reproduction.request import (
+    ReproductionRequest,
+    baseline_of,
+    chain_of,
+    spec_of,
+    stage1_of,
+)
+from nnunet_cascade.reproduction.systems import System, full_ct
+from nnunet_cascade.reproduction.tables import systems_of
+from nnunet_cascade.settings.block import to_block
+
+_log = logging.getLogger(__name__)
+_TRUE_BOXES = "true_boxes"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Predicted:
+    """What became of a system.
+
+    Attributes:
+        folder: Of its predictions.
+        failures: By case, why it has none.
+        why_not: Why the system was not run at all, or "".
+    """
+
+    folder: Path
+    failures: Mapping[str, str]
+    why_not: str = ""
+
+
+def system_folder(request: ReproductionRequest, system: System) -> Path:
+    """Give the folder of a system's predictions."""
+    return request.folder / "systems" / system.key
+
+
+def predict_all(request: ReproductionRequest) -> dict[System, Predicted]:
+    """Run every system of the tables; one that cannot be run is told, the others go on."""
+    found: dict[System, Predicted] = {}
+    systems = systems_of(request.tables)
+    for number, system in enumerate(systems, start=1):
+        _log.info("[system %d/%d] %s", number, len(systems), system.key)
+        try:
+            found[system] = _predict(request, system)
+        except CascadeError as error:
+            _log.error("%s: %s", system.key, error)
+            found[system] = Predicted(folder=system_folder(request, system), failures={}, why_not=str(error))
+    return found
+
+
+def _predict(request: ReproductionRequest, system: System) -> Predicted:
+    folder = system_folder(request, system)
+    if system.lungs == "reference" and _reference_lungs(request) is None:
+        return Predicted(folder=folder, failures={}, why_not="no reference lungs were given (--reference_lungs)")
+    failures: dict[str, str] = {}
+    for part in parts_of(request):
+        if system.kind == "cascade":
+            failures |= _predict_cascade(request, system, part)
+        else:
+            failures |= _predict_masks(request, system, part)
+    return Predicted(folder=folder, failures=failures)
+
+
+def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
+    """Predict the tumor on the whole CT by a model alone: masks and, of held-out cases, probabilities."""
+    stage = baseline_of(request) if system.kind == "baseline" else stage1_of(request, system.model.backbone)
+    folder = system_folder(request, system)
+    prepare_output(folder)
+    model = model_of(request.number, stage)
+    loaded: list[StageModel] = []
+
+    def held_out(case: str, path: Path) -> Record:
+        if not loaded:
+            loaded.append(_load(request, stage, part))
+        image = read_ct(path)
+        found = loaded[0].predict_coarse(image.array, image.grid.spacing_mm)
+        write_image(found.mask, image.grid, folder / f"{case}{ENDING}")
+        write_image(found.probability, image.grid, folder / f"{case}_probability{ENDING}")
+        return {"files": [f"{case}{ENDING}", f"{case}_probability{ENDING}"]}
+
+    def left_out(case: str, path: Path) -> Record:
+        grid = read_ct(path).grid
+        out_of_fold = model / f"fold_{part.folds[0]}" / "validation" / f"{case}{ENDING}"
+        labels = read_labels(out_of_fold, grid, what="out-of-fold prediction")
+        write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
+        return {"files": [f"{case}{ENDING}"]}
+
+    settings = {"model": _model_facts(request, stage), "folds": list(part.folds)}
+    work = held_out if part.held_out else left_out
+    outcomes = run_cases(part.images, FolderTask(output=folder, settings=settings, work=work, skip_done=True))
+    shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
+    return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
+
+
+def _load(request: ReproductionRequest, stage: StageTraining, part: Part) -> StageModel:
+    mirroring = spec_of(request, full_ct().model).stage1.mirroring
+    label = tumor_label(chain_of(request, full_ct().model))
+    settings = StageSettings(folds=part.folds, mirroring=mirroring, tumor_label=label)
+    return StageModel(model_of(request.number, stage), settings, device=torch.device(request.device))
+
+
+def _model_facts(request: ReproductionRequest, stage: StageTraining) -> dict[str, object]:
+    return {"trainer": stage.trainer, "plan": to_block(stage.plan), "size": request.size}
+
+
+def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
+    spec = system_spec(request, system, part)
+    cohort = CohortRequest(
+        inputs=next(iter(part.images.values())).parent,
+        output=system_folder(request, system),
+        stage1_masks=coarse_masks(request, system, part),
+        skip_done=True,
+    )
+    bundle = chain_of(request, system.model).bundle
+    load = partial(load_cascade, bundle, device=torch.device(request.device), spec=spec, with_stage1=False)
+    outcomes = predict_cohort(dict(part.images), cohort, load, spec)
+    shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
+    return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
+
+
+def system_spec(request: ReproductionRequest, system: System, part: Part) -> CascadeSpec:
+    """Give the settings that a cascade predicts some cases with."""
+    spec = spec_of(request, system.model)
+    anatomy = replace(spec.anatomy, top_k=system.top_k)
+    if system.boxes == "truth":
+        # Nothing drops a true tumor: any share inside the lungs will do.
+        anatomy = replace(anatomy, top_k="all", min_volume_mm3=0.0, min_lung_overlap=0.0, min_lung_overlap_central=0.0)
+    label = tumor_label(chain_of(request, system.model))
+    return replace(
+        spec,
+        anatomy=anatomy,
+        lungs=_lung_source(request, system),
+        stage1=replace(spec.stage1, folds=part.folds, tumor_label=label),
+        stage2=replace(spec.stage2, folds=part.folds),
+    )
+
+
+def _lung_source(request: ReproductionRequest, system: System) -> LungSource:
+    if system.lungs == "reference":
+        return LungSource(kind="folder", path=_reference_lungs(request))
+    if system.lungs == "lungmask":
+        return LungSource(kind="lungmask", weights=request.lung_weights)
+    return LungSource()
+
+
+def _reference_lungs(request: ReproductionRequest) -> Path | None:
+    """Find the lungs that came with the data: those given, or the phantoms' true ones."""
+    if request.reference_lungs is not None or request.dataset is not None:
+        return request.reference_lungs
+    return raw_folder(request.number) / "lungsTs"
+
+
+def coarse_masks(request: ReproductionRequest, system: System, part: Part) -> Path:
+    """Give the folder of what stands for stage 1: its masks, found once for all systems, or the true tumors."""
+    if system.boxes == "predicted":
+        first = full_ct(system.model.backbone)
+        failures = _predict_masks(request, first, part)
+        if failures:
+            _log.warning("%s failed on %d cases; cascades behind it will, too", first.key, len(failures))
+        return system_folder(request, first)
+    folder = request.folder / "systems" / _TRUE_BOXES
+    folder.mkdir(parents=True, exist_ok=True)
+    for case, path in part.labels.items():
+        if not (folder / f"{case}{ENDING}").is_file():
+            _write_truth(path, folder / f"{case}{ENDING}", request)
+    return folder
+
+
+def _write_truth(path: Path, target: Path, request: ReproductionRequest) -> None:
+    if request.tumor_labels == (1,):
+        shutil.copyfile(path, target)
+        return
+    from nnunet_cascade.images import read_volume  # noqa: PLC0415 - for data sets of several labels alone
+
+    labels = read_volume(path)
+    write_image(np.isin(np.rint(labels.array), request.tumor_labels), labels.grid, target)

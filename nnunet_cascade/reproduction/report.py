@@ -1,0 +1,225 @@
+"""The paper's tables with ours beside them, as Markdown and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_cascade.cascade.folder_run import RunStory, varying
+from nnunet_cascade.evaluation.calibration.comparison import calibration_table
+from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
+from nnunet_cascade.evaluation.comparison import without_nan
+from nnunet_cascade.evaluation.metric_info import metric_info
+from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
+from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
+from nnunet_cascade.files import write_json, write_text
+from nnunet_cascade.reproduction.cases import Part
+from nnunet_cascade.reproduction.judging import JudgedClaim, JudgedTable, all_claims
+from nnunet_cascade.reproduction.request import ReproductionRequest, is_undertrained
+from nnunet_cascade.reproduction.systems import System
+from nnunet_cascade.reproduction.tables import Row, systems_of
+from nnunet_cascade.reproduction.training import Training, trainings
+from nnunet_cascade.reproduction.worth import Worth, worth_section
+from nnunet_cascade.settings.block import to_block
+from nnunet_cascade.versions import NOTICE, versions
+
+PAPER = (
+    "Figures of the paper are those it prints, on its private Orlando data unless a row says otherwise, on about 17 "
+    "cases without intervals; its HD95 is by its published code the Hausdorff distance itself and stands beside ours. "
+    "The tolerance of its boundary Dice is not known. They show direction and size, and must not be ranked with ours."
+)
+PHANTOM_NOTE = (
+    "These are computer-drawn phantoms and networks trained for minutes: the run shows that the experiment works and "
+    "what it says on phantoms. It says nothing of patients."
+)
+_BASELINES = {
+    "full": "The plain nnU-Net is nnU-Net's own trainer on its own 3d_fullres plans, unmodified.",
+    "tiny": (
+        "The plain nnU-Net has nnU-Net's network, loss and augmentation; the unmodified trainer cannot be shortened to "
+        "minutes on a CPU. It is trained with AdamW and without mirroring, as the cascade is, on as many voxels with "
+        "gradient as stage 1 and a stage 2 with one pass together."
+    ),
+}
+_OUTCOMES = {
+    "holds": "holds here",
+    "contradicted": "contradicted here",
+    "undecided": "undecided here: the interval holds 0",
+    "untested": "could not be tested here",
+}
+_PAPER_METRICS = ("dice", "hd95_mm", "hd_mm", "nsd_2mm", "false_positive_components")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was tested besides the tables.
+
+    Attributes:
+        parts: The cases.
+        worth: What the uncertainty is worth; None where it was not measured.
+    """
+
+    parts: Sequence[Part]
+    worth: Worth | None = None
+
+
+def write_report(
+    request: ReproductionRequest, tables: Sequence[JudgedTable], evidence: Evidence, story: RunStory
+) -> Path:
+    """Write `reproduction.md` and `reproduction.json`.
+
+    Returns:
+        The page.
+    """
+    page = request.folder / "reproduction.md"
+    write_text(page, report_page(request, tables, evidence))
+    content: dict[str, Any] = {
+        "notice": NOTICE,
+        "settings": _settings(request),
+        "uncertainty": None if evidence.worth is None else without_nan(asdict(evidence.worth)),
+        "tables": {judged.table.number: _table_content(judged) for judged in tables},
+        "versions": versions(),
+        "varying": varying(story),
+    }
+    write_json(request.folder / "reproduction.json", content)
+    return page
+
+
+def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], evidence: Evidence) -> str:
+    """Give the page that ends in a newline."""
+    lines = [
+        f"# The paper's tables on {'phantoms' if request.dataset is None else f'dataset {request.dataset}'}",
+        "",
+        f"{NOTICE} {_tested(request, evidence.parts)}",
+        "",
+        *([PHANTOM_NOTE, ""] if request.dataset is None else []),
+        PAPER,
+        "",
+        "## What became of the claims",
+        "",
+        *_claim_lines(tables),
+    ]
+    body = "\n".join(lines)
+    sections = [_section(request, judged) for judged in tables]
+    if evidence.worth is not None:
+        sections.append(worth_section(evidence.worth))
+    trained = "\n".join(["## What was trained", "", *_trained_lines(request)])
+    defined = [f"- {info.heading}: {info.definition}" for info in map(metric_info, _PAPER_METRICS)]
+    return "\n\n".join([body, *sections, trained, "## Definitions", "\n".join([*defined, f"- {EMPTY_POLICY}"])]) + "\n"
+
+
+def _trained_lines(request: ReproductionRequest) -> list[str]:
+    data = f"{request.phantoms[0]} phantoms" if request.dataset is None else f"dataset {request.dataset}"
+    boxes = "true tumors, which stand still" if request.preset == "paper" else "out-of-fold predictions, with jitter"
+    return [
+        f"All on {data}, every model once per fold, each fold leaving out its share. Stage 2 on crops around {boxes}.",
+        "",
+        *(f"- {training.title}: {training.models} × {training.iterations} steps" for training in trainings(request)),
+        "",
+        _BASELINES[request.size],
+    ]
+
+
+def _tested(request: ReproductionRequest, parts: Sequence[Part]) -> str:
+    cases = sum(len(part.labels) for part in parts)
+    how = "held out from all training" if parts[0].held_out else "each by models of the fold that left it out"
+    where = (
+        f"dataset {request.test_dataset}, another cohort" if request.test_dataset is not None else "the same data set"
+    )
+    return (
+        f"Size {request.size}, preset {request.preset}, {request.folds} folds, seed {request.seed}. "
+        f"{cases} test cases of {where}, {how}."
+    )
+
+
+def _claim_lines(tables: Sequence[JudgedTable]) -> list[str]:
+    lines = ["| table | claim | metric | first less second | n | outcome |", "|---|---|---|---:|---:|---|"]
+    for judged in tables:
+        lines += [_claim_row(judged.table.number, claim) for claim in judged.claims]
+    counts = {outcome: sum(c.outcome == outcome for c in all_claims(tables)) for outcome in _OUTCOMES}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
+    return [
+        *lines,
+        "",
+        f"{told}. A claim holds or is contradicted where the 95 % interval of the paired difference leaves out 0.",
+    ]
+
+
+def _claim_row(number: str, judged: JudgedClaim) -> str:
+    claim = judged.claim
+    text = f"{claim.text} ({claim.first} against {claim.second}: {claim.expected})"
+    figure = "–"
+    if judged.difference is not None:
+        interval = "" if judged.interval is None else f" [{judged.interval[0]:+.3f}, {judged.interval[1]:+.3f}]"
+        figure = f"{judged.difference:+.3f}{interval}"
+    return f"| {number} | {text} | {claim.metric} | {figure} | {judged.cases} | {_OUTCOMES[judged.outcome]} |"
+
+
+def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
+    table = judged.table
+    parts = [f"## Table {table.number}: {table.title}"]
+    comparison = judged.comparison
+    if comparison is not None:
+        parts.append(overview_table(comparison, metrics=_PAPER_METRICS, published=_published(table.rows)).rstrip("\n"))
+        if table.groups:
+            parts += group_parts(comparison)
+            parts += [part for other in comparison.contrasts for part in correlation_parts(comparison, other)]
+    if judged.fewer is not None:
+        parts += correlation_parts(judged.fewer, table.rows[-2].label)
+    for region, found in judged.calibration.items():
+        parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
+    undertrained = [row.label for row in table.rows if _is_short(request, row.system)]
+    if undertrained:
+        parts.append(f"Trained for a third of the others' steps, for CPUs: {', '.join(undertrained)}.")
+    parts += [f"{label}: {why}." for label, why in judged.missing.items()]
+    return "\n\n".join(parts)
+
+
+def _is_short(request: ReproductionRequest, system: System) -> bool:
+    return system.kind != "baseline" and is_undertrained(request, system.model.backbone)
+
+
+def _published(rows: Sequence[Row]) -> Published:
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.paper is not None:
+            paper = row.paper
+            figures = {"dice": paper.dice, "hd_mm": paper.hd95_mm, "nsd_2mm": paper.boundary_dice}
+            found[row.label] = {name: value for name, value in figures.items() if value is not None}
+    return found
+
+
+def _settings(request: ReproductionRequest) -> dict[str, Any]:
+    block = to_block(request)
+    block["tables"] = [table.number for table in request.tables]
+    return block
+
+
+def _table_content(judged: JudgedTable) -> dict[str, Any]:
+    return {
+        "title": judged.table.title,
+        "rows": {row.label: {"system": row.system.key, "paper": _plain(row)} for row in judged.table.rows},
+        "comparison": None if judged.comparison is None else judged.comparison.to_json(),
+        "calibration": {region: without_nan(asdict(found)) for region, found in judged.calibration.items()},
+        "claims": [without_nan(asdict(claim)) for claim in judged.claims],
+        "missing": dict(judged.missing),
+    }
+
+
+def _plain(row: Row) -> Mapping[str, float | None] | None:
+    return None if row.paper is None else asdict(row.paper)
+
+
+def cost_page(request: ReproductionRequest, todo: Sequence[Training]) -> str:
+    """Say what a run will cost before it starts: trainings, steps, predictions."""
+    systems = len(systems_of(request.tables))
+    total = sum(training.models * training.iterations for training in todo)
+    trained = [f"  {training.title}: {training.models} models × {training.iterations} steps" for training in todo]
+    return "\n".join(
+        (
+            f"{len(request.tables)} tables need {len(todo)} trainings and {systems} systems on every test case:",
+            *trained,
+            f"{total} steps in all; what an earlier run did in {request.folder} is not done again.",
+        )
+    )

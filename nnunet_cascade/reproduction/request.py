@@ -1,0 +1,222 @@
+"""What to reproduce, on what, and how large."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from nnunet_cascade.cascade.chain import ChainRequest, StageTraining
+from nnunet_cascade.cascade.planning import PlanRequest
+from nnunet_cascade.cascade.spec import CascadeSpec, Preset
+from nnunet_cascade.geometry import Index
+from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
+from nnunet_cascade.reproduction.tables import Table, systems_of
+from nnunet_cascade.settings.block import require
+
+Size = Literal["full", "tiny"]
+
+PHANTOMS = 501
+_BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
+_MARGINS_MM = (0.0, 16.0)
+_TINY_COMMON: dict[str, Any] = {
+    "validation_iterations_per_epoch": 5,
+    "save_every": 2,
+    "initial_learning_rate": 0.002,
+    "recipe": "adamw",
+    "oversample_foreground": 0.5,
+    "mirroring": False,
+}
+_TINY_EPOCHS = 6
+_UNDERTRAINED = 1 / 3
+_TINY_SAMPLES = 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReproductionRequest:
+    """A reproduction of some tables.
+
+    Attributes:
+        folder: For everything it writes; run again, it goes on there.
+        tables: Which.
+        dataset: Number of a raw nnU-Net dataset, or None for phantoms of its own.
+        test_dataset: Another cohort to test on: its `imagesTr` and `labelsTr`. None tests on
+            the dataset's `imagesTs` and `labelsTs`, or, where it has none, each patient with the
+            models that never saw the patient.
+        size: "full" is nnU-Net's plans and lengths of training; "tiny" is for CPUs.
+        preset: Of rules, boxes in training, samples and loss.
+        folds: Of every stage.
+        seed: Of every training.
+        device: cpu, cuda or mps.
+        effort: Multiplies the iterations of "tiny".
+        reference_lungs: Folder of lung masks that came with the data, for Table IV.
+        lung_weights: Weights file of lungmask, for Table IV; None lets lungmask download it.
+        tumor_labels: Label values that are tumor.
+        resamples: Of every bootstrap interval.
+        phantoms: How many to train and to test on, where there is no dataset.
+
+    Raises:
+        SettingsError: A value is out of range.
+    """
+
+    folder: Path
+    tables: tuple[Table, ...]
+    dataset: int | None = None
+    test_dataset: int | None = None
+    size: Size = "full"
+    preset: Preset = "paper"
+    folds: int = 5
+    seed: int = 0
+    device: str = "cuda"
+    effort: float = 1.0
+    reference_lungs: Path | None = None
+    lung_weights: Path | None = None
+    tumor_labels: tuple[int, ...] = (1,)
+    resamples: int = 9999
+    phantoms: tuple[int, int] = (28, 24)
+
+    def __post_init__(self) -> None:
+        require(bool(self.tables), "no table was chosen; expected at least one")
+        require(self.size in get_args(Size), f"size must be one of {get_args(Size)}; found {self.size!r}")
+        require(self.folds >= 2, f"every patient is to be left out once, which needs 2 folds; found {self.folds}")
+        require(self.effort > 0, f"effort must be positive; found {self.effort}")
+        require(min(self.phantoms) >= 2, f"phantoms to train and to test on must be 2 or more; found {self.phantoms}")
+
+    @property
+    def number(self) -> int:
+        """Of the raw dataset to train on."""
+        return PHANTOMS if self.dataset is None else self.dataset
+
+    @property
+    def is_held_out(self) -> bool:
+        """Whether cases are known to be held out; else out-of-fold predictions of every model are needed."""
+        return self.dataset is None or self.test_dataset is not None
+
+    @property
+    def roi_models(self) -> tuple[RoiModel, ...]:
+        """The stage-2 models that the tables need, each once."""
+        systems = systems_of(self.tables)
+        return tuple(dict.fromkeys(system.model for system in systems if system.kind == "cascade"))
+
+    @property
+    def backbones(self) -> tuple[Backbone, ...]:
+        """The backbones that a stage 1 is needed of, each once."""
+        systems = systems_of(self.tables)
+        return tuple(dict.fromkeys(system.model.backbone for system in systems if system.kind != "baseline"))
+
+
+def spec_of(request: ReproductionRequest, model: RoiModel) -> CascadeSpec:
+    """Give the preset with a model's margin; a tiny run samples less and does not mirror."""
+    spec = CascadeSpec.of_preset(preset_of(request, model))
+    spec = replace(spec, roi=replace(spec.roi, margin_mm=model.margin_mm))
+    if request.size == "full":
+        return spec
+    samples = min(_TINY_SAMPLES, spec.sampling.mc_samples)
+    return replace(
+        spec, stage1=replace(spec.stage1, mirroring=False), sampling=replace(spec.sampling, mc_samples=samples)
+    )
+
+
+def preset_of(request: ReproductionRequest, model: RoiModel) -> Preset:
+    """Give the preset of a model: its own, or the run's."""
+    return model.preset or request.preset
+
+
+def chain_of(request: ReproductionRequest, model: RoiModel) -> ChainRequest:
+    """Give the training of one stage-2 model and the stage 1 before it; chains share what they have in common."""
+    paper = preset_of(request, model) == "paper"
+    return ChainRequest(
+        dataset=request.number,
+        roi_dataset=roi_dataset(request, model),
+        bundle=request.folder / "bundles" / model.name,
+        stage1=stage1_of(request, model.backbone),
+        stage2=StageTraining(plan=_plan(request, model, stage=2), trainer=stage2_trainer(model.backbone, model.loss)),
+        spec=spec_of(request, model),
+        folds=request.folds,
+        oracle_boxes=paper,
+        jitter_mm=0.0 if paper else 8.0,
+        tumor_labels=request.tumor_labels,
+        device=request.device,
+        notes=(f"Trained by nnc-reproduce-paper, size {request.size}, preset {request.preset}, seed {request.seed}.",),
+    )
+
+
+def stage1_of(request: ReproductionRequest, backbone: Backbone) -> StageTraining:
+    """Give the training of a stage 1."""
+    return StageTraining(plan=_plan(request, RoiModel(backbone=backbone), stage=1), trainer=stage1_trainer(backbone))
+
+
+def baseline_of(request: ReproductionRequest) -> StageTraining:
+    """Give the plain nnU-Net: the stock trainer, or in a tiny run nnU-Net's own loss and network by our trainer.
+
+    Stock nnU-Net cannot be shortened to minutes on a CPU: 250 steps and a mirrored validation are an epoch.
+    """
+    if request.size == "full":
+        plan = PlanRequest(name="PaperBaselinePlans", training={"seed": request.seed})
+        return StageTraining(plan=plan, trainer="nnUNetTrainer")
+    training = _tiny_training(request, 36) | {"final_validation": not request.is_held_out}
+    return StageTraining(plan=_tiny_plan("PaperBaseline", 3.0, (48, 64, 64), training), trainer="CascadeTrainer")
+
+
+def roi_dataset(request: ReproductionRequest, model: RoiModel) -> int:
+    """Give the number of the crops a stage 2 is trained on: boxes from the truth serve every backbone."""
+    margin = _MARGINS_MM.index(model.margin_mm)
+    if preset_of(request, model) == "paper":
+        return request.number + 100 + margin
+    return request.number + 100 + len(_MARGINS_MM) * (1 + _BACKBONES.index(model.backbone)) + margin
+
+
+def is_undertrained(request: ReproductionRequest, backbone: Backbone) -> bool:
+    """Tell whether a tiny run trains a backbone for less than the others."""
+    return request.size == "tiny" and backbone != "UNet"
+
+
+def _plan(request: ReproductionRequest, model: RoiModel, *, stage: int) -> PlanRequest:
+    preset = preset_of(request, model)
+    own = preset.capitalize() if stage == 2 else ""
+    name = f"Paper{request.size.capitalize()}Stage{stage}{model.backbone}{own}"
+    if request.size == "tiny":
+        return _tiny_stage(request, model, name, stage=stage)
+    training: dict[str, Any] = {"seed": request.seed}
+    if preset == "paper":
+        training |= {"uncertainty_scale": 1.0, "mc_samples": 3, "recipe": "paper", "augmentation": "paper"}
+    return PlanRequest(
+        name=name,
+        training=training,
+        window_hu=(-1000.0, 400.0) if preset == "paper" else None,
+        spacing_mm=(1.0, 1.0, 1.0) if preset == "paper" else None,
+        max_patch_mm=112.0 if stage == 2 else None,
+    )
+
+
+def _tiny_stage(request: ReproductionRequest, model: RoiModel, name: str, *, stage: int) -> PlanRequest:
+    backbone = model.backbone
+    share = _UNDERTRAINED if is_undertrained(request, backbone) else 1.0
+    if stage == 1:
+        training = _tiny_training(request, 130 * share) | {"oversample_foreground": 1.0}
+        plan = _tiny_plan(name, 6.0, (24, 32, 32) if backbone == "UNet" else (32, 32, 32), training)
+    else:
+        training = _tiny_training(request, 60 * share) | {"mc_samples": 3, "final_validation": False}
+        if preset_of(request, model) == "paper":
+            training |= {"uncertainty_scale": 1.0}
+        plan = replace(_tiny_plan(name, 3.0, (32, 32, 32), training), batch_size=4, batch_dice=True)
+    if backbone != "UNet":
+        plan = replace(plan, training=dict(plan.training) | {"network_size": "tiny"})
+    return plan
+
+
+def _tiny_training(request: ReproductionRequest, iterations: float) -> dict[str, Any]:
+    count = max(1, round(iterations * request.effort))
+    return {**_TINY_COMMON, "epochs": _TINY_EPOCHS, "iterations_per_epoch": count, "seed": request.seed}
+
+
+def _tiny_plan(name: str, spacing_mm: float, patch_size: Index, training: dict[str, Any]) -> PlanRequest:
+    return PlanRequest(
+        name=name,
+        spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
+        window_hu=(-1000.0, 400.0),
+        patch_size=patch_size,
+        batch_size=2,
+        features=(8, 16, 32, 64),
+        training=training,
+    )

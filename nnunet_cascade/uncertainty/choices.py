@@ -1,0 +1,68 @@
+"""What may be sampled and what is made of the samples, in words that settings and records share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Source = Literal["mc_dropout", "tta", "ensemble"]
+"""Monte-Carlo dropout, mirrored images, several folds or checkpoints."""
+CoarseSource = Literal["tta", "ensemble"]
+"""The same without dropout: stage 1 is deterministic (P1)."""
+Measure = Literal["variance", "predictive_entropy", "mutual_information"]
+
+DEFINITIONS: dict[Measure, str] = {
+    "variance": "population variance of the tumor probability over the samples, 0 to 1/4",
+    "predictive_entropy": "binary entropy of the mean tumor probability in nats, 0 to ln 2",
+    "mutual_information": (
+        "binary entropy of the mean tumor probability less the mean of the samples' entropies, in nats, 0 to ln 2"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplePlan:
+    """What to sample of a model.
+
+    Attributes:
+        sources: What must differ from sample to sample. Folds and mirroring that a
+            stage predicts with anyway differ as well.
+        passes: T, Monte-Carlo passes of each member; 0 without dropout, which gives one
+            pass of each mirrored image.
+        measure: What to make of the samples.
+        aside: Whether prediction stays nnU-Net's own, the samples being noted on the side.
+    """
+
+    sources: tuple[Source, ...]
+    passes: int = 0
+    measure: Measure = "variance"
+    aside: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingFacts:
+    """What was sampled in fact.
+
+    Attributes:
+        sources: What differed from sample to sample.
+        members: Folds times checkpoints.
+        mirrors: Mirrored images, the unmirrored one included.
+        passes: T, Monte-Carlo passes of each member, shared out among its mirrored images; 0 without dropout.
+        measure: What was made of the samples.
+    """
+
+    sources: tuple[Source, ...]
+    members: int
+    mirrors: int
+    passes: int
+    measure: Measure
+
+    @property
+    def passes_per_member(self) -> int:
+        """Samples that each member gives."""
+        return self.passes or self.mirrors
+
+    @property
+    def samples(self) -> int:
+        """Samples of all members together."""
+        return self.members * self.passes_per_member

@@ -1,0 +1,105 @@
+"""The lesions of a final mask and how sure the samples are of each."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_cascade.geometry import Box, Labels, Mask, Spacing, as_index
+from nnunet_cascade.uncertainty.volumes import DECIMALS, MM3_PER_ML, Sampled, VolumeSpread
+
+BOUNDARY_MM = 3.0
+"""How far from a lesion's surface its boundary reaches, inwards and outwards."""
+_TOLERANCE_MM = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lesion:
+    """A 26-connected component of the final mask.
+
+    Attributes:
+        id: 1 for the largest.
+        voxels: Its size.
+        volume_ml: Its size.
+        box: Smallest block of the array that holds it.
+        mean_uncertainty: Mean over its voxels; this and what follows is None without samples.
+        boundary_uncertainty: Mean over the voxels within 3 mm of its surface, inside
+            and outside of it, as far as stage 2 looked.
+        max_uncertainty: Highest in it.
+        volume: What the samples make of its volume.
+    """
+
+    id: int
+    voxels: int
+    volume_ml: float
+    box: Box
+    mean_uncertainty: float | None = None
+    boundary_uncertainty: float | None = None
+    max_uncertainty: float | None = None
+    volume: VolumeSpread | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Give everything as plain numbers and lists, for a JSON report."""
+        return {**asdict(self), "box": {"start": list(self.box.start), "stop": list(self.box.stop)}}
+
+
+def label_lesions(mask: Mask) -> NDArray[np.int32]:
+    """Number the 26-connected components of a mask (Z, Y, X) by size, 1 for the largest; ties in array order."""
+    labels = np.zeros(mask.shape, dtype=np.int32)
+    if not mask.any():
+        return labels
+    box = Box.around(mask)
+    found = np.asarray(cc3d.connected_components(mask[box.slices].astype(np.uint8), connectivity=26))
+    sizes = np.bincount(found.ravel())
+    ranks = np.zeros(len(sizes), dtype=np.int32)
+    ranks[np.argsort(-sizes[1:], kind="stable") + 1] = np.arange(1, len(sizes))
+    labels[box.slices] = ranks[found]
+    return labels
+
+
+def describe_lesions(
+    labels: Labels,
+    spacing_mm: Spacing,
+    sampled: Sampled | None = None,
+    volumes: Mapping[int, VolumeSpread] | None = None,
+) -> tuple[Lesion, ...]:
+    """Describe lesions one by one.
+
+    Args:
+        labels: (Z, Y, X), as `label_lesions` gives them.
+        spacing_mm: Voxel size along (Z, Y, X).
+        sampled: What the samples gave, or None without samples.
+        volumes: What they make of each lesion's volume.
+
+    Returns:
+        The lesions in order of id; none where there is none.
+    """
+    voxel_ml = math.prod(spacing_mm) / MM3_PER_ML
+    lesions: list[Lesion] = []
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
+        box = Box(as_index(part.start for part in window), as_index(part.stop for part in window))
+        voxels = int(np.count_nonzero(labels[box.slices] == number))
+        figures = {} if sampled is None else _figures(labels, number, box, sampled, spacing_mm)
+        volume_ml, volume = round(voxels * voxel_ml, DECIMALS), None if volumes is None else volumes.get(number)
+        lesions.append(Lesion(id=number, voxels=voxels, volume_ml=volume_ml, box=box, volume=volume, **figures))
+    return tuple(lesions)
+
+
+def _figures(labels: Labels, number: int, box: Box, sampled: Sampled, spacing_mm: Spacing) -> dict[str, float]:
+    around = box.grown_mm(BOUNDARY_MM, spacing_mm).clipped(as_index(labels.shape))
+    lesion, values = labels[around.slices] == number, sampled.uncertainty[around.slices]
+    surface = lesion & ~np.asarray(ndimage.binary_erosion(lesion), dtype=np.bool_)
+    distances_mm = np.asarray(ndimage.distance_transform_edt(~surface, sampling=spacing_mm))
+    boundary = (distances_mm <= BOUNDARY_MM + _TOLERANCE_MM) & (sampled.regions[around.slices] > 0)
+    return {
+        "mean_uncertainty": float(values[lesion].mean(dtype=np.float64)),
+        "boundary_uncertainty": float(values[boundary].mean(dtype=np.float64)),
+        "max_uncertainty": float(values[lesion].max()),
+    }

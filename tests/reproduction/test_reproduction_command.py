@@ -1,0 +1,68 @@
+"""`nnc-reproduce-paper` on a few phantoms: real training, real prediction, and nothing done twice."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nnunet_cascade.cli import reproduce_paper
+
+TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.02", "-device", "cpu", "--resamples", "200")
+
+
+def run(folder, *arguments, expected=0):
+    command = [sys.executable, str(Path(sys.executable).with_name("nnc-reproduce-paper")), "-o", str(folder)]
+    done = subprocess.run([*command, *TINY, *arguments], capture_output=True, text=True, check=False, env=os.environ)
+    assert done.returncode == expected, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+class TestRun:
+    @pytest.fixture(scope="class", autouse=True)
+    def folder(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("paper") / "run"
+        run(folder, "--tables", "II")
+        return folder
+
+    def test_the_report_has_the_table_with_the_papers_figures_and_ours(self, folder):
+        page = (folder / "reproduction.md").read_text()
+        assert "## Table II" in page
+        for text in ("top 1", "top 2", "all valid", "plain nnU-Net", "0.645", "seed 0"):
+            assert text in page
+        content = json.loads((folder / "reproduction.json").read_text())
+        rows = content["tables"]["II"]["comparison"]["methods"]
+        assert {len(method["cases"]) for method in rows.values()} == {2}
+        assert content["tables"]["II"]["rows"]["top 1"]["paper"]["dice"] == 0.6447
+
+    def test_a_second_run_with_another_table_trains_nothing_it_has(self, folder):
+        def trained():
+            return {path: path.stat().st_mtime_ns for path in folder.rglob("checkpoint_final.pth")}
+
+        before = trained()
+        run(folder, "--tables", "IV")
+        assert trained() == before
+        content = json.loads((folder / "reproduction.json").read_text())
+        table = content["tables"]["IV"]
+        assert "reference lungs" in table["comparison"]["methods"]
+        # lungmask's weights cannot be downloaded where there is no network
+        assert "lungmask R231" in {**table["missing"], **table["comparison"]["methods"]}
+
+    def test_other_settings_in_the_same_folder_are_refused(self, folder):
+        done = run(folder, "--tables", "II", "--seed", "5", expected=1)
+        assert "run with other seed; choose another folder" in done.stderr
+
+
+def test_a_dry_run_writes_nothing(tmp_path, capsys):
+    assert reproduce_paper.main(["-o", str(tmp_path / "none"), *TINY, "--dry_run"]) == 0
+    assert "steps in all" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+def test_an_unknown_table_is_wrong_usage(tmp_path, capsys):
+    assert reproduce_paper.main(["-o", str(tmp_path), *TINY, "--tables", "X"]) == 2
+    assert "no table 'X'" in capsys.readouterr().err
