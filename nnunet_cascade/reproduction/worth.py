@@ -159,7 +159,9 @@ def worth_section(worth: Worth) -> str:
         "Area under the ROC curve of finding wrong voxels among those that stage 2 looked at, case by case "
         f"({regions})."
     )
-    fitted = f"A temperature fitted to cases left out in training is {worth.temperature:.3f}. With it, on the tested cases:"
+    fitted = (
+        f"A temperature fitted to cases left out in training is {worth.temperature:.3f}. With it, on the tested cases:"
+    )
     parts = (
         "## What the uncertainty of the adaptive loss is worth",
         head,

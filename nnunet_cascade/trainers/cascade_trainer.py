@@ -110,6 +110,14 @@ class CascadeTrainer(nnUNetTrainer):
         _seed_everything(self.settings.seed)
         super().initialize()
 
+    def _build_loss(self) -> Any:
+        """Give nnU-Net's loss; where its network has one resolution alone, nnU-Net would weigh that by 0 / 0."""
+        with np.errstate(invalid="ignore"):
+            loss = super()._build_loss()
+        if self.enable_deep_supervision and len(self._get_deep_supervision_scales() or ()) == 1:
+            loss.weight_factors = (1.0,)
+        return loss
+
     def load_checkpoint(self, filename_or_checkpoint: Any) -> None:
         """Load weights and state as nnU-Net does.
 

@@ -86,6 +86,17 @@ class TestSettings:
         assert stored["inference_allowed_mirroring_axes"] == ((0, 1, 2) if mirroring else None)
 
 
+@pytest.mark.parametrize("name", ["CascadeTrainer", *EVERY_LOSS])
+def test_a_network_of_two_resolutions_learns(name, make_trainer):
+    """It has one output alone, which nnU-Net itself would weigh by 0 / 0."""
+    trainer = start(make_trainer(name, planned={"features": (4, 8)}))
+    before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
+    assert np.isfinite(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
+    after = dict(trainer.network.named_parameters())
+    assert all(value.isfinite().all() for value in after.values())
+    assert any((value != before[name]).any() for name, value in after.items())
+
+
 class TestLabels:
     """Each loss, deeply supervised, with every way of labelling that nnU-Net knows."""
 

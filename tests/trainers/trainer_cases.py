@@ -113,12 +113,12 @@ def plans_of(labelling, *, block=BLOCK, patch_size=PLANNED_PATCH, features=(4, 8
         **PLAIN,
         "arch_kwargs": {
             **PLAIN["arch_kwargs"],
-            "n_stages": 4,
+            "n_stages": len(features),
             "features_per_stage": list(features),
-            "kernel_sizes": [[3, 3, 3]] * 4,
-            "strides": [[1, 1, 1], *[[2, 2, 2]] * 3],
-            "n_conv_per_stage": [1, 1, 1, 1],
-            "n_conv_per_stage_decoder": [1, 1, 1],
+            "kernel_sizes": [[3, 3, 3]] * len(features),
+            "strides": [[1, 1, 1], *[[2, 2, 2]] * (len(features) - 1)],
+            "n_conv_per_stage": [1] * len(features),
+            "n_conv_per_stage_decoder": [1] * (len(features) - 1),
         },
     }
     configuration = {
