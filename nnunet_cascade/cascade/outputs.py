@@ -19,20 +19,7 @@ from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.uncertainty.choices import DEFINITIONS, SamplingFacts
 from nnunet_cascade.versions import NOTICE, versions
 
-<<<<<<< HEAD
 _SUFFIXES = ("", *MAPS)
-=======
-_SUFFIXES = (
-    "",
-    "_probability",
-    "_uncertainty",
-    "_roi",
-    "_stage1",
-    "_stage1_uncertainty",
-    "_candidates",
-    "_lungs",
-)
->>>>>>> 7915041 (Work on issue 6, unfinished: metrics, statistics, calibration, uncertainty sources, the paper's tables)
 _MM3_PER_ML = 1000.0
 
 

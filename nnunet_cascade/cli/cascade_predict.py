@@ -121,12 +121,7 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
-<<<<<<< HEAD
     return replace(spec, lungs=changed_lungs(spec.lungs, args))
-=======
-    if has_lung_options(args):
-        spec = replace(spec, lungs=lung_source(args))
-    return spec
 
 
 def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingSettings:
@@ -152,4 +147,3 @@ def _sources(given: Sequence[str]) -> tuple[str, ...]:
     if "none" in given and len(given) > 1:
         raise SettingsError(f"none stands alone; found {' '.join(given)}")
     return tuple(name for name in given if name != "none")
->>>>>>> 7915041 (Work on issue 6, unfinished: metrics, statistics, calibration, uncertainty sources, the paper's tables)

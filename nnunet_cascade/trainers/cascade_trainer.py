@@ -113,7 +113,7 @@ class CascadeTrainer(nnUNetTrainer):
     def _build_loss(self) -> Any:
         """Give nnU-Net's loss; where its network has one resolution alone, nnU-Net would weigh that by 0 / 0."""
         with np.errstate(invalid="ignore"):
-            loss = super()._build_loss()
+            loss: Any = super()._build_loss()
         if self.enable_deep_supervision and len(self._get_deep_supervision_scales() or ()) == 1:
             loss.weight_factors = (1.0,)
         return loss
