@@ -155,7 +155,7 @@ def test_a_pattern_without_a_name_has_one_that_says_what_it_is(folders):
         (("--reference", "none"), "--reference none; expected one of coarse, fine"),
         (("--bootstrap", "10"), "expected at least 100"),
         (("-np", "0"), "0 processes; expected at least 1"),
-        (("--tumor_label", "tumor"), "give a value, such as 1"),
+        (("--tumor_label", "tumor"), "give a value from 1 up"),
         (("--tumor_label", "other=1"), "expected gt or one of coarse, fine before the ="),
     ],
 )
