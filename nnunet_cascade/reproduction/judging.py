@@ -22,6 +22,7 @@ from nnunet_cascade.evaluation.calibration.comparison import Comparison as Calib
 from nnunet_cascade.evaluation.calibration.comparison import compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, count_voxels
 from nnunet_cascade.evaluation.calibration.regions import region_of
+from nnunet_cascade.evaluation.calibration.reliability import ReliabilityPoint, reliability_points
 from nnunet_cascade.evaluation.comparison import Comparison, ComparisonSettings, compare
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.values import CaseValues
@@ -32,6 +33,8 @@ from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import ALL_VALID, Claim, Row, Table
 
+Curves = Mapping[str, Sequence[ReliabilityPoint]]
+"""Points of a reliability diagram, by row."""
 Outcome = Literal["holds", "contradicted", "undecided", "untested"]
 REGIONS = ("surface", "union")
 
@@ -65,6 +68,7 @@ class JudgedTable:
         comparison: Of its rows, the first one the reference; None where no row could be run.
         fewer: From all valid components to the first alone, where the table groups cases: both have an uncertainty.
         calibration: By region; empty where the table does not ask for it.
+        reliability: By region and row, the points of its diagram.
         claims: In order.
         missing: By row, why it was not run, or which of its cases failed.
     """
@@ -73,6 +77,7 @@ class JudgedTable:
     comparison: Comparison | None
     fewer: Comparison | None
     calibration: Mapping[str, Calibration]
+    reliability: Mapping[str, Curves]
     claims: tuple[JudgedClaim, ...]
     missing: Mapping[str, str]
 
@@ -107,14 +112,21 @@ def judge(
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
     rows = {row.label: scores[row.system] for row in table.rows if scores.get(row.system)}
     comparison = compare(rows, ComparisonSettings(resampling=resampling)) if rows else None
-    calibration = _calibration(request, table, predicted, resampling) if table.calibration else {}
+    counted = _counted(request, table, predicted) if table.calibration else {}
+    calibration = {region: compare_methods(methods, resampling=resampling) for region, methods in counted.items()}
     claims = tuple(_judged(claim, rows, calibration, resampling) for claim in table.claims)
     missing = {row.label: why for row in table.rows if (why := _why_missing(row, predicted, rows))}
     fewer = None
     if table.groups and ALL_VALID in rows:
         fewer = compare(rows, ComparisonSettings(reference=ALL_VALID, resampling=resampling))
     return JudgedTable(
-        table=table, comparison=comparison, fewer=fewer, calibration=calibration, claims=claims, missing=missing
+        table=table,
+        comparison=comparison,
+        fewer=fewer,
+        calibration=calibration,
+        reliability={region: _curves(methods, resampling) for region, methods in counted.items()},
+        claims=claims,
+        missing=missing,
     )
 
 
@@ -189,24 +201,24 @@ def _outcome(claim: Claim, interval: tuple[float, float] | None) -> Outcome:
     return "holds" if (low > 0) == (claim.expected == "higher") else "contradicted"
 
 
-def _calibration(
-    request: ReproductionRequest, table: Table, predicted: Mapping[System, Predicted], resampling: Resampling
-) -> dict[str, Calibration]:
-    """Judge the probabilities of every row that has some, in each region, on the cases that all of them have."""
+_Counted = dict[str, dict[str, dict[str, CalibrationCounts]]]
+
+
+def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[System, Predicted]) -> _Counted:
+    """Count what calibration needs by region, row and case, of rows with probabilities; nothing where one has them."""
     labels = {case: path for part in parts_of(request) for case, path in part.labels.items()}
-    counted: dict[str, dict[str, dict[str, CalibrationCounts]]] = {region: {} for region in REGIONS}
+    counted: _Counted = {region: {} for region in REGIONS}
     for row in table.rows:
         folder = predicted[row.system].folder
-        having = [case for case in labels if (folder / f"{case}_probability{ENDING}").is_file()]
-        for case in having:
-            found = _counts(request, labels[case], folder, case)
-            for region, counts in found.items():
-                counted[region].setdefault(row.label, {})[case] = counts
-    return {
-        region: compare_methods(methods, resampling=resampling)
-        for region, methods in counted.items()
-        if len(methods) > 1
-    }
+        for case, label in labels.items():
+            if (folder / f"{case}_probability{ENDING}").is_file():
+                for region, counts in _counts(request, label, folder, case).items():
+                    counted[region].setdefault(row.label, {})[case] = counts
+    return {region: methods for region, methods in counted.items() if len(methods) > 1}
+
+
+def _curves(methods: Mapping[str, Mapping[str, CalibrationCounts]], resampling: Resampling) -> Curves:
+    return {label: reliability_points(tuple(cases.values()), resampling) for label, cases in methods.items()}
 
 
 def _counts(request: ReproductionRequest, label: Path, folder: Path, case: str) -> dict[str, CalibrationCounts]:

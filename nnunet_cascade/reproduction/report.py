@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from nnunet_cascade.cascade.folder_run import RunStory, varying
+from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
+from nnunet_cascade.evaluation.calibration.reliability import draw_reliability
 from nnunet_cascade.evaluation.comparison import without_nan
 from nnunet_cascade.evaluation.metric_info import metric_info
 from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
@@ -25,6 +28,7 @@ from nnunet_cascade.reproduction.worth import Worth, worth_section
 from nnunet_cascade.settings.block import to_block
 from nnunet_cascade.versions import NOTICE, versions
 
+_log = logging.getLogger(__name__)
 PAPER = (
     "Figures of the paper are those it prints, on its private Orlando data unless a row says otherwise, on about 17 "
     "cases without intervals; its HD95 is by its published code the Hausdorff distance itself and stands beside ours. "
@@ -83,7 +87,24 @@ def write_report(
         "varying": varying(story),
     }
     write_json(request.folder / "reproduction.json", content)
+    _draw(request, tables)
     return page
+
+
+def _draw(request: ReproductionRequest, tables: Sequence[JudgedTable]) -> None:
+    """Draw the reliability diagrams, where matplotlib is there."""
+    for judged in tables:
+        for region, curves in judged.reliability.items():
+            title = f"Table {judged.table.number}, {region}"
+            try:
+                draw_reliability(curves, request.folder / diagram_name(judged, region), title=title)
+            except CascadeError as error:
+                _log.warning("%s", error)
+
+
+def diagram_name(judged: JudgedTable, region: str) -> str:
+    """Name the picture of a table's reliability in a region."""
+    return f"reliability_{judged.table.number}_{region}.png"
 
 
 def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], evidence: Evidence) -> str:
@@ -169,6 +190,7 @@ def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
         parts += correlation_parts(judged.fewer, table.rows[-2].label)
     for region, found in judged.calibration.items():
         parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
+        parts.append(f"![Reliability]({diagram_name(judged, region)})")
     undertrained = [row.label for row in table.rows if _is_short(request, row.system)]
     if undertrained:
         parts.append(f"Trained for a third of the others' steps, for CPUs: {', '.join(undertrained)}.")
@@ -202,6 +224,10 @@ def _table_content(judged: JudgedTable) -> dict[str, Any]:
         "rows": {row.label: {"system": row.system.key, "paper": _plain(row)} for row in judged.table.rows},
         "comparison": None if judged.comparison is None else judged.comparison.to_json(),
         "calibration": {region: without_nan(asdict(found)) for region, found in judged.calibration.items()},
+        "reliability": {
+            region: {label: [without_nan(asdict(point)) for point in points] for label, points in curves.items()}
+            for region, curves in judged.reliability.items()
+        },
         "claims": [without_nan(asdict(claim)) for claim in judged.claims],
         "missing": dict(judged.missing),
     }
