@@ -23,7 +23,7 @@ from nnunet_cascade.cascade.nnunet_folders import (
     roi_target,
 )
 from nnunet_cascade.cascade.planning import PlanRequest, write_plans
-from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset
+from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cascade.steps import run_nnunet
 from nnunet_cascade.errors import DatasetError
@@ -271,23 +271,23 @@ def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: s
 def _make_roi_dataset(request: ChainRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
-    if target.is_dir():
-        return
-    make_roi_dataset(
-        RoiDatasetRequest(
-            source=source,
-            target=target,
-            splits=patient_folds(request.dataset),
-            stage1=None if request.oracle_boxes else model_of(request.dataset, request.stage1),
-            tumor_labels=request.tumor_labels,
-            anatomy=request.spec.anatomy,
-            lungs=request.spec.lungs,
-            roi=request.spec.roi,
-            edge_channel=request.edge_channel,
-            jitter_mm=request.jitter_mm,
-            context_mm=_context_mm(request.stage2),
-        )
+    wanted = RoiDatasetRequest(
+        source=source,
+        target=target,
+        splits=patient_folds(request.dataset),
+        stage1=None if request.oracle_boxes else model_of(request.dataset, request.stage1),
+        tumor_labels=request.tumor_labels,
+        anatomy=request.spec.anatomy,
+        lungs=request.spec.lungs,
+        roi=request.spec.roi,
+        edge_channel=request.edge_channel,
+        jitter_mm=request.jitter_mm,
+        context_mm=_context_mm(request.stage2),
     )
+    if target.is_dir():
+        require_made_so(wanted)
+    else:
+        make_roi_dataset(wanted)
 
 
 def _context_mm(stage: StageTraining) -> tuple[float, float, float]:

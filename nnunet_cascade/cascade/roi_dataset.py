@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -248,7 +249,12 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
         "description": f"ROI crops of {request.source.name}, made by nnc-roi-dataset for stage 2 of a cascade",
     }
     write_json(folder / "dataset.json", description)
-    provenance = {
+    write_manifest(folder / MANIFEST_NAME, list(rois), provenance={**_provenance(request), "versions": versions()})
+
+
+def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
+    """Give what decides the crops."""
+    return {
         "boxes": "ground_truth" if request.stage1 is None else "out_of_fold",
         "source": request.source.name,
         "stage1": None if request.stage1 is None else request.stage1.name,
@@ -259,9 +265,24 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
         "context_mm": request.context_mm,
         "seed": request.seed,
         "leak": LEAK if request.stage1 is not None else None,
-        "versions": versions(),
     }
-    write_manifest(folder / MANIFEST_NAME, list(rois), provenance=provenance)
+
+
+def require_made_so(request: RoiDatasetRequest) -> None:
+    """Check that crops that are there were cut as these would be; what an older release did not write is not compared.
+
+    Raises:
+        DatasetError: They were cut otherwise, or cannot be read.
+    """
+    known = read_json(request.target / MANIFEST_NAME).get("provenance", {})
+    wanted = json.loads(json.dumps(_provenance(request)))
+    free = {"leak", "anatomy"} if request.stage1 is None else {"leak"}
+    other = sorted(name for name in wanted if name in known and name not in free and known[name] != wanted[name])
+    if other:
+        raise DatasetError(
+            f"{request.target} was cut with other {', '.join(other)}; give another number for the ROI dataset, or "
+            "remove it with its preprocessed data and models"
+        )
 
 
 def _voxels(length_mm: float, spacing_mm: Spacing) -> Index:

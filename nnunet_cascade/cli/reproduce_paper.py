@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_device, chosen_device, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, add_device, chosen_device, new_parser, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -56,6 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.cascade.folder_run import RunStory
+    from nnunet_cascade.reproduction.cases import require_possible
     from nnunet_cascade.reproduction.report import cost_page
     from nnunet_cascade.reproduction.request import ReproductionRequest
     from nnunet_cascade.reproduction.run import reproduce
@@ -79,10 +80,12 @@ def _body(args: argparse.Namespace) -> int:
         resamples=args.resamples,
         phantoms=tuple(args.phantoms),
     )
+    if request.dataset is not None:
+        require_possible(request)
     print(cost_page(request, trainings(request)), flush=True)
     if args.dry_run:
         return DONE
-    page = reproduce(request, RunStory(begun=time.time(), command=tuple(sys.argv[1:])))
-    print(page.read_text(encoding="utf-8"))
-    print(f"{page} and reproduction.json beside it; predictions: {args.o / 'systems'}")
-    return DONE
+    found = reproduce(request, RunStory(begun=time.time(), command=tuple(sys.argv[1:])))
+    print(found.page.read_text(encoding="utf-8"))
+    print(f"{found.page} and reproduction.json beside it; predictions: {args.o / 'systems'}")
+    return DONE if found.is_whole else FAILED

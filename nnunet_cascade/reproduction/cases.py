@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from nnunet_cascade.cascade.chain import tumor_label
 from nnunet_cascade.cascade.folder_run import CHANNEL
 from nnunet_cascade.cascade.nnunet_folders import patient_folds, raw_folder
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.reproduction.request import ReproductionRequest
+from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of
+from nnunet_cascade.reproduction.systems import RoiModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,25 @@ class Part:
     labels: Mapping[str, Path]
     folds: tuple[int, ...]
     held_out: bool
+
+
+def require_possible(request: ReproductionRequest) -> None:
+    """Check what can be checked before days of training: data sets, labels, and that nobody is trained and tested on.
+
+    Raises:
+        DatasetError: The data set or its test cases are not there, a label is none of it, or a case is in both.
+    """
+    own = raw_folder(request.number)
+    tumor_label(chain_of(request, RoiModel()))
+    if request.test_dataset is None and not (own / "labelsTs").is_dir():
+        return
+    trained = {path.name.removesuffix(ENDING) for path in (own / "labelsTr").glob(f"*{ENDING}")}
+    both = sorted(trained & {case for part in parts_of(request) if part.held_out for case in part.labels})
+    if both:
+        raise DatasetError(
+            f"{len(both)} cases, such as {both[0]}, are among those to train on and those to test on; "
+            "test on others, or rename those that only share a name"
+        )
 
 
 def parts_of(request: ReproductionRequest) -> tuple[Part, ...]:

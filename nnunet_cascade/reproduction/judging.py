@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -28,35 +28,16 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.values import CaseValues
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.reproduction.cases import parts_of
+from nnunet_cascade.reproduction.claims import Evidence, JudgedClaim, judge_claim
 from nnunet_cascade.reproduction.prediction import Predicted
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.systems import System
-from nnunet_cascade.reproduction.tables import ALL_VALID, Claim, Row, Table
+from nnunet_cascade.reproduction.tables import ALL_VALID, Row, Table
 
 Curves = Mapping[str, Sequence[ReliabilityPoint]]
 """Points of a reliability diagram, by row."""
-Outcome = Literal["holds", "contradicted", "undecided", "untested"]
+_log = logging.getLogger(__name__)
 REGIONS = ("surface", "union")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedClaim:
-    """A claim of the paper and what these cases say of it.
-
-    Attributes:
-        claim: What the paper says.
-        outcome: "holds" and "contradicted" where the interval of the paired difference leaves out 0; for a claim
-            of no difference "contradicted" where it does. "undecided" else, "untested" where a row is missing.
-        difference: Mean paired difference, first less second; None where it is not known.
-        interval: Of it; None where there is none.
-        cases: That the difference is of.
-    """
-
-    claim: Claim
-    outcome: Outcome
-    difference: float | None = None
-    interval: tuple[float, float] | None = None
-    cases: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,22 +91,20 @@ def judge(
 ) -> JudgedTable:
     """Compare the rows of a table and judge its claims."""
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
+    settings = ComparisonSettings(resampling=resampling)
+    cases = tuple(case for part in parts_of(request) for case in part.labels)
     rows = {row.label: scores[row.system] for row in table.rows if scores.get(row.system)}
-    comparison = compare(rows, ComparisonSettings(resampling=resampling)) if rows else None
     counted = _counted(request, table, predicted) if table.calibration else {}
-    calibration = {region: compare_methods(methods, resampling=resampling) for region, methods in counted.items()}
-    claims = tuple(_judged(claim, rows, calibration, resampling) for claim in table.claims)
+    evidence = Evidence(scores=rows, boundary=counted.get("surface", {}), resampling=resampling)
     missing = {row.label: why for row in table.rows if (why := _why_missing(row, predicted, rows))}
-    fewer = None
-    if table.groups and ALL_VALID in rows:
-        fewer = compare(rows, ComparisonSettings(reference=ALL_VALID, resampling=resampling))
+    grouped = table.groups and {ALL_VALID, table.rows[-2].label} <= set(rows)
     return JudgedTable(
         table=table,
-        comparison=comparison,
-        fewer=fewer,
-        calibration=calibration,
+        comparison=compare(rows, settings, expected=cases) if rows else None,
+        fewer=compare(rows, replace(settings, reference=ALL_VALID)) if grouped else None,
+        calibration=_calibration(counted, resampling),
         reliability={region: _curves(methods, resampling) for region, methods in counted.items()},
-        claims=claims,
+        claims=tuple(judge_claim(claim, evidence) for claim in table.claims),
         missing=missing,
     )
 
@@ -136,69 +115,18 @@ def _why_missing(row: Row, predicted: Mapping[System, Predicted], rows: Mapping[
         return f"not run: {found.why_not}"
     if found.failures:
         case, error = next(iter(found.failures.items()))
-        return f"{len(found.failures)} cases failed, such as {case}: {error}"
+        return f"{len(found.failures)} cases failed ({', '.join(found.failures)}); {case}: {error}"
     return "" if row.label in rows else "no case was predicted"
 
 
-def _judged(
-    claim: Claim,
-    rows: Mapping[str, CaseValues],
-    calibration: Mapping[str, Calibration],
-    resampling: Resampling,
-) -> JudgedClaim:
-    if claim.first not in rows or claim.second not in rows:
-        return JudgedClaim(claim=claim, outcome="untested")
-    try:
-        difference, interval, cases = (
-            _boundary_difference(claim, calibration)
-            if claim.metric.startswith("boundary_")
-            else _score_difference(claim, rows, resampling)
-        )
-    except (CascadeError, KeyError, StopIteration):
-        return JudgedClaim(claim=claim, outcome="untested")
-    return JudgedClaim(
-        claim=claim,
-        outcome=_outcome(claim, interval),
-        difference=difference,
-        interval=interval,
-        cases=cases,
-    )
-
-
-_Difference = tuple[float, tuple[float, float] | None, int]
-
-
-def _score_difference(claim: Claim, rows: Mapping[str, CaseValues], resampling: Resampling) -> _Difference:
-    pair = {label: rows[label] for label in (claim.second, claim.first)}
-    settings = ComparisonSettings(reference=claim.second, resampling=resampling)
-    found = compare(pair, settings).contrasts[claim.first].paired[claim.metric]
-    interval = found.mean.bca or found.mean.percentile
-    return found.mean.value, None if interval is None else (interval.low, interval.high), found.n
-
-
-def _boundary_difference(claim: Claim, calibration: Mapping[str, Calibration]) -> _Difference:
-    measure = claim.metric.removeprefix("boundary_")
-    both = calibration["surface"]
-    first, second = (both.row(label, measure) for label in (claim.first, claim.second))  # type: ignore[arg-type]
-    difference, sign = (
-        (first.per_case_difference, 1.0) if first.per_case_difference else (second.per_case_difference, -1.0)
-    )
-    if difference is None:
-        raise KeyError(claim.metric)
-    low_high = difference.interval
-    interval = None if low_high is None else tuple(sorted((sign * low_high.low, sign * low_high.high)))
-    return sign * difference.value, interval, difference.cases  # type: ignore[return-value]
-
-
-def _outcome(claim: Claim, interval: tuple[float, float] | None) -> Outcome:
-    if interval is None:
-        return "undecided"
-    low, high = interval
-    if claim.expected == "equal":
-        return "undecided" if low <= 0 <= high else "contradicted"
-    if low <= 0 <= high:
-        return "undecided"
-    return "holds" if (low > 0) == (claim.expected == "higher") else "contradicted"
+def _calibration(counted: _Counted, resampling: Resampling) -> dict[str, Calibration]:
+    """Compare the rows of each region on the cases that all of them have; none where they share no case."""
+    shared = {
+        region: methods
+        for region, methods in counted.items()
+        if set.intersection(*(set(cases) for cases in methods.values()))
+    }
+    return {region: compare_methods(methods, resampling=resampling) for region, methods in shared.items()}
 
 
 _Counted = dict[str, dict[str, dict[str, CalibrationCounts]]]
@@ -211,9 +139,15 @@ def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[Syst
     for row in table.rows:
         folder = predicted[row.system].folder
         for case, label in labels.items():
-            if (folder / f"{case}_probability{ENDING}").is_file():
-                for region, counts in _counts(request, label, folder, case).items():
-                    counted[region].setdefault(row.label, {})[case] = counts
+            if not (folder / f"{case}_probability{ENDING}").is_file():
+                continue
+            try:
+                found = _counts(request, label, folder, case)
+            except CascadeError as error:
+                _log.error("%s, %s: %s", row.label, case, error)
+                continue
+            for region, counts in found.items():
+                counted[region].setdefault(row.label, {})[case] = counts
     return {region: methods for region, methods in counted.items() if len(methods) > 1}
 
 

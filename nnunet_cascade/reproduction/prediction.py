@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +20,7 @@ from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import CascadeError
-from nnunet_cascade.images import ENDING, read_ct, read_labels, write_image
+from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.reproduction.cases import Part, parts_of
 from nnunet_cascade.reproduction.request import (
@@ -186,16 +185,6 @@ def coarse_masks(request: ReproductionRequest, system: System, part: Part) -> Pa
     folder = request.folder / "systems" / _TRUE_BOXES
     folder.mkdir(parents=True, exist_ok=True)
     for case, path in part.labels.items():
-        if not (folder / f"{case}{ENDING}").is_file():
-            _write_truth(path, folder / f"{case}{ENDING}", request)
+        labels = read_volume(path)
+        write_image(np.isin(np.rint(labels.array), request.tumor_labels), labels.grid, folder / f"{case}{ENDING}")
     return folder
-
-
-def _write_truth(path: Path, target: Path, request: ReproductionRequest) -> None:
-    if request.tumor_labels == (1,):
-        shutil.copyfile(path, target)
-        return
-    from nnunet_cascade.images import read_volume  # noqa: PLC0415 - for data sets of several labels alone
-
-    labels = read_volume(path)
-    write_image(np.isin(np.rint(labels.array), request.tumor_labels), labels.grid, target)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,13 +15,15 @@ from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
 from nnunet_cascade.evaluation.calibration.reliability import draw_reliability
-from nnunet_cascade.evaluation.comparison import without_nan
+from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, without_nan
 from nnunet_cascade.evaluation.metric_info import metric_info
 from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
+from nnunet_cascade.evaluation.statistics.bootstrap import BOOTSTRAP_DEFINITION
 from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.reproduction.cases import Part
-from nnunet_cascade.reproduction.judging import JudgedClaim, JudgedTable, all_claims
+from nnunet_cascade.reproduction.claims import RULE, JudgedClaim, Outcome, corrected
+from nnunet_cascade.reproduction.judging import JudgedTable, all_claims
 from nnunet_cascade.reproduction.request import ReproductionRequest, is_undertrained
 from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import Row, systems_of
@@ -39,49 +43,56 @@ PHANTOM_NOTE = (
     "what it says on phantoms. It says nothing of patients."
 )
 _BASELINES = {
-    "full": "The plain nnU-Net is nnU-Net's own trainer on its own 3d_fullres plans, unmodified.",
+    "full": (
+        "The plain nnU-Net is nnU-Net's own trainer on its own 3d_fullres plans, unmodified: as many steps per fold as "
+        "each of the cascade's two stages, so half of their sum."
+    ),
     "tiny": (
         "The plain nnU-Net has nnU-Net's network, loss and augmentation; the unmodified trainer cannot be shortened to "
         "minutes on a CPU. It is trained with AdamW and without mirroring, as the cascade is, on as many voxels with "
-        "gradient as stage 1 and a stage 2 with one pass together."
+        "gradient as stage 1 and a stage 2 together, in fewer and larger steps; further passes of the adaptive loss have "
+        "no gradient and are not counted."
     ),
 }
-_OUTCOMES = {
+_OUTCOMES: dict[Outcome, str] = {
     "holds": "holds here",
     "contradicted": "contradicted here",
-    "undecided": "undecided here: the interval holds 0",
+    "undecided": "undecided here",
+    "too_few": "undecided here for want of cases that differ",
     "untested": "could not be tested here",
 }
+_REGION_NOTE = (
+    "Voxels that stage 2 did not look at count with p = 0. The union is each row's own, the band at the true surface "
+    "the same for all; both are on the cases that all rows have."
+)
 _PAPER_METRICS = ("dice", "hd95_mm", "hd_mm", "nsd_2mm", "false_positive_components")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Tried:
     """What was tested besides the tables.
 
     Attributes:
         parts: The cases.
-        worth: What the uncertainty is worth; None where it was not measured.
+        worth: What the uncertainty is worth, or why that could not be told; None where it was not asked.
     """
 
     parts: Sequence[Part]
-    worth: Worth | None = None
+    worth: Worth | str | None = None
 
 
-def write_report(
-    request: ReproductionRequest, tables: Sequence[JudgedTable], evidence: Evidence, story: RunStory
-) -> Path:
+def write_report(request: ReproductionRequest, tables: Sequence[JudgedTable], tried: Tried, story: RunStory) -> Path:
     """Write `reproduction.md` and `reproduction.json`.
 
     Returns:
         The page.
     """
     page = request.folder / "reproduction.md"
-    write_text(page, report_page(request, tables, evidence))
+    write_text(page, report_page(request, tables, tried))
     content: dict[str, Any] = {
         "notice": NOTICE,
         "settings": _settings(request),
-        "uncertainty": None if evidence.worth is None else without_nan(asdict(evidence.worth)),
+        "uncertainty": without_nan(asdict(tried.worth)) if isinstance(tried.worth, Worth) else tried.worth,
         "tables": {judged.table.number: _table_content(judged) for judged in tables},
         "versions": versions(),
         "varying": varying(story),
@@ -107,12 +118,12 @@ def diagram_name(judged: JudgedTable, region: str) -> str:
     return f"reliability_{judged.table.number}_{region}.png"
 
 
-def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], evidence: Evidence) -> str:
+def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], tried: Tried) -> str:
     """Give the page that ends in a newline."""
     lines = [
         f"# The paper's tables on {'phantoms' if request.dataset is None else f'dataset {request.dataset}'}",
         "",
-        f"{NOTICE} {_tested(request, evidence.parts)}",
+        f"{NOTICE} {_tested(request, tried.parts)}",
         "",
         *([PHANTOM_NOTE, ""] if request.dataset is None else []),
         PAPER,
@@ -123,18 +134,24 @@ def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], evi
     ]
     body = "\n".join(lines)
     sections = [_section(request, judged) for judged in tables]
-    if evidence.worth is not None:
-        sections.append(worth_section(evidence.worth))
+    if isinstance(tried.worth, str):
+        sections.append(f"What the uncertainty is worth was not measured: {tried.worth}.")
+    elif tried.worth is not None:
+        sections.append(worth_section(tried.worth))
     trained = "\n".join(["## What was trained", "", *_trained_lines(request)])
     defined = [f"- {info.heading}: {info.definition}" for info in map(metric_info, _PAPER_METRICS)]
+    defined += [f"- Intervals: {BOOTSTRAP_DEFINITION}.", f"- Drops and gains: {GAIN_DEFINITION}."]
     return "\n\n".join([body, *sections, trained, "## Definitions", "\n".join([*defined, f"- {EMPTY_POLICY}"])]) + "\n"
 
 
 def _trained_lines(request: ReproductionRequest) -> list[str]:
     data = f"{request.phantoms[0]} phantoms" if request.dataset is None else f"dataset {request.dataset}"
-    boxes = "true tumors, which stand still" if request.preset == "paper" else "out-of-fold predictions, with jitter"
+    crops = (
+        "Stage 2 of preset paper on crops around true tumors, which stand still; of preset recommended on crops around "
+        f"stage 1's out-of-fold predictions, with jitter. Stage 1 is that of preset {request.preset}."
+    )
     return [
-        f"All on {data}, every model once per fold, each fold leaving out its share. Stage 2 on crops around {boxes}.",
+        f"All on {data}, every model once per fold, each fold leaving out its share. {crops}",
         "",
         *(f"- {training.title}: {training.models} × {training.iterations} steps" for training in trainings(request)),
         "",
@@ -155,26 +172,25 @@ def _tested(request: ReproductionRequest, parts: Sequence[Part]) -> str:
 
 
 def _claim_lines(tables: Sequence[JudgedTable]) -> list[str]:
-    lines = ["| table | claim | metric | first less second | n | outcome |", "|---|---|---|---:|---:|---|"]
-    for judged in tables:
-        lines += [_claim_row(judged.table.number, claim) for claim in judged.claims]
-    counts = {outcome: sum(c.outcome == outcome for c in all_claims(tables)) for outcome in _OUTCOMES}
-    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items())
-    return [
-        *lines,
-        "",
-        f"{told}. A claim holds or is contradicted where the 95 % interval of the paired difference leaves out 0.",
-    ]
+    lines = ["| table | claim | metric | found | n | p; Holm | outcome |", "|---|---|---|---:|---:|---:|---|"]
+    numbers = [judged.table.number for judged in tables for _ in judged.claims]
+    claims = corrected(all_claims(tables))
+    lines += [_claim_row(number, claim) for number, claim in zip(numbers, claims, strict=True)]
+    counts: Counter[Outcome] = Counter(claim.outcome for claim in claims)
+    told = ", ".join(f"{count} {_OUTCOMES[outcome]}" for outcome, count in sorted(counts.items()))
+    return [*lines, "", f"{told}. {RULE}"]
 
 
 def _claim_row(number: str, judged: JudgedClaim) -> str:
     claim = judged.claim
-    text = f"{claim.text} ({claim.first} against {claim.second}: {claim.expected})"
+    how = "correlation above 0" if claim.of_correlation else claim.expected
+    text = f"{claim.text} ({claim.first} against {claim.second}: {how})"
     figure = "–"
-    if judged.difference is not None:
+    if not math.isnan(judged.difference):
         interval = "" if judged.interval is None else f" [{judged.interval[0]:+.3f}, {judged.interval[1]:+.3f}]"
         figure = f"{judged.difference:+.3f}{interval}"
-    return f"| {number} | {text} | {claim.metric} | {figure} | {judged.cases} | {_OUTCOMES[judged.outcome]} |"
+    p = "–" if math.isnan(judged.p) else f"{judged.p:.3f}; {judged.p_holm:.3f}"
+    return f"| {number} | {text} | {claim.metric} | {figure} | {judged.cases} | {p} | {_OUTCOMES[judged.outcome]} |"
 
 
 def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
@@ -188,6 +204,8 @@ def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
             parts += [part for other in comparison.contrasts for part in correlation_parts(comparison, other)]
     if judged.fewer is not None:
         parts += correlation_parts(judged.fewer, table.rows[-2].label)
+    parts += [table.printed] if table.printed else []
+    parts += [_REGION_NOTE] if judged.calibration else []
     for region, found in judged.calibration.items():
         parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
         parts.append(f"![Reliability]({diagram_name(judged, region)})")
@@ -223,6 +241,7 @@ def _table_content(judged: JudgedTable) -> dict[str, Any]:
         "title": judged.table.title,
         "rows": {row.label: {"system": row.system.key, "paper": _plain(row)} for row in judged.table.rows},
         "comparison": None if judged.comparison is None else judged.comparison.to_json(),
+        "fewer_components": None if judged.fewer is None else judged.fewer.to_json(),
         "calibration": {region: without_nan(asdict(found)) for region, found in judged.calibration.items()},
         "reliability": {
             region: {label: [without_nan(asdict(point)) for point in points] for label, points in curves.items()}
@@ -240,11 +259,12 @@ def _plain(row: Row) -> Mapping[str, float | None] | None:
 def cost_page(request: ReproductionRequest, todo: Sequence[Training]) -> str:
     """Say what a run will cost before it starts: trainings, steps, predictions."""
     systems = len(systems_of(request.tables))
+    held_out = f"{request.phantoms[1]} phantoms" if request.dataset is None else "every test case"
     total = sum(training.models * training.iterations for training in todo)
     trained = [f"  {training.title}: {training.models} models × {training.iterations} steps" for training in todo]
     return "\n".join(
         (
-            f"{len(request.tables)} tables need {len(todo)} trainings and {systems} systems on every test case:",
+            f"{len(request.tables)} tables need {len(todo)} trainings and {systems} systems on {held_out}:",
             *trained,
             f"{total} steps in all; what an earlier run did in {request.folder} is not done again.",
         )

@@ -10,6 +10,7 @@ from nnunet_cascade.cascade.chain import ChainRequest, StageTraining
 from nnunet_cascade.cascade.planning import PlanRequest
 from nnunet_cascade.cascade.spec import CascadeSpec, Preset
 from nnunet_cascade.geometry import Index
+from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
 from nnunet_cascade.settings.block import require
@@ -80,7 +81,14 @@ class ReproductionRequest:
         require(self.size in get_args(Size), f"size must be one of {get_args(Size)}; found {self.size!r}")
         require(self.folds >= 2, f"every patient is to be left out once, which needs 2 folds; found {self.folds}")
         require(self.effort > 0, f"effort must be positive; found {self.effort}")
-        require(min(self.phantoms) >= 2, f"phantoms to train and to test on must be 2 or more; found {self.phantoms}")
+        most = (len(TRAIN_SEEDS), len(TEST_SEEDS))
+        fits = all(2 <= count <= limit for count, limit in zip(self.phantoms, most, strict=True))
+        require(
+            fits, f"phantoms to train and to test on must be 2 to {most[0]} and 2 to {most[1]}; found {self.phantoms}"
+        )
+        other = self.test_dataset
+        require(other is None or self.dataset is not None, f"test dataset {other} needs a dataset to train on; give -d")
+        require(other is None or other != self.dataset, f"dataset {other} is to be trained and tested on; give another")
 
     @property
     def number(self) -> int:
@@ -152,10 +160,12 @@ def baseline_of(request: ReproductionRequest) -> StageTraining:
     Stock nnU-Net cannot be shortened to minutes on a CPU: 250 steps and a mirrored validation are an epoch.
     """
     if request.size == "full":
-        plan = PlanRequest(name="PaperBaselinePlans", training={"seed": request.seed})
+        plan = PlanRequest(name=f"PaperBaselinePlans{_variant(request)}", training={"seed": request.seed})
         return StageTraining(plan=plan, trainer="nnUNetTrainer")
     training = _tiny_training(request, 36) | {"final_validation": not request.is_held_out}
-    return StageTraining(plan=_tiny_plan("PaperBaseline", 3.0, (48, 64, 64), training), trainer="CascadeTrainer")
+    return StageTraining(
+        plan=_tiny_plan(f"PaperBaseline{_variant(request)}", 3.0, (48, 64, 64), training), trainer="CascadeTrainer"
+    )
 
 
 def roi_dataset(request: ReproductionRequest, model: RoiModel) -> int:
@@ -171,10 +181,17 @@ def is_undertrained(request: ReproductionRequest, backbone: Backbone) -> bool:
     return request.size == "tiny" and backbone != "UNet"
 
 
+def _variant(request: ReproductionRequest) -> str:
+    """Tell runs of other seeds and efforts on the same data apart."""
+    seed = "" if request.seed == 0 else f"Seed{request.seed}"
+    effort = "" if request.effort == 1 or request.size == "full" else f"Effort{request.effort:g}".replace(".", "_")
+    return seed + effort
+
+
 def _plan(request: ReproductionRequest, model: RoiModel, *, stage: int) -> PlanRequest:
     preset = preset_of(request, model)
-    own = preset.capitalize() if stage == 2 else ""
-    name = f"Paper{request.size.capitalize()}Stage{stage}{model.backbone}{own}"
+    own = preset.capitalize() if stage == 2 else "" if preset == "paper" else preset.capitalize()
+    name = f"Paper{request.size.capitalize()}Stage{stage}{model.backbone}{own}{_variant(request)}"
     if request.size == "tiny":
         return _tiny_stage(request, model, name, stage=stage)
     training: dict[str, Any] = {"seed": request.seed}

@@ -3,49 +3,76 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_cascade.cascade.folder_run import RunStory
 from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders, read_json
-from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.errors import CascadeError, DatasetError
 from nnunet_cascade.files import write_json
-from nnunet_cascade.reproduction.cases import parts_of
+from nnunet_cascade.reproduction.cases import Part, parts_of, require_possible
 from nnunet_cascade.reproduction.judging import judge, score_systems
 from nnunet_cascade.reproduction.prediction import predict_all
-from nnunet_cascade.reproduction.report import Evidence, write_report
+from nnunet_cascade.reproduction.report import Tried, write_report
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import UNCERTAINTY_TABLE
 from nnunet_cascade.reproduction.training import make_phantoms, train_all
-from nnunet_cascade.reproduction.worth import worth_of
+from nnunet_cascade.reproduction.worth import Worth, worth_of
 from nnunet_cascade.settings.block import to_block
 
 _FREE = ("tables", "device", "folder", "resamples", "reference_lungs", "lung_weights")
 
 
-def reproduce(request: ReproductionRequest, story: RunStory) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reproduced:
+    """What a run left.
+
+    Attributes:
+        page: The report, as Markdown.
+        is_whole: Whether every row of every table has all its cases.
+    """
+
+    page: Path
+    is_whole: bool
+
+
+def reproduce(request: ReproductionRequest, story: RunStory) -> Reproduced:
     """Train, predict, score and report; run again, it goes on where it stopped, with more tables if asked.
 
     Returns:
-        The report, as Markdown.
+        The report, and whether it is whole.
 
     Raises:
-        DatasetError: An earlier run in the folder had other settings.
+        DatasetError: An earlier run in the folder had other settings, or the data cannot be what they must be.
         CascadeError: As the steps raise.
     """
     _require_same_request(request)
     with _nnunet_folders(request):
         if request.dataset is None:
             make_phantoms(request)
+        require_possible(request)
         train_all(request)
         predicted = predict_all(request)
         scores = score_systems(request, predicted)
         tables = [judge(request, table, predicted, scores) for table in request.tables]
         parts = parts_of(request)
-        wanted = any(table.number == UNCERTAINTY_TABLE for table in request.tables) and parts[0].held_out
-        worth = worth_of(request) if wanted else None
-        return write_report(request, tables, Evidence(parts=parts, worth=worth), story)
+        page = write_report(request, tables, Tried(parts=parts), story)
+        if any(table.number == UNCERTAINTY_TABLE for table in request.tables):
+            page = write_report(request, tables, Tried(parts=parts, worth=_worth(request, parts)), story)
+        is_whole = not any(judged.missing for judged in tables)
+        return Reproduced(page=page, is_whole=is_whole)
+
+
+def _worth(request: ReproductionRequest, parts: Sequence[Part]) -> Worth | str:
+    """Measure what the uncertainty is worth, or say why that cannot be told."""
+    if not parts[0].held_out:
+        return "needs held-out cases: out-of-fold ones would calibrate themselves"
+    try:
+        return worth_of(request)
+    except CascadeError as error:
+        return str(error)
 
 
 @contextmanager

@@ -1,13 +1,19 @@
 """The paper's tables as experiments: what they need is known, shared, and trained by trainers that are there."""
 
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nnunet_cascade.cascade.chain import model_of
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.reproduction import request as requests
+from nnunet_cascade.reproduction.cases import parts_of, require_possible
+from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import ReproductionRequest, baseline_of, chain_of, roi_dataset, stage1_of
 from nnunet_cascade.reproduction.systems import BASELINE
@@ -85,7 +91,17 @@ def test_the_cost_is_told_before_anything_starts():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"folds": 1}, {"effort": 0.0}, {"size": "huge"}, {"phantoms": (1, 5)}, {"tables": ()}]
+    "wrong",
+    [
+        {"folds": 1},
+        {"effort": 0.0},
+        {"size": "huge"},
+        {"phantoms": (1, 5)},
+        {"phantoms": (500, 5)},
+        {"tables": ()},
+        {"test_dataset": 502},
+        {"dataset": 501, "test_dataset": 501},
+    ],
 )
 def test_a_request_out_of_range_is_refused(wrong):
     with pytest.raises(SettingsError):
@@ -99,3 +115,87 @@ def test_the_full_size_baseline_is_the_stock_trainer_with_its_own_plans():
     assert (plan.spacing_mm, plan.window_hu, plan.patch_size, plan.batch_size, plan.features) == (None,) * 5
     assert requests.is_undertrained(request(), "UNETR")
     assert not requests.is_undertrained(request(size="full"), "UNETR")
+
+
+@pytest.fixture
+def raw(tmp_path, monkeypatch):
+    """Two data sets without a voxel: 501 to train on, 502 of another hospital."""
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+
+    def add(number, split, *cases, labels=None):
+        folder = tmp_path / "raw" / f"Dataset{number}_X"
+        for name in (f"images{split}", f"labels{split}"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for case in cases:
+            (folder / f"images{split}" / f"{case}_0000.nii.gz").touch()
+            (folder / f"labels{split}" / f"{case}.nii.gz").touch()
+        (folder / "dataset.json").write_text(json.dumps({"labels": labels or {"background": 0, "tumor": 1}}))
+        return folder
+
+    add(501, "Tr", "a", "b", "c", "d")
+    return add
+
+
+def splits(tmp_path):
+    folder = tmp_path / "preprocessed" / "Dataset501_X"
+    folder.mkdir(parents=True)
+    folds = [{"train": ["c", "d"], "val": ["a", "b"]}, {"train": ["a", "b"], "val": ["c", "d"]}]
+    (folder / "splits_final.json").write_text(json.dumps(folds))
+
+
+@pytest.mark.usefixtures("raw")
+def test_without_test_cases_each_patient_is_tested_by_the_fold_that_left_it_out(tmp_path):
+    splits(tmp_path)
+    parts = parts_of(request(dataset=501, folds=2))
+    assert [(part.folds, sorted(part.labels), part.held_out) for part in parts] == [
+        ((0,), ["a", "b"], False), ((1,), ["c", "d"], False)
+    ]  # fmt: skip
+    require_possible(request(dataset=501))
+
+
+def test_own_test_cases_and_another_cohort_are_held_out_and_predicted_by_all_folds(raw):
+    raw(501, "Ts", "e")
+    raw(502, "Tr", "f", "g")
+    for asked, cases in (
+        (request(dataset=501, folds=2), ["e"]),
+        (request(dataset=501, test_dataset=502, folds=2), ["f", "g"]),
+    ):
+        (part,) = parts_of(asked)
+        assert (part.folds, sorted(part.labels), part.held_out) == ((0, 1), cases, True)
+        require_possible(asked)
+
+
+def test_a_case_to_train_and_to_test_on_is_refused_before_training(raw):
+    raw(502, "Tr", "f", "a")
+    with pytest.raises(DatasetError, match="1 cases, such as a, are among those to train on"):
+        require_possible(request(dataset=501, test_dataset=502))
+
+
+def test_a_label_that_is_none_or_a_ct_that_is_missing_is_told_before_training(raw):
+    with pytest.raises(DatasetError, match="expected exactly one of them"):
+        require_possible(request(dataset=501, tumor_labels=(7,)))
+    folder = raw(502, "Tr", "f")
+    (folder / "imagesTr" / "f_0000.nii.gz").unlink()
+    with pytest.raises(DatasetError, match="no CT of f"):
+        require_possible(request(dataset=501, test_dataset=502))
+
+
+def test_true_boxes_are_of_the_tumor_alone(raw, tmp_path):
+    folder = raw(501, "Ts", labels={"background": 0, "tumor": 1, "other": 2})
+    grid = Grid(shape=(4, 4, 4), spacing_mm=(1.0, 1.0, 1.0))
+    labels = np.zeros(grid.shape, dtype=np.uint8)
+    labels[0], labels[1] = 1, 2
+    write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
+    (folder / "imagesTs" / "e_0000.nii.gz").touch()
+    asked = request("VII", dataset=501, folder=tmp_path)
+    masks = coarse_masks(asked, asked.tables[0].rows[0].system, parts_of(asked)[0])
+    np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
+
+
+def test_runs_of_other_seeds_on_the_same_data_do_not_meet():
+    names = {
+        chain_of(request("II", **changed), request("II").roi_models[0]).stage2.plan.name
+        for changed in ({}, {"seed": 3}, {"effort": 0.5}, {"preset": "recommended"})
+    }
+    assert len(names) == 4

@@ -1,0 +1,159 @@
+"""What becomes of a claim of the paper on these cases."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+from nnunet_cascade.evaluation.calibration.comparison import compare_methods
+from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts
+from nnunet_cascade.evaluation.calibration.figures import MEASURES
+from nnunet_cascade.evaluation.comparison import ComparisonSettings, compare
+from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.paired import holm
+from nnunet_cascade.evaluation.values import CaseValues
+from nnunet_cascade.reproduction.tables import BOUNDARY, Claim
+
+Outcome = Literal["holds", "contradicted", "undecided", "too_few", "untested"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+FEWEST_CASES = 6
+"""Below it the signed-rank test cannot reach p = 0.05, and intervals are far too narrow."""
+MARGINS = {"dice": 0.02, "hd95_mm": 2.0}
+"""What counts as no difference, where a claim says that there is none."""
+RULE = (
+    "A claim holds or is contradicted where the 95 % interval of the paired difference leaves out 0; one of no "
+    f"difference holds where the interval lies within ± {MARGINS['dice']} Dice, and is contradicted where it lies "
+    f"outside. Fewer than {FEWEST_CASES} cases, or the same difference in all of them, decide nothing. p is of the "
+    "signed-rank test or the correlation, with Holm's correction over all claims of the page that have one."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedClaim:
+    """A claim of the paper and what these cases say of it.
+
+    Attributes:
+        claim: What the paper says.
+        outcome: By `RULE`; "untested" where a row is missing or has no such figure.
+        difference: Mean paired difference, first less second, or the correlation; NaN where it is not known.
+        interval: Of it; None where there is none.
+        cases: That it is of.
+        p: Of no difference or correlation; NaN where there is no test.
+        p_holm: The same, corrected over the claims of a page.
+    """
+
+    claim: Claim
+    outcome: Outcome
+    difference: float = math.nan
+    interval: tuple[float, float] | None = None
+    cases: int = 0
+    p: float = math.nan
+    p_holm: float = math.nan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What claims of a table are judged by.
+
+    Attributes:
+        scores: By row, then case.
+        boundary: Counts in the band at the true surface, by row, then case; empty where nothing was counted.
+        resampling: How intervals are drawn.
+    """
+
+    scores: Mapping[str, CaseValues]
+    boundary: Mapping[str, Mapping[str, CalibrationCounts]]
+    resampling: Resampling
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    value: float
+    interval: Interval | None
+    cases: int
+    p: float = math.nan
+
+
+def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
+    """Compare the two rows of a claim, case by case."""
+    if claim.metric.startswith(BOUNDARY):
+        found = _boundary(claim, evidence)
+    elif claim.of_correlation:
+        found = _correlation(claim, evidence)
+    else:
+        found = _score(claim, evidence)
+    if found is None or math.isnan(found.value):
+        return JudgedClaim(claim=claim, outcome="untested")
+    interval = None if found.interval is None else (found.interval.low, found.interval.high)
+    return JudgedClaim(
+        claim=claim,
+        outcome=_outcome(claim, interval, found.cases),
+        difference=found.value,
+        interval=interval,
+        cases=found.cases,
+        p=found.p,
+    )
+
+
+def corrected(claims: Sequence[JudgedClaim]) -> tuple[JudgedClaim, ...]:
+    """Give the claims of a page with their p after Holm."""
+    tested = [place for place, claim in enumerate(claims) if not math.isnan(claim.p)]
+    adjusted = dict(zip(tested, holm([claims[place].p for place in tested]), strict=True))
+    return tuple(
+        replace(claim, p_holm=adjusted[place]) if place in adjusted else claim for place, claim in enumerate(claims)
+    )
+
+
+def _pair(claim: Claim, scores: Mapping[str, CaseValues]) -> dict[str, CaseValues] | None:
+    both = (claim.second, claim.first)
+    return {label: scores[label] for label in both} if all(scores.get(label) for label in both) else None
+
+
+def _score(claim: Claim, evidence: Evidence) -> _Found | None:
+    pair = _pair(claim, evidence.scores)
+    if pair is None:
+        return None
+    contrast = compare(pair, ComparisonSettings(resampling=evidence.resampling)).contrasts[claim.first]
+    found = contrast.paired.get(claim.metric)
+    if found is None:
+        return None
+    return _Found(found.mean.value, found.mean.bca or found.mean.percentile, found.n, found.ranks.p)
+
+
+def _correlation(claim: Claim, evidence: Evidence) -> _Found | None:
+    pair = _pair(claim, evidence.scores)
+    if pair is None:
+        return None
+    contrast = compare(pair, ComparisonSettings(resampling=evidence.resampling)).contrasts[claim.first]
+    found = next((each for name, each in contrast.correlations.items() if name.startswith(claim.metric)), None)
+    return None if found is None else _Found(found.pearson.value, found.pearson.interval, found.n, found.pearson.p)
+
+
+def _boundary(claim: Claim, evidence: Evidence) -> _Found | None:
+    measure = claim.metric.removeprefix(BOUNDARY)
+    both = (claim.second, claim.first)
+    if measure not in MEASURES or not all(evidence.boundary.get(label) for label in both):
+        return None
+    pair = {label: evidence.boundary[label] for label in both}
+    if not set(pair[claim.first]) & set(pair[claim.second]):
+        return None
+    compared = compare_methods(pair, baseline=claim.second, resampling=evidence.resampling)
+    found = compared.row(claim.first, measure).per_case_difference
+    return None if found is None else _Found(found.value, found.interval, found.cases)
+
+
+def _outcome(claim: Claim, interval: tuple[float, float] | None, cases: int) -> Outcome:
+    if interval is None or cases < FEWEST_CASES:
+        return "too_few"
+    low, high = interval
+    if claim.expected == "equal":
+        margin = MARGINS[claim.metric]
+        if -margin <= low and high <= margin:
+            return "holds"
+        return "contradicted" if low > margin or high < -margin else "undecided"
+    if low <= 0 <= high:
+        return "undecided"
+    rises = low > 0
+    return "holds" if rises == (claim.expected == "higher") else "contradicted"
