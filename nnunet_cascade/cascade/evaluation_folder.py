@@ -287,7 +287,17 @@ def tell_of_gaps(request: EvaluationRequest, outcomes: Outcomes, cases: Mapping[
             lines.append(f"{method.name}: {len(missing)} of {len(cases)} cases missing: {_some(missing)}")
         if extra:
             lines.append(f"{method.name}: {len(extra)} predictions without true labels, left out: {_some(extra)}")
+        scored = [of_case[method.name].values for of_case in outcomes.values() if of_case[method.name].values]
+        if scored and not any(values.get("predicted_ml") for values in scored):
+            lines.append(f"{method.name}: no prediction holds {_values(method.tumor)}; is that the tumor's label?")
+    found = [outcome.values for of_case in outcomes.values() for outcome in of_case.values() if outcome.values]
+    if found and not any(values.get("reference_ml") for values in found):
+        lines.append(f"no true label holds {_values(request.truth_tumor)}; is that the tumor's label?")
     return lines
+
+
+def _values(tumor: TumorLabel) -> str:
+    return " or ".join(map(str, tumor.values))
 
 
 def _some(names: Sequence[str]) -> str:

@@ -160,8 +160,8 @@ def worth_section(worth: Worth) -> str:
         f"({regions})."
     )
     fitted = (
-        f"A temperature fitted to cases left out in training is {worth.temperature:.3f}; it is of single folds, which are "
-        "surer than the folds together that it is tried on. With it, on the tested cases:"
+        f"A temperature fitted to cases left out in training is {worth.temperature:.3f}; it is of single folds, which "
+        "are surer than the folds together that it is tried on. With it, on the tested cases:"
     )
     parts = (
         "## What the uncertainty of the adaptive loss is worth",

@@ -197,6 +197,13 @@ def test_a_folder_of_predictions_that_is_not_there_is_one_line_and_code_1(comman
     assert "nowhere does not exist" in capsys.readouterr().err
 
 
+def test_a_label_that_no_file_holds_is_told(command, capsys):
+    assert command("--tumor_label", "7") == 0
+    told = capsys.readouterr().err
+    assert "no true label holds 7; is that the tumor's label?" in told
+    assert "fine: no prediction holds 7; is that the tumor's label?" in told
+
+
 def test_cohorts_without_any_tumor_have_a_page(command, folders):
     for number in range(CASES):
         for name in ("gt", "coarse", "fine"):
