@@ -24,7 +24,7 @@ from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.reproduction.cases import Part
 from nnunet_cascade.reproduction.claims import RULE, JudgedClaim, Outcome, corrected
 from nnunet_cascade.reproduction.judging import JudgedTable, all_claims
-from nnunet_cascade.reproduction.request import ReproductionRequest, is_undertrained
+from nnunet_cascade.reproduction.request import ReproductionRequest, share_of_steps
 from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import Row, systems_of
 from nnunet_cascade.reproduction.training import Training, trainings
@@ -209,15 +209,16 @@ def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
     for region, found in judged.calibration.items():
         parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
         parts.append(f"![Reliability]({diagram_name(judged, region)})")
-    undertrained = [row.label for row in table.rows if _is_short(request, row.system)]
-    if undertrained:
-        parts.append(f"Trained for a third of the others' steps, for CPUs: {', '.join(undertrained)}.")
+    short = {row.label: share for row in table.rows if (share := _share(request, row.system)) < 1}
+    if short:
+        told = ", ".join(f"{label} ({share:.0%})" for label, share in short.items())
+        parts.append(f"Undertrained, for CPUs, with so much of the others' steps: {told}.")
     parts += [f"{label}: {why}." for label, why in judged.missing.items()]
     return "\n\n".join(parts)
 
 
-def _is_short(request: ReproductionRequest, system: System) -> bool:
-    return system.kind != "baseline" and is_undertrained(request, system.model.backbone)
+def _share(request: ReproductionRequest, system: System) -> float:
+    return 1.0 if system.kind == "baseline" else share_of_steps(request, system.model.backbone)
 
 
 def _published(rows: Sequence[Row]) -> Published:

@@ -11,11 +11,17 @@ from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
-from nnunet_cascade.reproduction import request as requests
 from nnunet_cascade.reproduction.cases import parts_of, require_possible
 from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
-from nnunet_cascade.reproduction.request import ReproductionRequest, baseline_of, chain_of, roi_dataset, stage1_of
+from nnunet_cascade.reproduction.request import (
+    ReproductionRequest,
+    baseline_of,
+    chain_of,
+    roi_dataset,
+    share_of_steps,
+    stage1_of,
+)
 from nnunet_cascade.reproduction.systems import BASELINE
 from nnunet_cascade.reproduction.tables import TABLES, chosen_tables, systems_of
 from nnunet_cascade.reproduction.training import trainings
@@ -113,8 +119,11 @@ def test_the_full_size_baseline_is_the_stock_trainer_with_its_own_plans():
     assert baseline.trainer == "nnUNetTrainer"
     plan = baseline.plan
     assert (plan.spacing_mm, plan.window_hu, plan.patch_size, plan.batch_size, plan.features) == (None,) * 5
-    assert requests.is_undertrained(request(), "UNETR")
-    assert not requests.is_undertrained(request(size="full"), "UNETR")
+
+
+def test_tiny_runs_train_transformers_for_less_and_full_ones_do_not():
+    assert share_of_steps(request(), "UNet") == share_of_steps(request(size="full"), "SwinUNETR") == 1
+    assert share_of_steps(request(), "SwinUNETR") < share_of_steps(request(), "UNETR") < 1
 
 
 @pytest.fixture
