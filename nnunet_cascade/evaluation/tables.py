@@ -54,21 +54,22 @@ def overview_table(
     Args:
         comparison: Of the methods.
         metrics: A column each, and one for the paired difference; those that no method has are left out.
-        published: Figures to stand beside ours, by method and metric; without any there is no column for them.
+        published: Figures to stand beside ours, by method and metric; metrics without any have no column for them.
 
     Returns:
         Lines that end in a newline.
     """
     shown = [name for name in metrics if any(name in method.metrics for method in comparison.methods.values())]
+    printed = {metric for of_method in (published or {}).values() for metric in of_method}
     head = ["Method", "n"]
     for info in map(metric_info, shown):
-        head += [info.heading, *([f"{info.label}, published"] if published else []), f"Δ {info.label}; p"]
+        head += [info.heading, *([f"{info.label}, published"] if info.name in printed else []), f"Δ {info.label}; p"]
     rows: list[list[str]] = []
     for name, method in comparison.methods.items():
         row = [name, str(len(method.cases))]
         for metric in shown:
             row.append(_described(method.metrics.get(metric), metric_info(metric)))
-            if published:
+            if metric in printed and published:
                 row.append(_number((published.get(name) or {}).get(metric, math.nan), metric_info(metric).digits))
             row.append(_difference(comparison, name, metric))
         rows.append(row)
