@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.reproduction.cases import Part, parts_of
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
+    baseline_folds,
     baseline_of,
     chain_of,
     spec_of,
@@ -87,7 +89,9 @@ def _predict(request: ReproductionRequest, system: System) -> Predicted:
 
 def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
     """Predict the tumor on the whole CT by a model alone: masks and, of held-out cases, probabilities."""
-    stage = baseline_of(request) if system.kind == "baseline" else stage1_of(request, system.model.backbone)
+    is_baseline = system.kind == "baseline"
+    stage = baseline_of(request) if is_baseline else stage1_of(request, system.model.backbone)
+    folds = baseline_folds(request) if is_baseline and part.held_out else part.folds
     folder = system_folder(request, system)
     prepare_output(folder)
     model = model_of(request.number, stage)
@@ -95,7 +99,7 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
 
     def held_out(case: str, path: Path) -> Record:
         if not loaded:
-            loaded.append(_load(request, stage, part))
+            loaded.append(_load(request, stage, folds))
         image = read_ct(path)
         found = loaded[0].predict_coarse(image.array, image.grid.spacing_mm)
         write_image(found.mask, image.grid, folder / f"{case}{ENDING}")
@@ -109,17 +113,17 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
         write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
         return {"files": [f"{case}{ENDING}"]}
 
-    settings = {"model": _model_facts(request, stage), "folds": list(part.folds)}
+    settings = {"model": _model_facts(request, stage), "folds": list(folds)}
     work = held_out if part.held_out else left_out
     outcomes = run_cases(part.images, FolderTask(output=folder, settings=settings, work=work, skip_done=True))
     shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
     return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
 
 
-def _load(request: ReproductionRequest, stage: StageTraining, part: Part) -> StageModel:
+def _load(request: ReproductionRequest, stage: StageTraining, folds: tuple[int | Literal["all"], ...]) -> StageModel:
     mirroring = spec_of(request, full_ct().model).stage1.mirroring
     label = tumor_label(chain_of(request, full_ct().model))
-    settings = StageSettings(folds=part.folds, mirroring=mirroring, tumor_label=label)
+    settings = StageSettings(folds=folds, mirroring=mirroring, tumor_label=label)
     return StageModel(model_of(request.number, stage), settings, device=torch.device(request.device))
 
 

@@ -13,6 +13,7 @@ from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.reproduction.request import (
     PHANTOMS,
     ReproductionRequest,
+    baseline_folds,
     baseline_of,
     chain_of,
     stage1_of,
@@ -73,7 +74,7 @@ def trainings(request: ReproductionRequest) -> tuple[Training, ...]:
         found.append(
             Training(
                 title="plain nnU-Net",
-                models=request.folds,
+                models=len(baseline_folds(request)),
                 iterations=_iterations(baseline_of(request).plan.training),
                 run=lambda: _train_baseline(request),
             )
@@ -111,7 +112,7 @@ def _train_stage1(chain: ChainRequest) -> None:
 def _train_baseline(request: ReproductionRequest) -> None:
     chain = chain_of(request, RoiModel())
     make_folds(chain)
-    train_stage(request.number, baseline_of(request), chain, log_folder(chain))
+    train_stage(request.number, baseline_of(request), chain, log_folder(chain), folds=baseline_folds(request))
 
 
 def _iterations(training: object) -> int:

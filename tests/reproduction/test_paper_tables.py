@@ -16,6 +16,7 @@ from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
+    baseline_folds,
     baseline_of,
     chain_of,
     roi_dataset,
@@ -93,7 +94,7 @@ def test_the_cost_is_told_before_anything_starts():
     told = cost_page(asked, trainings(asked))
     assert "1 tables need 3 trainings and 4 systems" in told
     assert "stage 1, UNet: 2 models × 780 steps" in told
-    assert f"{2 * (780 + 360 + 216)} steps in all" in told
+    assert f"{2 * (780 + 360) + 432} steps in all" in told
 
 
 @pytest.mark.parametrize(
@@ -119,6 +120,17 @@ def test_the_full_size_baseline_is_the_stock_trainer_with_its_own_plans():
     assert baseline.trainer == "nnUNetTrainer"
     plan = baseline.plan
     assert (plan.spacing_mm, plan.window_hu, plan.patch_size, plan.batch_size, plan.features) == (None,) * 5
+
+
+def test_a_tiny_baseline_is_one_model_where_cases_are_held_out_and_has_the_same_steps_in_all():
+    held_out, crossed = request(folds=2), request(folds=2, dataset=501)
+    steps = [
+        len(baseline_folds(asked)) * baseline_of(asked).plan.training["iterations_per_epoch"]
+        for asked in (held_out, crossed)
+    ]
+    assert steps == [72, 72]
+    assert (baseline_folds(held_out), baseline_folds(crossed)) == (("all",), (0, 1))
+    assert baseline_folds(request(size="full", folds=5)) == (0, 1, 2, 3, 4)
 
 
 def test_tiny_runs_train_transformers_for_less_and_full_ones_do_not():
