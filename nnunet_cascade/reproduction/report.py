@@ -50,9 +50,9 @@ _BASELINES = {
     "tiny": (
         "The plain nnU-Net has nnU-Net's network, loss and augmentation; the unmodified trainer cannot be shortened to "
         "minutes on a CPU. It is trained with AdamW and without mirroring, as the cascade is, on as many voxels with "
-        "gradient as both stages of all folds together, in fewer and larger steps; where test cases are held out as one "
-        "model of all training cases, which does better than a model per fold. The adaptive loss's other passes have no "
-        "gradient and are not counted."
+        "gradient as both stages of all folds together, in fewer and larger steps; where test cases are held out, as "
+        "one model of all training cases, which does better than a model per fold. The adaptive loss's other passes "
+        "have no gradient and are not counted."
     ),
 }
 _OUTCOMES: dict[Outcome, str] = {
