@@ -25,7 +25,8 @@ MARGINS = {"dice": 0.02, "hd95_mm": 2.0}
 RULE = (
     "A claim holds or is contradicted where the 95 % interval of the paired difference leaves out 0; one of no "
     f"difference holds where the interval lies within ± {MARGINS['dice']} Dice, and is contradicted where it lies "
-    f"outside. Fewer than {FEWEST_CASES} cases, or the same difference in all of them, decide nothing. p is of the "
+    f"outside. Fewer than {FEWEST_CASES} cases decide nothing, nor does the same difference in all of them, unless "
+    "no difference was claimed and there is hardly any. p is of the "
     "signed-rank test or the correlation, with Holm's correction over all claims of the page that have one."
 )
 
@@ -89,7 +90,7 @@ def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
     interval = None if found.interval is None else (found.interval.low, found.interval.high)
     return JudgedClaim(
         claim=claim,
-        outcome=_outcome(claim, interval, found.cases),
+        outcome=_outcome(claim, found.value, interval, found.cases),
         difference=found.value,
         interval=interval,
         cases=found.cases,
@@ -144,9 +145,12 @@ def _boundary(claim: Claim, evidence: Evidence) -> _Found | None:
     return None if found is None else _Found(found.value, found.interval, found.cases)
 
 
-def _outcome(claim: Claim, interval: tuple[float, float] | None, cases: int) -> Outcome:
-    if interval is None or cases < FEWEST_CASES:
+def _outcome(claim: Claim, value: float, interval: tuple[float, float] | None, cases: int) -> Outcome:
+    """Judge a value; where every case differs alike there is no interval."""
+    if cases < FEWEST_CASES:
         return "too_few"
+    if interval is None:
+        return "holds" if claim.expected == "equal" and abs(value) <= MARGINS[claim.metric] else "too_few"
     low, high = interval
     if claim.expected == "equal":
         margin = MARGINS[claim.metric]

@@ -70,6 +70,9 @@ def test_few_cases_or_one_and_the_same_difference_decide_nothing():
     assert judged(DICE, values(0.3, cases=few), values(0.0, cases=few, noise=0.0)).outcome == "too_few"
     alike = judged(DICE, {c: {"dice": 0.75} for c in CASES}, {c: {"dice": 0.5} for c in CASES})
     assert (alike.outcome, alike.interval) == ("too_few", None)
+    same = {c: {"dice": 0.5} for c in CASES}
+    assert judged(replace(DICE, expected="equal"), same, same).outcome == "holds"
+    assert judged(replace(DICE, expected="equal"), {c: {"dice": 0.75} for c in CASES}, same).outcome == "too_few"
 
 
 @pytest.mark.parametrize(("a", "b"), [({}, values(0.0)), (values(0.1), values(0.0, metric="hd95_mm"))])
