@@ -58,10 +58,10 @@ def test_different_systems_lie_in_different_folders():
 @pytest.mark.parametrize("size", ["tiny", "full"])
 @pytest.mark.parametrize("preset", ["paper", "recommended"])
 def test_every_model_has_a_trainer_and_a_place_of_its_own(size, preset, tmp_path, monkeypatch):
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
     for number in (501, *range(601, 612)):
         (tmp_path / "raw" / f"Dataset{number}_X").mkdir(parents=True)
-    monkeypatch.setenv("nnUNet_results", str(tmp_path / "results"))
     asked = request(size=size, preset=preset, dataset=501)
     chains = [chain_of(asked, model) for model in asked.roi_models]
     stage2 = [model_of(chain.roi_dataset, chain.stage2) for chain in chains]
@@ -141,8 +141,8 @@ def test_tiny_runs_train_transformers_for_less_and_full_ones_do_not():
 @pytest.fixture
 def raw(tmp_path, monkeypatch):
     """Two data sets without a voxel: 501 to train on, 502 of another hospital."""
-    monkeypatch.setenv("nnUNet_raw", str(tmp_path / "raw"))
-    monkeypatch.setenv("nnUNet_preprocessed", str(tmp_path / "preprocessed"))
+    for name in ("raw", "preprocessed", "results"):
+        monkeypatch.setenv(f"nnUNet_{name}", str(tmp_path / name))
 
     def add(number, split, *cases, labels=None):
         folder = tmp_path / "raw" / f"Dataset{number}_X"
