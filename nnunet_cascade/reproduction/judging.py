@@ -115,7 +115,8 @@ def _why_missing(row: Row, predicted: Mapping[System, Predicted], rows: Mapping[
         return f"not run: {found.why_not}"
     if found.failures:
         case, error = next(iter(found.failures.items()))
-        return f"{len(found.failures)} cases failed ({', '.join(found.failures)}); {case}: {error}"
+        names = f" ({', '.join(found.failures)})" if row.label in rows else ""
+        return f"{len(found.failures)} cases failed{names}; {case}: {error}"
     return "" if row.label in rows else "no case was predicted"
 
 
