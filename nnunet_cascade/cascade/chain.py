@@ -282,7 +282,7 @@ def _make_roi_dataset(request: ChainRequest) -> None:
         roi=request.spec.roi,
         edge_channel=request.edge_channel,
         jitter_mm=request.jitter_mm,
-        context_mm=_context_mm(request.stage2),
+        context_mm=context_mm(request.stage2),
     )
     if target.is_dir():
         require_made_so(wanted)
@@ -290,7 +290,7 @@ def _make_roi_dataset(request: ChainRequest) -> None:
         make_roi_dataset(wanted)
 
 
-def _context_mm(stage: StageTraining) -> tuple[float, float, float]:
+def context_mm(stage: StageTraining) -> tuple[float, float, float]:
     """Give what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
     plan = stage.plan
     if plan.patch_size is None or plan.spacing_mm is None:

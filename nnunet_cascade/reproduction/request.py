@@ -20,6 +20,9 @@ Size = Literal["full", "tiny"]
 PHANTOMS = 501
 _BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
 _MARGINS_MM = (0.0, 16.0)
+_CROPS: tuple[tuple[Preset, Backbone], ...] = tuple(
+    (preset, each) for each in _BACKBONES for preset in get_args(Preset)
+)
 _TINY_COMMON: dict[str, Any] = {
     "validation_iterations_per_epoch": 5,
     "save_every": 2,
@@ -179,11 +182,9 @@ def baseline_folds(request: ReproductionRequest) -> tuple[int | Literal["all"], 
 
 
 def roi_dataset(request: ReproductionRequest, model: RoiModel) -> int:
-    """Give the number of the crops a stage 2 is trained on: boxes from the truth serve every backbone."""
-    margin = _MARGINS_MM.index(model.margin_mm)
-    if preset_of(request, model) == "paper":
-        return request.number + 100 + margin
-    return request.number + 100 + len(_MARGINS_MM) * (1 + _BACKBONES.index(model.backbone)) + margin
+    """Give the number of the crops a stage 2 is trained on; larger patches need more around the boxes."""
+    block = _CROPS.index((preset_of(request, model), model.backbone))
+    return request.number + 100 + len(_MARGINS_MM) * block + _MARGINS_MM.index(model.margin_mm)
 
 
 def share_of_steps(request: ReproductionRequest, backbone: Backbone) -> float:
