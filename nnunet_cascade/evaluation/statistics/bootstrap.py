@@ -171,9 +171,11 @@ def _jackknife(samples: tuple[Sample, ...], statistic: Statistic) -> Sample:
 def _bca_levels(value: float, drawn: Sample, jackknife: Sample, level: float) -> tuple[float, float] | None:
     """Give which quantiles of the draws are the ends of the BCa interval; None where they are undefined."""
     deviations = jackknife.mean() - jackknife
-    spread = float((deviations**2).sum())
-    if drawn.size == 0 or not spread > 0:
+    largest = float(np.abs(deviations).max(initial=0.0))
+    if drawn.size == 0 or not largest > 0:
         return None
+    deviations = deviations / largest  # the acceleration has no unit, and the squares of tiny ones would vanish
+    spread = float((deviations**2).sum())
     below = (float((drawn < value).mean()) + float((drawn <= value).mean())) / 2
     bias = float(special.ndtri(below))
     if not math.isfinite(bias):
