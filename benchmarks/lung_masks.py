@@ -33,6 +33,7 @@ from nnunet_cascade.evaluation.overlap import dice
 from nnunet_cascade.geometry import Box, Grid, Mask, as_index
 from nnunet_cascade.images import Volume, read_volume
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
+from nnunet_cascade.postprocessing.lungs.whereabouts import whereabouts
 
 CASES = ("CIP_ct64", "LUNG1-001", "LUNG1-002")
 TARGETS = {"CIP_ct64": (0.97, 0.98), "LUNG1-001": (0.95, 0.95), "LUNG1-002": (0.94, 0.94)}
@@ -231,30 +232,53 @@ def stability_row(name: str, found: dict[str, Mask], cases: dict[str, RealCase],
     return "| " + " | ".join(cells) + " |"
 
 
+def whereabouts_rows(cases: dict[str, RealCase]) -> Iterator[str]:
+    """Tell how the clinical lungs lie in their CT, moved by 50 mm, and in the CT of the next case, slice by slice."""
+    names = list(cases)
+    for name, following in zip(names, names[1:] + names[:1], strict=True):
+        case, other = cases[name], cases[following]
+        moved = round(50.0 / case.ct.grid.spacing_mm[1])
+        masks = {"its own": case.lungs, "moved by 50 mm": np.roll(case.lungs, moved, axis=1)}
+        if case.lungs.shape[1:] == other.lungs.shape[1:] and following != name:
+            foreign = np.zeros_like(case.lungs)
+            depth = min(len(foreign), len(other.lungs))
+            foreign[:depth] = other.lungs[:depth]
+            masks[f"those of {following}"] = foreign
+        for what, mask in masks.items():
+            seen = whereabouts(case.ct, mask)
+            told = "elsewhere" if seen.is_elsewhere else "–"
+            yield f"| {name} | {what} | {seen.air_share:.0%} | {seen.air_covered:.0%} | {told} |"
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     if sys.argv[1:2] == ["--timed"]:
         timed(*sys.argv[2:])
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=CASES, default=CASES)
-    parser.add_argument("--only", choices=("agreement", "stability"))
+    parser.add_argument("--only", choices=("agreement", "stability", "whereabouts"))
     args = parser.parse_args()
     cases = {name: real_case(name) for name in args.cases}
     found = {name: find(case.ct) for name, case in cases.items()}
-    if args.only != "stability":
+    if args.only in {None, "agreement"}:
         columns = (
             "CT|voxels|Dice|coverage|within 3 mm|volume ratio|stray air, ml|below −900 HU|the room's|s|MiB before|peak"
         )
         print(f"| {columns.replace('|', ' | ')} |\n|{'---|' * 12}")
         for name, case in cases.items():
             print(agreement_row(case, found[name]), flush=True)
-    if args.only != "agreement":
+    if args.only in {None, "stability"}:
         print(
             f"\n| Dice with the undisturbed mask (≥ {UNDISTURBED}) | {' | '.join(cases)} |\n|---|{'---:|' * len(cases)}"
         )
         for place, (name, _) in enumerate(disturbed(next(iter(cases.values())))):
             print(stability_row(name, found, cases, place), flush=True)
+    if args.only in {None, "whereabouts"}:
+        columns = ("CT", "lungs", "of them air in the body", "of that air covered", "taken for")
+        print(f"\n| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+        for row in whereabouts_rows({name: case for name, case in cases.items() if name != "CIP_ct64"}):
+            print(row, flush=True)
 
 
 if __name__ == "__main__":

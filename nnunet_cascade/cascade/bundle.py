@@ -20,7 +20,6 @@ from nnunet_cascade.versions import versions
 
 SPEC_NAME = "cascade.json"
 NOTES_NAME = "notes.txt"
-STAGE_NAMES = ("stage1", "stage2")
 _MODEL_FILES = ("plans.json", "dataset.json")
 
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_all_start_methods, get_context, parent_process
-from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,11 +14,11 @@ import SimpleITK as sitk
 
 from nnunet_cascade.cascade.folder_run import Record
 from nnunet_cascade.cascade.prediction_files import TumorLabel, read_label_map
-from nnunet_cascade.dataset_conversion.worker_start import interrupts_ignored
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import grid_of, read_volume
+from nnunet_cascade.processes import interrupts_ignored, worker_pool
 
 _log = logging.getLogger(__name__)
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1 and --continue"
@@ -125,16 +121,7 @@ def _told(error: Exception) -> str:
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=_context(), initializer=_end_with_parent)
-
-
-def _context() -> BaseContext:
-    """Give the way workers are started; never forked from the caller, whose threads' locks they might inherit."""
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
+    return worker_pool(processes, preload=__name__)
 
 
 def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[ScoreJob]) -> dict[Future[dict[str, Scored]], ScoreJob]:
@@ -148,15 +135,3 @@ def _alone(job: ScoreJob) -> dict[str, Scored]:
             return next(iter(_submitted(pool, [job]))).result()
         except BrokenProcessPool:
             return dict.fromkeys(job.predictions, Scored(values={}, error=_KILLED))
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone; it would wait for work forever."""
-    threading.Thread(target=_wait_for_the_end_of_the_parent, daemon=True).start()
-
-
-def _wait_for_the_end_of_the_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -27,6 +27,7 @@ from nnunet_cascade.uncertainty.ballot import Decision
 from nnunet_cascade.uncertainty.choices import SamplePlan, SamplingFacts, Source
 from nnunet_cascade.uncertainty.measures import uncertainty
 from nnunet_cascade.uncertainty.observed import ObservedPredictor
+from nnunet_cascade.uncertainty.plain import PlainPredictor
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
 from nnunet_cascade.uncertainty.temperature import unscaled
 from nnunet_cascade.uncertainty.volumes import RoiVotes
@@ -241,17 +242,11 @@ def tumor_channel(dataset_json: Mapping[str, Any], label: str, *, where: str) ->
     return int(labels[label])
 
 
-def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.device, channel: int) -> nnUNetPredictor:
+def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.device, channel: int) -> PlainPredictor:
     """Make the predictor of a plan, without a model yet; it takes the votes of a sample where the final mask would."""
     step_size = settings.step_size
     if plan is None:
-        return nnUNetPredictor(
-            tile_step_size=step_size,
-            use_mirroring=settings.mirroring,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
+        return PlainPredictor(device=device, step_size=step_size, mirroring=settings.mirroring)
     entropy = plan.measure == "mutual_information"
     if plan.aside:
         return ObservedPredictor(device=device, step_size=step_size, mirroring=settings.mirroring, entropy=entropy)

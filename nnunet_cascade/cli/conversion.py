@@ -59,10 +59,11 @@ def add_conversion(parser: argparse.ArgumentParser) -> None:
 
 def run_conversion(args: argparse.Namespace, settings: ConversionSettings, *, name: str) -> int:
     """Convert what the options ask for and say what became of it."""
-    from nnunet_cascade.dataset_conversion.worker_start import start_early
+    from nnunet_cascade.dataset_conversion import WORKER_MODULE
+    from nnunet_cascade.processes import start_early
 
     if args.np > 1:
-        start_early()
+        start_early(WORKER_MODULE)
     from nnunet_cascade.dataset_conversion.cohort import ConversionRequest, convert_download
 
     request = ConversionRequest(

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import logging
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import parent_process
 
+from nnunet_cascade.dataset_conversion import WORKER_MODULE
 from nnunet_cascade.dataset_conversion.record import Record
-from nnunet_cascade.dataset_conversion.worker_start import interrupts_ignored, worker_context
 from nnunet_cascade.dataset_conversion.writing import LEFT_OUT, CaseJob, convert_case
+from nnunet_cascade.processes import interrupts_ignored, worker_pool
 
 _log = logging.getLogger(__name__)
 _KILLED = "its process was killed, most likely for lack of memory; run again with fewer processes"
@@ -40,7 +38,7 @@ def convert_side_by_side(jobs: Sequence[CaseJob], processes: int) -> Iterator[Re
 
 
 def _pool(processes: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(processes, mp_context=worker_context(), initializer=_end_with_parent)
+    return worker_pool(processes, preload=WORKER_MODULE)
 
 
 def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[CaseJob]) -> list[Future[Record]]:
@@ -54,15 +52,3 @@ def _alone(job: CaseJob) -> Record:
             return _submitted(pool, [job])[0].result()
         except BrokenProcessPool:
             return job.record(LEFT_OUT, reason=_KILLED)
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone; it would wait for work forever."""
-    threading.Thread(target=_wait_for_the_end_of_the_parent, daemon=True).start()
-
-
-def _wait_for_the_end_of_the_parent() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal
 
 from nnunet_cascade.evaluation.calibration.comparison import compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts
@@ -17,7 +17,6 @@ from nnunet_cascade.evaluation.values import CaseValues
 from nnunet_cascade.reproduction.tables import BOUNDARY, Claim
 
 Outcome = Literal["holds", "contradicted", "undecided", "too_few", "untested"]
-OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 FEWEST_CASES = 6
 """Below it the signed-rank test cannot reach p = 0.05, and intervals are far too narrow."""
 MARGINS = {"dice": 0.02, "hd95_mm": 2.0}

@@ -97,7 +97,10 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
     model = model_of(request.number, stage)
     loaded: list[StageModel] = []
 
-    def held_out(case: str, path: Path) -> Record:
+    def out_of_fold(case: str) -> Path:
+        return model / f"fold_{part.folds[0]}" / "validation" / f"{case}{ENDING}"
+
+    def predicted(case: str, path: Path) -> Record:
         if not loaded:
             loaded.append(_load(request, stage, folds))
         image = read_ct(path)
@@ -106,16 +109,21 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
         write_image(found.probability, image.grid, folder / f"{case}_probability{ENDING}")
         return {"files": [f"{case}{ENDING}", f"{case}_probability{ENDING}"]}
 
-    def left_out(case: str, path: Path) -> Record:
+    def copied(case: str, path: Path) -> Record:
         grid = read_ct(path).grid
-        out_of_fold = model / f"fold_{part.folds[0]}" / "validation" / f"{case}{ENDING}"
-        labels = read_labels(out_of_fold, grid, what="out-of-fold prediction")
+        labels = read_labels(out_of_fold(case), grid, what="out-of-fold prediction")
         write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
         return {"files": [f"{case}{ENDING}"]}
 
     settings = {"model": _model_facts(request, stage), "folds": list(folds)}
-    work = held_out if part.held_out else left_out
-    outcomes = run_cases(part.images, FolderTask(output=folder, settings=settings, work=work, skip_done=True))
+    task = FolderTask(
+        output=folder,
+        settings=settings,
+        work=predicted if part.held_out else copied,
+        inputs=lambda case, path: (path,) if part.held_out else (path, out_of_fold(case)),
+        skip_done=True,
+    )
+    outcomes = run_cases(part.images, task)
     shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
     return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
 
@@ -186,9 +194,20 @@ def coarse_masks(request: ReproductionRequest, system: System, part: Part) -> Pa
         if failures:
             _log.warning("%s failed on %d cases; cascades behind it will, too", first.key, len(failures))
         return system_folder(request, first)
+    return _true_masks(request, part)
+
+
+def _true_masks(request: ReproductionRequest, part: Part) -> Path:
+    """Give the folder of the true tumors as masks; those of labels that are as they were are there already."""
     folder = request.folder / "systems" / _TRUE_BOXES
-    folder.mkdir(parents=True, exist_ok=True)
-    for case, path in part.labels.items():
+    prepare_output(folder)
+
+    def work(case: str, path: Path) -> Record:
         labels = read_volume(path)
         write_image(np.isin(np.rint(labels.array), request.tumor_labels), labels.grid, folder / f"{case}{ENDING}")
+        return {"files": [f"{case}{ENDING}"]}
+
+    settings = {"tumor_labels": list(request.tumor_labels)}
+    for outcome in run_cases(part.labels, FolderTask(output=folder, settings=settings, work=work, skip_done=True)):
+        _log.debug("%s: %s", outcome.case, outcome.status)
     return folder

@@ -25,16 +25,15 @@ from nnunet_cascade.evaluation.calibration.temperature import fit_temperature, n
 from nnunet_cascade.evaluation.comparison import Comparison, ComparisonSettings, compare
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.tables import overview_table
-from nnunet_cascade.geometry import Image
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.reproduction.cases import Part, parts_of
 from nnunet_cascade.reproduction.prediction import coarse_masks, system_folder, system_spec
 from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of
 from nnunet_cascade.reproduction.systems import RoiModel, System
+from nnunet_cascade.uncertainty.measures import binary_entropy
 
 SINGLE = "entropy of a single pass"
 UNCERTAIN = System(model=RoiModel(loss="uncertainty"))
-_SMALLEST_P = 1e-12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,16 +139,9 @@ def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: 
     truth = np.isin(read_labels(part.labels[case], grid, what="label"), request.tumor_labels)
     mask = read_labels(folder / f"{case}{ENDING}", grid, what="prediction") > 0
     looked_at = read_labels(folder / f"{case}_roi{ENDING}", grid, what="ROI map") > 0
-    doubt = entropy(probability.array)
+    doubt = binary_entropy(torch.from_numpy(probability.array)).numpy()
     regions = {name: region_of(name, truth, mask, grid.spacing_mm) & looked_at for name in REGIONS}
     return {f"auroc_{name}": error_overlap(doubt, truth, mask, region).auroc for name, region in regions.items()}
-
-
-def entropy(probability: Image) -> Image:
-    """Give the binary entropy of a tumor probability (Z, Y, X), in nats."""
-    p = np.clip(probability, _SMALLEST_P, 1.0)
-    q = np.clip(1.0 - probability, _SMALLEST_P, 1.0)
-    return np.asarray(-(p * np.log(p) + q * np.log(q)), dtype=np.float32)
 
 
 def worth_section(worth: Worth) -> str:

@@ -7,14 +7,14 @@ from itertools import combinations
 from typing import Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_cascade.uncertainty.passes import as_outputs, probabilities
+from nnunet_cascade.uncertainty.plain import PlainPredictor
 from nnunet_cascade.uncertainty.sampling import Moments
 from nnunet_cascade.uncertainty.windows import unpadded, window_weights
 
 
-class ObservedPredictor(nnUNetPredictor):
+class ObservedPredictor(PlainPredictor):
     """Predict nnU-Net's logits, bit for bit, and the moments of one channel's probability.
 
     Each mirrored image of each fold is a sample. Windows are blended with nnU-Net's
@@ -28,21 +28,10 @@ class ObservedPredictor(nnUNetPredictor):
         entropy: Whether to keep the mean of the samples' entropies too.
     """
 
-    # nnU-Net fills these in when it loads a model and declares them None until then.
-    network: Any
-    label_manager: Any
-    configuration_manager: Any
-
     def __init__(
         self, *, device: torch.device, step_size: float = 0.5, mirroring: bool = True, entropy: bool = False
     ) -> None:
-        super().__init__(
-            tile_step_size=step_size,
-            use_mirroring=mirroring,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
+        super().__init__(device=device, step_size=step_size, mirroring=mirroring)
         self._entropy = entropy
         self._channel = 0
         self._places: Iterator[tuple[slice, ...]] = iter(())

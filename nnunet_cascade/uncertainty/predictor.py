@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
 from nnunet_cascade.uncertainty.ballot import Ballot, Decision, VoteField, Votes, planes_of
 from nnunet_cascade.uncertainty.passes import StochasticPasses, passes_of, probabilities
+from nnunet_cascade.uncertainty.plain import PlainPredictor
 from nnunet_cascade.uncertainty.sampling import Moments, evaluating, stochastic
 from nnunet_cascade.uncertainty.windows import unpadded, window_weights
 
@@ -45,7 +45,7 @@ class Samples:
     votes: Votes | None
 
 
-class MonteCarloPredictor(nnUNetPredictor):
+class MonteCarloPredictor(PlainPredictor):
     """Predict the moments of the probabilities over dropout, mirrored images and folds.
 
     Where nnU-Net's predictor gives logits (C, Z, Y, X), this one gives (2C, Z, Y, X)
@@ -68,11 +68,6 @@ class MonteCarloPredictor(nnUNetPredictor):
         docs/design.md, "Samples in the sliding window".
     """
 
-    # nnU-Net fills these in when it loads a model and declares them None until then.
-    network: Any
-    label_manager: Any
-    configuration_manager: Any
-
     def __init__(
         self,
         *,
@@ -82,13 +77,7 @@ class MonteCarloPredictor(nnUNetPredictor):
         mirroring: bool = False,
         extras: Extras | None = None,
     ) -> None:
-        super().__init__(
-            tile_step_size=step_size,
-            use_mirroring=mirroring,
-            perform_everything_on_device=device.type == "cuda",
-            device=device,
-            allow_tqdm=False,
-        )
+        super().__init__(device=device, step_size=step_size, mirroring=mirroring)
         self.samples = samples
         self.extras = extras or Extras()
         self._random_state: torch.Tensor | None = None

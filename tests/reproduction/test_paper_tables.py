@@ -218,6 +218,10 @@ def test_true_boxes_are_of_the_tumor_alone(raw, tmp_path):
     asked = request("VII", dataset=501, folder=tmp_path)
     masks = coarse_masks(asked, asked.tables[0].rows[0].system, parts_of(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
+    labels[2] = 1
+    write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
+    coarse_masks(asked, asked.tables[0].rows[0].system, parts_of(asked)[0])
+    np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
 
 
 def test_runs_of_other_seeds_on_the_same_data_do_not_meet():
