@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundle import load_cascade
+from nnunet_cascade.cascade.bundles.bundle import load_cascade
 from nnunet_cascade.cascade.case import Given, predict_case
 from nnunet_cascade.cascade.cross_validation import METHODS, score_methods
 from nnunet_cascade.evaluation.case import CaseScore

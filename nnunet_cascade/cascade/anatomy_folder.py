@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.cascade.folder_run import FolderTask, Outcome, Record
 from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_facts, lung_files, read_thorax, source_settings
 from nnunet_cascade.cascade.prediction_files import (
     TumorLabel,
@@ -23,6 +22,7 @@ from nnunet_cascade.cascade.prediction_files import (
     read_uncertainty,
     uncertainty_path,
 )
+from nnunet_cascade.cascade.runs.folder_run import FolderTask, Outcome, Record
 from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import ENDING, Volume, write_image

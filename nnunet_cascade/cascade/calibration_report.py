@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.bundle import SPEC_NAME, read_spec
+from nnunet_cascade.cascade.bundles.bundle import SPEC_NAME, read_spec
 from nnunet_cascade.cascade.calibration import (
     AFTER,
     BEFORE,
@@ -20,7 +20,7 @@ from nnunet_cascade.cascade.calibration import (
     knows_of_training,
     other_settings,
 )
-from nnunet_cascade.cascade.folder_run import RunStory, varying
+from nnunet_cascade.cascade.runs.folder_run import RunStory, varying
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.counts import added
 from nnunet_cascade.evaluation.calibration.figures import MEASURES, figures_of

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from nnunet_cascade.cascade.bundle import LoadedCascade
+from nnunet_cascade.cascade.bundles.bundle import LoadedCascade
 from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
 from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_cascade.cascade.bundle import make_bundle
+from nnunet_cascade.cascade.bundles.bundle import make_bundle
 from nnunet_cascade.cascade.cross_validation import CrossValidation, cross_validate
 from nnunet_cascade.cascade.nnunet_folders import (
     model_folder,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundle import LoadedCascade, load_cascade, read_spec
+from nnunet_cascade.cascade.bundles.bundle import LoadedCascade, load_cascade, read_spec
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.roi_boxes import out_of_fold_masks

@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundle import load_cascade, read_notes
+from nnunet_cascade.cascade.bundles.bundle import load_cascade, read_notes
 from nnunet_cascade.cascade.case import Given, predict_case
 from nnunet_cascade.cascade.chain import ChainRequest, StageTraining, log_folder, model_of, train_cascade, train_stage
-from nnunet_cascade.cascade.cohort import case_name
 from nnunet_cascade.cascade.cross_validation import METHODS, score_methods
 from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders, raw_folder
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.planning import PlanRequest
+from nnunet_cascade.cascade.runs.cohort import case_name
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.dataset_conversion.cohort import ConversionRequest, convert_download
 from nnunet_cascade.dataset_conversion.labels import Label

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nnunet_cascade.cascade.evaluation_workers import LabelFile, Scored, ScoreJob, score_jobs
-from nnunet_cascade.cascade.folder_run import find_masks, read_finished, write_record
 from nnunet_cascade.cascade.prediction_files import TumorLabel
+from nnunet_cascade.cascade.runs.folder_run import find_masks, read_finished, write_record
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.comparison import without_nan

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.cascade.folder_run import FolderTask, Record, read_finished, record_path, write_record
+from nnunet_cascade.cascade.runs.folder_run import FolderTask, Record, read_finished, record_path, write_record
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid

@@ -12,12 +12,18 @@ from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from numpy.typing import NDArray
 from torch.nn.functional import interpolate
 
 from nnunet_cascade._startup import register
-from nnunet_cascade.cascade.edge_channel import EDGE_CHANNEL, with_edge_channel
+from nnunet_cascade.cascade.bundles.model_files import (
+    load_members,
+    require_files,
+    require_reader,
+    takes_edges,
+    tumor_channel,
+)
+from nnunet_cascade.cascade.edge_channel import with_edge_channel
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError, SettingsError
@@ -85,17 +91,17 @@ class StageModel:
     def __init__(
         self, folder: Path, settings: StageSettings, *, device: torch.device, plan: SamplePlan | None = None
     ) -> None:
-        _require_files(folder, settings)
+        require_files(folder, settings)
         dataset_json = read_json(folder / "dataset.json")
-        self._with_edges = _takes_edges(dataset_json, where=str(folder))
+        self._with_edges = takes_edges(dataset_json, where=str(folder))
         self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
-        _require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
+        require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
         register()
         self._folder, self._threshold = folder, settings.threshold
         # What it loads is None to a type checker until it is loaded.
         with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
             self._predictor: Any = _predictor(settings, plan, device, self._tumor_channel)
-            _load(self._predictor, folder, settings)
+            load_members(self._predictor, folder, settings)
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -219,29 +225,6 @@ def roi_seed(sampling: SamplingSettings, box: Box) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def tumor_channel(dataset_json: Mapping[str, Any], label: str, *, where: str) -> int:
-    """Find the output channel of the tumor.
-
-    Args:
-        dataset_json: Of the trained model.
-        label: Name of the tumor, or "" where there is one foreground label only.
-        where: Names the model in the error message.
-
-    Raises:
-        BundleError: There is no such label, or none was named and there are several.
-    """
-    labels: dict[str, Any] = dataset_json["labels"]
-    foreground = [name for name in labels if name not in ("background", "ignore")]
-    if label == "" and len(foreground) == 1:
-        label = foreground[0]
-    if label not in foreground:
-        asked = f"no label {label!r}" if label else "several foreground labels and none was named"
-        raise BundleError(f"{where}: {asked}; found {', '.join(foreground)}; name the tumor")
-    if any(isinstance(value, (list, tuple)) for value in labels.values()):
-        return foreground.index(label)
-    return int(labels[label])
-
-
 def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.device, channel: int) -> PlainPredictor:
     """Make the predictor of a plan, without a model yet; it takes the votes of a sample where the final mask would."""
     step_size = settings.step_size
@@ -277,52 +260,3 @@ def _facts(plan: SamplePlan, predictor: Any, settings: StageSettings, *, where: 
         raise SettingsError(f"mc_samples {plan.passes} do not go round {mirrors} mirrored images; ask for more")
     sources: tuple[Source, ...] = tuple(source for source in get_args(Source) if there[source])
     return SamplingFacts(sources=sources, members=members, mirrors=mirrors, passes=plan.passes, measure=plan.measure)
-
-
-def _load(predictor: nnUNetPredictor, folder: Path, settings: StageSettings) -> None:
-    """Load weights and build the network; whatever nnU-Net stumbles over is the bundle's fault."""
-    folds: Any = settings.folds
-    try:
-        predictor.initialize_from_trained_model_folder(str(folder), folds, settings.checkpoint)
-        members: Any = predictor.list_of_parameters
-        for name in settings.further_checkpoints:
-            members += [_weights(folder / f"fold_{fold}" / name, predictor.network) for fold in settings.folds]
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise BundleError(f"{folder} cannot be loaded ({reason}); copy or train the model again") from error
-    configuration: Any = predictor.configuration_manager
-    if len(configuration.patch_size) != 3 or configuration.previous_stage_name is not None:
-        raise BundleError(f"{folder}: a 2d model or a stage of nnU-Net's own cascade; expected 3d_fullres or 3d_lowres")
-
-
-def _weights(path: Path, network: Any) -> dict[str, Any]:
-    """Read the weights of a further checkpoint, and try that they fit."""
-    weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)["network_weights"]
-    getattr(network, "_orig_mod", network).load_state_dict(weights)
-    return weights
-
-
-def _require_reader(plans: Mapping[str, Any], settings: StageSettings, *, where: str) -> None:
-    """Raise where training saw images turned to RAS and prediction would not turn them."""
-    if str(plans.get("image_reader_writer", "")).endswith("Reorient") and settings.orientation != "RAS":
-        raise BundleError(f"{where} was trained on images turned to RAS; make the bundle with --orientation RAS")
-
-
-def _require_files(folder: Path, settings: StageSettings) -> None:
-    wanted = [folder / "plans.json", folder / "dataset.json"]
-    wanted += [folder / f"fold_{fold}" / name for name in settings.checkpoints for fold in settings.folds]
-    for path in wanted:
-        if not path.is_file():
-            raise BundleError(f"{path} is missing; expected a trained nnU-Net model folder; make the bundle again")
-
-
-def _takes_edges(dataset_json: Mapping[str, Any], *, where: str) -> bool:
-    """Tell whether a model takes the edge channel beside the CT; raise where it takes anything else."""
-    names: Mapping[str, Any] = dataset_json.get("channel_names", dataset_json.get("modality", {}))
-    channels = [names[key] for key in sorted(names, key=int)]
-    if len(channels) == 1 or channels[1:] == [EDGE_CHANNEL]:
-        return len(channels) == 2
-    raise BundleError(
-        f"{where}: the model takes the channels {', '.join(map(str, channels)) or 'none'}; "
-        f"expected one, the CT, or the CT and {EDGE_CHANNEL}"
-    )

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.cascade.case import CaseResult
-from nnunet_cascade.cascade.folder_run import MAPS
 from nnunet_cascade.cascade.roi import Roi
+from nnunet_cascade.cascade.runs.folder_run import MAPS
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid

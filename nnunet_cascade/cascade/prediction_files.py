@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.cascade.folder_run import CHANNEL
 from nnunet_cascade.cascade.nnunet_folders import read_json
+from nnunet_cascade.cascade.runs.folder_run import CHANNEL
 from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_volume

@@ -27,7 +27,7 @@ from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.anatomy_folder import FilterRequest
-    from nnunet_cascade.cascade.folder_run import RunStory
+    from nnunet_cascade.cascade.runs.folder_run import RunStory
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.postprocessing.tuning import SearchSpace
 
@@ -108,8 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.cascade.anatomy_folder import LUNG_FOLDER, FilterRequest
-    from nnunet_cascade.cascade.folder_run import RunStory, find_masks, part_of, prepare_output
     from nnunet_cascade.cascade.prediction_files import TumorLabel
+    from nnunet_cascade.cascade.runs.folder_run import RunStory, find_masks, part_of, prepare_output
 
     part = require_sharing(args)
     _require_mode(args)
@@ -218,7 +218,7 @@ def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, s
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.anatomy_folder import filter_figures, filter_task, keep_dataset_file, verdict_table
-    from nnunet_cascade.cascade.folder_run import run_cases, write_run
+    from nnunet_cascade.cascade.runs.folder_run import run_cases, write_run
 
     task = filter_task(request)
     outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="filter", unit="case"))

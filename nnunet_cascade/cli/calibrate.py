@@ -55,7 +55,7 @@ def _body(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.bundle import read_spec
+    from nnunet_cascade.cascade.bundles.bundle import read_spec
     from nnunet_cascade.cascade.calibration import CalibrationRequest, calibrate, find_results, measure_results
     from nnunet_cascade.cascade.calibration_report import (
         CalibrationStory,
@@ -65,8 +65,8 @@ def _body(args: argparse.Namespace) -> int:
         store_temperature,
         write_report,
     )
-    from nnunet_cascade.cascade.folder_run import RunStory, prepare_output
     from nnunet_cascade.cascade.prediction_files import TumorLabel
+    from nnunet_cascade.cascade.runs.folder_run import RunStory, prepare_output
     from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
 
     run = RunStory(begun=time.time(), command=tuple(sys.argv[1:]))

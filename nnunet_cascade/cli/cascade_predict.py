@@ -83,9 +83,9 @@ def _body(args: argparse.Namespace) -> int:
     import torch
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.bundle import load_cascade, read_notes, read_spec
-    from nnunet_cascade.cascade.cohort import CohortRequest, RunFacts, predict_cohort, write_run
-    from nnunet_cascade.cascade.folder_run import find_images, part_of
+    from nnunet_cascade.cascade.bundles.bundle import load_cascade, read_notes, read_spec
+    from nnunet_cascade.cascade.runs.cohort import CohortRequest, RunFacts, predict_cohort, write_run
+    from nnunet_cascade.cascade.runs.folder_run import find_images, part_of
 
     part = require_sharing(args)
     require_other_folder(args.o, args.i, args.stage1_predictions, args.lungs)

@@ -43,8 +43,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.folder_run import RunStory, find_images, part_of, prepare_output, run_cases, write_run
     from nnunet_cascade.cascade.lung_folder import lung_figures, lung_task
+    from nnunet_cascade.cascade.runs.folder_run import (
+        RunStory,
+        find_images,
+        part_of,
+        prepare_output,
+        run_cases,
+        write_run,
+    )
 
     part = require_sharing(args)
     require_other_folder(args.o, args.i, args.lungs)

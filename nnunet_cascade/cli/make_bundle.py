@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.bundle import make_bundle, with_folds
+    from nnunet_cascade.cascade.bundles.bundle import make_bundle, with_folds
     from nnunet_cascade.cascade.spec import StageSettings
 
     spec = preset_spec(args)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_cascade.cascade.chain import tumor_label
-from nnunet_cascade.cascade.folder_run import CHANNEL
 from nnunet_cascade.cascade.nnunet_folders import patient_folds, raw_folder
+from nnunet_cascade.cascade.runs.folder_run import CHANNEL
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of

@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundle import load_cascade
+from nnunet_cascade.cascade.bundles.bundle import load_cascade
 from nnunet_cascade.cascade.chain import StageTraining, model_of, tumor_label
-from nnunet_cascade.cascade.cohort import CohortRequest, predict_cohort
-from nnunet_cascade.cascade.folder_run import FolderTask, Record, prepare_output, run_cases
 from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
+from nnunet_cascade.cascade.runs.cohort import CohortRequest, predict_cohort
+from nnunet_cascade.cascade.runs.folder_run import FolderTask, Record, prepare_output, run_cases
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image

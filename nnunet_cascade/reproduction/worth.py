@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundle import load_cascade
+from nnunet_cascade.cascade.bundles.bundle import load_cascade
 from nnunet_cascade.cascade.calibration import CalibratedCase, CalibrationRequest, find_results, measure_results
 from nnunet_cascade.cascade.chain import cross_validation_folder, train_cascade
-from nnunet_cascade.cascade.cohort import CohortRequest, predict_cohort
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.prediction_files import TumorLabel
+from nnunet_cascade.cascade.runs.cohort import CohortRequest, predict_cohort
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added
 from nnunet_cascade.evaluation.calibration.overlap import error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, region_of

@@ -10,8 +10,8 @@ from drawn_chests import GRID, IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK, Folders,
 
 from nnunet_cascade.cascade import lung_folder
 from nnunet_cascade.cascade.anatomy_folder import FilterRequest, filter_figures, filter_task, verdict_table
-from nnunet_cascade.cascade.folder_run import Outcome, find_masks, run_cases
 from nnunet_cascade.cascade.prediction_files import TumorLabel, read_probability
+from nnunet_cascade.cascade.runs.folder_run import Outcome, find_masks, run_cases
 from nnunet_cascade.errors import DatasetError, NoLungsError, SettingsError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import read_volume, write_image

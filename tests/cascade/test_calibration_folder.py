@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from drawn_results import GRID, DrawnResults, stage2
 
-from nnunet_cascade.cascade.bundle import read_spec
+from nnunet_cascade.cascade.bundles.bundle import read_spec
 from nnunet_cascade.cascade.calibration import (
     AFTER,
     CalibrationRequest,
@@ -25,7 +25,7 @@ from nnunet_cascade.cascade.calibration_report import (
     store_temperature,
     write_report,
 )
-from nnunet_cascade.cascade.folder_run import RunStory
+from nnunet_cascade.cascade.runs.folder_run import RunStory
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.evaluation.calibration.counts import count_voxels

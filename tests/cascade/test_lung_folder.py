@@ -7,8 +7,8 @@ import pytest
 from drawn_chests import GRID, LUNGS, Folders, chest_ct
 
 from nnunet_cascade.cascade import lung_folder
-from nnunet_cascade.cascade.folder_run import find_images, run_cases
 from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_figures, lung_task
+from nnunet_cascade.cascade.runs.folder_run import find_images, run_cases
 from nnunet_cascade.errors import InputImageError, NoLungsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import Volume, read_volume, write_image

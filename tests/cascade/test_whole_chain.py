@@ -11,7 +11,7 @@ import torch
 from cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.bundle import load_cascade, make_bundle, read_spec
+from nnunet_cascade.cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.cascade.case import Given, predict_case
 from nnunet_cascade.cascade.chain import StageTraining, model_of, train_fold
 from nnunet_cascade.cascade.outputs import case_record

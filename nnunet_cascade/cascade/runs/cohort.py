@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_cascade.cascade.bundle import LoadedCascade
+from nnunet_cascade.cascade.bundles.bundle import LoadedCascade
 from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
-from nnunet_cascade.cascade.folder_run import CHANNEL, prepare_output, told
 from nnunet_cascade.cascade.outputs import record_path, remove_case, write_case
+from nnunet_cascade.cascade.runs.folder_run import CHANNEL, prepare_output, told
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.images import ENDING, read_ct, read_labels

@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 
-from nnunet_cascade.cascade.folder_run import (
+from nnunet_cascade.cascade.runs.folder_run import (
     FolderTask,
     RunStory,
     find_images,

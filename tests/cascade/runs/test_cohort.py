@@ -5,8 +5,9 @@ import json
 
 import pytest
 
-from nnunet_cascade.cascade.cohort import CaseOutcome, RunFacts, write_run
-from nnunet_cascade.cascade.models import roi_seed, tumor_channel
+from nnunet_cascade.cascade.bundles.model_files import tumor_channel
+from nnunet_cascade.cascade.models import roi_seed
+from nnunet_cascade.cascade.runs.cohort import CaseOutcome, RunFacts, write_run
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.geometry import Box

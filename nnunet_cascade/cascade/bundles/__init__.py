@@ -1,0 +1,1 @@
+"""Bundles: trained models with their settings, packed, checked, trusted or refused."""

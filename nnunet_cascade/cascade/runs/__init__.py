@@ -1,0 +1,1 @@
+"""Many cases: records, locks, who does what, and where the workers live."""
