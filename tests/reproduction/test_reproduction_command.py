@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from nnunet_cascade.cli import reproduce_paper
+from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
+from nnunet_cascade.phantom.settings import PhantomSettings
 
 TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.02", "-device", "cpu", "--resamples", "200")
 
@@ -57,6 +59,55 @@ class TestRun:
     def test_other_settings_in_the_same_folder_are_refused(self, folder):
         done = run(folder, "--tables", "II", "--seed", "5", expected=1)
         assert "run with other seed; choose another folder" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+class TestOutOfFold:
+    """A dataset of one's own without test cases: every patient is tested by the models that never saw the patient."""
+
+    @pytest.fixture(scope="class")
+    def own_folders(self, tmp_path_factory):
+        root = tmp_path_factory.mktemp("own_nnunet")
+        folders = {name: root / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
+        raw = folders["nnUNet_raw"] / "Dataset511_Own"
+        write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
+        for name in ("imagesTs", "labelsTs"):
+            if (raw / name).is_dir():
+                (raw / name).rmdir()
+        return {name: str(folder) for name, folder in folders.items()}
+
+    @pytest.fixture(scope="class")
+    def folder(self, own_folders, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("paper_of_own") / "run"
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in own_folders.items():
+                patch.setenv(name, value)
+            run(folder, "-d", "511", "--folds", "2", "--tables", "II")
+        return folder
+
+    def test_every_row_has_every_patient(self, folder):
+        methods = json.loads((folder / "reproduction.json").read_text())["tables"]["II"]["comparison"]["methods"]
+        assert {len(method["cases"]) for method in methods.values()} == {4}
+
+    def test_every_patient_is_predicted_without_the_fold_that_trained_on_it(self, folder, own_folders):
+        splits = Path(own_folders["nnUNet_preprocessed"]) / "Dataset511_Own" / "splits_final.json"
+        left_out = {case: number for number, fold in enumerate(json.loads(splits.read_text())) for case in fold["val"]}
+        assert set(left_out.values()) == {0, 1}
+        systems = {path.parent for path in (folder / "systems").glob("*/*.json")}
+        assert len(systems) >= 4
+        for system in systems:
+            records = [json.loads((system / f"{case}.json").read_text()) for case in left_out]
+            assert {record["case"]: folds_of(record) for record in records} == {
+                case: [number] for case, number in left_out.items()
+            }, system.name
+
+
+def folds_of(record):
+    """The folds whose models made a prediction: a cascade's second stage, or a model alone."""
+    settings = record["settings"]
+    return settings["stage2"]["folds"] if "stage2" in settings else settings["folds"]
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
