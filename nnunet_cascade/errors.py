@@ -48,6 +48,14 @@ class StepFailedError(CascadeError, RuntimeError):
     """A command that the training chain started did not succeed."""
 
 
+class RunError(CascadeError, RuntimeError):
+    """A run over many cases cannot begin or go on: its folder is in use, or no worker lives."""
+
+
+class DeviceError(CascadeError, RuntimeError):
+    """A device cannot do what is asked of it, such as for lack of memory."""
+
+
 class DicomError(CascadeError, ValueError):
     """DICOM files are broken, contradict each other, or do not hold what is asked for."""
 

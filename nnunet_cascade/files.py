@@ -1,25 +1,45 @@
-"""Files that appear whole or not at all, whatever interrupts the writing."""
+"""Files that appear whole or not at all, whatever interrupts the writing, be it a power cut."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_BESIDE = re.compile(r"\.\d+\.(?P<name>.+)")
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[Path, None, None]:
+    """Give a name beside a file's to write to; what was written there is on the disk before it gets the file's name.
+
+    An error inside leaves nothing of it, and a file that was there before as it was.
+
+    Raises:
+        OSError: The file cannot be flushed or renamed.
+    """
+    beside = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        yield beside
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
 
 def write_text(path: Path, text: str) -> None:
-    """Write text beside its name, then rename it; line ends stay as they are.
+    """Write text as a `whole_file`; line ends stay as they are.
 
     Raises:
         OSError: The file cannot be written; one that was there before is as it was.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with whole_file(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -30,3 +50,33 @@ def write_json(path: Path, content: Any) -> None:
         ValueError: A number is not finite.
     """
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def flush_folder(folder: Path) -> None:
+    """Bring a folder's names to the disk, where the system can: those given before last those given after."""
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    except OSError:  # some network file systems know no such thing
+        return
+    finally:
+        os.close(handle)
+
+
+def sweep_unfinished(folder: Path, ours: Callable[[str], bool]) -> list[str]:
+    """Remove what processes that were killed left beside the files they wrote.
+
+    Args:
+        folder: Where they wrote.
+        ours: Tells by a file's own name whether nobody else may be writing it.
+
+    Returns:
+        Names of the files that were never finished.
+    """
+    found = [(path, _BESIDE.fullmatch(path.name)) for path in folder.glob(".*")]
+    swept = [(path, match["name"]) for path, match in found if match is not None and ours(match["name"])]
+    for path, _ in swept:
+        path.unlink(missing_ok=True)
+    return sorted(name for _, name in swept)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gzip
 import os
 import zlib
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.files import whole_file
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 
 ENDING = ".nii.gz"
@@ -51,10 +53,11 @@ def read_volume(path: Path) -> Volume:
         InputImageError: The file is missing or truncated, has other than three
             dimensions or several channels, or holds NaN or infinite values.
     """
-    image = _read(path)
-    array = sitk.GetArrayFromImage(image).astype(np.float32, copy=False)
-    _require_finite(array, path)
-    return Volume(array, grid_of(image))
+    stored, grid = _read(path)
+    array = stored.astype(np.float32, copy=False)
+    if stored.dtype.kind == "f":
+        _require_finite(array, path)
+    return Volume(array, grid)
 
 
 def read_ct(path: Path) -> Volume:
@@ -77,7 +80,7 @@ def require_ct(array: Image, *, name: str) -> None:
     """
     low, high = float(array.min()), float(array.max())
     found = f"{name}: values from {low:.0f} to {high:.0f}"
-    if low < _PLAUSIBLE_HU[0] or high > _PLAUSIBLE_HU[1]:
+    if not _PLAUSIBLE_HU[0] <= low <= high <= _PLAUSIBLE_HU[1]:  # NaN is none of it
         raise InputImageError(f"{found} are out of the range of Hounsfield units; rescale the image to HU")
     air = np.count_nonzero(array < _AIR_BELOW_HU) / array.size
     tissue = np.count_nonzero(array > _SOFT_TISSUE_ABOVE_HU) / array.size
@@ -97,23 +100,26 @@ def read_labels(path: Path, grid: Grid, *, what: str) -> Labels:
         InputImageError: As `read_volume`, or a value is no whole number.
         GridMismatchError: The file lies on another grid; the message names `what`.
     """
-    volume = read_volume(path)
-    grid.require_same(volume.grid, what=f"{what} {path}")
-    labels = np.rint(volume.array)
-    between = np.abs(volume.array - labels) > _LABEL_TOLERANCE
+    stored, there = _read(path)
+    grid.require_same(there, what=f"{what} {path}")
+    if stored.dtype.kind != "f":
+        return stored.astype(np.int16)
+    _require_finite(stored, path)
+    labels = np.rint(stored)
+    between = np.abs(stored - labels) > _LABEL_TOLERANCE
     if between.any():
-        found = float(volume.array[between][0])
+        found = float(stored[between][0])
         raise InputImageError(f"{what} {path} holds the value {found:g}; expected labels, whole numbers")
     return labels.astype(np.int16)
 
 
-def grid_of(image: sitk.Image) -> Grid:
-    """Give the grid of a three-dimensional SimpleITK image, its (x, y, z) turned to (Z, Y, X)."""
+def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
+    """Give the grid of a three-dimensional SimpleITK image or file, its (x, y, z) turned to (Z, Y, X)."""
     nx, ny, nz = image.GetSize()
     sx, sy, sz = image.GetSpacing()
     direction = np.array(image.GetDirection()).reshape(3, 3)
     ox, oy, oz = image.GetOrigin()
-    z, y, x = (tuple(float(v) for v in direction[:, column]) for column in (2, 1, 0))
+    z, y, x = (tuple(float(v) + 0.0 for v in direction[:, column]) for column in (2, 1, 0))  # no −0.0
     return Grid(shape=(nz, ny, nx), spacing_mm=(sz, sy, sx), origin_mm=(ox, oy, oz), axes=cast(Any, (z, y, x)))
 
 
@@ -135,17 +141,14 @@ def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
     Raises:
         InputImageError: The file cannot be written.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
-        if path.name.endswith(ENDING):
-            _require_whole_gzip(beside, array.nbytes)
-        beside.replace(path)
+        with whole_file(path) as beside:
+            sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
+            if path.name.endswith(ENDING):
+                _require_whole_gzip(beside, array.nbytes)
     except (RuntimeError, OSError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise InputImageError(f"{path} cannot be written ({reason}); check the folder and the space left") from error
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def _require_whole_gzip(path: Path, size: int) -> None:
@@ -163,29 +166,57 @@ def _require_finite(array: NDArray[Any], path: Path) -> None:
         raise InputImageError(f"{path}: {count} voxels are NaN or infinite; expected finite values; repair the image")
 
 
-def _require_whole_nifti(path: Path) -> None:
-    """Raise unless a NIfTI file holds all its voxels, and numbers only: ITK reads zeros for what is missing or NaN."""
+def _read(path: Path) -> tuple[NDArray[Any], Grid]:
+    """Read the voxels (Z, Y, X) as they are stored, or scaled where the file says so, and their grid.
+
+    ITK says where a NIfTI's voxels lie and nibabel what they are, for ITK reads zeros for
+    what is missing or NaN; where they are stored scaled, ITK applies its own rounding to them.
+    """
+    if not path.is_file():
+        raise InputImageError(f"{path} does not exist; expected an image file")
+    stored = _nifti_voxels(path) if path.name.endswith((".nii", ENDING)) else None
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
     try:
-        stored = cast(Any, Nifti1Image.from_filename(path).dataobj).get_unscaled()
+        reader.ReadImageInformation()
+        if reader.GetDimension() != 3 or reader.GetNumberOfComponents() != 1:
+            size, channels = reader.GetSize(), reader.GetNumberOfComponents()
+            raise InputImageError(
+                f"{path}: size {size} with {channels} channel(s); expected one three-dimensional image"
+            )
+        if stored is None:
+            stored = sitk.GetArrayFromImage(reader.Execute())
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputImageError(f"{path} cannot be read ({reason}); {_way_out(reason)}") from error
+    grid = grid_of(reader)
+    return stored.reshape(grid.shape), grid
+
+
+def _way_out(reason: str) -> str:
+    if "orthonormal" in reason:
+        return "its slices are sheared, as a tilted gantry leaves them: convert the DICOM by nnc-convert-dicom"
+    return "it may be truncated: copy it again"
+
+
+def _nifti_voxels(path: Path) -> NDArray[Any] | None:
+    """Give the voxels (…, Z, Y, X) of a NIfTI file as they are stored; None where they are scaled or no plain numbers.
+
+    Raises:
+        InputImageError: The file does not hold all its voxels, its checksum is wrong, or a voxel is NaN.
+    """
+    try:
+        if path.name.endswith(".gz"):
+            with gzip.open(path) as file:
+                image = Nifti1Image.from_bytes(file.read())
+        else:
+            image = Nifti1Image.from_filename(path, mmap=False)
+        proxy = cast(Any, image.dataobj)
+        stored: NDArray[Any] = proxy.get_unscaled()
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, WrapStructError) as error:
         reason = " ".join(str(error).split())
         raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
     if stored.dtype.kind == "f":
         _require_finite(stored, path)
-
-
-def _read(path: Path) -> sitk.Image:
-    if not path.is_file():
-        raise InputImageError(f"{path} does not exist; expected an image file")
-    if path.name.endswith((".nii", ENDING)):
-        _require_whole_nifti(path)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        size = image.GetSize()
-        channels = image.GetNumberOfComponentsPerPixel()
-        raise InputImageError(f"{path}: size {size} with {channels} channel(s); expected one three-dimensional image")
-    return image
+    plain = stored.dtype.kind in "iuf" and (proxy.slope, proxy.inter) == (1.0, 0.0)
+    return stored.T if plain else None

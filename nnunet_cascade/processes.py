@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
+import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from multiprocessing.context import BaseContext
 
 _SERVER = "forkserver"
+_PR_SET_PDEATHSIG = 1
+_SIGKILL = 9
 
 
 def worker_pool(processes: int, *, preload: str) -> ProcessPoolExecutor:
@@ -21,7 +25,7 @@ def worker_pool(processes: int, *, preload: str) -> ProcessPoolExecutor:
         processes: How many.
         preload: Module that workers need; their server imports it once for all.
     """
-    return ProcessPoolExecutor(processes, mp_context=_context(preload), initializer=_end_with_parent)
+    return ProcessPoolExecutor(processes, mp_context=_context(preload), initializer=end_with_parent)
 
 
 def start_early(preload: str) -> None:
@@ -60,9 +64,46 @@ def _context(preload: str) -> BaseContext:
     return context
 
 
-def _end_with_parent() -> None:
-    """Let a worker end when the process that started it is gone; it would wait for work forever."""
+@contextmanager
+def environment(values: Mapping[str, str]) -> Generator[None, None, None]:
+    """Start processes with some variables of the environment set, which libraries read when they are loaded."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def end_with_parent() -> None:
+    """Let a worker end when the process that started it is gone; it would wait for work forever.
+
+    Linux ends it at once, whatever it is at, where it was started by that process
+    itself; elsewhere a thread does, as soon as it gets its turn.
+    """
+    if sys.platform == "linux" and not _has_server():
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     threading.Thread(target=_wait_for_the_end_of_the_parent, daemon=True).start()
+
+
+def _has_server() -> bool:
+    """Tell whether this worker's parent, to the system, is a server of processes."""
+    parent = parent_process()
+    return parent is None or parent.pid != os.getppid()
+
+
+def told_exit(code: int | None) -> str:
+    """Say in words how a process ended."""
+    if code is None:
+        return "was lost"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    hint = "; the system may have run out of memory" if -code == _SIGKILL else ""
+    return f"ended by signal {-code}{hint}"
 
 
 def _wait_for_the_end_of_the_parent() -> None:

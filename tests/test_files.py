@@ -1,8 +1,19 @@
 """Files appear whole or not at all."""
 
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from nnunet_cascade.files import write_json, write_text
+from nnunet_cascade import files
+from nnunet_cascade.files import flush_folder, sweep_unfinished, whole_file, write_json, write_text
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
@@ -13,9 +24,68 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path):
     with pytest.raises(UnicodeEncodeError):
         write_text(path, "\ud800")
     assert path.read_text() == '{\n "old": 1\n}\n'
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+    assert names(tmp_path) == ["a.json"]
 
 
 def test_line_ends_are_kept(tmp_path):
     write_text(tmp_path / "a.csv", "x\r\ny\n")
     assert (tmp_path / "a.csv").read_bytes() == b"x\r\ny\n"
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    steps = []
+    fsync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(files.os, "fsync", lambda handle: (steps.append("flushed"), fsync(handle)))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (steps.append("named"), replace(self, target)))
+    write_text(tmp_path / "a", "text")
+    assert steps == ["flushed", "named"]
+
+
+def test_a_flush_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    def full(_handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    write_text(tmp_path / "a", "old")
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_text(tmp_path / "a", "new")
+    assert (tmp_path / "a").read_text() == "old"
+    assert names(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no limits of that kind")
+def test_a_file_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path):
+    program = (
+        "import resource, signal, sys; from pathlib import Path; from nnunet_cascade.files import write_text\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "write_text(Path(sys.argv[1]) / 'a', 'x' * 2000)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert names(tmp_path) == []
+
+
+def test_an_error_while_a_file_is_made_leaves_nothing(tmp_path):
+    def interrupted():
+        with whole_file(tmp_path / "a") as beside:
+            beside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert names(tmp_path) == []
+
+
+def test_only_unfinished_files_of_our_own_are_swept(tmp_path):
+    for name in (".77.a.json", ".78.b.json", "a.json", ".run.lock", ".77a.a.json", ".hidden"):
+        (tmp_path / name).touch()
+    assert sweep_unfinished(tmp_path, lambda name: name == "a.json") == ["a.json"]
+    assert names(tmp_path) == [".77a.a.json", ".78.b.json", ".hidden", ".run.lock", "a.json"]
+    assert sweep_unfinished(tmp_path / "nowhere", lambda _name: True) == []
+
+
+def test_a_folder_is_flushed_where_the_system_can(tmp_path):
+    flush_folder(tmp_path)
+    with pytest.raises(FileNotFoundError):
+        flush_folder(tmp_path / "nowhere")

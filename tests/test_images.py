@@ -1,6 +1,7 @@
 """Images on disk, good and bad."""
 
 import gzip
+import struct
 
 import numpy as np
 import pytest
@@ -53,6 +54,45 @@ def test_a_truncated_file_is_named(tmp_path, oriented_grid, ct):
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:400]))
     with pytest.raises(InputImageError, match="truncated"):
         read_volume(path)
+
+
+def test_a_byte_that_changed_on_the_way_is_found(tmp_path, oriented_grid, ct):
+    path = tmp_path / "a.nii.gz"
+    write_image(ct, oriented_grid, path)
+    content = bytearray(path.read_bytes())
+    content[-6] ^= 1  # of the checksum
+    path.write_bytes(content)
+    with pytest.raises(InputImageError, match=r"CRC check failed.*copy it again"):
+        read_volume(path)
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("kind", [np.int16, np.uint8, np.float64])
+def test_voxels_and_grid_are_those_that_itk_reads(tmp_path, oriented_grid, ct, ending, kind):
+    path = tmp_path / f"a{ending}"
+    sitk.WriteImage(to_sitk(np.abs(ct).astype(kind), oriented_grid), str(path))
+    image = sitk.ReadImage(str(path))
+    volume = read_volume(path)
+    np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(image).astype(np.float32))
+    assert volume.array.dtype == np.float32
+    assert volume.grid == grid_of(image)
+
+
+def test_scaled_voxels_are_those_that_itk_reads(tmp_path, oriented_grid, ct):
+    path = tmp_path / "a.nii.gz"
+    write_image(ct.astype(np.int16), oriented_grid, path)
+    header = bytearray(gzip.decompress(path.read_bytes()))
+    header[112:120] = struct.pack("<ff", 1.7, -3.3)  # scl_slope and scl_inter
+    path.write_bytes(gzip.compress(bytes(header)))
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(str(path))).astype(np.float32)
+    np.testing.assert_array_equal(read_volume(path).array, expected)
+    np.testing.assert_allclose(expected, ct * 1.7 - 3.3, atol=1e-3)
+
+
+def test_labels_stored_as_fractions_are_refused(tmp_path, oriented_grid, ct):
+    write_image((ct > 0) * np.float32(0.4), oriented_grid, tmp_path / "a.nii.gz")
+    with pytest.raises(InputImageError, match=r"holds the value 0\.4; expected labels"):
+        read_labels(tmp_path / "a.nii.gz", oriented_grid, what="lung mask")
 
 
 def test_a_file_that_is_no_image_is_named(tmp_path):

@@ -22,7 +22,9 @@ from nnunet_cascade.cascade.prediction_files import (
     read_uncertainty,
     uncertainty_path,
 )
-from nnunet_cascade.cascade.runs.folder_run import FolderTask, Outcome, Record
+from nnunet_cascade.cascade.runs.folder_run import FolderTask, Outcome
+from nnunet_cascade.cascade.runs.records import Record
+from nnunet_cascade.cascade.scan_flags import grid_flags
 from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import ENDING, Volume, write_image
@@ -34,10 +36,8 @@ from nnunet_cascade.settings.block import to_block
 
 NO_CANDIDATE = "no_candidate"
 LUNGS_NOT_FOUND = "lungs_not_found"
-THICK_SLICES = "thick_slices"
 PROBABILITY_UNUSED = "probability_unused"
 LUNG_FOLDER = "lungs"
-_THICK_MM = 5.0
 _MM3_PER_ML = 1000.0
 _COLUMNS = ("case", "candidates", "kept", "dropped", "flags")
 
@@ -136,7 +136,7 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
     kept = filtered.kept_mask()
     name = f"{case}{ENDING}"
     write_image(np.where(tumor & ~kept, 0, labels).astype(labels.dtype), ct.grid, request.output / name)
-    notes = [*lungs.notes, *([unused] if unused else []), *_thick(ct.grid)]
+    notes = [*lungs.notes, *([unused] if unused else []), *grid_flags(ct.grid).values()]
     return {
         "files": [name],
         "flags": list(_flags(filtered, lungs, ct.grid, probability_unused=bool(unused))),
@@ -155,19 +155,12 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
     }
 
 
-def _thick(grid: Grid) -> list[str]:
-    largest = max(grid.spacing_mm)
-    if largest <= _THICK_MM:
-        return []
-    return [f"voxels are {largest:g} mm long along one axis: distances and merging are no finer than that"]
-
-
 def _flags(
     filtered: FilteredCandidates, lungs: LungFindings, grid: Grid, *, probability_unused: bool
 ) -> tuple[str, ...]:
     """Collect what a reader should look at, each once, in the order of the steps."""
     raised = {
-        THICK_SLICES: bool(_thick(grid)),
+        **dict.fromkeys(grid_flags(grid), True),
         PROBABILITY_UNUSED: probability_unused,
         NO_CANDIDATE: not filtered.candidates,
     }

@@ -14,7 +14,8 @@ import numpy as np
 from nnunet_cascade.cascade.anatomy_folder import LUNG_FOLDER, FilterRequest, aligned, lungs_of
 from nnunet_cascade.cascade.lung_folder import read_thorax, source_settings
 from nnunet_cascade.cascade.prediction_files import find_ct, read_label_map
-from nnunet_cascade.cascade.runs.folder_run import RunStory, told, varying
+from nnunet_cascade.cascade.runs.folder_run import told
+from nnunet_cascade.cascade.runs.run_story import RunStory, varying
 from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
 from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
 from nnunet_cascade.evaluation.lesions import count_lesions

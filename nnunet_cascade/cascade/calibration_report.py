@@ -20,7 +20,7 @@ from nnunet_cascade.cascade.calibration import (
     knows_of_training,
     other_settings,
 )
-from nnunet_cascade.cascade.runs.folder_run import RunStory, varying
+from nnunet_cascade.cascade.runs.run_story import RunStory, varying
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.counts import added
 from nnunet_cascade.evaluation.calibration.figures import MEASURES, figures_of

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -11,10 +11,12 @@ import numpy as np
 
 from nnunet_cascade.cascade.bundles.bundle import LoadedCascade
 from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
+from nnunet_cascade.cascade.preprocessing import Prepared
 from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
+from nnunet_cascade.cascade.scan_flags import grid_flags
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError, NoLungsError
-from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Labels, Mask, as_index, crop_with_fill
+from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Labels, Mask, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
@@ -59,6 +61,7 @@ class CaseResult:
         islands: What became of components away from every kept candidate.
         flags: What a reader should look at, in words that stay the same.
         notes: What explains a flag, in one line each.
+        moved_results: Stages whose results did not fit on the device and went to the computer's own memory.
         seconds: Time each step took.
     """
 
@@ -81,6 +84,7 @@ class CaseResult:
     islands: Islands
     flags: tuple[str, ...]
     notes: tuple[str, ...]
+    moved_results: tuple[str, ...]
     seconds: dict[str, float]
 
 
@@ -99,19 +103,73 @@ class Given:
     lungs: LungMask | None = None
 
 
-@dataclass(slots=True)
-class _Clock:
+@dataclass(frozen=True, slots=True)
+class Lungs:
+    """What is known of the lungs of a case.
+
+    Attributes:
+        mask: Or None where none could be made.
+        notes: Why not.
+    """
+
+    mask: LungMask | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What becomes of stage 1's findings.
+
+    Attributes:
+        coarse: Them.
+        lungs: What they were judged by.
+        filtered: All candidates with their verdicts.
+        rois: Where stage 2 looks.
+        stage1_given: Whether they were handed in.
+    """
+
+    coarse: CoarsePrediction
+    lungs: Lungs
+    filtered: FilteredCandidates
+    rois: tuple[Roi, ...]
+    stage1_given: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refinement:
+    """What stage 2 found in all regions; arrays (Z, Y, X) on the image's grid.
+
+    Attributes:
+        probability: Averaged where regions overlap, 0 outside.
+        uncertainty: The same of the measure; None without samples.
+        votes: By region's id, with its box.
+        moved_results: Whether results did not fit on the device.
+    """
+
+    probability: Image
+    uncertainty: Image | None
+    votes: Mapping[int, tuple[Box, RoiVotes]]
+    moved_results: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds by step."""
+
     seconds: dict[str, float] = field(default_factory=dict[str, float])
 
     @contextmanager
     def step(self, name: str) -> Generator[None, None, None]:
+        """Add the time that what is done inside takes."""
         begin = time.perf_counter()
-        yield
-        self.seconds[name] = round(time.perf_counter() - begin, 3)
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
 
 
 def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = None) -> CaseResult:
-    """Run the cascade on one CT.
+    """Run the cascade on one CT, step by step.
 
     Args:
         image: The CT in HU, in any orientation. Left unchanged.
@@ -127,37 +185,135 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         GridMismatchError: A given mask is not of the image's shape.
         BundleError: The bundle was loaded without stage 1 and no mask is given.
         LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
+        DeviceError: The device has not the memory for one window.
     """
-    given = given or Given()
+    given, clock = given or Given(), Clock()
     require_ct(image.array, name=given.case)
-    clock, spec = _Clock(), bundle.spec
     with clock.step("stage1"):
-        coarse = _coarse(image, bundle, given)
+        coarse = coarse_prediction(prepared_coarse(image, bundle, given), image.grid, bundle, given)
     with clock.step("lungs"):
-        lungs, notes = _lungs(image, spec, given)
+        lungs = lungs_of(image, bundle.spec, given)
     with clock.step("anatomy"):
-        known = None if given.stage1 is not None else coarse.probability
-        filtered = filter_candidates(
-            coarse.mask, image.grid, lungs, spec.anatomy, probability=known, uncertainty=coarse.uncertainty
-        )
-    rois = plan_rois(filtered.kept, image.grid, spec.roi)
-    regions = roi_map(rois, image.grid.shape)
+        judgement = judged(image.grid, coarse, lungs, bundle.spec)
     with clock.step("stage2"):
-        probability, uncertainty, votes = _refined(image, bundle, rois)
-    inside = regions > 0
-    if spec.stage2.temperature != 1:
-        probability[inside] = with_temperature(probability[inside], spec.stage2.temperature)
-    found = (probability >= spec.stage2.threshold) & inside
-    islands = judge_islands(found, filtered.kept_mask(), spec.roi, image.grid.spacing_mm)
-    clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
+        refinement = refined(image, bundle, judgement)
     with clock.step("lesions"):
-        sampled = None if uncertainty is None else Sampled(uncertainty=uncertainty, regions=regions, votes=votes)
-        lesions, volumes = _described(found, islands.mask, sampled, image.grid)
+        result = concluded(image.grid, bundle, judgement, refinement)
+    return replace(result, seconds=clock.seconds)
+
+
+def prepared_coarse(image: Volume, bundle: LoadedCascade, given: Given) -> Prepared | None:
+    """Preprocess an image for stage 1; None where its mask is given.
+
+    Raises:
+        BundleError: The bundle was loaded without stage 1 and no mask is given.
+    """
+    if given.stage1 is not None:
+        return None
+    if bundle.stage1 is None:
+        raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
+    turn = _turn(bundle.spec.stage1, image.grid)
+    return bundle.stage1.prepare_coarse(image.array, image.grid.spacing_mm, turn)
+
+
+def coarse_prediction(prepared: Prepared | None, grid: Grid, bundle: LoadedCascade, given: Given) -> CoarsePrediction:
+    """Run stage 1, or take the mask that is given instead."""
+    if given.stage1 is not None:
+        return CoarsePrediction(given.stage1, None)
+    if bundle.stage1 is None or prepared is None:
+        raise BundleError(f"{given.case}: there is no stage 1 and no stage-1 mask is given; give one")
+    return bundle.stage1.predict_coarse(prepared, _turn(bundle.spec.stage1, grid))
+
+
+def lungs_of(image: Volume, spec: CascadeSpec, given: Given) -> Lungs:
+    """Give the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged.
+
+    Raises:
+        LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
+    """
+    if given.lungs is not None:
+        return Lungs(given.lungs)
+    try:
+        return Lungs(find_lungs(image, spec.lungs, case=given.case))
+    except NoLungsError as error:
+        return Lungs(None, (str(error),))
+
+
+def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec) -> Judgement:
+    """Ask the anatomy rules, and draw regions around what they keep.
+
+    Raises:
+        GridMismatchError: A mask is not of the image's shape.
+    """
+    filtered = filter_candidates(
+        coarse.mask, grid, lungs.mask, spec.anatomy, probability=coarse.probability, uncertainty=coarse.uncertainty
+    )
+    return Judgement(
+        coarse=replace(coarse, probability=None),  # nobody looks at it any more
+        lungs=lungs,
+        filtered=filtered,
+        rois=plan_rois(filtered.kept, grid, spec.roi),
+        stage1_given=coarse.probability is None,
+    )
+
+
+def refined(image: Volume, bundle: LoadedCascade, judgement: Judgement) -> Refinement:
+    """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
+
+    All of it happens in the orientation that the network sees, so that a flipped
+    image gives the flipped result.
+
+    Raises:
+        DeviceError: The device has not the memory for one window.
+    """
+    spec, shape = bundle.spec, image.grid.shape
+    turn = _turn(spec.stage2, image.grid)
+    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
+    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
+    probability, uncertainty = Canvas(shape, turn), Canvas(shape, turn)
+    votes: dict[int, tuple[Box, RoiVotes]] = {}
+    moved = False
+    for roi in judgement.rois:
+        box = turn.box(roi.box, shape)
+        context = box.at_least(at_least)
+        crop = crop_with_fill(turned, context, fill=AIR_HU)
+        found = bundle.stage2.predict_roi(crop, spacing_mm, seed=roi_seed(spec.sampling, box))
+        moved = moved or found.moved_results
+        inside = box.relative_to(context).slices
+        probability.paste(found.probability[inside], box)
+        if found.uncertainty is not None and found.votes is not None:
+            uncertainty.paste(found.uncertainty[inside], box)
+            votes[roi.id] = roi.box, _turned_back(found.votes, inside, turn)
+    sampled = bundle.stage2.sampling is not None
+    return Refinement(
+        probability=probability.mean(),
+        uncertainty=uncertainty.mean() if sampled else None,
+        votes=votes,
+        moved_results=moved,
+    )
+
+
+def concluded(grid: Grid, bundle: LoadedCascade, judgement: Judgement, refinement: Refinement) -> CaseResult:
+    """Make the final mask of what stage 2 found, and describe it; no step has a time yet.
+
+    The refinement's probability is scaled in place.
+    """
+    spec, rois, coarse = bundle.spec, judgement.rois, judgement.coarse
+    regions = roi_map(rois, grid.shape)
+    found = _found(refinement.probability, rois, regions, spec.stage2)
+    islands = judge_islands(found, judgement.filtered.kept_mask(), spec.roi, grid.spacing_mm)
+    clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
+    spread = refinement.uncertainty
+    sampled = None if spread is None else Sampled(uncertainty=spread, regions=regions, votes=refinement.votes)
+    lesions, volumes = _described(_without(found, islands.mask, rois), islands.mask, sampled, grid)
+    moved = {"stage1": coarse.moved_results, "stage2": refinement.moved_results}
+    of_grid = grid_flags(grid, as_stored="stored" in {spec.stage1.orientation, spec.stage2.orientation})
+    given = judgement.stage1_given
     return CaseResult(
-        grid=image.grid,
+        grid=grid,
         tumor=islands.mask,
-        probability=probability,
-        uncertainty=uncertainty,
+        probability=refinement.probability,
+        uncertainty=spread,
         sampling=bundle.stage2.sampling,
         lesions=lesions,
         volumes=volumes,
@@ -165,65 +321,38 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         rois=rois,
         clipped_rois=clipped,
         stage1=coarse.mask,
-        stage1_given=given.stage1 is not None,
+        stage1_given=given,
         stage1_uncertainty=coarse.uncertainty,
-        stage1_sampling=bundle.stage1.sampling if bundle.stage1 and given.stage1 is None else None,
-        filtered=filtered,
-        lungs=lungs,
+        stage1_sampling=bundle.stage1.sampling if bundle.stage1 and not given else None,
+        filtered=judgement.filtered,
+        lungs=judgement.lungs.mask,
         islands=islands,
-        flags=_flags(filtered, lungs, islands, rois, clipped),
-        notes=notes,
-        seconds=clock.seconds,
+        flags=(*of_grid, *_flags(judgement.filtered, judgement.lungs.mask, islands, rois, clipped)),
+        notes=(*of_grid.values(), *judgement.lungs.notes),
+        moved_results=tuple(stage for stage, was in moved.items() if was),
+        seconds={},
     )
 
 
-def _coarse(image: Volume, bundle: LoadedCascade, given: Given) -> CoarsePrediction:
-    if given.stage1 is not None:
-        return CoarsePrediction(given.stage1, given.stage1.astype(np.float32))
-    if bundle.stage1 is None:
-        raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
-    turn = _turn(bundle.spec.stage1, image.grid)
-    found = bundle.stage1.predict_coarse(turn.apply(image.array), turn.spacing(image.grid.spacing_mm))
-    spread = None if found.uncertainty is None else turn.undo(found.uncertainty)
-    return CoarsePrediction(turn.undo(found.mask), turn.undo(found.probability), spread)
-
-
-def _lungs(image: Volume, spec: CascadeSpec, given: Given) -> tuple[LungMask | None, tuple[str, ...]]:
-    """Give the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged."""
-    if given.lungs is not None:
-        return given.lungs, ()
-    try:
-        return find_lungs(image, spec.lungs, case=given.case), ()
-    except NoLungsError as error:
-        return None, (str(error),)
-
-
-def _refined(
-    image: Volume, bundle: LoadedCascade, rois: tuple[Roi, ...]
-) -> tuple[Image, Image | None, dict[int, tuple[Box, RoiVotes]]]:
-    """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
-
-    All of it happens in the orientation that the network sees, so that a flipped
-    image gives the flipped result.
-    """
-    spec = bundle.spec
-    turn = _turn(spec.stage2, image.grid)
-    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
-    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
-    probability, uncertainty = Canvas(as_index(turned.shape)), Canvas(as_index(turned.shape))
-    votes: dict[int, tuple[Box, RoiVotes]] = {}
+def _found(probability: Image, rois: tuple[Roi, ...], regions: Labels, stage: StageSettings) -> Mask:
+    """Scale the probability by the temperature, in place, and mark what passes the threshold inside the regions."""
+    found = np.zeros(probability.shape, dtype=np.bool_)
     for roi in rois:
-        box = turn.box(roi.box, image.grid.shape)
-        context = box.at_least(at_least)
-        crop = crop_with_fill(turned, context, fill=AIR_HU)
-        found = bundle.stage2.predict_roi(crop, spacing_mm, seed=roi_seed(spec.sampling, box))
-        inside = box.relative_to(context).slices
-        probability.paste(found.probability[inside], box)
-        if found.uncertainty is not None and found.votes is not None:
-            uncertainty.paste(found.uncertainty[inside], box)
-            votes[roi.id] = roi.box, _turned_back(found.votes, inside, turn)
-    sampled = bundle.stage2.sampling is not None
-    return turn.undo(probability.mean()), turn.undo(uncertainty.mean()) if sampled else None, votes
+        here = roi.box.slices
+        if stage.temperature != 1:
+            mine = regions[here] == roi.id  # what regions share is scaled once
+            probability[here][mine] = with_temperature(probability[here][mine], stage.temperature)
+    for roi in rois:
+        found[roi.box.slices] = probability[roi.box.slices] >= stage.threshold
+    return found
+
+
+def _without(found: Mask, kept: Mask, rois: tuple[Roi, ...]) -> Mask:
+    """Give what was found and not kept, all of it inside the regions."""
+    dropped = np.zeros(found.shape, dtype=np.bool_)
+    for roi in rois:
+        dropped[roi.box.slices] = found[roi.box.slices] & ~kept[roi.box.slices]
+    return dropped
 
 
 def _turned_back(votes: RoiVotes, inside: tuple[slice, slice, slice], turn: AxisTurn) -> RoiVotes:
@@ -234,10 +363,10 @@ def _turned_back(votes: RoiVotes, inside: tuple[slice, slice, slice], turn: Axis
 
 
 def _described(
-    found: Mask, tumor: Mask, sampled: Sampled | None, grid: Grid
+    dropped: Mask, tumor: Mask, sampled: Sampled | None, grid: Grid
 ) -> tuple[tuple[Lesion, ...], VolumeSpreads | None]:
     labels = label_lesions(tumor)
-    volumes = None if sampled is None else volume_spreads(labels, found & ~tumor, sampled, grid.spacing_mm)
+    volumes = None if sampled is None else volume_spreads(labels, dropped, sampled, grid.spacing_mm)
     of_lesions = None if volumes is None else volumes.lesions
     return describe_lesions(labels, grid.spacing_mm, sampled, of_lesions), volumes
 

@@ -38,7 +38,7 @@ from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 _log = logging.getLogger(__name__)
 _DEFAULT_PATCH_MM = 112.0
-_FREE = ("bundle", "device", "notes", "processes")  # may change from run to run
+_FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
 _ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
@@ -76,6 +76,7 @@ class ChainRequest:
         device: cpu, cuda or mps.
         processes: For preprocessing.
         notes: Lines that every result of the bundle repeats.
+        trusted: Whether trainers of any origin may be loaded again for prediction.
     """
 
     dataset: int
@@ -92,6 +93,7 @@ class ChainRequest:
     device: str = "cuda"
     processes: int = 2
     notes: tuple[str, ...] = ()
+    trusted: bool = False
 
     def __post_init__(self) -> None:
         require(
@@ -345,6 +347,7 @@ def _make_bundle(request: ChainRequest) -> None:
         stage2=model_of(request.roi_dataset, request.stage2),
         spec=final_spec(request),
         notes=request.notes,
+        trusted=request.trusted,
     )
 
 
@@ -360,5 +363,6 @@ def _cross_validate(request: ChainRequest) -> None:
         output=folder,
         device=request.device,
         tumor_labels=request.tumor_labels,
+        trusted=request.trusted,
     )
     _log.info("%s", cross_validate(task))

@@ -37,6 +37,7 @@ class CrossValidation:
         output: Folder for predictions, `scores.json`, `scores.csv` and `scores.md`.
         device: Where to predict.
         tumor_labels: Label values that are tumor, in the labels and in stage 1's predictions.
+        trusted: Whether the bundle may run code of its own choice.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class CrossValidation:
     output: Path
     device: str
     tumor_labels: tuple[int, ...] = (1,)
+    trusted: bool = False
 
 
 def cross_validate(task: CrossValidation) -> str:
@@ -67,7 +69,7 @@ def cross_validate(task: CrossValidation) -> str:
     for number, fold in enumerate(task.splits):
         of_fold = replace(spec, stage2=replace(spec.stage2, folds=(number,)))
         device = torch.device(task.device)
-        cascade = load_cascade(task.bundle, device=device, spec=of_fold, with_stage1=False)
+        cascade = load_cascade(task.bundle, device=device, spec=of_fold, with_stage1=False, trusted=task.trusted)
         masks = out_of_fold_masks(task.stage1_model, fold["val"])
         for case in tqdm(fold["val"], desc=f"cross-validate fold {number}", unit="case"):
             result, truth = _predict(task, case, masks[case], cascade)

@@ -252,6 +252,6 @@ def _scores(request: DemoRequest, chain: ChainRequest, baseline: StageTraining) 
         write_case(result, output, case, spec=cascade.spec, notes=notes)
         for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
             scores[method].append(score)
-        mask = plain.predict_coarse(image.array, image.grid.spacing_mm).mask
+        mask = plain.predict_coarse(plain.prepare_coarse(image.array, image.grid.spacing_mm)).mask
         scores[BASELINE].append(score_case(case, truth, mask, image.grid.spacing_mm))
     return scores

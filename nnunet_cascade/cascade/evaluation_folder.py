@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from nnunet_cascade.cascade.evaluation_workers import LabelFile, Scored, ScoreJob, score_jobs
 from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.runs.folder_run import find_masks, read_finished, write_record
+from nnunet_cascade.cascade.runs.folder_run import find_masks
+from nnunet_cascade.cascade.runs.records import MadeFrom, read_finished, write_record
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.comparison import without_nan
@@ -192,9 +193,8 @@ def _known(request: EvaluationRequest, case: str, truth: Path) -> dict[str, Meth
         if not method.path(case).is_file():
             known[method.name] = MethodOutcome(status="missing")
         elif request.skip_done:
-            record = read_finished(
-                request.output / CASE_FOLDER / method.name, case, _settings(request, method, case, truth)
-            )
+            settings = MadeFrom(settings=_settings(request, method, case, truth))
+            record = read_finished(request.output / CASE_FOLDER / method.name, case, settings)
             if record is not None:
                 known[method.name] = MethodOutcome(status="skipped", values=_with_nan(record["values"]))
     return known
@@ -211,7 +211,7 @@ def _kept(request: EvaluationRequest, job: ScoreJob, scored: Mapping[str, Scored
             continue
         values = {**found.values, **_uncertainty(methods[name], job.case)}
         content = {"files": [], "method": name, "values": without_nan(values)}
-        settings = _settings(request, methods[name], job.case, job.truth.path)
+        settings = MadeFrom(settings=_settings(request, methods[name], job.case, job.truth.path))
         write_record(request.output / CASE_FOLDER / name, job.case, content, settings)
         outcomes[name] = MethodOutcome(status="done", values=values)
     return outcomes

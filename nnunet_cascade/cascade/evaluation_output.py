@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cascade.cascade.evaluation_folder import EvaluationRequest, Outcomes
-from nnunet_cascade.cascade.runs.folder_run import RunStory, varying
+from nnunet_cascade.cascade.runs.run_story import RunStory, varying
 from nnunet_cascade.evaluation.comparison import Comparison, without_nan
 from nnunet_cascade.evaluation.metric_info import in_order, metric_info
 from nnunet_cascade.evaluation.tables import comparison_page, definitions

@@ -13,7 +13,7 @@ from typing import Any, cast
 import SimpleITK as sitk
 
 from nnunet_cascade.cascade.prediction_files import TumorLabel, read_label_map
-from nnunet_cascade.cascade.runs.folder_run import Record
+from nnunet_cascade.cascade.runs.records import Record
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.cascade.runs.folder_run import FolderTask, Record, read_finished, record_path, write_record
+from nnunet_cascade.cascade.runs.folder_run import FolderTask
+from nnunet_cascade.cascade.runs.records import MadeFrom, Record, read_finished, record_path, write_record
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid
@@ -85,7 +86,7 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
     """
     if source.kind == "folder":
         return find_lungs(ct, source, case=case)
-    record = read_finished(folder, case, _settings(source))
+    record = read_finished(folder, case, MadeFrom(settings=_settings(source)))
     if record is not None and record.get("ct_crc32") == _checksum(ct):
         found = _reread(ct.grid, folder, case, record)
         if found is not None:
@@ -93,7 +94,7 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
     _prepare_store(folder)
     record_path(folder, case).unlink(missing_ok=True)
     lungs, content = _find_and_write(ct, source, folder, case=case)
-    write_record(folder, case, content, _settings(source))
+    write_record(folder, case, content, MadeFrom(settings=_settings(source)))
     return lungs
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,9 @@ from numpy.typing import NDArray
 from nnunet_cascade.cascade.case import CaseResult
 from nnunet_cascade.cascade.roi import Roi
 from nnunet_cascade.cascade.runs.folder_run import MAPS
+from nnunet_cascade.cascade.runs.records import MadeFrom, record_path, write_record
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.files import write_json
-from nnunet_cascade.geometry import Grid
+from nnunet_cascade.geometry import Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.uncertainty.choices import DEFINITIONS, SamplingFacts
 from nnunet_cascade.versions import NOTICE, versions
@@ -23,7 +25,16 @@ _SUFFIXES = ("", *MAPS)
 _MM3_PER_ML = 1000.0
 
 
-def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> None:
+def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the record says besides
+    result: CaseResult,
+    folder: Path,
+    case: str,
+    *,
+    spec: CascadeSpec,
+    notes: tuple[str, ...] = (),
+    made_from: MadeFrom | None = None,
+    varying: Mapping[str, Any] | None = None,
+) -> None:
     """Write the images of a case, then its record, which is there only when all else is.
 
     Args:
@@ -32,13 +43,19 @@ def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec
         case: Start of each file name.
         spec: The settings it was predicted with.
         notes: Further lines for the record, such as what the models were trained on.
+        made_from: What decided the result; None names the settings alone.
+        varying: What else of this very run the record tells, such as the device.
+
+    Raises:
+        InputImageError: An image cannot be written.
+        OSError: The record cannot be written.
     """
-    images: dict[str, Any] = {
+    images: dict[str, NDArray[Any]] = {
         "": result.tumor,
         "_probability": result.probability,
         "_roi": result.regions,
         "_stage1": result.stage1,
-        "_candidates": result.filtered.labels.astype(np.uint16),
+        "_candidates": result.filtered.labels,
     }
     if result.uncertainty is not None:
         images["_uncertainty"] = result.uncertainty
@@ -47,8 +64,12 @@ def write_case(result: CaseResult, folder: Path, case: str, *, spec: CascadeSpec
     if result.lungs is not None:
         images["_lungs"] = result.lungs.labels
     for suffix, array in images.items():
-        write_image(array, result.grid, folder / f"{case}{suffix}{ENDING}")
-    write_json(record_path(folder, case), case_record(result, case, spec=spec, notes=notes))
+        written = array.astype(np.uint16) if suffix == "_candidates" else array
+        write_image(written, result.grid, folder / f"{case}{suffix}{ENDING}")
+    content = case_record(result, case, spec=spec, notes=notes)
+    content["varying"] = {**content["varying"], **(varying or {})}
+    content["files"] = [f"{case}{suffix}{ENDING}" for suffix in images]
+    write_record(folder, case, content, made_from or MadeFrom(settings=spec.to_json()))
 
 
 def remove_case(folder: Path, case: str) -> None:
@@ -58,13 +79,9 @@ def remove_case(folder: Path, case: str) -> None:
         (folder / f"{case}{suffix}{ENDING}").unlink(missing_ok=True)
 
 
-def record_path(folder: Path, case: str) -> Path:
-    """Give the path of a case's record."""
-    return folder / f"{case}.json"
-
-
 def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:
     """Give the record of a case; what varies from run to run stands in `varying` alone."""
+    voxels = int(np.count_nonzero(result.tumor))
     return {
         "case": case,
         "notice": NOTICE,
@@ -72,8 +89,8 @@ def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tupl
         "flags": list(result.flags),
         "grid": _grid(result.grid),
         "tumor": {
-            "voxels": int(result.tumor.sum()),
-            "volume_ml": _ml(int(result.tumor.sum()), result.grid),
+            "voxels": voxels,
+            "volume_ml": _ml(voxels, result.grid),
             "temperature": spec.stage2.temperature,
         },
         "lesions": [lesion.to_json() for lesion in result.lesions],
@@ -81,7 +98,7 @@ def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tupl
         "stage1": {
             "given": result.stage1_given,
             "candidates": len(result.filtered.candidates),
-            "volume_ml": _ml(int(result.stage1.sum()), result.grid),
+            "volume_ml": _ml(int(np.count_nonzero(result.stage1)), result.grid),
             "uncertainty": _stage1_uncertainty(result),
         },
         "lungs": _lungs(result),
@@ -94,22 +111,31 @@ def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tupl
         },
         "settings": spec.to_json(),
         "versions": versions(),
-        "varying": {"seconds": result.seconds},
+        "varying": {"seconds": result.seconds, "results_moved_off_the_device": list(result.moved_results)},
     }
 
 
 def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None:
     if result.uncertainty is None:
         return None
-    inside, tumor = result.regions > 0, result.tumor
+    values, regions, tumor = _where_regions_are(result)
+    inside = regions > 0
     return {
         **_sampling(result.sampling),
         "seed": spec.sampling.seed,
-        "mean_in_tumor": float(result.uncertainty[tumor].mean()) if tumor.any() else None,
-        "mean_in_rois": float(result.uncertainty[inside].mean()) if inside.any() else None,
-        "total_ml": _total_ml(result.uncertainty[inside], result.grid),
+        "mean_in_tumor": float(values[tumor].mean()) if tumor.any() else None,
+        "mean_in_rois": float(values[inside].mean()) if inside.any() else None,
+        "total_ml": _total_ml(values[inside], result.grid),
         "volume": None if result.volumes is None else asdict(result.volumes.case),
     }
+
+
+def _where_regions_are(result: CaseResult) -> tuple[NDArray[np.float32], Labels, Mask]:
+    """Give uncertainty, regions and tumor inside the smallest box that holds all regions; else there is nothing."""
+    boxes = [roi.box for roi in result.rois] or [Box((0, 0, 0), (1, 1, 1))]
+    here = reduce(Box.union, boxes).slices
+    uncertainty = np.zeros(result.grid.shape, np.float32) if result.uncertainty is None else result.uncertainty
+    return uncertainty[here], result.regions[here], result.tumor[here]
 
 
 def _stage1_uncertainty(result: CaseResult) -> dict[str, Any] | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -13,6 +12,8 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_cascade.cascade.bundles.allowed import require_known_network
+from nnunet_cascade.cascade.bundles.manifest import sha256_of
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.errors import CascadeError, DatasetError, SettingsError
 from nnunet_cascade.networks.backbones import BACKBONES
@@ -35,7 +36,9 @@ class ImportedWeights:
     record: dict[str, Any]
 
 
-def import_weights(source: Path, *, plans: Path, configuration: str, trainer: str, output: Path) -> ImportedWeights:
+def import_weights(  # noqa: PLR0913 - the words of its command
+    source: Path, *, plans: Path, configuration: str, trainer: str, output: Path, trusted: bool = False
+) -> ImportedWeights:
     """Fit the weights of a file into the network a trainer builds, and write them as nnU-Net's checkpoint.
 
     What the file has not stays as the seed of the plans initializes it.
@@ -46,21 +49,24 @@ def import_weights(source: Path, *, plans: Path, configuration: str, trainer: st
         configuration: Of the plans.
         trainer: Name of a trainer of this package.
         output: Written beside, then renamed.
+        trusted: Let the plans name a network of any origin, which is imported and called. No code of `source` is
+            run in either case.
 
     Raises:
         SettingsError: There is no such trainer, configuration or output folder.
         WeightsError: The file is broken, or too little of it fits.
+        BundleError: The plans name a network or layers that are not nnU-Net's, and are not trusted.
         DatasetError: Plans or dataset.json cannot be read, or no network can be built from them.
         OSError: The checkpoint cannot be written.
     """
     kind = _trainer(trainer)
     _require_output(output, source)
-    network, used = _network(kind, plans, configuration)
+    network, used = _network(kind, plans, configuration, trusted=trusted)
     encoder = BACKBONES[kind.backbone].encoder_prefix if hasattr(kind, "backbone") else ("encoder.",)
     fitted = fit_weights(read_weights(source), network, encoder=encoder, where=str(source))
     record = {
         "file": source.name,
-        "sha256": _sha256(source),
+        "sha256": sha256_of(source),
         "trainer": trainer,
         **used,
         "names_in_file": f"{fitted.origin}*",
@@ -93,7 +99,7 @@ def _require_output(output: Path, source: Path) -> None:
         raise SettingsError(f"{output} is where the weights come from; give another name")
 
 
-def _network(kind: Any, plans: Path, configuration: str) -> tuple[torch.nn.Module, dict[str, Any]]:
+def _network(kind: Any, plans: Path, configuration: str, *, trusted: bool) -> tuple[torch.nn.Module, dict[str, Any]]:
     """Build the network a trainer would train, and say from what.
 
     Whatever nnU-Net stumbles over is the plans' fault.
@@ -107,6 +113,8 @@ def _network(kind: Any, plans: Path, configuration: str) -> tuple[torch.nn.Modul
     try:
         manager: Any = PlansManager(kind.legal_plans(planned, configuration))
         chosen = manager.get_configuration(configuration)
+        if not trusted:
+            require_known_network(chosen, where=plans)
         heads = manager.get_label_manager(dataset).num_segmentation_heads
         channels = determine_num_input_channels(manager, chosen, dataset)
         seed = TrainingSettings.from_plans(manager.plans).seed
@@ -131,14 +139,6 @@ def _network(kind: Any, plans: Path, configuration: str) -> tuple[torch.nn.Modul
             "with dataset.json beside them"
         ) from error
     return network, used
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _write(output: Path, checkpoint: dict[str, Any]) -> None:

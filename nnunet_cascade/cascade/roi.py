@@ -10,7 +10,7 @@ import cc3d
 import numpy as np
 
 from nnunet_cascade.cascade.spec import RoiSettings
-from nnunet_cascade.geometry import Box, Grid, Image, Index, Labels, Mask, Spacing
+from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Index, Labels, Mask, Spacing
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.shapes import dilate, element_offsets
 
@@ -97,24 +97,32 @@ def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:
 
 
 class Canvas:
-    """Predictions of overlapping regions, averaged where they overlap.
+    """Predictions of overlapping regions, averaged where they overlap; what lies outside all of them costs nothing.
 
     Args:
         shape: Of the image, (Z, Y, X).
+        turn: How the predictions' axes run; None is as the image's do.
     """
 
-    def __init__(self, shape: Index) -> None:
+    def __init__(self, shape: Index, turn: AxisTurn | None = None) -> None:
+        self._turn = turn or AxisTurn((0, 1, 2), (False, False, False))
         self._sum = np.zeros(shape, dtype=np.float32)
         self._count = np.zeros(shape, dtype=np.uint16)
+        self._boxes: list[Box] = []
 
     def paste(self, values: Image, box: Box) -> None:
-        """Add the values of one region, an array of the box's shape."""
-        self._sum[box.slices] += values
-        self._count[box.slices] += 1
+        """Add the values of one region, an array of the box's shape; both run as the turn says."""
+        self._turn.apply(self._sum)[box.slices] += values
+        self._turn.apply(self._count)[box.slices] += 1
+        self._boxes.append(box)
 
     def mean(self) -> Image:
-        """Give the average (Z, Y, X); 0 where no region lies."""
-        return self._sum / np.maximum(self._count, 1).astype(np.float32)
+        """Give the average (Z, Y, X) as the image's axes run; 0 where no region lies. Nothing is pasted afterwards."""
+        total, count = self._turn.apply(self._sum), self._turn.apply(self._count)
+        for box in self._boxes:
+            total[box.slices] /= count[box.slices].astype(np.float32)
+            count[box.slices] = 1  # what regions share is divided once
+        return self._sum
 
 
 def roi_map(rois: Sequence[Roi], shape: Index) -> Labels:
@@ -171,15 +179,16 @@ def judge_islands(mask: Mask, kept: Mask, settings: RoiSettings, spacing_mm: Spa
     connected = np.zeros(len(sizes), dtype=np.bool_)
     connected[components[near[box.slices]]] = True
     connected[0] = True
-    remaining = mask.copy()
+    remaining = mask
     if dropped:
-        remaining[box.slices] &= connected[components]
+        remaining = np.zeros(mask.shape, dtype=np.bool_)  # unlike zeros_like it takes no memory yet
+        remaining[box.slices] = mask[box.slices] & connected[components]
     return Islands(remaining, int((~connected).sum()), int(sizes[~connected].sum()), dropped)
 
 
 def _grown(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
     """Grow a mask by a ball inside its own array."""
-    grown = np.zeros_like(mask)
+    grown = np.zeros(mask.shape, dtype=np.bool_)
     if not mask.any():
         return grown
     box = Box.around(mask)

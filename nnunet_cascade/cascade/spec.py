@@ -132,6 +132,9 @@ class SamplingSettings:
             "predictive_entropy" or "mutual_information"; entropies in nats.
         stage1_sources: The same for stage 1, which stays deterministic: "tta",
             "ensemble" or both. Default none, which gives no uncertainty of stage 1.
+        batch_size: How many of stage 2's samples of a window run together through the
+            stochastic part of the network. Default 1. More keep a GPU busier, take more of its
+            memory and draw other dropout masks; on a CPU they gain nothing.
     """
 
     mc_samples: int = 20
@@ -139,6 +142,7 @@ class SamplingSettings:
     sources: tuple[Source, ...] = ("mc_dropout",)
     measure: Measure = "variance"
     stage1_sources: tuple[CoarseSource, ...] = ()
+    batch_size: int = 1
 
     def __post_init__(self) -> None:
         valid = self.mc_samples == 0 or self.mc_samples >= 2
@@ -148,6 +152,8 @@ class SamplingSettings:
         _require_sources("stage1_sources", self.stage1_sources, get_args(CoarseSource))
         known = get_args(Measure)
         require(self.measure in known, f"measure must be one of {known}; found {self.measure!r}")
+        whole = type(self.batch_size) is int and self.batch_size >= 1
+        require(whole, f"batch_size must be a whole number from 1 up; found {self.batch_size!r}")
         drops = self.mc_samples > 0 or "mc_dropout" not in self.sources or self.sources == ("mc_dropout",)
         require(drops, f"mc_samples 0 means no dropout; leave mc_dropout out of sources; found {self.sources}")
 
@@ -162,7 +168,7 @@ class SamplingSettings:
         passes = self.mc_samples if "mc_dropout" in self.sources else 0
         if passes == 0 and self.sources in ((), ("mc_dropout",)):
             return None
-        return SamplePlan(sources=self.sources, passes=passes, measure=self.measure)
+        return SamplePlan(sources=self.sources, passes=passes, measure=self.measure, batch_size=self.batch_size)
 
 
 def _require_sources(name: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:

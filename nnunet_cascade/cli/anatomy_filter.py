@@ -27,7 +27,7 @@ from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.anatomy_folder import FilterRequest
-    from nnunet_cascade.cascade.runs.folder_run import RunStory
+    from nnunet_cascade.cascade.runs.run_story import RunStory
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.postprocessing.tuning import SearchSpace
 
@@ -109,9 +109,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.cascade.anatomy_folder import LUNG_FOLDER, FilterRequest
     from nnunet_cascade.cascade.prediction_files import TumorLabel
-    from nnunet_cascade.cascade.runs.folder_run import RunStory, find_masks, part_of, prepare_output
+    from nnunet_cascade.cascade.runs.folder_run import find_masks, open_folder, part_of
+    from nnunet_cascade.cascade.runs.run_story import RunStory
 
-    part = require_sharing(args)
+    share = require_sharing(args)
     _require_mode(args)
     inputs = (args.i, args.ct, args.gt, args.lungs, args.uncertainty)
     require_other_folder(args.o, *inputs)
@@ -127,12 +128,12 @@ def _body(args: argparse.Namespace) -> int:
     )
     if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
         raise SettingsError("rank_by=mean_uncertainty needs uncertainty maps; give their folder with --uncertainty")
-    cases = part_of(find_masks(args.i), num_parts=args.num_parts, part_id=args.part_id)
-    prepare_output(args.o)
-    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), part=part)
-    if args.tune:
-        return _tune(cases, request, args, story)
-    return _filter(cases, request, args.i, story)
+    cases = part_of(find_masks(args.i), share)
+    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), share=share)
+    with open_folder(args.o, share, cases):
+        if args.tune:
+            return _tune(cases, request, args, story)
+        return _filter(cases, request, args.i, story)
 
 
 def _require_mode(args: argparse.Namespace) -> None:
@@ -218,12 +219,12 @@ def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, s
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.anatomy_folder import filter_figures, filter_task, keep_dataset_file, verdict_table
-    from nnunet_cascade.cascade.runs.folder_run import run_cases, write_run
+    from nnunet_cascade.cascade.runs.folder_run import run_cases, tell_run
 
     task = filter_task(request)
     outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="filter", unit="case"))
     keep_dataset_file(predictions, request.output)
-    path = write_run(outcomes, task, story, filter_figures)
+    path = tell_run(outcomes, task, story, filter_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     print(verdict_table(outcomes))
     print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")

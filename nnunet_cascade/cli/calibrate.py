@@ -66,7 +66,8 @@ def _body(args: argparse.Namespace) -> int:
         write_report,
     )
     from nnunet_cascade.cascade.prediction_files import TumorLabel
-    from nnunet_cascade.cascade.runs.folder_run import RunStory, prepare_output
+    from nnunet_cascade.cascade.runs.folder_run import prepare_output
+    from nnunet_cascade.cascade.runs.run_story import RunStory
     from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
 
     run = RunStory(begun=time.time(), command=tuple(sys.argv[1:]))

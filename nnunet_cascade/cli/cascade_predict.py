@@ -17,10 +17,12 @@ from nnunet_cascade.cli.common import (
     add_lungs,
     add_margins,
     add_sharing,
+    add_trust,
     changed_lungs,
-    chosen_device,
+    cuda_devices,
     new_parser,
     parsed_top_k,
+    require_cuda,
     require_other_folder,
     require_sharing,
     run_command,
@@ -29,6 +31,9 @@ from nnunet_cascade.cli.common import (
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
+    from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers
+    from nnunet_cascade.cascade.runs.engine import Engine
+    from nnunet_cascade.cascade.runs.jobs import CohortJob
     from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 
 
@@ -68,10 +73,33 @@ def build_parser() -> argparse.ArgumentParser:
     add_margins(parser, default="the bundle's")
     parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring in either stage")
+    parser.add_argument("--sample_batch_size", type=int, help="stochastic passes side by side; default: the bundle's")
+    add_trust(parser)
     add_sharing(parser)
+    _add_workers(parser)
     add_lungs(parser)
     add_device(parser)
     return parser
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say who predicts, and how many cases are under way at a time."""
+    parser.add_argument("-npp", type=int, default=1, help="cases that a worker reads ahead")
+    parser.add_argument("-nps", type=int, default=1, help="cases that a worker writes while it predicts others")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        help="processes with models of their own, which share the GPUs or cores; default: one per GPU, else one",
+    )
+    parser.add_argument(
+        "--engine", choices=("local", "ray"), default="local", help="workers on this machine, or wherever Ray has room"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="of the networks on CPUs; bfloat16 needs one that computes in it",
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -80,35 +108,83 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    import torch
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.bundles.bundle import load_cascade, read_notes, read_spec
-    from nnunet_cascade.cascade.runs.cohort import CohortRequest, RunFacts, predict_cohort, write_run
-    from nnunet_cascade.cascade.runs.folder_run import find_images, part_of
+    from nnunet_cascade.cascade.runs.cohort import predict_cohort
+    from nnunet_cascade.cascade.runs.run_story import run_files
 
-    part = require_sharing(args)
-    require_other_folder(args.o, args.i, args.stage1_predictions, args.lungs)
-    spec = _changed(read_spec(args.m), args)
-    cases = part_of(find_images(args.i), num_parts=args.num_parts, part_id=args.part_id)
-    request = CohortRequest(
-        inputs=args.i,
+    request = _request(args)
+    failed = 0
+    with tqdm(total=len(request.cases), desc="predict", unit="case") as bar:
+        for outcome in predict_cohort(request):
+            failed += outcome.status == "failed"
+            bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
+            bar.update()
+    story, _ = run_files(args.o, request.story.share)
+    print(f"{len(request.cases) - failed} of {len(request.cases)} cases done; {story} tells the whole story")
+    return FAILED if failed else DONE
+
+
+def _request(args: argparse.Namespace) -> CohortRequest:
+    """Give what is asked, checked as far as it can be without a model."""
+    from nnunet_cascade.cascade.bundles.bundle import read_notes, read_spec
+    from nnunet_cascade.cascade.runs.cohort import CohortRequest
+    from nnunet_cascade.cascade.runs.folder_run import find_images, part_of
+    from nnunet_cascade.cascade.runs.jobs import CohortJob
+    from nnunet_cascade.cascade.runs.run_story import RunStory
+
+    begun, share = time.time(), require_sharing(args)
+    require_other_folder(args.o, args.i, args.m, args.stage1_predictions, args.lungs)
+    job = CohortJob(
+        bundle=args.m,
+        spec=_changed(read_spec(args.m), args),
         output=args.o,
+        with_stage1=args.stage1_predictions is None,
+        notes=read_notes(args.m),
+        trusted=args.trust_checkpoint,
+        precision=args.precision,
+        read_ahead=args.npp,
+        write_behind=args.nps,
+    )
+    return CohortRequest(
+        cases=part_of(find_images(args.i), share),
+        job=job,
         stage1_masks=args.stage1_predictions,
         skip_done=args.continue_prediction,
-        notes=read_notes(args.m),
+        workers=_workers(args),
+        story=RunStory(begun=begun, command=tuple(sys.argv[1:]), share=share),
     )
-    device, begun = torch.device(chosen_device(args)), time.time()
-    with_stage1 = args.stage1_predictions is None
-    outcomes = predict_cohort(
-        cases, request, lambda: load_cascade(args.m, device=device, spec=spec, with_stage1=with_stage1), spec
-    )
-    finished = list(tqdm(outcomes, total=len(cases), desc="predict", unit="case"))
-    write_run(finished, args.o, RunFacts(spec=spec, begun=begun, command=tuple(sys.argv[1:]), part=part))
-    failed = [outcome.case for outcome in finished if outcome.status == "failed"]
-    done, story = len(finished) - len(failed), args.o / f"run{part}.json"
-    print(f"{done} of {len(finished)} cases done; {story} tells the whole story")
-    return FAILED if failed else DONE
+
+
+def _workers(args: argparse.Namespace) -> Workers:
+    """Give who predicts: a worker per GPU, or one on the CPU, where nothing else is asked."""
+    from nnunet_cascade.cascade.runs.cohort import Workers
+
+    if args.engine == "ray":
+        return Workers(count=_count(args, 1), devices=(args.device or "cpu",), engine="ray", make=_ray)
+    devices = _devices(args.device)
+    return Workers(count=_count(args, len(devices)), devices=devices)
+
+
+def _count(args: argparse.Namespace, default: int) -> int:
+    return default if args.workers is None else int(args.workers)
+
+
+def _devices(asked: str | None) -> tuple[str, ...]:
+    """List where workers run; PyTorch is asked only where a GPU may be meant."""
+    if asked in ("cpu", "mps"):
+        return (asked,)
+    count = cuda_devices()
+    require_cuda(asked or "cpu", count)
+    if asked not in (None, "cuda"):
+        return (asked,)
+    return tuple(f"cuda:{number}" for number in range(count)) or ("cpu",)
+
+
+def _ray(job: CohortJob, workers: Workers) -> Engine:
+    from nnunet_cascade.cascade.runs.ray_engine import RayEngine
+
+    return RayEngine(job, workers.devices[0], workers.count)
 
 
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
@@ -140,6 +216,8 @@ def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingS
         changes["mc_samples"] = args.mc_samples
     if args.uncertainty_measure is not None:
         changes["measure"] = args.uncertainty_measure
+    if args.sample_batch_size is not None:
+        changes["batch_size"] = args.sample_batch_size
     return replace(sampling, **changes)
 
 

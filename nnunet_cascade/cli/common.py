@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import io
 import logging
+import re
+import signal
+import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +21,12 @@ from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
 
 if TYPE_CHECKING:
+    from nnunet_cascade.cascade.runs.run_lock import Share
     from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings
     from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
+_DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
 def run_command(
@@ -36,7 +44,8 @@ def run_command(
             stream.reconfigure(errors="replace")  # a dash that the terminal lacks must not end a night's run
     set_up_logging()
     try:
-        return body(args)
+        with _termination_as_interruption():
+            return body(args)
     except SettingsError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
         return WRONG_USAGE
@@ -47,6 +56,19 @@ def run_command(
         again = " with --continue_prediction" if hasattr(args, "continue_prediction") else ""
         sys.stderr.write(f"{parser.prog}: interrupted; run it again{again} to go on\n")
         return 130
+
+
+@contextmanager
+def _termination_as_interruption() -> Generator[None, None, None]:
+    """End a command that a system or its scheduler ends as Ctrl-C does: with what was done so far written down."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 class _BesideProgressBars(logging.Handler):
@@ -86,20 +108,59 @@ class _DefaultsThatSaySomething(argparse.ArgumentDefaultsHelpFormatter):
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add nnU-Net's -device."""
+    """Add nnU-Net's -device; a number may follow cuda."""
     parser.add_argument(
-        "-device", choices=("cuda", "cpu", "mps"), default=None, help="default: cuda where there is one, else cpu"
+        "-device",
+        type=_device,
+        default=None,
+        metavar="{cpu,cuda,cuda:N,mps}",
+        help="default: cuda where there is one, else cpu",
     )
+
+
+def _device(text: str) -> str:
+    if _DEVICE.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r} is none of cpu, cuda, cuda:N and mps")
 
 
 def chosen_device(args: argparse.Namespace) -> str:
     """Give the device asked for, or the best there is."""
     import torch
 
-    device: str = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError("-device cuda: no CUDA device found; use -device cpu")
+    count = torch.cuda.device_count()
+    device: str = args.device or ("cuda" if count else "cpu")
+    require_cuda(device, count)
     return device
+
+
+def require_cuda(device: str, count: int) -> None:
+    """Raise where a CUDA device is asked for that is not among so many."""
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and int(number or 0) >= count:
+        found = f"found {count} CUDA devices, counted from 0" if count else "no CUDA device found"
+        raise SettingsError(f"-device {device}: {found}; use -device cpu, or another number")
+
+
+def cuda_devices() -> int:
+    """Count CUDA devices as PyTorch does, which is asked in a process of its own, and only where there is a driver."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return 0
+    program = [sys.executable, "-c", "import torch; print(torch.cuda.device_count())"]
+    found = subprocess.run(program, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
+    return int(found.stdout) if found.stdout.strip().isdecimal() else 0
+
+
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Add the option that lets models run code."""
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="let checkpoints and plans run any code, as nnU-Net itself does, and look for trainers in "
+        "nnUNet_extTrainer; give it only if you trust where the files come from",
+    )
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
@@ -141,17 +202,19 @@ def add_edge_channel(parser: argparse.ArgumentParser) -> None:
 def add_sharing(parser: argparse.ArgumentParser) -> None:
     """Add nnU-Net's options to go on, and to share cases out among several runs."""
     parser.add_argument(
-        "--continue_prediction", action="store_true", help="leave out cases done with the same settings"
+        "--continue_prediction",
+        action="store_true",
+        help="leave out cases that an earlier run finished with the same settings, inputs and models",
     )
     parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
     parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
 
 
-def require_sharing(args: argparse.Namespace) -> str:
-    """Check -part_id; gives the ending of this run's files."""
-    if not 0 <= args.part_id < args.num_parts:
-        raise SettingsError(f"-part_id {args.part_id} with -num_parts {args.num_parts}; part_id counts from 0")
-    return f"_part{args.part_id}" if args.num_parts > 1 else ""
+def require_sharing(args: argparse.Namespace) -> Share:
+    """Give which of the cases a run does; raises where there is no such part."""
+    from nnunet_cascade.cascade.runs.run_lock import Share
+
+    return Share(num_parts=args.num_parts, part_id=args.part_id)
 
 
 def require_other_folder(output: Path, *inputs: Path | None) -> None:
@@ -232,7 +295,7 @@ def lung_source(args: argparse.Namespace) -> LungSource:
         "model": args.lung_model,
         "weights": args.lung_weights,
         "batch_size": args.lung_batch_size,
-        "device": getattr(args, "device", None),
+        "device": _kind_of_device(args),
     }
     network = {name: value for name, value in asked.items() if value is not None}
     if args.lung_source != "lungmask" and network.keys() - {"device"}:
@@ -261,9 +324,15 @@ def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
         if value is not None
     }
     if source.kind == "lungmask":
-        device = {} if args.device is None else {"device": args.device}
+        device = {} if args.device is None else {"device": _kind_of_device(args)}
         return replace(source, **network, **device)
     return lung_source(args) if network or args.lung_labels is not None else source
+
+
+def _kind_of_device(args: argparse.Namespace) -> str | None:
+    """Give -device without its number, which lungmask does not know; None where the command has no such option."""
+    device: str | None = getattr(args, "device", None)
+    return None if device is None else device.partition(":")[0]
 
 
 def _parsed_labels(text: str) -> tuple[int, ...]:

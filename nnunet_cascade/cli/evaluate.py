@@ -77,7 +77,8 @@ def _body(args: argparse.Namespace) -> int:
         values_by_method,
     )
     from nnunet_cascade.cascade.evaluation_output import write_evaluation
-    from nnunet_cascade.cascade.runs.folder_run import RunStory, prepare_output
+    from nnunet_cascade.cascade.runs.folder_run import prepare_output
+    from nnunet_cascade.cascade.runs.run_story import RunStory
     from nnunet_cascade.evaluation.comparison import ComparisonSettings, compare
     from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
     from nnunet_cascade.evaluation.tables import overview_table

@@ -31,6 +31,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--json", type=Path, metavar="FILE", help="report to write: where from, and each weight by name"
     )
+    parser.add_argument(
+        "--trust-checkpoint",
+        action="store_true",
+        help="let the plans name a network of any origin, which is imported and called; give it only if you trust "
+        "where the plans come from",
+    )
     return parser
 
 
@@ -46,7 +52,12 @@ def _body(args: argparse.Namespace) -> int:
     if args.json is not None and not args.json.parent.is_dir():
         raise SettingsError(f"--json {args.json} cannot be written; expected a file in a folder that is there")
     imported = import_weights(
-        args.weights, plans=args.plans, configuration=args.configuration, trainer=args.trainer, output=args.o
+        args.weights,
+        plans=args.plans,
+        configuration=args.configuration,
+        trainer=args.trainer,
+        output=args.o,
+        trusted=args.trust_checkpoint,
     )
     if args.json is not None:
         write_json(args.json, _report(imported))

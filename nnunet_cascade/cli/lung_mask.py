@@ -44,24 +44,18 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.lung_folder import lung_figures, lung_task
-    from nnunet_cascade.cascade.runs.folder_run import (
-        RunStory,
-        find_images,
-        part_of,
-        prepare_output,
-        run_cases,
-        write_run,
-    )
+    from nnunet_cascade.cascade.runs.folder_run import find_images, open_folder, part_of, run_cases, tell_run
+    from nnunet_cascade.cascade.runs.run_story import RunStory
 
-    part = require_sharing(args)
+    share = require_sharing(args)
     require_other_folder(args.o, args.i, args.lungs)
     source = lung_source(args)
-    cases = part_of(find_images(args.i), num_parts=args.num_parts, part_id=args.part_id)
-    prepare_output(args.o)
-    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), part=part)
+    cases = part_of(find_images(args.i), share)
+    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), share=share)
     task = lung_task(args.o, source, skip_done=args.continue_prediction)
-    outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))
-    path = write_run(outcomes, task, story, lung_figures)
+    with open_folder(args.o, share, cases):
+        outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))
+        path = tell_run(outcomes, task, story, lung_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
     return FAILED if failed else DONE

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_preset, new_parser, preset_spec, run_command
+from nnunet_cascade.cli.common import DONE, add_preset, add_trust, new_parser, preset_spec, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="how images were oriented in training; others are turned for the networks",
     )
     add_preset(parser)
+    add_trust(parser)
     return parser
 
 
@@ -63,6 +64,6 @@ def _body(args: argparse.Namespace) -> int:
         stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )
-    make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec)
+    make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec, trusted=args.trust_checkpoint)
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")
     return DONE

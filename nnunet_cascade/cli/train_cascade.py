@@ -12,6 +12,7 @@ from nnunet_cascade.cli.common import (
     add_device,
     add_edge_channel,
     add_preset,
+    add_trust,
     chosen_device,
     jitter_mm,
     new_parser,
@@ -49,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_preset(parser)
     add_plan_options(parser, "stage1_")
     add_plan_options(parser, "stage2_")
+    add_trust(parser)
     add_device(parser)
     return parser
 
@@ -78,6 +80,7 @@ def _body(args: argparse.Namespace) -> int:
             tumor_labels=tuple(args.tumor_labels),
             device=chosen_device(args),
             processes=args.np,
+            trusted=args.trust_checkpoint,
         )
     )
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nnunet_cascade.errors import WeightsError
+from nnunet_cascade.networks.checkpoints import read_checkpoint
 
 Weights = Mapping[str, torch.Tensor]
 
 _LEAST_SHARE = 0.1
+_IF_TRUSTED = "if you trust its source, load it yourself and save its state_dict alone"
 # What MONAI and those who trained with it call the same weights elsewhere.
 _RENAMED = (
     (re.compile(r"\bmlp\.fc([12])\."), r"mlp.linear\1."),
@@ -84,14 +83,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         WeightsError: The file cannot be read, would run code, or holds no weights.
     """
-    if not path.is_file():
-        raise WeightsError(f"{path} is no file; expected a PyTorch checkpoint")
-    try:
-        with _numpy_allowed():
-            content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise WeightsError(f"{path} {_refusal(error)}") from error
-    weights = dict(_tensors(content))
+    weights = dict(_tensors(read_checkpoint(path, if_trusted=_IF_TRUSTED)))
     if not weights:
         raise WeightsError(f"{path} holds no weights by name; expected a PyTorch checkpoint")
     return weights
@@ -276,40 +268,3 @@ def _tensors(content: Any) -> Iterator[tuple[str, torch.Tensor]]:
             seen.add(id(part))
             items = [(f"{name}.{key}" if name else key, value) for key, value in part.items() if isinstance(key, str)]
             waiting.extend(reversed(items))
-
-
-def _refusal(error: Exception) -> str:
-    """Say in one line why a file was not read."""
-    text = str(error)
-    wanted = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", text)
-    if wanted:
-        return (
-            f"asks for {wanted[1]} when it is read, and a file that asks for more than numbers can run any code; "
-            "if you trust its source, load it yourself and save its state_dict alone"
-        )
-    said = " ".join(text.rpartition("WeightsUnpickler error:")[2].split())
-    reason = re.split(r"\. | Check the documentation", said)[0][:120]
-    return f"cannot be read as weights ({reason or type(error).__name__}); expected a PyTorch checkpoint, whole"
-
-
-def _numpy_allowed() -> AbstractContextManager[Any]:
-    """Let honest checkpoints of nnU-Net and MONAI be read: their logs hold numbers of NumPy."""
-    allow: Callable[[list[Any]], AbstractContextManager[Any]] | None = getattr(
-        torch.serialization, "safe_globals", None
-    )
-    if allow is None:
-        return nullcontext()
-    kinds = (np.bool_, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
-    makers = [_maker(name, module) for name in ("scalar", "_reconstruct") for module in ("core", "_core")]
-    return allow([*makers, np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in kinds)])
-
-
-def _maker(name: str, module: str) -> Callable[..., Any]:
-    """Give one of NumPy's two makers of numbers and arrays by the path that a release before or after 2.0 wrote."""
-    multiarray = import_module("numpy._core.multiarray")
-
-    def make(*args: Any) -> Any:
-        return getattr(multiarray, name)(*args)
-
-    make.__module__, make.__name__, make.__qualname__ = f"numpy.{module}.multiarray", name, name
-    return make

@@ -69,9 +69,11 @@ class FilteredCandidates:
 
     def kept_mask(self) -> Mask:
         """Give the kept candidates as one mask (Z, Y, X), a subset of the tumor mask; empty where none was kept."""
-        chosen = np.zeros(len(self.candidates) + 1, dtype=np.bool_)
-        chosen[[candidate.id for candidate in self.kept]] = True
-        return chosen[self.labels]
+        mask = np.zeros(self.labels.shape, dtype=np.bool_)
+        for candidate in self.kept:
+            here = candidate.box.slices
+            mask[here] |= self.labels[here] == candidate.id
+        return mask
 
     def to_json(self) -> dict[str, Any]:
         """Give candidates and flags as plain values, for a JSON report."""

@@ -5,22 +5,23 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundles.bundle import load_cascade
 from nnunet_cascade.cascade.chain import StageTraining, model_of, tumor_label
 from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
-from nnunet_cascade.cascade.runs.cohort import CohortRequest, predict_cohort
-from nnunet_cascade.cascade.runs.folder_run import FolderTask, Record, prepare_output, run_cases
+from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_cohort
+from nnunet_cascade.cascade.runs.folder_run import FolderTask, prepare_output, run_cases
+from nnunet_cascade.cascade.runs.jobs import CohortJob
+from nnunet_cascade.cascade.runs.records import Record
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.geometry import Image
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.reproduction.cases import Part, parts_of
@@ -103,10 +104,10 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
     def predicted(case: str, path: Path) -> Record:
         if not loaded:
             loaded.append(_load(request, stage, folds))
-        image = read_ct(path)
-        found = loaded[0].predict_coarse(image.array, image.grid.spacing_mm)
+        image, alone = read_ct(path), loaded[0]
+        found = alone.predict_everywhere(alone.prepare_coarse(image.array, image.grid.spacing_mm))
         write_image(found.mask, image.grid, folder / f"{case}{ENDING}")
-        write_image(found.probability, image.grid, folder / f"{case}_probability{ENDING}")
+        write_image(cast(Image, found.probability), image.grid, folder / f"{case}_probability{ENDING}")
         return {"files": [f"{case}{ENDING}", f"{case}_probability{ENDING}"]}
 
     def copied(case: str, path: Path) -> Record:
@@ -140,18 +141,26 @@ def _model_facts(request: ReproductionRequest, stage: StageTraining) -> dict[str
 
 
 def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
-    spec = system_spec(request, system, part)
-    cohort = CohortRequest(
-        inputs=next(iter(part.images.values())).parent,
+    job = CohortJob(
+        bundle=chain_of(request, system.model).bundle,
+        spec=system_spec(request, system, part),
         output=system_folder(request, system),
-        stage1_masks=coarse_masks(request, system, part),
-        skip_done=True,
+        with_stage1=False,
     )
-    bundle = chain_of(request, system.model).bundle
-    load = partial(load_cascade, bundle, device=torch.device(request.device), spec=spec, with_stage1=False)
-    outcomes = predict_cohort(dict(part.images), cohort, load, spec)
+    outcomes = predict_cohort(cohort_of(request, system, part, job))
     shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
     return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
+
+
+def cohort_of(request: ReproductionRequest, system: System, part: Part, job: CohortJob) -> CohortRequest:
+    """Give what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
+    return CohortRequest(
+        cases=dict(part.images),
+        job=job,
+        stage1_masks=coarse_masks(request, system, part),
+        skip_done=True,
+        workers=Workers(devices=(request.device,)),
+    )
 
 
 def system_spec(request: ReproductionRequest, system: System, part: Part) -> CascadeSpec:

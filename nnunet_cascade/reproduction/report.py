@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.runs.folder_run import RunStory, varying
+from nnunet_cascade.cascade.runs.run_story import RunStory, varying
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders, read_json
-from nnunet_cascade.cascade.runs.folder_run import RunStory
+from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.errors import CascadeError, DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.reproduction.cases import Part, parts_of, require_possible

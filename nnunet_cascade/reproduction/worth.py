@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundles.bundle import load_cascade
 from nnunet_cascade.cascade.calibration import CalibratedCase, CalibrationRequest, find_results, measure_results
 from nnunet_cascade.cascade.chain import cross_validation_folder, train_cascade
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.runs.cohort import CohortRequest, predict_cohort
+from nnunet_cascade.cascade.runs.cohort import predict_cohort
+from nnunet_cascade.cascade.runs.jobs import CohortJob
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added
 from nnunet_cascade.evaluation.calibration.overlap import error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, region_of
@@ -27,7 +26,7 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.tables import overview_table
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.reproduction.cases import Part, parts_of
-from nnunet_cascade.reproduction.prediction import coarse_masks, system_folder, system_spec
+from nnunet_cascade.reproduction.prediction import cohort_of, system_folder, system_spec
 from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of
 from nnunet_cascade.reproduction.systems import RoiModel, System
 from nnunet_cascade.uncertainty.measures import binary_entropy
@@ -120,15 +119,8 @@ def _single_pass(request: ReproductionRequest, system: System, part: Part) -> di
     spec = system_spec(request, system, part)
     spec = replace(spec, sampling=replace(spec.sampling, mc_samples=0))
     folder = system_folder(request, system).with_name(f"{system.key}_single_pass")
-    cohort = CohortRequest(
-        inputs=next(iter(part.images.values())).parent,
-        output=folder,
-        stage1_masks=coarse_masks(request, system, part),
-        skip_done=True,
-    )
-    bundle = chain_of(request, system.model).bundle
-    load = partial(load_cascade, bundle, device=torch.device(request.device), spec=spec, with_stage1=False)
-    outcomes = predict_cohort(dict(part.images), cohort, load, spec)
+    job = CohortJob(bundle=chain_of(request, system.model).bundle, spec=spec, output=folder, with_stage1=False)
+    outcomes = predict_cohort(cohort_of(request, system, part, job))
     done = [o.case for o in tqdm(outcomes, total=len(part.images), desc="single pass", unit="case") if not o.error]
     return {case: _entropy_areas(request, folder, case, part) for case in done}
 

@@ -31,12 +31,14 @@ class SamplePlan:
             pass of each mirrored image.
         measure: What to make of the samples.
         aside: Whether prediction stays nnU-Net's own, the samples being noted on the side.
+        batch_size: How many samples of a window run together.
     """
 
     sources: tuple[Source, ...]
     passes: int = 0
     measure: Measure = "variance"
     aside: bool = False
+    batch_size: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,21 +55,17 @@ class ObservedPredictor(PlainPredictor):
         self._members.append(unpadded(self._blended / self._total, input_image.shape[1:]).cpu())
         return logits
 
-    @torch.inference_mode()
-    def _internal_predict_sliding_window_return_logits(
-        self,
-        data: torch.Tensor,
-        slicers: Sequence[tuple[slice, ...]],
-        do_on_device: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    def predict_windows(
+        self, data: torch.Tensor, slicers: Sequence[tuple[slice, ...]], *, on_device: bool
     ) -> torch.Tensor:
-        """Begin with empty sums; called again from the start after a lack of memory on CUDA."""
-        results = self.device if do_on_device else torch.device("cpu")
+        """Begin with empty sums, also at a second try."""
+        results = self.device if on_device else torch.device("cpu")
         shape, moments = tuple(data.shape[1:]), 3 if self._entropy else 2
         self._places = iter([window[1:] for window in slicers])
         self._weights = window_weights(self.configuration_manager.patch_size, results)
         self._blended = torch.zeros((moments, *shape), dtype=torch.float32, device=results)
         self._total = torch.zeros(shape, dtype=torch.float32, device=results)
-        return super()._internal_predict_sliding_window_return_logits(data, slicers, do_on_device)
+        return super().predict_windows(data, slicers, on_device=on_device)
 
     @torch.inference_mode()
     def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:

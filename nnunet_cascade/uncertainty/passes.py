@@ -39,6 +39,10 @@ class StochasticPasses:
         """Give features without their graph, for samples that want no gradient."""
         return features.detach()
 
+    def repeated(self, features: Any, count: int) -> Any:
+        """Give the features of one image (1, …) for so many passes at once, each a sample of its own."""
+        return features.expand(count, *features.shape[1:])
+
     def run(self, features: Any) -> Outputs:
         """Run one pass; which dropouts drop, and whether a gradient is wanted, is the caller's to switch."""
         return as_outputs(self.network(features))
@@ -84,6 +88,10 @@ class UNetPasses(StochasticPasses):
     def detached(self, features: _UNetFeatures) -> _UNetFeatures:
         """Give the features without their graph."""
         return _UNetFeatures(features.deepest.detach(), tuple(term.detach() for term in features.skip_terms))
+
+    def repeated(self, features: _UNetFeatures, count: int) -> _UNetFeatures:
+        """Give the features for so many passes at once; the skips' terms are added to all of them as they are."""
+        return _UNetFeatures(super().repeated(features.deepest, count), features.skip_terms)
 
     def run(self, features: _UNetFeatures) -> Outputs:
         """Run the last encoder stage and the decoder."""

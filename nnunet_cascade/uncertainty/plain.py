@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import traceback
+from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
+from nnunet_cascade.errors import DeviceError
+
+_log = logging.getLogger(__name__)
+
 
 class PlainPredictor(nnUNetPredictor):
     """nnU-Net's sliding window without its progress bars; on a GPU everything stays there.
+
+    Where the GPU has no memory for that, nnU-Net begins again with the results in the
+    computer's own memory; `moved_results` then says so.
 
     Args:
         device: Where to predict.
@@ -30,3 +41,48 @@ class PlainPredictor(nnUNetPredictor):
             device=device,
             allow_tqdm=False,
         )
+        self.half_precision = False
+        """Whether networks compute in bfloat16; for processors, which nnU-Net leaves at float32."""
+        self.moved_results = False
+        """Whether results did not fit on the device since this was last set to False."""
+
+    def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
+        """Predict with one member.
+
+        Raises:
+            DeviceError: The device lacks memory also with the results elsewhere.
+        """
+        precision: Any = torch.autocast("cpu", torch.bfloat16) if self.half_precision else nullcontext()
+        try:
+            with precision:
+                return super().predict_sliding_window_return_logits(input_image)  # pyright: ignore[reportReturnType]
+        except torch.cuda.OutOfMemoryError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise DeviceError(
+                f"{self.device} has too little memory for one window of the network ({reason}); "
+                "end other programs on it, or use -device cpu"
+            ) from error
+
+    @torch.inference_mode()
+    def _internal_predict_sliding_window_return_logits(
+        self,
+        data: torch.Tensor,
+        slicers: Sequence[tuple[slice, ...]],
+        do_on_device: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    ) -> torch.Tensor:
+        """Predict all windows; nnU-Net calls it again from the start after a lack of memory on the device."""
+        if self.perform_everything_on_device and not do_on_device:
+            self.moved_results = True
+            _log.warning("%s lacks memory for the results; they go to the computer's own, which is slower", self.device)
+        try:
+            return self.predict_windows(data, slicers, on_device=do_on_device)
+        except RuntimeError as error:
+            # What the frames of the first try hold would still lie on the device during the second one.
+            traceback.clear_frames(error.__traceback__)
+            raise
+
+    def predict_windows(
+        self, data: torch.Tensor, slicers: Sequence[tuple[slice, ...]], *, on_device: bool
+    ) -> torch.Tensor:
+        """Predict all windows of an image (C, Z, Y, X); results lie on the device or in the computer's own memory."""
+        return super()._internal_predict_sliding_window_return_logits(data, slicers, on_device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,12 +63,14 @@ class MonteCarloPredictor(PlainPredictor):
         step_size: Of the sliding window, as a share of the patch.
         mirroring: Whether to share the samples out among mirrored images.
         extras: What else to keep of the samples.
+        batch_size: How many samples of a window run together. One by one they draw the
+            masks they always drew; several together draw others.
 
     Source:
         docs/design.md, "Samples in the sliding window".
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - nnU-Net's own choices, and what is sampled
         self,
         *,
         samples: int,
@@ -76,9 +78,10 @@ class MonteCarloPredictor(PlainPredictor):
         step_size: float = 0.5,
         mirroring: bool = False,
         extras: Extras | None = None,
+        batch_size: int = 1,
     ) -> None:
         super().__init__(device=device, step_size=step_size, mirroring=mirroring)
-        self.samples = samples
+        self.samples, self.batch_size = samples, batch_size
         self.extras = extras or Extras()
         self._random_state: torch.Tensor | None = None
         self._votes: list[torch.Tensor] = []
@@ -104,20 +107,16 @@ class MonteCarloPredictor(PlainPredictor):
             self._votes[-1] = unpadded(self._votes[-1], input_image.shape[1:]).cpu()
         return moments
 
-    @torch.inference_mode()
-    def _internal_predict_sliding_window_return_logits(
-        self,
-        data: torch.Tensor,
-        slicers: Sequence[tuple[slice, ...]],
-        do_on_device: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    def predict_windows(
+        self, data: torch.Tensor, slicers: Sequence[tuple[slice, ...]], *, on_device: bool
     ) -> torch.Tensor:
-        """Blend the moments of all windows; called again from the start after a lack of memory on CUDA."""
-        if do_on_device:
+        """Blend the moments of all windows; a second try begins from the start."""
+        if on_device:
             self._random_state = _random_state(self.device)
         elif self._random_state is not None:
             _restore(self._random_state, self.device)  # the second try draws what the first one drew
             self._random_state = None
-        results = self.device if do_on_device else torch.device("cpu")
+        results = self.device if on_device else torch.device("cpu")
         weights = window_weights(self.configuration_manager.patch_size, results)
         channels = (3 if self.extras.entropy else 2) * self.label_manager.num_segmentation_heads
         blended = torch.zeros((channels, *data.shape[1:]), dtype=torch.float32, device=results)
@@ -136,7 +135,8 @@ class MonteCarloPredictor(PlainPredictor):
         if field is not None:
             self._votes.append(field.planes)
         self._windows = len(slicers)
-        return blended / total
+        blended /= total
+        return blended
 
     def _window_moments(
         self, image: torch.Tensor, passes: StochasticPasses, ballot: Ballot | None = None
@@ -145,13 +145,20 @@ class MonteCarloPredictor(PlainPredictor):
         moments, flips = Moments(with_entropy=self.extras.entropy), self.flips()
         for turn, axes in enumerate(flips[: self.passes]):
             features = passes.features(torch.flip(image, axes))
-            for _ in range(turn, self.passes, len(flips)):
-                (probability,) = probabilities(passes.run(features), regions=self.label_manager.has_regions)
-                sample = torch.flip(probability, axes)
-                moments.add(sample)
+            for sample in self._samples(passes, features, len(range(turn, self.passes, len(flips)))):
+                mirrored_back = torch.flip(sample, axes)
+                moments.add(mirrored_back)
                 if ballot is not None:
-                    ballot.add(sample)
+                    ballot.add(mirrored_back)
         return torch.cat([moment[0] for moment in moments.means()])
+
+    def _samples(self, passes: StochasticPasses, features: Any, count: int) -> Iterator[torch.Tensor]:
+        """Run so many passes, several together where the batch size says so; gives each sample (1, C, Z, Y, X)."""
+        for start in range(0, count, self.batch_size):
+            together = min(self.batch_size, count - start)
+            outputs = passes.run(features if together == 1 else passes.repeated(features, together))
+            (found,) = probabilities(outputs, regions=self.label_manager.has_regions)
+            yield from found.split(1)
 
     def flips(self) -> list[tuple[int, ...]]:
         """Give the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""

@@ -16,7 +16,8 @@ from nnunet_cascade.cascade.anatomy_tuning import (
     tuning_table,
     write_tuning,
 )
-from nnunet_cascade.cascade.runs.folder_run import RunStory, find_masks
+from nnunet_cascade.cascade.runs.folder_run import find_masks
+from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings

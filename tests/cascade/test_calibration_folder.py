@@ -25,7 +25,7 @@ from nnunet_cascade.cascade.calibration_report import (
     store_temperature,
     write_report,
 )
-from nnunet_cascade.cascade.runs.folder_run import RunStory
+from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.evaluation.calibration.counts import count_voxels

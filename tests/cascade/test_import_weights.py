@@ -10,7 +10,7 @@ from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from tiny_plans import PLAIN, RESIDUAL, write_plans
 
 from nnunet_cascade.cascade.pretrained_weights import import_weights
-from nnunet_cascade.errors import DatasetError, SettingsError, WeightsError
+from nnunet_cascade.errors import BundleError, DatasetError, SettingsError, WeightsError
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 
 # MONAI warns on import, nnU-Net where its variables are not set.
@@ -66,8 +66,10 @@ def swinvit(trainer_of, tmp_path):
     return tmp_path / "model_swinvit.pt", trained.state_dict()
 
 
-def run(source, plans, trainer, output):
-    return import_weights(source, plans=plans, configuration="3d_fullres", trainer=trainer, output=output)
+def run(source, plans, trainer, output, *, trusted=False):
+    return import_weights(
+        source, plans=plans, configuration="3d_fullres", trainer=trainer, output=output, trusted=trusted
+    )
 
 
 def equal(found, expected, names):
@@ -213,10 +215,19 @@ class TestRefusals:
 
     def test_plans_that_no_network_can_be_built_from(self, stray, plans, output):
         content = json.loads(plans.read_text())
-        content["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "nowhere.Net"
+        content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] = 2
         plans.write_text(json.dumps(content))
         with pytest.raises(DatasetError, match="no network can be built"):
             run(stray, plans, "CascadeTrainer", output)
+
+    def test_plans_that_name_a_network_of_others_unless_they_are_trusted(self, stray, plans, output):
+        content = json.loads(plans.read_text())
+        content["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "nowhere.Net"
+        plans.write_text(json.dumps(content))
+        with pytest.raises(BundleError, match=r"network_class_name names 'nowhere\.Net', which would be imported"):
+            run(stray, plans, "CascadeTrainer", output)
+        with pytest.raises(DatasetError, match="no network can be built"):
+            run(stray, plans, "CascadeTrainer", output, trusted=True)
 
     def test_a_misspelt_setting_in_the_plans(self, stray, output, tmp_path):
         plans = write_plans(tmp_path / "misspelt", block={"network_sise": "tiny"})

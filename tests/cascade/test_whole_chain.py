@@ -356,6 +356,7 @@ class TestSampling:
 
     def test_mirroring_that_the_checkpoint_does_not_allow_is_refused(self, tiny_cascade, tmp_path):
         shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        (tmp_path / "b" / "manifest.json").unlink(missing_ok=True)
         path = tmp_path / "b" / "stage2" / "fold_0" / "checkpoint_final.pth"
         checkpoint = torch.load(path, weights_only=False)
         torch.save({**checkpoint, "inference_allowed_mirroring_axes": None}, path)
@@ -383,10 +384,12 @@ class TestSampling:
 
 class TestStageOneUncertainty:
     @pytest.fixture(scope="class")
-    def spec(self, tiny_cascade, cascade, image):
+    def spec(self, tiny_cascade, image):
         """With a threshold at which the barely trained stage 1 finds something, and no candidate dropped."""
-        coarse = cascade.stage1.predict_coarse(image.array, image.grid.spacing_mm)
         spec = read_spec(tiny_cascade.bundle)
+        everything = replace(spec, stage1=replace(spec.stage1, threshold=1e-6))
+        stage1 = load_cascade(tiny_cascade.bundle, device=CPU, spec=everything).stage1
+        coarse = stage1.predict_coarse(stage1.prepare_coarse(image.array, image.grid.spacing_mm))
         threshold = float(np.quantile(coarse.probability, 0.999))
         anatomy = replace(spec.anatomy, min_volume_mm3=0.0, min_lung_overlap=0.0, min_lung_overlap_central=0.0)
         return replace(spec, stage1=replace(spec.stage1, threshold=threshold), anatomy=replace(anatomy, top_k=1))
@@ -451,6 +454,7 @@ class TestBundle:
     @pytest.mark.parametrize("stage", [1, 2])
     def test_a_model_that_predicts_nan_is_no_empty_result(self, tiny_cascade, tmp_path, image, truth, stage):
         shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        (tmp_path / "b" / "manifest.json").unlink(missing_ok=True)
         for path in (tmp_path / "b" / f"stage{stage}").glob("fold_*/*.pth"):
             checkpoint = torch.load(path, weights_only=False)
             for weights in checkpoint["network_weights"].values():
@@ -469,7 +473,8 @@ class TestBundle:
     def test_a_bundle_holds_no_more_than_prediction_needs(self, tiny_cascade):
         names = {path.name for path in tiny_cascade.bundle.rglob("*") if path.is_file()}
         assert names == {
-            "cascade.json", "provenance.json", "notes.txt", "plans.json", "dataset.json", "checkpoint_final.pth",
+            "cascade.json", "provenance.json", "notes.txt", "manifest.json", "plans.json", "dataset.json",
+            "checkpoint_final.pth",
         }  # fmt: skip
 
     @pytest.mark.parametrize("name", ["cascade.json", "stage2/plans.json", "stage1/fold_1/checkpoint_final.pth"])
@@ -481,6 +486,7 @@ class TestBundle:
 
     def test_a_model_of_other_channels_is_refused(self, tiny_cascade, tmp_path):
         shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        (tmp_path / "b" / "manifest.json").unlink(missing_ok=True)
         path = tmp_path / "b" / "stage2" / "dataset.json"
         path.write_text(path.read_text().replace('"0": "CT"', '"0": "CT", "1": "PET"'))
         with pytest.raises(BundleError, match="takes the channels CT, PET; expected one, the CT, or"):
@@ -512,7 +518,7 @@ class TestCommand:
     def test_bad_cases_get_one_line_each_and_the_good_one_is_done(self, predicted):
         output, done = predicted
         run_record = json.loads((output / "run.json").read_text())
-        assert run_record["counts"] == {"done": 1, "skipped": 0, "failed": 3}
+        assert run_record["counts"] == {"done": 1, "failed": 3, "left": 0}
         assert "truncated" in run_record["cases"]["truncated"]["error"]
         assert "NaN" in run_record["cases"]["nan"]["error"]
         assert "not a CT" in run_record["cases"]["mask"]["error"]
@@ -543,7 +549,7 @@ class TestCommand:
         before = (output / "good.nii.gz").stat().st_mtime_ns
         arguments = ["-i", mixed_inputs, "-o", output, "-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "3"]
         assert cascade_predict.main([*map(str, arguments), "--continue_prediction"]) == 1
-        assert json.loads((output / "run.json").read_text())["counts"]["skipped"] == 1
+        assert json.loads((output / "run.json").read_text())["varying"]["skipped"] == ["good"]
         assert (output / "good.nii.gz").stat().st_mtime_ns == before
         capsys.readouterr()
 

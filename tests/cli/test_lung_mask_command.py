@@ -36,7 +36,7 @@ def told(folders):
 def test_a_folder_of_cts_gets_masks_and_a_story(command, folders, capsys):
     assert command() == 0
     run = told(folders)
-    assert run["counts"] == {"done": 2, "skipped": 0, "failed": 0}
+    assert run["counts"] == {"done": 2, "failed": 0, "left": 0}
     assert run["cases"]["a"]["volume_ml"] == 1820.0
     assert run["cases"]["a"]["source"].startswith("folder ")
     assert run["cases"]["a"]["flags"] == []
@@ -60,7 +60,8 @@ def test_a_second_run_goes_on(command, folders):
     assert command() == 0
     (folders.root / "out" / "a.nii.gz").unlink()
     assert command("--continue_prediction") == 0
-    assert told(folders)["counts"] == {"done": 1, "skipped": 1, "failed": 0}
+    assert told(folders)["counts"] == {"done": 2, "failed": 0, "left": 0}
+    assert told(folders)["varying"]["skipped"] == ["b"]
 
 
 def test_runs_share_the_cases_out(command, folders):

@@ -5,6 +5,7 @@ import pytest
 
 from nnunet_cascade.geometry import Box, Grid
 from nnunet_cascade.images import Volume
+from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT
 from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 
 RIGHT_EDGE, LEFT_EDGE = 15, 93  # the lungs' outermost columns of the drawn thorax
@@ -47,6 +48,25 @@ def test_noise_and_a_shifted_scale_change_little(thorax, undisturbed, disturb):
 def test_a_crop_has_the_lungs_of_the_whole(thorax, undisturbed, box):
     found = threshold_lungs(Volume(thorax.ct.array[box.slices], thorax.ct.grid.cropped(box)))
     assert dice(found.mask, undisturbed.mask[box.slices]) > 0.98
+
+
+@pytest.mark.parametrize("start", [48, 54, 58])
+def test_half_a_chest_has_one_lung_on_its_own_side(thorax, start):
+    for box, side in ((Box((0, 0, start), (70, 90, 110)), LEFT), (Box((0, 0, 0), (70, 90, 108 - start)), RIGHT)):
+        found = threshold_lungs(Volume(thorax.ct.array[box.slices], thorax.ct.grid.cropped(box)))
+        assert np.unique(found.labels).tolist() == [0, side]
+        assert found.flags == ("one_lung_small",)
+
+
+def test_the_lobes_of_a_single_lung_are_not_taken_for_two_lungs(thorax):
+    """The lung that is left crosses the midline, and a fissure parts an upper from a lower part."""
+    z, y, x = np.indices(thorax.left.shape)
+    lung = (np.abs(x - 54) < 26) & (np.abs(y - 44) < 20) & (np.abs(z - 36) < 28)
+    fissure = np.abs((z - 36) - 0.8 * (x - 54)) < 2
+    array = np.where(thorax.right | thorax.left, 30.0, thorax.ct.array).astype(np.float32)
+    array[lung & ~fissure] = -850.0
+    found = threshold_lungs(Volume(array, thorax.ct.grid))
+    assert found.flags == ("one_lung_small",)
 
 
 def test_vessels_and_airway_of_a_lung_that_a_crop_leaves_open_are_what_they_are(thorax):

@@ -5,22 +5,53 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
 
-import torch
-
-from nnunet_cascade.cascade.models import StageModel
+from nnunet_cascade.cascade.bundles.manifest import (
+    MANIFEST_NAME,
+    file_checksums,
+    require_unchanged,
+    sha256_of,
+    write_manifest,
+)
+from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.settings.block import require
 from nnunet_cascade.versions import versions
 
+if TYPE_CHECKING:  # the parent of a run reads settings and checksums and needs no PyTorch
+    import torch
+
+    from nnunet_cascade.cascade.models import StageModel
+
 SPEC_NAME = "cascade.json"
 NOTES_NAME = "notes.txt"
-_MODEL_FILES = ("plans.json", "dataset.json")
+PROVENANCE_NAME = "provenance.json"
+PLANS_NAME, DATASET_NAME = "plans.json", "dataset.json"
+# Others, such as "training" and "dataset", list the images of patients by name.
+_DATASET_KEYS = frozenset(
+    {
+        "channel_names",
+        "modality",
+        "labels",
+        "regions_class_order",
+        "file_ending",
+        "overwrite_image_reader_writer",
+        "numTraining",
+        "name",
+        "description",
+        "reference",
+        "licence",
+        "license",
+        "release",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +93,20 @@ def read_notes(folder: Path) -> tuple[str, ...]:
     return tuple(path.read_text().splitlines()) if path.is_file() else ()
 
 
-def load_cascade(
-    folder: Path, *, device: torch.device, spec: CascadeSpec | None = None, with_stage1: bool = True
+def model_files(spec: CascadeSpec, *, with_stage1: bool = True) -> tuple[str, ...]:
+    """Name the files of a bundle that its models are read from, such as `stage2/fold_0/checkpoint_final.pth`."""
+    stages = {"stage1": spec.stage1, "stage2": spec.stage2} if with_stage1 else {"stage2": spec.stage2}
+    return tuple(f"{stage}/{name}" for stage, settings in stages.items() for name in _files_of(settings))
+
+
+def load_cascade(  # noqa: PLR0913 - what is loaded, where, and how far it is trusted
+    folder: Path,
+    *,
+    device: torch.device,
+    spec: CascadeSpec | None = None,
+    with_stage1: bool = True,
+    trusted: bool = False,
+    precision: Literal["float32", "bfloat16"] = "float32",
 ) -> LoadedCascade:
     """Load both models of a bundle.
 
@@ -72,52 +115,77 @@ def load_cascade(
         device: Where to predict.
         spec: Settings to use instead of the bundle's own.
         with_stage1: False leaves stage 1 out, where its predictions are given.
+        trusted: Let checkpoints and plans run code of their own, as nnU-Net itself does.
+        precision: What the networks compute in; "bfloat16" on CPUs that have it.
 
     Raises:
-        BundleError: Something is missing or does not fit.
+        BundleError: Something is missing, does not fit, was changed after the bundle was made, or
+            would run code and is not trusted.
         DropoutError: Monte-Carlo dropout is asked of a stage 2 without active dropout.
-        SettingsError: A source of samples is asked for that the models do not offer, or candidates are
-            ranked by an uncertainty that nobody makes.
+        SettingsError: A source of samples is asked for that the models do not offer, candidates are ranked
+            by an uncertainty that nobody makes, or the device lacks the precision.
     """
+    from nnunet_cascade.cascade.models import StageModel  # noqa: PLC0415 - as above
+
     spec = spec or read_spec(folder)
     coarse, fine = spec.sampling.of_stage1() if with_stage1 else None, spec.sampling.of_stage2()
     ranked = spec.anatomy.rank_by != "mean_uncertainty" or coarse is not None
     require(
         ranked, "rank_by is mean_uncertainty, which needs stage 1's own prediction and --stage1_uncertainty; give it"
     )
-    stage1 = StageModel(folder / "stage1", spec.stage1, device=device, plan=coarse) if with_stage1 else None
-    return LoadedCascade(spec, stage1, StageModel(folder / "stage2", spec.stage2, device=device, plan=fine))
+    if (folder / MANIFEST_NAME).is_file():
+        there = [name for name in model_files(spec, with_stage1=with_stage1) if (folder / name).is_file()]
+        require_unchanged(folder, file_checksums(folder, there))
+    stage = partial(StageModel, device=device, trusted=trusted, precision=precision)
+    stage1 = stage(folder / "stage1", spec.stage1, plan=coarse) if with_stage1 else None
+    return LoadedCascade(spec, stage1, stage(folder / "stage2", spec.stage2, plan=fine))
 
 
-def make_bundle(target: Path, *, stage1: Path, stage2: Path, spec: CascadeSpec, notes: Sequence[str] = ()) -> None:
-    """Copy two trained model folders and the settings into a bundle, and try that it loads.
+def make_bundle(  # noqa: PLR0913 - the words of its command
+    target: Path,
+    *,
+    stage1: Path,
+    stage2: Path,
+    spec: CascadeSpec,
+    notes: Sequence[str] = (),
+    trusted: bool = False,
+) -> None:
+    """Pack two trained models and the settings into a bundle, and try that it loads.
 
-    Only what prediction needs is copied: no logs, splits or fingerprints. The
-    bundle appears under its name when it is complete.
+    Only what prediction needs is packed: of checkpoints the weights, of dataset.json no
+    list of images; no logs, splits or fingerprints. `provenance.json` has the checksums of the checkpoints as they
+    were. The bundle appears under its name when it is complete.
 
     Args:
         target: The bundle's folder; it must not be there yet.
         stage1: Model folder of any nnU-Net trainer.
         stage2: Model folder of a trainer with dropout, unless no Monte-Carlo dropout is asked.
-        spec: The settings; its folds are those that are copied.
+        spec: The settings; its folds are those that are packed.
         notes: Lines that every result of the bundle repeats, such as what it was trained on.
+        trusted: Let the models run code of their own, as nnU-Net itself does.
 
     Raises:
-        BundleError: The target exists, or a model is incomplete or does not fit.
+        BundleError: The target exists, or a model is incomplete, does not fit, or would run code and is not trusted.
         DropoutError: Monte-Carlo dropout is asked of a stage 2 without active dropout.
         SettingsError: As `load_cascade` raises.
     """
-    if target.exists():
+    import torch  # noqa: PLC0415 - as above
+
+    if target.exists() or target.is_symlink():
         raise BundleError(f"{target} is there already; choose another name or remove it")
     beside = target.with_name(f".{os.getpid()}.{target.name}")
     shutil.rmtree(beside, ignore_errors=True)
     try:
+        sources: dict[str, str] = {}
         for name, source, settings in (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2)):
-            _copy_model(source, beside / name, settings)
+            packed = _pack_model(source, beside / name, settings, trusted=trusted)
+            sources |= {f"{name}/{file}": checksum for file, checksum in packed.items()}
         write_json(beside / SPEC_NAME, spec.to_json())
-        write_json(beside / "provenance.json", {"models": [stage1.name, stage2.name], "versions": versions()})
+        provenance = {"models": [stage1.name, stage2.name], "packed_from": sources, "versions": versions()}
+        write_json(beside / PROVENANCE_NAME, provenance)
         (beside / NOTES_NAME).write_text("".join(f"{note}\n" for note in notes))
-        load_cascade(beside, device=torch.device("cpu"))
+        write_manifest(beside, {"versions": versions()})
+        load_cascade(beside, device=torch.device("cpu"), trusted=trusted)
         beside.rename(target)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -143,10 +211,30 @@ def with_folds(settings: StageSettings, model: Path) -> StageSettings:
     raise BundleError(f"{model} has no fold_*/{settings.checkpoint}; expected a trained nnU-Net model folder")
 
 
-def _copy_model(source: Path, target: Path, settings: StageSettings) -> None:
-    names = [*_MODEL_FILES, *(f"fold_{fold}/{name}" for name in settings.checkpoints for fold in settings.folds)]
-    for name in names:
+def without_images(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a dataset.json without the lists of images that some tools put in."""
+    return {key: value for key, value in dataset_json.items() if key in _DATASET_KEYS}
+
+
+def _files_of(settings: StageSettings) -> Iterator[str]:
+    yield from (PLANS_NAME, DATASET_NAME)
+    yield from (f"fold_{fold}/{name}" for name in settings.checkpoints for fold in settings.folds)
+
+
+def _pack_model(source: Path, target: Path, settings: StageSettings, *, trusted: bool) -> dict[str, str]:
+    """Write what prediction needs of a model; gives the checksums of the checkpoints as they were."""
+    from nnunet_cascade.cascade.bundles.model_files import Checkpoint  # noqa: PLC0415 - as above
+
+    checksums: dict[str, str] = {}
+    for name in _files_of(settings):
         if not (source / name).is_file():
             raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source / name, target / name)
+        if name == PLANS_NAME:
+            shutil.copyfile(source / name, target / name)
+        elif name == DATASET_NAME:
+            write_json(target / name, without_images(read_json(source / name)))
+        else:
+            Checkpoint.read(source / name, trusted=trusted).write(target / name)
+            checksums[name] = sha256_of(source / name)
+    return checksums

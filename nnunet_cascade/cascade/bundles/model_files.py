@@ -2,26 +2,124 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
+from nnunet_cascade.cascade.bundles.allowed import IF_TRUSTED, known_trainer, require_known_names
 from nnunet_cascade.cascade.edge_channel import EDGE_CHANNEL
+from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import StageSettings
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, WeightsError
+from nnunet_cascade.networks.checkpoints import read_checkpoint
+
+_NEEDED = {"network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"}
 
 
-def load_members(predictor: nnUNetPredictor, folder: Path, settings: StageSettings) -> None:
-    """Load weights and build the network; whatever nnU-Net stumbles over is the bundle's fault."""
-    folds: Any = settings.folds
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What prediction needs of a checkpoint of nnU-Net's.
+
+    Attributes:
+        weights: Of the network, by name.
+        trainer: Name of the class that builds the network.
+        configuration: Of the plans.
+        mirroring_axes: Along which it was trained with mirrored images, or None.
+        bare: Whether the file holds nothing else.
+    """
+
+    weights: Mapping[str, torch.Tensor]
+    trainer: str
+    configuration: str
+    mirroring_axes: tuple[int, ...] | None
+    bare: bool = False
+
+    @classmethod
+    def read(cls, path: Path, *, trusted: bool = False) -> Checkpoint:
+        """Read a checkpoint.
+
+        Args:
+            path: Of the file.
+            trusted: Let the file run code of its own, as nnU-Net itself does.
+
+        Raises:
+            BundleError: It would run code and is not trusted, or it is no checkpoint of nnU-Net's.
+        """
+        if trusted:
+            content: Any = torch.load(path, map_location="cpu", weights_only=False)
+        else:
+            try:
+                content = read_checkpoint(path, if_trusted=IF_TRUSTED)
+            except WeightsError as error:
+                raise BundleError(str(error)) from error
+        return cls._of(content, path)
+
+    @classmethod
+    def _of(cls, content: Any, path: Path) -> Checkpoint:
+        known = isinstance(content, Mapping) and isinstance(content.get("init_args"), Mapping)
+        values: Mapping[str, Any] = content if known else {"init_args": {}}
+        weights, trainer = values.get("network_weights"), values.get("trainer_name")
+        configuration, axes = values["init_args"].get("configuration"), values.get("inference_allowed_mirroring_axes")
+        named = isinstance(trainer, str) and isinstance(configuration, str)
+        plain = axes is None or (isinstance(axes, (tuple, list)) and set(axes) <= {0, 1, 2})
+        if not (named and plain and isinstance(weights, Mapping) and all(map(_is_weight, weights.items()))):
+            raise BundleError(f"{path} is no checkpoint of nnU-Net v2; expected one that nnUNetv2_train wrote")
+        return cls(
+            weights=cast("Mapping[str, torch.Tensor]", weights),
+            trainer=cast(str, trainer),
+            configuration=cast(str, configuration),
+            mirroring_axes=None if axes is None else tuple(axes),
+            bare=set(values) == _NEEDED and set(values["init_args"]) == {"configuration"},
+        )
+
+    def write(self, target: Path | io.BytesIO) -> None:
+        """Write it so that nnU-Net's prediction and its -pretrained_weights take it, and nothing else is inside."""
+        content = {
+            "network_weights": self.weights,
+            "init_args": {"configuration": self.configuration},
+            "trainer_name": self.trainer,
+            "inference_allowed_mirroring_axes": self.mirroring_axes,
+        }
+        torch.save(content, target)
+
+
+def _is_weight(item: tuple[Any, Any]) -> bool:
+    name, value = item
+    return isinstance(name, str) and isinstance(value, torch.Tensor) and value.layout == torch.strided
+
+
+def load_members(predictor: nnUNetPredictor, folder: Path, settings: StageSettings, *, trusted: bool = False) -> None:
+    """Load weights and build the network; whatever nnU-Net stumbles over is the bundle's fault.
+
+    Args:
+        predictor: Gets plans, network and the weights of every fold and checkpoint, as
+            nnU-Net's `initialize_from_trained_model_folder` would give them.
+        folder: Of the model.
+        settings: Which folds and checkpoints.
+        trusted: Load as nnU-Net itself does: checkpoints may run code, plans may name
+            anything that can be imported, and trainers are also looked for in `nnUNet_extTrainer`.
+
+    Raises:
+        BundleError: A checkpoint or a name is refused, a file is broken, or weights do not fit the network.
+    """
     try:
-        predictor.initialize_from_trained_model_folder(str(folder), folds, settings.checkpoint)
-        members: Any = predictor.list_of_parameters
+        members = _load_as_nnunet if trusted else _load_known
+        members(predictor, folder, settings)
         for name in settings.further_checkpoints:
-            members += [_weights(folder / f"fold_{fold}" / name, predictor.network) for fold in settings.folds]
+            for fold in settings.folds:
+                weights = Checkpoint.read(folder / f"fold_{fold}" / name, trusted=trusted).weights
+                network: Any = predictor.network
+                getattr(network, "_orig_mod", network).load_state_dict(weights)
+                cast(Any, predictor.list_of_parameters).append(weights)
+    except BundleError:
+        raise
     except Exception as error:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise BundleError(f"{folder} cannot be loaded ({reason}); copy or train the model again") from error
@@ -30,11 +128,31 @@ def load_members(predictor: nnUNetPredictor, folder: Path, settings: StageSettin
         raise BundleError(f"{folder}: a 2d model or a stage of nnU-Net's own cascade; expected 3d_fullres or 3d_lowres")
 
 
-def _weights(path: Path, network: Any) -> dict[str, Any]:
-    """Read the weights of a further checkpoint, and try that they fit."""
-    weights: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=False)["network_weights"]
-    getattr(network, "_orig_mod", network).load_state_dict(weights)
-    return weights
+def _load_as_nnunet(predictor: nnUNetPredictor, folder: Path, settings: StageSettings) -> None:
+    folds: Any = settings.folds
+    predictor.initialize_from_trained_model_folder(str(folder), folds, settings.checkpoint)
+
+
+def _load_known(predictor: nnUNetPredictor, folder: Path, settings: StageSettings) -> None:
+    """Do what nnU-Net does, with checkpoints as numbers and names that are known."""
+    members = [Checkpoint.read(folder / f"fold_{fold}" / settings.checkpoint) for fold in settings.folds]
+    first, dataset_json = members[0], read_json(folder / "dataset.json")
+    manager: Any = PlansManager(read_json(folder / "plans.json"))
+    require_known_names(manager, first.configuration, dataset_json, where=folder)
+    trainer = known_trainer(first.trainer, where=folder)
+    configuration = manager.get_configuration(first.configuration)
+    network = trainer.build_network_architecture(
+        manager,
+        configuration,
+        determine_num_input_channels(manager, configuration, dataset_json),
+        manager.get_label_manager(dataset_json).num_segmentation_heads,
+        enable_deep_supervision=False,
+    )
+    network.load_state_dict(first.weights)
+    weights: Any = [member.weights for member in members]
+    predictor.manual_initialization(
+        network, manager, configuration, weights, dataset_json, first.trainer, first.mirroring_axes
+    )
 
 
 def require_reader(plans: Mapping[str, Any], settings: StageSettings, *, where: str) -> None:

@@ -1,57 +1,83 @@
-"""Many cases: each on its own, a bad one named and passed over, nothing done twice."""
+"""Many cases through a cascade: none twice, none lost, a bad one named and passed over."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from nnunet_cascade.cascade.bundles.bundle import LoadedCascade
-from nnunet_cascade.cascade.case import CaseResult, Given, predict_case
-from nnunet_cascade.cascade.outputs import record_path, remove_case, write_case
-from nnunet_cascade.cascade.runs.folder_run import CHANNEL, prepare_output, told
-from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.files import write_json, write_text
-from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.versions import NOTICE, versions
+from nnunet_cascade.cascade.lung_folder import lung_files
+from nnunet_cascade.cascade.runs.dispatch import Cases, Dispatcher
+from nnunet_cascade.cascade.runs.engine import Engine
+from nnunet_cascade.cascade.runs.folder_run import CHANNEL, open_folder, require_case_name, require_writable, told
+from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
+from nnunet_cascade.cascade.runs.local_engine import LocalEngine
+from nnunet_cascade.cascade.runs.records import fingerprints, model_checksums, read_finished, record_path
+from nnunet_cascade.cascade.runs.run_story import CaseLine, RunReport, RunStory, write_run
+from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.images import ENDING
+from nnunet_cascade.machine import threads_per_worker
+from nnunet_cascade.settings.block import require
 
 _log = logging.getLogger(__name__)
+_STORY_SECONDS = 60.0
+_HASHING_THREADS = 2
+_HASHED_AHEAD = 8
 
-Status = Literal["done", "skipped", "failed"]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workers:
+    """Who predicts.
+
+    Attributes:
+        count: How many there are at most.
+        devices: Where the networks run; workers take them in turn.
+        engine: Where workers live, as `run.json` names it.
+        make: Starts the engine for a job, with so many workers on such devices.
+
+    Raises:
+        SettingsError: There is no worker, or no device for it.
+    """
+
+    count: int = 1
+    devices: tuple[str, ...] = ("cpu",)
+    engine: str = "local"
+    make: Callable[[CohortJob, Workers], Engine] = field(
+        default=lambda job, workers: LocalEngine(job, workers.devices, workers.count)
+    )
+
+    def __post_init__(self) -> None:
+        require(self.count >= 1, f"workers must be at least 1; found {self.count}")
+        require(bool(self.devices), "workers need a device; name one, such as cpu")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CohortRequest:
-    """What to predict, and with what handed in.
+    """Which cases to predict, with what, and by whom.
 
     Attributes:
-        inputs: A folder of `<case>_0000.nii.gz`, or one such file.
-        output: Folder for the results, made where it is missing.
+        cases: Image files by case.
+        job: What to do with each; checksums of its models are taken when the run begins.
         stage1_masks: Folder of `<case>.nii.gz` to take instead of stage 1, or None.
-        skip_done: Leave out cases whose record is there, made with the same settings.
-        notes: Lines for every record.
+        skip_done: Leave out cases whose record is there, made from the same.
+        workers: Who predicts.
+        story: What is known of the run besides.
     """
 
-    inputs: Path
-    output: Path
+    cases: Mapping[str, Path]
+    job: CohortJob
     stage1_masks: Path | None = None
     skip_done: bool = False
-    notes: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CaseOutcome:
-    """What became of a case: its status, and the error where it failed."""
-
-    case: str
-    status: Status
-    error: str = ""
+    workers: Workers = field(default_factory=Workers)
+    story: RunStory = field(default_factory=lambda: RunStory(begun=time.time()))
 
 
 def case_name(path: Path) -> str:
@@ -59,107 +85,165 @@ def case_name(path: Path) -> str:
     return path.name.removesuffix(ENDING).removesuffix(CHANNEL)
 
 
-def predict_cohort(
-    cases: dict[str, Path], request: CohortRequest, load: Callable[[], LoadedCascade], spec: CascadeSpec
-) -> Iterator[CaseOutcome]:
-    """Predict cases one by one and write their results.
+def predict_cohort(request: CohortRequest) -> Iterator[CaseOutcome]:
+    """Predict cases, and tell the story of it in `run.json`, which is renewed now and then and at the end.
 
-    Models are loaded once, and not at all where every case is done.
-
-    Args:
-        cases: Image files by case.
-        request: What to predict, and with what handed in.
-        load: Gives the loaded cascade.
-        spec: Its settings.
+    Models are loaded once per worker, and not at all where every case is done.
 
     Yields:
-        The outcome of each case, as soon as it is known. A case is
-        cleared of an earlier run's files before it is predicted.
+        The outcome of each case, as soon as it is final; not in the order of the cases.
 
     Raises:
-        InputImageError: The output folder cannot be written.
+        InputImageError: The output folder cannot be written, or can be no more.
         BundleError, DropoutError, SettingsError: The bundle cannot be loaded.
+        RunError: Another run is at work in the output folder, or no worker lives.
     """
-    prepare_output(request.output)
-    bundle: LoadedCascade | None = None
-    for case, path in cases.items():
-        if request.skip_done and _is_done(record_path(request.output, case), request, spec):
-            yield CaseOutcome(case, "skipped")
-            continue
-        bundle = bundle or load()
+    share, job = request.story.share, request.job
+    job = replace(
+        job,
+        threads=job.threads or threads_per_worker(request.workers.count),
+        model=model_checksums(job.bundle, job.spec, with_stage1=job.with_stage1),
+        worker_lock=share.worker_lock(job.output),
+    )
+    with open_folder(job.output, share, request.cases):
+        run = _Run(request, job)
+        run.write()  # before the first case, so that other parts know of this one
         try:
-            remove_case(request.output, case)
-            result = _predict_file(case, path, request, bundle)
-            write_case(result, request.output, case, spec=spec, notes=request.notes)
-            yield CaseOutcome(case, "done")
-        except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-            yield CaseOutcome(case, "failed", told(case, error))
+            yield from run.outcomes()
+        except BaseException:
+            with suppress(OSError):
+                run.write()
+            raise
+        run.write()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunFacts:
-    """What is known of a run besides its cases.
+class _Run:
+    """A run under way.
 
-    Attributes:
-        spec: Its settings.
-        begun: When it began, in seconds since 1970.
-        command: Its arguments.
-        part: Ending of the run's files where several runs share the cases, or "".
+    Args:
+        request: What is asked.
+        job: As workers get it.
     """
 
-    spec: CascadeSpec
-    begun: float
-    command: tuple[str, ...] = ()
-    part: str = ""
+    def __init__(self, request: CohortRequest, job: CohortJob) -> None:
+        self._request, self._job = request, job
+        self._lines: dict[str, CaseLine] = {}
+        self._dispatcher: Dispatcher | None = None
+        self._written = 0.0
+
+    def outcomes(self) -> Iterator[CaseOutcome]:
+        """Do all cases; an engine is made when the first of them is not done yet."""
+        with closing(_todo(self._request, self._job)) as todo:
+            for files in todo:
+                if isinstance(files, CaseFiles):
+                    yield from self._predicted(chain([files], todo))
+                else:
+                    yield self._noted(files)
+
+    def _predicted(self, cases: Cases) -> Iterator[CaseOutcome]:
+        workers, output = self._request.workers, self._job.output
+        _log.info("loading the models (%s)", ", ".join(workers.devices))
+        with closing(workers.make(self._job, workers)) as engine:
+            self._dispatcher = Dispatcher(
+                engine,
+                cases,
+                workers=workers.count,
+                capacity=self._job.capacity,
+                check=lambda: require_writable(output),
+            )
+            for outcome in self._dispatcher.run():
+                yield self._noted(outcome)
+
+    def _noted(self, outcome: CaseOutcome) -> CaseOutcome:
+        """Keep what the run's files tell of a case, and renew them now and then."""
+        line = _line(outcome, self._job.output)
+        self._lines[line.case] = line
+        if time.monotonic() - self._written > _STORY_SECONDS:
+            try:
+                self.write()
+            except OSError as error:
+                _log.warning("run.json cannot be renewed (%s); it will be tried again", error.strerror)
+        return replace(outcome, status=line.status, error=line.error)
+
+    def write(self) -> None:
+        """Write what is known so far."""
+        self._written = time.monotonic()
+        request, job, dispatcher = self._request, self._job, self._dispatcher
+        workers = request.workers
+        report = RunReport(
+            output=job.output,
+            story=request.story,
+            settings=job.spec.to_json(),
+            total=len(request.cases),
+            made_with={"model": dict(job.model), "precision": job.precision},
+            varying={
+                "engine": workers.engine,
+                "workers": workers.count,
+                "devices": list(workers.devices),
+                "threads": job.threads,
+                "attempts": {} if dispatcher is None else dict(sorted(dispatcher.attempts.items())),
+                "lost_workers": [] if dispatcher is None else [_told_loss(asdict(lost)) for lost in dispatcher.lost],
+            },
+        )
+        write_run([self._lines[case] for case in request.cases if case in self._lines], report)
 
 
-def write_run(outcomes: Sequence[CaseOutcome], output: Path, run: RunFacts) -> None:
-    """Write `run.json`, the story of a run, and `summary.csv`, a line per case with a record."""
-    begun = time.strftime("%FT%TZ", time.gmtime(run.begun))
-    seconds = round(time.time() - run.begun, 1)
-    content: dict[str, Any] = {
-        "notice": NOTICE,
-        "cases": {outcome.case: _outcome(outcome) for outcome in outcomes},
-        "counts": {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")},
-        "settings": run.spec.to_json(),
-        "versions": versions(),
-        "varying": {"command": list(run.command), "seconds": seconds, "begun": begun},
-    }
-    write_json(output / f"run{run.part}.json", content)
-    _write_summary(outcomes, output, output / f"summary{run.part}.csv")
+def _told_loss(lost: dict[str, Any]) -> dict[str, Any]:
+    return {**lost, "time": time.strftime("%FT%TZ", time.gmtime(lost["time"])), "cases": list(lost["cases"])}
 
 
-def _outcome(outcome: CaseOutcome) -> dict[str, str]:
-    return {"status": outcome.status, **({"error": outcome.error} if outcome.error else {})}
+def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseOutcome, None, None]:
+    """Give what is to do, and the outcomes that are known without: each is looked at shortly before its turn."""
+    with ThreadPoolExecutor(_HASHING_THREADS) as pool:
+        ahead: deque[tuple[CaseFiles, Future[CaseOutcome | None]]] = deque()
+        for case, image in request.cases.items():
+            files = _files(case, image, request)
+            ahead.append((files, pool.submit(_known, files, job, skip_done=request.skip_done)))
+            if len(ahead) > _HASHED_AHEAD:
+                yield _settled(*ahead.popleft())
+        while ahead:
+            yield _settled(*ahead.popleft())
 
 
-def _write_summary(outcomes: Sequence[CaseOutcome], output: Path, path: Path) -> None:
-    columns = [
-        "case",
-        "status",
-        "tumor_ml",
-        "candidates",
-        "kept",
-        "tumor_ml_p5",
-        "tumor_ml_p95",
-        "mean_uncertainty_in_tumor",
-        "lungs_ml",
-        "flags",
-        "error",
-    ]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for outcome in outcomes:
-        row = {"case": outcome.case, "status": outcome.status, "error": outcome.error}
-        writer.writerow({**row, **_figures(output, outcome)})
-    write_text(path, text.getvalue())
+def _settled(files: CaseFiles, known: Future[CaseOutcome | None]) -> CaseFiles | CaseOutcome:
+    return known.result() or files
 
 
-def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
+def _files(case: str, image: Path, request: CohortRequest) -> CaseFiles:
+    masks, lungs = request.stage1_masks, lung_files(request.job.spec.lungs, case)
+    return CaseFiles(
+        case=case,
+        image=image,
+        stage1_mask=None if masks is None else masks / f"{case}{ENDING}",
+        lungs=lungs[0] if lungs else None,
+    )
+
+
+def _known(files: CaseFiles, job: CohortJob, *, skip_done: bool) -> CaseOutcome | None:
+    """Give the outcome of a case that an earlier run did from the same, or that cannot be done; else None."""
+    try:
+        require_case_name(files.case)
+        record = read_finished(job.output, files.case, job.made_from(None)) if skip_done else None
+        if record is not None and record.get("inputs") == fingerprints(files.inputs):
+            return CaseOutcome(case=files.case, status="done", earlier=True)
+    except InputImageError as error:
+        return CaseOutcome(case=files.case, status="failed", error=told(files.case, error))
+    return None
+
+
+def _line(outcome: CaseOutcome, output: Path) -> CaseLine:
+    """Give what the run's files tell of a case; one without a record is not done, whoever says so."""
     if outcome.status == "failed":
-        return {}
-    record = json.loads(record_path(output, outcome.case).read_text())
+        return CaseLine(case=outcome.case, status="failed", error=outcome.error)
+    path = record_path(output, outcome.case)
+    try:
+        figures = _figures(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        return CaseLine(case=outcome.case, status="failed", error=f"{path} cannot be read ({error}); run it again")
+    return CaseLine(case=outcome.case, status="done", figures=figures, earlier=outcome.earlier)
+
+
+def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
     uncertainty, lungs = record["uncertainty"] or {}, record["lungs"] or {}
     volume = uncertainty.get("volume") or {}
     return {
@@ -170,23 +254,5 @@ def _figures(output: Path, outcome: CaseOutcome) -> dict[str, Any]:
         "tumor_ml_p95": volume.get("p95_ml"),
         "mean_uncertainty_in_tumor": uncertainty.get("mean_in_tumor"),
         "lungs_ml": lungs.get("volume_ml"),
-        "flags": " ".join(record["flags"]),
+        "flags": list(record["flags"]),
     }
-
-
-def _predict_file(case: str, path: Path, request: CohortRequest, bundle: LoadedCascade) -> CaseResult:
-    image = read_ct(path)
-    stage1 = None
-    if request.stage1_masks is not None:
-        stage1 = read_labels(request.stage1_masks / f"{case}{ENDING}", image.grid, what="stage-1 mask") > 0
-    return predict_case(image, bundle, Given(case=case, stage1=stage1))
-
-
-def _is_done(path: Path, request: CohortRequest, spec: CascadeSpec) -> bool:
-    """Tell whether a record is complete and was made with the same settings, stage 1's mask given or not alike."""
-    try:
-        record = json.loads(path.read_text())
-        same_settings = record["settings"] == json.loads(json.dumps(spec.to_json()))
-        return same_settings and record["stage1"]["given"] == (request.stage1_masks is not None)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False

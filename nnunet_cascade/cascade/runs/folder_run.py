@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import logging
 import re
-import time
 import uuid
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nnunet_cascade.cascade.runs.records import (
+    MadeFrom,
+    Record,
+    fingerprints,
+    read_finished,
+    record_path,
+    remove_recorded,
+    write_record,
+)
+from nnunet_cascade.cascade.runs.run_lock import Share, hold_folder
+from nnunet_cascade.cascade.runs.run_story import CaseLine, RunReport, RunStory, run_files, write_run
 from nnunet_cascade.errors import InputImageError
-from nnunet_cascade.files import write_json, write_text
+from nnunet_cascade.files import sweep_unfinished
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)
-_BLOCK_BYTES = 1 << 20
 
 CHANNEL = "_0000"
 MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty", "_candidates", "_lungs")
@@ -29,10 +34,6 @@ MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty"
 _RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_masks", re.IGNORECASE)
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 Status = Literal["done", "skipped", "failed"]
-Record = dict[str, Any]
-"""What is known of a case, as its JSON file holds it."""
-Prints = list[list[str]]
-"""Name and checksum of each file a case is made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,21 +74,6 @@ class FolderTask:
     work: Callable[[str, Path], Record]
     inputs: Callable[[str, Path], Iterable[Path]] = _itself
     skip_done: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunStory:
-    """What is known of a run besides its cases.
-
-    Attributes:
-        begun: When it began, in seconds since 1970.
-        command: Its arguments.
-        part: Ending of the run's files where several runs share the cases, or "".
-    """
-
-    begun: float
-    command: tuple[str, ...] = ()
-    part: str = ""
 
 
 def find_images(inputs: Path) -> dict[str, Path]:
@@ -140,9 +126,9 @@ def _listed(inputs: Path, *, expected: str) -> list[Path]:
     return found
 
 
-def part_of(cases: Mapping[str, Path], *, num_parts: int, part_id: int) -> dict[str, Path]:
+def part_of(cases: Mapping[str, Path], share: Share) -> dict[str, Path]:
     """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work."""
-    return {name: cases[name] for name in sorted(cases)[part_id::num_parts]}
+    return {name: cases[name] for name in sorted(cases)[share.part_id :: share.num_parts]}
 
 
 def prepare_output(folder: Path) -> None:
@@ -151,13 +137,60 @@ def prepare_output(folder: Path) -> None:
     Raises:
         InputImageError: It cannot.
     """
-    probe = folder / f".{uuid.uuid4().hex}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
     except OSError as error:
         raise InputImageError(f"output folder {folder} cannot be written ({error.strerror}); choose another") from error
+    require_writable(folder)
+
+
+def require_writable(folder: Path) -> None:
+    """Raise unless files can be made in a folder; one that is gone is not made again.
+
+    Raises:
+        InputImageError: They cannot.
+    """
+    probe = folder / f".{uuid.uuid4().hex}"
+    try:
+        probe.touch()
+        probe.unlink()
+    except FileNotFoundError as error:
+        raise InputImageError(f"output folder {folder} is gone; see where it went, and run again") from error
+    except OSError as error:
+        raise InputImageError(f"output folder {folder} cannot be written ({error.strerror}); choose another") from error
+
+
+@contextmanager
+def open_folder(folder: Path, share: Share, cases: Iterable[str]) -> Generator[None, None, None]:
+    """Make an output folder, keep other runs off it, and clear it of files that a killed run left unfinished.
+
+    Args:
+        folder: For the results.
+        share: Which of the cases this run does.
+        cases: Their names; unfinished files of others are another part's, which may be at work.
+
+    Raises:
+        InputImageError: The folder cannot be written.
+        RunError: Another run is at work there.
+    """
+    prepare_output(folder)
+    own, stories = frozenset(cases), {path.name for path in run_files(folder, share)}
+
+    def ours(name: str) -> bool:
+        return name in stories or _cases_of(name, own)
+
+    with hold_folder(folder, share):
+        try:
+            sweep_unfinished(folder, ours)
+            yield
+        finally:
+            sweep_unfinished(folder, ours)
+
+
+def _cases_of(name: str, cases: frozenset[str]) -> bool:
+    """Tell whether a file is one of those that some cases have."""
+    stem = name.removesuffix(".json") if name.endswith(".json") else name.removesuffix(ENDING)
+    return stem in cases or any(stem.endswith(suffix) and stem.removesuffix(suffix) in cases for suffix in MAPS)
 
 
 def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
@@ -171,13 +204,13 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
     for case, path in cases.items():
         try:
             require_case_name(case)
-            prints = fingerprints(task.inputs(case, path))
-            finished = read_finished(task.output, case, task.settings, prints) if task.skip_done else None
+            made_from = MadeFrom(settings=task.settings, inputs=fingerprints(task.inputs(case, path)))
+            finished = read_finished(task.output, case, made_from) if task.skip_done else None
             if finished is not None:
                 yield Outcome(case=case, status="skipped", record=finished)
                 continue
-            _remove(task.output, case)
-            record = write_record(task.output, case, task.work(case, path), task.settings, prints)
+            remove_recorded(task.output, case)
+            record = write_record(task.output, case, task.work(case, path), made_from)
             yield Outcome(case=case, status="done", record=record)
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
             yield Outcome(case=case, status="failed", error=told(case, error))
@@ -193,41 +226,6 @@ def require_case_name(case: str) -> None:
         raise InputImageError(f"a case called {case} would share {case}.json with the run itself; rename its files")
 
 
-def fingerprints(paths: Iterable[Path]) -> Prints:
-    """Give name and checksum (CRC-32 of the bytes) of files, and of those in folders; those that are missing have none.
-
-    Raises:
-        InputImageError: A file cannot be read.
-    """
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [[file.name, _checksum(file)] for file in files]
-
-
-def _checksum(path: Path) -> str:
-    value = 0
-    try:
-        with path.open("rb") as file:
-            while block := file.read(_BLOCK_BYTES):
-                value = zlib.crc32(block, value)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise InputImageError(f"{path} cannot be read ({error.strerror}); check the file") from error
-    return f"{value:08x}"
-
-
-def _remove(folder: Path, case: str) -> None:
-    """Remove the record of a case, then the files it names."""
-    path = record_path(folder, case)
-    try:
-        names = [Path(name).name for name in json.loads(path.read_text(encoding="utf-8"))["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        names = []
-    path.unlink(missing_ok=True)
-    for name in names:
-        (folder / name).unlink(missing_ok=True)
-
-
 def told(case: str, error: Exception) -> str:
     """Log why a case failed; gives it in one line."""
     message = " ".join(str(error).split()) or type(error).__name__
@@ -236,46 +234,7 @@ def told(case: str, error: Exception) -> str:
     return message
 
 
-def record_path(folder: Path, case: str) -> Path:
-    """Give the path of a case's record."""
-    return folder / f"{case}.json"
-
-
-def write_record(
-    folder: Path, case: str, content: Record, settings: Mapping[str, Any], inputs: Prints | None = None
-) -> Record:
-    """Write the record of a case, and give it as it stands there; what varies from run to run is in `varying` alone."""
-    made_from = {} if inputs is None else {"inputs": inputs}
-    record = _as_json(
-        {"case": case, "notice": NOTICE, **content, **made_from, "settings": settings, "versions": versions()}
-    )
-    write_json(record_path(folder, case), record)
-    return record
-
-
-def read_finished(folder: Path, case: str, settings: Mapping[str, Any], inputs: Prints | None = None) -> Record | None:
-    """Give the record of a case made with the same settings, whose files are there; else None.
-
-    Args:
-        folder: Where it was written.
-        case: The case's name.
-        settings: As plain values.
-        inputs: The files it is made from now, which must be those it was made from; None asks nothing.
-    """
-    try:
-        record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
-        same = record["settings"] == _as_json(settings) and (inputs is None or record["inputs"] == inputs)
-        there = all((folder / name).is_file() for name in record["files"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return record if same and there else None
-
-
-def _as_json(settings: Mapping[str, Any]) -> Any:
-    return json.loads(json.dumps(settings))
-
-
-def write_run(
+def tell_run(
     outcomes: Sequence[Outcome], task: FolderTask, story: RunStory, figures: Callable[[Record], Mapping[str, Any]]
 ) -> Path:
     """Write `run.json`, the story of a run, and `summary.csv`, a line per case.
@@ -289,48 +248,15 @@ def write_run(
     Returns:
         The path of `run.json`.
     """
-    rows = [_row(outcome, figures) for outcome in outcomes]
-    content: dict[str, Any] = {
-        "notice": NOTICE,
-        "cases": {row["case"]: {name: value for name, value in row.items() if name != "case"} for row in rows},
-        "counts": {status: sum(o.status == status for o in outcomes) for status in ("done", "skipped", "failed")},
-        "settings": _as_json(task.settings),
-        "versions": versions(),
-        "varying": varying(story),
-    }
-    path = task.output / f"run{story.part}.json"
-    write_json(path, content)
-    _write_csv(rows, task.output / f"summary{story.part}.csv")
-    return path
+    lines = [_line(outcome, figures) for outcome in outcomes]
+    return write_run(lines, RunReport(output=task.output, story=story, settings=task.settings, total=len(outcomes)))
 
 
-def varying(story: RunStory) -> dict[str, Any]:
-    """Give what differs from run to run, for its JSON file."""
-    return {
-        "command": list(story.command),
-        "seconds": round(time.time() - story.begun, 1),
-        "begun": time.strftime("%FT%TZ", time.gmtime(story.begun)),
-    }
-
-
-def _row(outcome: Outcome, figures: Callable[[Record], Mapping[str, Any]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"case": outcome.case, "status": outcome.status}
-    if outcome.record is not None:
-        row.update(figures(outcome.record))
-    return {**row, "error": outcome.error} if outcome.error else row
-
-
-def _write_csv(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
-    columns = [*dict.fromkeys(name for row in rows for name in row if name != "error"), "error"]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _cell(value) for name, value in row.items()})
-    write_text(path, text.getvalue())
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}:{count}" for name, count in value.items())
-    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else value
+def _line(outcome: Outcome, figures: Callable[[Record], Mapping[str, Any]]) -> CaseLine:
+    return CaseLine(
+        case=outcome.case,
+        status="failed" if outcome.record is None else "done",
+        figures={} if outcome.record is None else figures(outcome.record),
+        error=outcome.error,
+        earlier=outcome.status == "skipped",
+    )

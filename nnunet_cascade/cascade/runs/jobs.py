@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from nnunet_cascade.cascade.runs.records import MadeFrom, Prints
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.settings.block import require
 
@@ -22,11 +23,18 @@ class CaseFiles:
         case: Its name.
         image: The CT.
         stage1_mask: A mask to take instead of stage 1, or None.
+        lungs: A ready lung mask, or a folder of lobes; None where lungs are found in the CT.
     """
 
     case: str
     image: Path
     stage1_mask: Path | None = None
+    lungs: Path | None = None
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All that the case is made from, as its record names it."""
+        return tuple(path for path in (self.image, self.stage1_mask, self.lungs) if path is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +53,7 @@ class CohortJob:
         threads: Of each worker, or None for what the machine has.
         read_ahead: Cases read while another is predicted.
         write_behind: Cases written while another is predicted.
+        worker_lock: File that a worker holds a lock on as long as it lives (`run_lock.hold_as_worker`), or None.
     """
 
     bundle: Path
@@ -58,6 +67,7 @@ class CohortJob:
     threads: int | None = None
     read_ahead: int = 1
     write_behind: int = 1
+    worker_lock: Path | None = None
 
     def __post_init__(self) -> None:
         known = get_args(Precision)
@@ -71,6 +81,10 @@ class CohortJob:
         """Number of cases that one worker holds at a time."""
         return self.read_ahead + 1 + self.write_behind
 
+    def made_from(self, inputs: Prints | None) -> MadeFrom:
+        """Give what decides the files of a case, for its record and for the question whether it is done."""
+        return MadeFrom(settings=self.spec.to_json(), inputs=inputs, model=dict(self.model), precision=self.precision)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseOutcome:
@@ -81,9 +95,11 @@ class CaseOutcome:
         status: Whether its record and all its files are there.
         error: Why it failed, or "".
         seconds: Time each step took.
+        earlier: Whether an earlier run did it.
     """
 
     case: str
     status: Status
     error: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
+    earlier: bool = False

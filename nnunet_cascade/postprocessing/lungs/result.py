@@ -58,8 +58,8 @@ class LungMask:
         """
         if labels.shape != grid.shape:
             raise GridMismatchError(f"lung mask has shape {labels.shape}, the CT {grid.shape}; resample it to the CT")
-        counts = np.bincount(labels.ravel(), minlength=4)[1:4]
-        volumes_ml = [float(count) * grid.voxel_volume_mm3 / _MM3_PER_ML for count in counts.tolist()]
+        counts = [np.count_nonzero(labels == side) for side in (RIGHT, LEFT, UNKNOWN_SIDE)]
+        volumes_ml = [float(count) * grid.voxel_volume_mm3 / _MM3_PER_ML for count in counts]
         return cls(
             labels=labels.astype(np.uint8, copy=False),
             volume_ml=sum(volumes_ml),

@@ -21,15 +21,19 @@ from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT
 _CLOSING_MM = 10.0
 _LARGEST_HOLE_MM2 = 1500.0
 _SECOND_LUNG_SHARE = 0.15
+_SHARED_COLUMNS = 0.25
+_CUT_SHARE = 0.5
 _EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0, 18.0)
 
 
 def split_sides(lungs: Mask, body: Mask, spacing_mm: Spacing) -> NDArray[np.uint8]:
     """Label the right lung 1 and the left 2.
 
-    The lungs are eroded until a large region remains on either side of the body's
-    middle; what lies between is given to the one it hangs together with. Where no
-    erosion parts them, the lung is single and takes the side it mostly lies in.
+    The lungs are eroded until large regions remain on either side of the body's
+    middle, side by side and not one behind the other as the lobes of a single lung are;
+    what lies between is given to the one it hangs together with. Where no erosion parts
+    them, the lung is single and takes the side it mostly lies in, or, where the image
+    cuts the body through, the side away from the cut.
 
     Args:
         lungs: (Z, Y, X), upright, not empty.
@@ -43,8 +47,12 @@ def split_sides(lungs: Mask, body: Mask, spacing_mm: Spacing) -> NDArray[np.uint
     inside = lungs[box.slices]
     middle = float(np.argwhere(body.any(axis=(0, 1))).mean()) - box.start[2]
     depth_mm = distance_mm(np.pad(inside, 1), spacing_mm)[1:-1, 1:-1, 1:-1]
+    parted = _parted(inside, depth_mm, middle)
+    if parted is None:
+        cut = _cut_face(body)
+        parted = _single(inside, depth_mm, middle if cut is None else float(cut - box.start[2]))
     labels = np.zeros(lungs.shape, dtype=np.uint8)
-    labels[box.slices] = _spread(_seeds(depth_mm, middle), inside, depth_mm)
+    labels[box.slices] = parted
     return labels
 
 
@@ -70,13 +78,42 @@ def close_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Spacing)
     return closed
 
 
-def _seeds(depth_mm: NDArray[np.float32], middle: float) -> NDArray[np.uint8]:
+def _cut_face(body: Mask) -> int | None:
+    """Give the column at the side where the image cuts the body through, or None where it does so at neither or both.
+
+    A field of view that only grazes an arm or a hip cuts little of the body's outline.
+    """
+    outline = int(np.count_nonzero(body.any(axis=2)))
+    first, last = (int(np.count_nonzero(body[:, :, column])) for column in (0, -1))
+    if max(first, last) < _CUT_SHARE * outline or min(first, last) > _CUT_SHARE * max(first, last):
+        return None
+    return 0 if first > last else body.shape[2] - 1
+
+
+def _parted(inside: Mask, depth_mm: NDArray[np.float32], middle: float) -> NDArray[np.uint8] | None:
+    """Label two lungs, or give None where there are no two."""
     for radius_mm in _EROSIONS_MM:
-        labels, large = _large_regions(depth_mm > radius_mm)
+        seeds, large = _large_regions(depth_mm > radius_mm)
         places = [region.centroid[2] for region in large]
         if places and min(places) < middle < max(places):
-            return _sided(labels, large, (min(places) + max(places)) / 2)
-    return _sided(*_large_regions(depth_mm > 0), middle)
+            sided = _sided(seeds, large, (min(places) + max(places)) / 2)
+            labels = _spread(sided, inside, depth_mm)
+            if _are_side_by_side(labels):
+                return labels
+    return None
+
+
+def _are_side_by_side(labels: NDArray[np.uint8]) -> bool:
+    """Tell whether at most a quarter of the smaller side lies in columns that as much of the other side shares."""
+    right, left = (np.count_nonzero(labels == side, axis=(0, 1)) for side in (RIGHT, LEFT))
+    return int(np.minimum(right, left).sum()) <= _SHARED_COLUMNS * min(int(right.sum()), int(left.sum()))
+
+
+def _single(inside: Mask, depth_mm: NDArray[np.float32], middle: float) -> NDArray[np.uint8]:
+    """Label a single lung by the side that most of it lies in; fragments may be of the other one."""
+    large = chosen(*_large_regions(inside))
+    side = RIGHT if float(np.argwhere(large)[:, 2].mean()) <= middle else LEFT
+    return _spread((side * large).astype(np.uint8), inside, depth_mm)
 
 
 def _large_regions(mask: Mask) -> tuple[NDArray[np.uint32], list[Region]]:

@@ -1,49 +1,324 @@
-"""What a run says of its cases."""
+"""Many cases: what is done again and what not, what a run tells, and that faults cost no more than they must."""
 
 import csv
 import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from fake_workers import FakeWorker, ct_folder
 
 from nnunet_cascade.cascade.bundles.model_files import tumor_channel
 from nnunet_cascade.cascade.models import roi_seed
-from nnunet_cascade.cascade.runs.cohort import CaseOutcome, RunFacts, write_run
+from nnunet_cascade.cascade.runs import cohort
+from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, case_name, predict_cohort
+from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready
+from nnunet_cascade.cascade.runs.jobs import CaseOutcome, CohortJob
+from nnunet_cascade.cascade.runs.run_lock import Share
+from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, InputImageError, RunError, SettingsError
 from nnunet_cascade.geometry import Box
 
-
-def test_runs_that_share_the_cases_write_files_of_their_own(tmp_path):
-    for part in ("_part0", "_part1"):
-        write_run([CaseOutcome(part, "failed", "x")], tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0, part=part))
-    assert sorted(path.name for path in tmp_path.glob("run*")) == ["run_part0.json", "run_part1.json"]
+WHOLE = Share()
 
 
-def test_a_run_tells_every_outcome(tmp_path):
-    outcomes = [CaseOutcome("a", "failed", "it is no CT"), CaseOutcome("b", "failed", "x, y")]
-    write_run(outcomes, tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0, command=("-i", "x")))
-    run = json.loads((tmp_path / "run.json").read_text())
-    assert run["cases"]["a"] == {"status": "failed", "error": "it is no CT"}
-    assert run["counts"] == {"done": 0, "skipped": 0, "failed": 2}
-    with (tmp_path / "summary.csv").open() as file:
-        assert [row["error"] for row in csv.DictReader(file)] == ["it is no CT", "x, y"]
+class InlineEngine:
+    """A worker in this process that ends a case as soon as it has it; "poison" loses it."""
+
+    made = 0
+
+    def __init__(self, job, _workers):
+        type(self).made += 1
+        self.worker, self.events, self.started, self.closed = FakeWorker(job, "cpu"), [], 0, False
+
+    def start(self):
+        self.started += 1
+        self.events.append(Ready(self.started))
+        return self.started
+
+    def submit(self, worker, files):
+        if "poison" in files.case:
+            self.events.append(Lost(worker, "ended by signal 9"))
+            return
+        try:
+            outcome = self.worker.written(files)
+        except (BundleError, OSError) as error:
+            outcome = CaseOutcome(case=files.case, status="failed", error=str(error))
+        self.events.append(Finished(worker, outcome))
+
+    def wait(self):
+        events, self.events = self.events, []
+        return events
+
+    def close(self):
+        self.closed = True
 
 
-def test_the_summary_has_the_volume_that_the_samples_make_of_a_case(tmp_path):
-    records = {
-        "sampled": {"mean_in_tumor": 0.02, "volume": {"p5_ml": 1.5, "p95_ml": 2.5}},
-        "empty": {"mean_in_tumor": None, "volume": None},
-        "plain": None,
+@pytest.fixture(autouse=True)
+def _threads(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    for stage in ("stage1", "stage2"):
+        folder = tmp_path / "bundle" / stage
+        (folder / "fold_0").mkdir(parents=True)
+        for name in ("plans.json", "dataset.json", "fold_0/checkpoint_final.pth"):
+            (folder / name).write_text(name)
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def request_of(tmp_path, bundle):
+    def build(*cases, share=WHOLE, job=(), **changed):
+        spec = CascadeSpec()
+        spec = replace(spec, stage1=replace(spec.stage1, folds=(0,)), stage2=replace(spec.stage2, folds=(0,)))
+        settings = {"bundle": bundle, "spec": spec, "output": tmp_path / "out", **dict(job)}
+        return CohortRequest(
+            **{
+                "cases": ct_folder(tmp_path / "in", *cases),
+                "job": CohortJob(**settings),
+                "workers": Workers(make=InlineEngine),
+                "story": RunStory(begun=0.0, share=share),
+                **changed,
+            }
+        )
+
+    return build
+
+
+def done(request):
+    return {outcome.case: outcome for outcome in predict_cohort(request)}
+
+
+def run_json(request):
+    return json.loads((request.job.output / "run.json").read_text())
+
+
+def contents(folder):
+    """What a folder holds, without what varies from run to run."""
+    found = {path.name: path.read_text() for path in Path(folder).iterdir()}
+    return {
+        name: {key: value for key, value in json.loads(text).items() if key != "varying"}
+        if name.endswith(".json")
+        else text
+        for name, text in found.items()
     }
-    for case, uncertainty in records.items():
-        rest = {"tumor": {"volume_ml": 2.0}, "candidates": [], "rois": [], "lungs": None, "flags": []}
-        (tmp_path / f"{case}.json").write_text(json.dumps({**rest, "uncertainty": uncertainty}))
-    write_run([CaseOutcome(case, "done") for case in records], tmp_path, RunFacts(spec=CascadeSpec(), begun=0.0))
-    with (tmp_path / "summary.csv").open() as file:
+
+
+class TestResume:
+    def test_a_case_that_is_done_is_not_done_again_and_no_worker_is_started_for_it(self, request_of, monkeypatch):
+        first = request_of("a", "b")
+        done(first)
+        before = contents(first.job.output)
+        monkeypatch.setattr(InlineEngine, "made", 0)
+        outcomes = done(replace(first, skip_done=True))
+        assert [(o.status, o.earlier) for o in outcomes.values()] == [("done", True)] * 2
+        assert InlineEngine.made == 0
+        assert contents(first.job.output) == before
+        assert run_json(first)["varying"]["skipped"] == ["a", "b"]
+
+    def test_a_run_that_goes_on_ends_as_one_that_was_never_disturbed(self, request_of, tmp_path):
+        whole = request_of(*"abcd", "bad")
+        done(whole)
+        expected = contents(whole.job.output)
+        part = request_of(*"abcd", "bad", job={"output": tmp_path / "disturbed"})
+        for number in range(1, 5):
+            outcomes = predict_cohort(replace(part, skip_done=True))
+            for _ in range(number):
+                next(outcomes, None)
+            outcomes.close()
+        done(replace(part, skip_done=True))
+        assert contents(part.job.output) == expected
+
+    @pytest.mark.parametrize(
+        "what", ["settings", "ct", "model", "precision", "stage 1 given", "file cut", "file gone", "not asked"]
+    )
+    def test_else_it_is_done_again(self, request_of, tmp_path, bundle, what):
+        first = request_of("a", "b")
+        done(first)
+        again = replace(first, skip_done=what != "not asked")
+        job = again.job
+        if what == "settings":
+            job = replace(job, spec=replace(job.spec, sampling=SamplingSettings(seed=1)))
+        elif what == "precision":
+            job = replace(job, precision="bfloat16")
+        elif what == "stage 1 given":
+            (tmp_path / "masks").mkdir()
+            again, job = replace(again, stage1_masks=tmp_path / "masks"), replace(job, with_stage1=False)
+        elif what == "model":
+            (bundle / "stage1" / "fold_0" / "checkpoint_final.pth").write_text("trained further")
+        elif what == "ct":
+            again.cases["a"].write_text("another ct")
+            again.cases["b"].write_text("another ct")
+        elif what.startswith("file"):
+            for case in "ab":
+                path = job.output / f"{case}.nii.gz"
+                path.unlink() if what == "file gone" else path.write_text("made")
+        outcomes = done(replace(again, job=job))
+        assert [(o.status, o.earlier) for o in outcomes.values()] == [("done", False)] * 2
+
+    def test_models_that_are_not_used_do_not_matter(self, request_of, tmp_path, bundle):
+        (tmp_path / "masks").mkdir()
+        first = replace(request_of("a", job={"with_stage1": False}), stage1_masks=tmp_path / "masks")
+        done(first)
+        (bundle / "stage1" / "plans.json").write_text("other")
+        assert done(replace(first, skip_done=True))["a"].earlier
+
+    def test_inputs_are_read_shortly_before_their_turn_not_all_before_the_first(self, request_of, monkeypatch):
+        names = [f"c{number:02}" for number in range(40)]
+        request = request_of(*names)
+        done(request)
+        read = []
+        monkeypatch.setattr(cohort, "fingerprints", lambda paths: read.append(paths) or [])
+        outcomes = predict_cohort(replace(request, skip_done=True))
+        next(outcomes)
+        assert len(read) < 20
+        outcomes.close()
+
+
+class TestFaults:
+    def test_a_bad_case_is_tried_twice_reported_and_costs_a_case(self, request_of):
+        request = request_of("a", "bad", "c")
+        outcomes = done(request)
+        assert {case: o.status for case, o in outcomes.items()} == {"a": "done", "bad": "failed", "c": "done"}
+        told = run_json(request)
+        assert told["cases"]["bad"] == {"status": "failed", "error": "it is bad"}
+        assert told["counts"] == {"done": 2, "failed": 1, "left": 0}
+        assert told["varying"]["attempts"] == {"bad": 2}
+
+    def test_lost_workers_are_told_with_reason_and_time(self, request_of):
+        request = request_of("a", "poison")
+        assert done(request)["poison"].status == "failed"
+        lost = run_json(request)["varying"]["lost_workers"]
+        assert [entry["reason"] for entry in lost] == ["ended by signal 9"] * 2
+        assert lost[1]["cases"] == ["poison"]
+        assert lost[1]["time"].endswith("Z")
+
+    def test_a_folder_that_vanishes_ends_the_run_in_one_line_and_is_not_made_again(self, request_of):
+        request = request_of(*"abcdef")
+        outcomes = predict_cohort(request)
+        next(outcomes)
+        shutil.rmtree(request.job.output)
+        with pytest.raises(InputImageError, match="is gone"):
+            list(outcomes)
+        assert not request.job.output.exists()
+
+    def test_a_case_whose_record_is_not_there_is_not_done_whoever_says_so(self, request_of, monkeypatch):
+        monkeypatch.setattr(FakeWorker, "written", lambda _self, files: CaseOutcome(case=files.case, status="done"))
+        outcome = done(request_of("a"))["a"]
+        assert outcome.status == "failed"
+        assert "a.json cannot be read" in outcome.error
+
+    def test_an_interrupted_run_tells_what_was_done_so_far(self, request_of):
+        request = request_of(*"abcd")
+        outcomes = predict_cohort(request)
+        next(outcomes)
+        with pytest.raises(KeyboardInterrupt):
+            outcomes.throw(KeyboardInterrupt)
+        assert run_json(request)["counts"] == {"done": 1, "failed": 0, "left": 3}
+        assert [path.name for path in request.job.output.glob(".*")] == []
+
+    def test_the_story_is_renewed_now_and_then(self, request_of, monkeypatch):
+        monkeypatch.setattr(cohort, "_STORY_SECONDS", 0.0)
+        request = request_of(*"abcd")
+        outcomes = predict_cohort(request)
+        next(outcomes)
+        assert run_json(request)["counts"]["done"] == 1
+        outcomes.close()
+
+    def test_what_a_killed_run_left_unfinished_is_removed(self, request_of):
+        request = request_of("a")
+        request.job.output.mkdir()
+        (request.job.output / ".7.a_probability.nii.gz").touch()
+        (request.job.output / ".7.other.nii.gz").touch()
+        done(request)
+        assert [path.name for path in request.job.output.glob(".*")] == [".7.other.nii.gz"]
+
+    def test_a_case_called_as_the_runs_own_file_is_refused(self, request_of):
+        outcomes = done(request_of("run", "a"))
+        assert (outcomes["run"].status, outcomes["a"].status) == ("failed", "done")
+        assert "rename its files" in outcomes["run"].error
+
+    def test_a_model_that_is_incomplete_ends_the_run_before_it_begins(self, request_of, bundle):
+        (bundle / "stage2" / "dataset.json").unlink()
+        with pytest.raises(BundleError, match=r"dataset.json cannot be read"):
+            done(request_of("a"))
+
+
+class TestSharing:
+    def test_parts_leave_together_what_one_run_leaves(self, request_of, tmp_path):
+        whole = request_of(*"abcde")
+        done(whole)
+        for number in range(2):
+            part = request_of(
+                *"abcde"[number::2], share=Share(num_parts=2, part_id=number), job={"output": tmp_path / "parts"}
+            )
+            done(part)
+        own = {"run.json", "summary.csv"}
+        expected = {name: text for name, text in contents(whole.job.output).items() if name not in own}
+        found = {name: text for name, text in contents(tmp_path / "parts").items() if "_part" not in name}
+        assert found == expected
+
+    def test_a_second_run_on_the_same_folder_is_refused_and_the_first_goes_on(self, request_of):
+        pytest.importorskip("fcntl")
+        request = request_of("a", "b")
+        first = predict_cohort(request)
+        next(first)
+        with pytest.raises(RunError, match="in use by a run on"):
+            done(request)
+        assert [outcome.status for outcome in first] == ["done"]
+        assert run_json(request)["counts"]["done"] == 2
+
+    def test_parts_of_another_number_are_refused_after_the_first_have_begun(self, request_of):
+        pytest.importorskip("fcntl")
+        first = predict_cohort(request_of("a", share=Share(num_parts=2)))
+        next(first)
+        with pytest.raises(RunError, match="-num_parts"):
+            done(request_of("b", share=Share(num_parts=3, part_id=1)))
+
+
+def test_a_run_tells_who_predicted(request_of):
+    request = request_of("a")
+    done(request)
+    told = run_json(request)
+    assert (told["precision"], list(told["model"])) == ("float32", ["stage1", "stage2"])
+    varying = told["varying"]
+    assert (varying["engine"], varying["workers"], varying["devices"], varying["threads"]) == ("local", 1, ["cpu"], 1)
+
+
+@pytest.mark.parametrize("changed", [{"count": 0}, {"devices": ()}])
+def test_there_is_a_worker_and_a_device(changed):
+    with pytest.raises(SettingsError, match="worker"):
+        Workers(**changed)
+
+
+def test_the_summary_has_the_volume_that_the_samples_make_of_a_case(request_of, monkeypatch):
+    volume = {"mean_in_tumor": 0.02, "volume": {"p5_ml": 1.5, "p95_ml": 2.5}}
+    uncertainties = {"sampled": volume, "empty": {"mean_in_tumor": None, "volume": None}, "plain": None}
+    written = FakeWorker.written
+
+    def sampled(self, files):
+        outcome = written(self, files)
+        path = self.job.output / f"{files.case}.json"
+        path.write_text(json.dumps({**json.loads(path.read_text()), "uncertainty": uncertainties[files.case]}))
+        return outcome
+
+    monkeypatch.setattr(FakeWorker, "written", sampled)
+    request = request_of(*uncertainties)
+    done(request)
+    with (request.job.output / "summary.csv").open() as file:
         rows = [
             (row["tumor_ml_p5"], row["tumor_ml_p95"], row["mean_uncertainty_in_tumor"]) for row in csv.DictReader(file)
         ]
     assert rows == [("1.5", "2.5", "0.02"), ("", "", ""), ("", "", "")]
+
+
+def test_a_case_is_named_by_its_file():
+    assert case_name(Path("x/a_0000.nii.gz")) == "a"
 
 
 def test_the_seed_of_a_region_depends_on_setting_and_box_alone():

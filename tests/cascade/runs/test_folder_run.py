@@ -1,22 +1,24 @@
 """Which files are which cases, and what a run over a folder leaves behind."""
 
-import csv
+import hashlib
 import json
-import zlib
 
 import pytest
 
 from nnunet_cascade.cascade.runs.folder_run import (
     FolderTask,
-    RunStory,
     find_images,
     find_masks,
+    open_folder,
     part_of,
     prepare_output,
-    read_finished,
+    require_writable,
     run_cases,
-    write_run,
+    tell_run,
 )
+from nnunet_cascade.cascade.runs.records import MadeFrom, read_finished
+from nnunet_cascade.cascade.runs.run_lock import Share
+from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.errors import InputImageError
 
 
@@ -80,7 +82,7 @@ class TestNames:
 
     def test_parts_share_the_cases_out_without_rest_or_overlap(self, tmp_path):
         cases = {f"c{number}": tmp_path for number in range(7)}
-        parts = [part_of(cases, num_parts=3, part_id=part) for part in range(3)]
+        parts = [part_of(cases, Share(num_parts=3, part_id=part)) for part in range(3)]
         assert sorted(name for part in parts for name in part) == sorted(cases)
 
 
@@ -104,7 +106,7 @@ class TestRunning:
         inputs = {"inputs": lambda _case, path: [path, tmp_path / "masks", tmp_path / "none"]}
         cases = {"a": tmp_path / "first"}
         (before,) = run_cases(cases, task(**inputs))
-        first, lobe = (f"{zlib.crc32(text):08x}" for text in (b"one", b"two"))
+        first, lobe = (hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
         assert before.record["inputs"] == [["first", first], ["lobe", lobe], ["none", ""]]
         assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["skipped"]
         (tmp_path / "masks" / "lobe").write_text("three")
@@ -141,28 +143,36 @@ class TestRunning:
     def test_a_case_that_fails_leaves_no_record_of_an_earlier_run(self, task, tmp_path):
         (tmp_path / "bad.json").write_text("{}")
         list(run_cases({"bad": tmp_path}, task()))
-        assert read_finished(tmp_path, "bad", {}) is None
+        assert read_finished(tmp_path, "bad", MadeFrom(settings={})) is None
         assert not (tmp_path / "bad.json").exists()
 
-    def test_a_run_tells_every_outcome(self, task, tmp_path):
-        outcomes = list(run_cases({name: tmp_path / name for name in ("bad", "b")}, task()))
-        path = write_run(
-            outcomes, task(), RunStory(begun=0.0, command=("-i", "x"), part="_part1"), lambda r: {"length": r["length"]}
-        )
-        run = json.loads(path.read_text())
-        assert path.name == "run_part1.json"
-        assert run["counts"] == {"done": 1, "skipped": 0, "failed": 1}
-        assert run["cases"]["b"] == {"status": "done", "length": 1}
-        assert run["cases"]["bad"]["status"] == "failed"
-        assert run["settings"] == {"radius": [1, 2]}
-        with (tmp_path / "summary_part1.csv").open() as file:
-            rows = list(csv.DictReader(file))
-        assert [(row["case"], row["length"], bool(row["error"])) for row in rows] == [
-            ("bad", "", True),
-            ("b", "1", False),
-        ]
+    def test_a_run_tells_what_was_done_whichever_run_did_it(self, task):
+        cases = {name: task().output / name for name in ("bad", "b")}
+        told = []
+        for skip_done in (False, True):
+            outcomes = list(run_cases(cases, task(skip_done=skip_done)))
+            path = tell_run(outcomes, task(), RunStory(begun=0.0), lambda record: {"length": record["length"]})
+            told.append(json.loads(path.read_text()))
+        assert told[0]["cases"]["b"] == {"status": "done", "length": 1}
+        assert told[0]["cases"]["bad"]["status"] == "failed"
+        assert [run.pop("varying")["skipped"] for run in told] == [[], ["b"]]
+        assert told[0] == told[1]
 
     def test_an_output_below_a_file_cannot_be_written(self, tmp_path):
         touch(tmp_path, "file")
         with pytest.raises(InputImageError, match="cannot be written"):
             prepare_output(tmp_path / "file" / "out")
+
+    def test_an_output_that_is_gone_is_not_made_again(self, tmp_path):
+        with pytest.raises(InputImageError, match="is gone"):
+            require_writable(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+
+    def test_what_a_killed_run_left_unfinished_of_its_own_cases_is_removed(self, tmp_path):
+        own = [".9.a.nii.gz", ".9.a_lungs.nii.gz", ".9.a.json", ".9.run_part0.json", ".9.summary_part0.csv"]
+        others = [".9.b.nii.gz", ".9.run_part1.json", ".9.a_2.nii.gz", "a.json"]
+        touch(tmp_path, *own, *others)
+        with open_folder(tmp_path, Share(num_parts=2, part_id=0), ["a"]):
+            assert not any((tmp_path / name).exists() for name in own)
+            touch(tmp_path, ".10.a.json")
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

@@ -1,0 +1,135 @@
+"""Records: what a case was made from and what was made of it, so that nothing is done twice and nothing half."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nnunet_cascade.cascade.bundles.bundle import model_files
+from nnunet_cascade.cascade.bundles.manifest import sha256_of
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.errors import BundleError, InputImageError
+from nnunet_cascade.files import flush_folder, write_json
+from nnunet_cascade.versions import NOTICE, versions
+
+Record = dict[str, Any]
+"""What is known of a case, as its JSON file holds it."""
+Prints = list[list[str]]
+"""Name and SHA-256 of each file a case is made from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MadeFrom:
+    """What decides the files of a case: a record made from the same need not be made again.
+
+    Attributes:
+        settings: As plain values.
+        inputs: Name and SHA-256 of each file it is made from; None asks nothing of them.
+        model: SHA-256 of each model's files; None where no model is used.
+        precision: Of the networks; None where no model is used.
+    """
+
+    settings: Mapping[str, Any]
+    inputs: Prints | None = None
+    model: Mapping[str, str] | None = None
+    precision: str | None = None
+
+    def to_json(self) -> Record:
+        """Give what a record holds of it."""
+        values = {"inputs": self.inputs, "settings": self.settings, "model": self.model, "precision": self.precision}
+        return json.loads(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+
+def record_path(folder: Path, case: str) -> Path:
+    """Give the path of a case's record."""
+    return folder / f"{case}.json"
+
+
+def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from: MadeFrom) -> Record:
+    """Write the record of a case, and give it as it stands there; what varies from run to run is in `varying` alone.
+
+    Call it last: its "files" are on the disk, under their names, before the record is.
+
+    Args:
+        folder: Where the case's files lie.
+        case: The case's name.
+        content: What is known of it; its "files" name what was written there.
+        made_from: What decided it.
+
+    Raises:
+        OSError: The record cannot be written, or one of the files is not there.
+        ValueError: A number is not finite.
+    """
+    files = {name: (folder / name).stat().st_size for name in content.get("files", ())}
+    record = {"case": case, "notice": NOTICE, **content, "files": files, **made_from.to_json(), "versions": versions()}
+    flush_folder(folder)
+    write_json(record_path(folder, case), record)
+    flush_folder(folder)
+    return json.loads(json.dumps(record))
+
+
+def read_finished(folder: Path, case: str, made_from: MadeFrom) -> Record | None:
+    """Give the record of a case made from the same, whose files are there with their sizes; else None."""
+    try:
+        record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
+        same = all(record[name] == value for name, value in made_from.to_json().items())
+        whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return record if same and whole else None
+
+
+def remove_recorded(folder: Path, case: str) -> None:
+    """Remove the record of a case, then the files it names."""
+    path = record_path(folder, case)
+    try:
+        names = [Path(name).name for name in json.loads(path.read_text(encoding="utf-8"))["files"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        names = []
+    path.unlink(missing_ok=True)
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+
+
+def fingerprints(paths: Iterable[Path]) -> Prints:
+    """Give name and SHA-256 of files, and of those in folders; those that are missing have an empty one.
+
+    Raises:
+        InputImageError: A file cannot be read.
+    """
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return [[file.name, _checksum(file)] for file in files]
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputImageError(f"{path} cannot be read ({error.strerror}); check the file") from error
+
+
+def model_checksums(bundle: Path, spec: CascadeSpec, *, with_stage1: bool = True) -> dict[str, str]:
+    """Give one SHA-256 for the files of each stage that prediction uses: plans, dataset and checkpoints.
+
+    Raises:
+        BundleError: One of them is missing or cannot be read.
+    """
+    sums: dict[str, list[str]] = {}
+    for name in sorted(model_files(spec, with_stage1=with_stage1)):
+        sums.setdefault(name.partition("/")[0], []).append(f"{name}\0{_of_model(bundle / name)}\n")
+    return {stage: hashlib.sha256("".join(lines).encode()).hexdigest() for stage, lines in sums.items()}
+
+
+def _of_model(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise BundleError(
+            f"{path} cannot be read ({error.strerror}); expected a file of a trained model; make the bundle again"
+        ) from error

@@ -1,0 +1,80 @@
+"""Files that run code when they are read as nnU-Net reads them: each leaves a canary."""
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+
+class TouchesCanary:
+    """What unpickles by making a folder."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.canary),)
+
+
+class RunsShell(dict):
+    """What looks like a dictionary of weights and asks the shell."""
+
+    def __init__(self, canary):
+        super().__init__()
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"mkdir '{self.canary}'",)
+
+
+class Evaluates:
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return eval, (f"__import__('os').mkdir({str(self.canary)!r})",)
+
+
+EVIL = (TouchesCanary, RunsShell, Evaluates)
+
+TRAINER = """
+import pathlib
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+
+pathlib.Path({canary!r}).mkdir(exist_ok=True)
+
+
+class TheirTrainer(nnUNetTrainer):
+    pass
+"""
+
+
+def poison_checkpoint(path, canary, *, kind=TouchesCanary, key="logging"):
+    """Put an object that runs code into a checkpoint, the rest of which is honest."""
+    content = torch.load(path, weights_only=False)
+    torch.save({**content, key: kind(canary)}, path)
+
+
+def change_json(path, change):
+    """Change a JSON file by a function of its content."""
+    content = json.loads(Path(path).read_text())
+    change(content)
+    Path(path).write_text(json.dumps(content))
+
+
+def change_configuration(folder, change):
+    """Change the one configuration of a model's plans."""
+    change_json(folder / "plans.json", lambda plans: change(plans["configurations"]["3d_fullres"]))
+
+
+def rename_trainer(folder, name):
+    """Let every checkpoint of a model name another trainer."""
+    for path in folder.glob("fold_*/*.pth"):
+        torch.save({**torch.load(path, weights_only=False), "trainer_name": name}, path)
+
+
+def write_trainer(folder, canary):
+    """Write a trainer of a third party's, which leaves a canary when its module is imported."""
+    folder.mkdir()
+    (folder / "their_trainer.py").write_text(TRAINER.format(canary=str(canary)))

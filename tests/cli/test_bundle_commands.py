@@ -1,0 +1,71 @@
+"""`nnc-export-bundle` and `nnc-install-bundle`: words, files and exit codes, without any model."""
+
+import zipfile
+
+import pytest
+
+from nnunet_cascade.cli import export_bundle, install_bundle, make_bundle
+
+
+@pytest.fixture
+def evil(tmp_path):
+    """A zip that would write beside the folder it is unpacked to."""
+    with zipfile.ZipFile(tmp_path / "evil.zip", "w") as archive:
+        archive.writestr("../evil", b"x")
+    return tmp_path / "evil.zip"
+
+
+@pytest.mark.parametrize("command", [export_bundle, install_bundle])
+def test_help_says_that_it_is_no_medical_device(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        command.main(["-h"])
+    assert stop.value.code == 0
+    assert "not a medical device." in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", [export_bundle, install_bundle, make_bundle])
+def test_trust_says_what_it_allows(command):
+    told = " ".join(command.build_parser().format_help().split())
+    assert "let checkpoints and plans run any code" in told
+    assert "give it only if you trust where the files come from" in told
+
+
+@pytest.mark.parametrize("missing", ["--licence", "--training-data", "-o"])
+def test_a_bundle_for_others_says_its_licence_and_training_data(missing, tmp_path, capsys):
+    options = {"--licence": "CC0", "--training-data": "phantoms", "-o": str(tmp_path / "b.zip")}
+    options.pop(missing)
+    with pytest.raises(SystemExit) as stop:
+        export_bundle.main([str(tmp_path), *(word for pair in options.items() for word in pair)])
+    assert stop.value.code == 2
+    assert missing in capsys.readouterr().err
+
+
+def test_an_empty_licence_is_wrong_usage(tmp_path, capsys):
+    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--licence", " ", "--training-data", "phantoms"]
+    assert export_bundle.main(arguments) == 2
+    assert "licence is empty" in capsys.readouterr().err
+
+
+def test_what_is_no_bundle_is_not_exported(tmp_path, capsys):
+    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--licence", "CC0", "--training-data", "phantoms"]
+    assert export_bundle.main(arguments) == 1
+    assert "has no cascade.json; expected a bundle" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "options", [[], ["--check", "-o", "b"], ["--check", "--max_gb", "0"], ["--check", "--max_gb", "nan"]]
+)
+def test_installing_takes_a_folder_or_checks(options, evil, capsys):
+    assert install_bundle.main([str(evil), *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("options", [["--check"], ["-o", "TARGET"]])
+def test_a_refused_zip_is_one_line_and_leaves_nothing(options, evil, tmp_path, capsys):
+    target = tmp_path / "folder" / "b"
+    target.parent.mkdir()
+    assert install_bundle.main([str(evil), *(str(target) if word == "TARGET" else word for word in options)]) == 1
+    error = capsys.readouterr().err
+    assert error == f"nnc-install-bundle: {evil} holds '../evil', which leaves the folder; it is refused\n"
+    assert list(target.parent.iterdir()) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.zip", "folder"]

@@ -1,0 +1,156 @@
+"""What nnc-cascade-predict asks for by its options, before any model is loaded."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.cli import cascade_predict, common
+
+
+@pytest.fixture
+def folders(tmp_path):
+    (tmp_path / "bundle").mkdir()
+    (tmp_path / "bundle" / "cascade.json").write_text(json.dumps(CascadeSpec().to_json()))
+    (tmp_path / "in").mkdir()
+    for case in ("a", "b", "c"):
+        (tmp_path / "in" / f"{case}_0000.nii.gz").touch()
+    return tmp_path
+
+
+@pytest.fixture
+def asked(folders, monkeypatch):
+    """Give the request that options make, on a computer with so many GPUs."""
+
+    def ask(*options, gpus=0):
+        monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: gpus)
+        arguments = ["-i", folders / "in", "-o", folders / "out", "-m", folders / "bundle", *options]
+        return cascade_predict._request(cascade_predict.build_parser().parse_args([*map(str, arguments)]))
+
+    return ask
+
+
+def main(folders, *options):
+    arguments = ["-i", folders / "in", "-o", folders / "out", "-m", folders / "bundle", *options]
+    return cascade_predict.main([*map(str, arguments)])
+
+
+def test_a_worker_per_gpu_else_one_on_the_cpu(asked):
+    assert (asked().workers.count, asked().workers.devices) == (1, ("cpu",))
+    workers = asked(gpus=3).workers
+    assert (workers.count, workers.devices) == (3, ("cuda:0", "cuda:1", "cuda:2"))
+
+
+@pytest.mark.parametrize(
+    ("options", "count", "devices"),
+    [
+        (["-device", "cpu"], 1, ("cpu",)),
+        (["-device", "mps"], 1, ("mps",)),
+        (["-device", "cuda:1"], 1, ("cuda:1",)),
+        (["-device", "cuda", "--workers", "4"], 4, ("cuda:0", "cuda:1")),
+        (["-device", "cpu", "--workers", "2"], 2, ("cpu",)),
+    ],
+)
+def test_devices_and_workers_are_those_asked_for(asked, options, count, devices):
+    workers = asked(*options, gpus=2).workers
+    assert (workers.count, workers.devices, workers.engine) == (count, devices, "local")
+
+
+@pytest.mark.parametrize(("device", "found"), [("cuda:2", "found 2 CUDA devices"), ("cuda:17", "found 2 CUDA devices")])
+def test_a_wrong_gpu_index_is_one_line_with_how_many_there_are(folders, monkeypatch, capsys, device, found):
+    monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: 2)
+    assert main(folders, "-device", device) == 2
+    error = capsys.readouterr().err
+    assert f"-device {device}: {found}, counted from 0" in error
+    assert error.count("\n") == 1
+
+
+def test_cuda_without_a_gpu_is_one_line(folders, monkeypatch, capsys):
+    monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: 0)
+    assert main(folders, "-device", "cuda") == 2
+    assert "no CUDA device found; use -device cpu" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"])
+def test_what_is_no_device_is_wrong_usage(folders, capsys, device):
+    with pytest.raises(SystemExit) as stop:
+        main(folders, "-device", device)
+    assert stop.value.code == 2
+    assert "none of cpu, cuda, cuda:N and mps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--workers", "0"], "workers must be at least 1"),
+        (["-npp", "-1"], "read_ahead must not be negative"),
+        (["-nps", "-1"], "write_behind must not be negative"),
+        (["-num_parts", "2", "-part_id", "2"], "part_id counts from 0"),
+    ],
+)
+def test_numbers_out_of_range_are_wrong_usage(folders, capsys, options, told):
+    assert main(folders, "-device", "cpu", *options) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_cases_are_read_ahead_and_written_behind_as_asked(asked):
+    assert asked().job.capacity == 3
+    assert asked("-npp", "2", "-nps", "0").job.capacity == 3
+    assert asked("-npp", "0", "-nps", "0").job.capacity == 1
+
+
+def test_precision_trust_and_batches_of_samples_reach_the_job(asked):
+    job = asked("--precision", "bfloat16", "--trust-checkpoint", "--sample_batch_size", "4").job
+    assert (job.precision, job.trusted, job.spec.sampling.batch_size) == ("bfloat16", True, 4)
+    job = asked().job
+    assert (job.precision, job.trusted) == ("float32", False)
+
+
+def test_stage_ones_models_are_not_loaded_where_its_masks_are_given(asked, folders):
+    (folders / "masks").mkdir()
+    assert asked().job.with_stage1
+    assert not asked("--stage1_predictions", folders / "masks").job.with_stage1
+
+
+def test_a_part_does_its_share_of_the_cases(asked):
+    request = asked("-num_parts", "2", "-part_id", "1")
+    assert (list(request.cases), request.story.share.ending) == (["b"], "_part1")
+
+
+@pytest.mark.parametrize("folder", ["in", "bundle"])
+def test_results_do_not_go_where_something_is_read(folders, capsys, folder):
+    assert main(folders, "-o", folders / folder, "-device", "cpu") == 2
+    assert "is a folder that is read from" in capsys.readouterr().err
+
+
+def test_the_engine_is_named_and_ray_is_asked_for_by_itself(asked):
+    workers = asked("--engine", "ray", "-device", "cuda", "--workers", "2", gpus=0).workers
+    assert (workers.engine, workers.count, workers.devices) == ("ray", 2, ("cuda",))
+
+
+def test_pytorch_is_not_asked_for_gpus_where_there_is_no_driver(monkeypatch):
+    def absent(_name):
+        raise OSError
+
+    monkeypatch.setattr(common.ctypes, "CDLL", absent)
+    monkeypatch.setattr(common.subprocess, "run", None)
+    assert common.cuda_devices() == 0
+
+
+def test_the_command_itself_loads_no_pytorch(folders):
+    program = (
+        "import sys; from nnunet_cascade.cli import cascade_predict as c; import nnunet_cascade.cascade.runs.cohort\n"
+        "c._request(c.build_parser().parse_args(sys.argv[1:])); sys.exit('torch' in sys.modules)"
+    )
+    arguments = ["-i", folders / "in", "-o", folders / "out", "-m", folders / "bundle", "-device", "cpu"]
+    assert subprocess.run([sys.executable, "-c", program, *map(str, arguments)], check=False).returncode == 0
+
+
+def test_a_model_that_is_missing_is_one_line_and_nothing_is_made(folders, capsys):
+    assert main(folders, "-device", "cpu") == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("nnc-cascade-predict: ")
+    assert "plans.json cannot be read" in error or "dataset.json cannot be read" in error or "checkpoint" in error
+    assert not (folders / "out").exists()
