@@ -9,6 +9,8 @@ IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 10) and "found 
 # nnU-Net would start eight workers of about 1 GB each
 export nnUNet_def_n_proc ?= 2
 export nnUNet_n_proc_DA ?= 2
+# Large pages: convolutions on processors take half the time (docs/performance.md)
+export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo test lint
 

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,17 +66,20 @@ def flush_folder(folder: Path) -> None:
 
 
 def sweep_unfinished(folder: Path, ours: Callable[[str], bool]) -> list[str]:
-    """Remove what processes that were killed left beside the files they wrote.
+    """Remove what processes that were killed left beside the files they wrote; another user's may have to stay.
 
     Args:
         folder: Where they wrote.
         ours: Tells by a file's own name whether nobody else may be writing it.
 
     Returns:
-        Names of the files that were never finished.
+        Names of the files that were never finished and are gone.
     """
-    found = [(path, _BESIDE.fullmatch(path.name)) for path in folder.glob(".*")]
-    swept = [(path, match["name"]) for path, match in found if match is not None and ours(match["name"])]
-    for path, _ in swept:
-        path.unlink(missing_ok=True)
-    return sorted(name for _, name in swept)
+    swept: list[str] = []
+    for path in list(folder.glob(".*")):
+        match = _BESIDE.fullmatch(path.name)
+        if match is not None and ours(match["name"]):
+            with suppress(PermissionError):
+                path.unlink(missing_ok=True)
+                swept.append(match["name"])
+    return sorted(swept)

@@ -30,6 +30,7 @@ _SOFT_TISSUE_ABOVE_HU = -100.0
 _PLAUSIBLE_HU = (-4096.0, 32767.0)
 _NIFTI_HEADER_BYTES = 352
 _LABEL_TOLERANCE = 0.01
+_LABEL_TYPES = (np.int16, np.int32, np.int64)
 _GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 
 
@@ -94,23 +95,34 @@ def read_labels(path: Path, grid: Grid, *, what: str) -> Labels:
     """Read a label map or mask that must lie on a given grid.
 
     Returns:
-        (Z, Y, X), int16.
+        (Z, Y, X), int16, or the smallest of int32 and int64 that holds its values.
 
     Raises:
-        InputImageError: As `read_volume`, or a value is no whole number.
+        InputImageError: As `read_volume`, or a value is no whole number or too large for one.
         GridMismatchError: The file lies on another grid; the message names `what`.
     """
     stored, there = _read(path)
     grid.require_same(there, what=f"{what} {path}")
     if stored.dtype.kind != "f":
-        return stored.astype(np.int16)
+        return _as_labels(stored, path)
     _require_finite(stored, path)
     labels = np.rint(stored)
     between = np.abs(stored - labels) > _LABEL_TOLERANCE
     if between.any():
         found = float(stored[between][0])
         raise InputImageError(f"{what} {path} holds the value {found:g}; expected labels, whole numbers")
-    return labels.astype(np.int16)
+    return _as_labels(labels, path)
+
+
+def _as_labels(numbers: NDArray[Any], path: Path) -> Labels:
+    """Give whole numbers in the smallest type of `_LABEL_TYPES` that holds them all."""
+    if np.can_cast(numbers.dtype, np.int16):
+        return numbers.astype(np.int16)
+    low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
+    for kind in _LABEL_TYPES:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:
+            return numbers.astype(kind)
+    raise InputImageError(f"{path} holds values from {low:g} to {high:g}; expected labels, whole numbers")
 
 
 def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:

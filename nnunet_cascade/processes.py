@@ -41,15 +41,41 @@ def start_early(preload: str) -> None:
 
 @contextmanager
 def interrupts_ignored() -> Generator[None, None, None]:
-    """Start processes that do not hear of Ctrl-C: who started them ends them, without a traceback from each."""
+    """Start processes that do not hear of Ctrl-C: who started them ends them, without a traceback from each.
+
+    The caller hears at the end of what came meanwhile.
+
+    Raises:
+        KeyboardInterrupt: As the caller's own handling of Ctrl-C does.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heard: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: heard.append(number))
+    try:
+        with _interrupts_blocked():
+            yield
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if heard:
+        signal.raise_signal(signal.SIGINT)
+
+
+@contextmanager
+def _interrupts_blocked() -> Generator[None, None, None]:
+    """Keep SIGINT from this thread, and from the processes it starts as long as they live; Windows has no such mask."""
+    if sys.platform == "win32":
+        yield
+        return
+    from multiprocessing import resource_tracker  # noqa: PLC0415 - not everywhere
+
+    resource_tracker.ensure_running()  # started later, it would undo the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _context(preload: str) -> BaseContext:

@@ -85,6 +85,21 @@ def test_only_unfinished_files_of_our_own_are_swept(tmp_path):
     assert sweep_unfinished(tmp_path / "nowhere", lambda _name: True) == []
 
 
+def test_an_unfinished_file_of_another_user_is_passed_over(tmp_path, monkeypatch):
+    for name in (".77.a", ".78.a"):
+        (tmp_path / name).touch()
+    unlink = Path.unlink
+
+    def refuse(self, *, missing_ok):
+        if self.name == ".77.a":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    assert sweep_unfinished(tmp_path, lambda _name: True) == ["a"]
+    assert names(tmp_path) == [".77.a"]
+
+
 def test_a_folder_is_flushed_where_the_system_can(tmp_path):
     flush_folder(tmp_path)
     with pytest.raises(FileNotFoundError):

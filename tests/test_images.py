@@ -89,6 +89,14 @@ def test_scaled_voxels_are_those_that_itk_reads(tmp_path, oriented_grid, ct):
     np.testing.assert_allclose(expected, ct * 1.7 - 3.3, atol=1e-3)
 
 
+@pytest.mark.parametrize("stored", [np.uint16, np.int32, np.float32])
+@pytest.mark.parametrize(("value", "kind"), [(32767, np.int16), (40000, np.int32)])
+def test_large_labels_are_those_that_are_stored(tmp_path, oriented_grid, ct, stored, value, kind):
+    write_image((ct > 0).astype(stored) * stored(value), oriented_grid, tmp_path / "a.nii.gz")
+    labels = read_labels(tmp_path / "a.nii.gz", oriented_grid, what="label")
+    assert (set(np.unique(labels)), labels.dtype) == ({0, value}, kind)
+
+
 def test_labels_stored_as_fractions_are_refused(tmp_path, oriented_grid, ct):
     write_image((ct > 0) * np.float32(0.4), oriented_grid, tmp_path / "a.nii.gz")
     with pytest.raises(InputImageError, match=r"holds the value 0\.4; expected labels"):

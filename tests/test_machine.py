@@ -60,6 +60,13 @@ def test_threads_of_a_worker_sleep_and_all_libraries_have_equally_many(cores, mo
     assert machine.worker_environment(1, threads=3)["OMP_NUM_THREADS"] == "3"
 
 
+def test_memory_comes_in_large_pages_unless_the_user_has_chosen(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert machine.worker_environment(1)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=3")
+    assert machine.memory_environment() == {"GLIBC_TUNABLES": "glibc.malloc.check=3"}
+
+
 def test_float32_is_everywhere_and_bfloat16_is_refused_where_it_is_not(monkeypatch):
     machine.require_precision("float32", torch.device("cpu"))
     monkeypatch.setattr(machine, "_has_bfloat16", lambda: False)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_facts, lung_files, read_thorax, source_settings
+from nnunet_cascade.cascade.lung_folder import kept_lungs, lung_facts, read_thorax, source_settings
 from nnunet_cascade.cascade.prediction_files import (
     TumorLabel,
     dataset_file,
@@ -23,6 +23,7 @@ from nnunet_cascade.cascade.prediction_files import (
     uncertainty_path,
 )
 from nnunet_cascade.cascade.runs.folder_run import FolderTask, Outcome
+from nnunet_cascade.cascade.runs.lung_inputs import lung_files
 from nnunet_cascade.cascade.runs.records import Record
 from nnunet_cascade.cascade.scan_flags import grid_flags
 from nnunet_cascade.errors import NoLungsError

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.bundles.bundle import read_spec
-from nnunet_cascade.cascade.outputs import record_path
 from nnunet_cascade.cascade.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.cascade.runs.folder_run import told
+from nnunet_cascade.cascade.runs.records import record_path
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.evaluation.calibration.comparison import Comparison, compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added, count_voxels

@@ -139,7 +139,7 @@ def provenance(story: CalibrationStory) -> dict[str, Any]:
         "uncertainty": uncertainty_facts(story),
         "resampling": request.resampling,
         "versions": versions(),
-        "varying": varying(story.run),
+        "varying": {name: value for name, value in varying(story.run).items() if name != "command"},  # it has paths
     }
     return _plain(content)
 

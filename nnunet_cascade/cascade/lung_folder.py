@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.cascade.runs.folder_run import FolderTask
+from nnunet_cascade.cascade.runs.lung_inputs import deciding_settings, lung_files, weights_checksum
 from nnunet_cascade.cascade.runs.records import MadeFrom, Record, read_finished, record_path, write_record
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
@@ -23,7 +24,6 @@ from nnunet_cascade.versions import NOTICE
 
 _MM3_PER_ML = 1000.0
 _STORE = "lung_masks.json"
-_FREE = ("device", "batch_size", "path")
 
 
 def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> FolderTask:
@@ -42,14 +42,6 @@ def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> F
         return [path, *lung_files(source, case)]
 
     return FolderTask(output=output, settings=_settings(source), work=work, inputs=inputs, skip_done=skip_done)
-
-
-def lung_files(source: LungSource, case: str) -> list[Path]:
-    """List the files that ready masks of a case are read from, or the folder of its lobes; none for other sources."""
-    if source.path is None:
-        return []
-    paths = (source.path / f"{case}{ENDING}", source.path / case)
-    return [next((path for path in paths if path.exists()), paths[0])]
 
 
 def lung_figures(record: Record) -> Mapping[str, Any]:
@@ -119,9 +111,13 @@ def _settings(source: LungSource) -> dict[str, Any]:
 
 
 def source_settings(source: LungSource) -> dict[str, Any]:
-    """Give what decides a mask besides its files; the device and how much it is given at a time do not."""
-    values = {name: value for name, value in to_block(source).items() if name not in _FREE}
-    return {**values, "weights": None if source.weights is None else source.weights.name}
+    """Give what decides a mask besides the files it is read from; given weights are named by their checksum.
+
+    Raises:
+        LungMaskError: Weights are given and cannot be read.
+    """
+    weights = weights_checksum(source)
+    return {**deciding_settings(to_block(source)), **({} if weights is None else {"weights_sha256": weights})}
 
 
 def _reread(grid: Grid, folder: Path, case: str, record: Record) -> LungMask | None:

@@ -92,8 +92,8 @@ def read_json(path: Path) -> dict[str, Any]:
         DatasetError: The file is missing or holds no JSON object.
     """
     try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as JSON ({error})") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{path} holds {type(content).__name__}; expected a JSON object")

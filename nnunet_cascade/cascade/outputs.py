@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.cascade.case import CaseResult
 from nnunet_cascade.cascade.roi import Roi
-from nnunet_cascade.cascade.runs.folder_run import MAPS
-from nnunet_cascade.cascade.runs.records import MadeFrom, record_path, write_record
+from nnunet_cascade.cascade.runs.records import MadeFrom, write_record
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.geometry import Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.uncertainty.choices import DEFINITIONS, SamplingFacts
 from nnunet_cascade.versions import NOTICE, versions
 
-_SUFFIXES = ("", *MAPS)
 _MM3_PER_ML = 1000.0
 
 
@@ -70,13 +68,6 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
     content["varying"] = {**content["varying"], **(varying or {})}
     content["files"] = [f"{case}{suffix}{ENDING}" for suffix in images]
     write_record(folder, case, content, made_from or MadeFrom(settings=spec.to_json()))
-
-
-def remove_case(folder: Path, case: str) -> None:
-    """Remove what an earlier run wrote for a case, its record first."""
-    record_path(folder, case).unlink(missing_ok=True)
-    for suffix in _SUFFIXES:
-        (folder / f"{case}{suffix}{ENDING}").unlink(missing_ok=True)
 
 
 def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,11 +11,12 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cascade.cascade.bundles.allowed import require_known_network
+from nnunet_cascade.cascade.bundles.allowed import require_known_label_manager, require_known_network
 from nnunet_cascade.cascade.bundles.manifest import sha256_of
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.errors import CascadeError, DatasetError, SettingsError
 from nnunet_cascade.networks.backbones import BACKBONES
+from nnunet_cascade.networks.checkpoints import write_checkpoint
 from nnunet_cascade.networks.pretrained import Fitted, fit_weights, read_weights
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.settings.training import TrainingSettings
@@ -55,7 +55,7 @@ def import_weights(  # noqa: PLR0913 - the words of its command
     Raises:
         SettingsError: There is no such trainer, configuration or output folder.
         WeightsError: The file is broken, or too little of it fits.
-        BundleError: The plans name a network or layers that are not nnU-Net's, and are not trusted.
+        BundleError: The plans name a network, layers or a label manager that are not nnU-Net's, and are not trusted.
         DatasetError: Plans or dataset.json cannot be read, or no network can be built from them.
         OSError: The checkpoint cannot be written.
     """
@@ -77,7 +77,7 @@ def import_weights(  # noqa: PLR0913 - the words of its command
         "numbers": fitted.numbers,
         "versions": versions(),
     }
-    _write(output, {"network_weights": fitted.weights, "imported_from": record})
+    write_checkpoint(output, {"network_weights": fitted.weights, "imported_from": record})
     return ImportedWeights(fitted=fitted, record=record)
 
 
@@ -115,6 +115,7 @@ def _network(kind: Any, plans: Path, configuration: str, *, trusted: bool) -> tu
         chosen = manager.get_configuration(configuration)
         if not trusted:
             require_known_network(chosen, where=plans)
+            require_known_label_manager(manager.plans, where=plans)
         heads = manager.get_label_manager(dataset).num_segmentation_heads
         channels = determine_num_input_channels(manager, chosen, dataset)
         seed = TrainingSettings.from_plans(manager.plans).seed
@@ -139,14 +140,3 @@ def _network(kind: Any, plans: Path, configuration: str, *, trusted: bool) -> tu
             "with dataset.json beside them"
         ) from error
     return network, used
-
-
-def _write(output: Path, checkpoint: dict[str, Any]) -> None:
-    beside = output.with_name(f".{os.getpid()}.{output.name}")
-    try:
-        torch.save(checkpoint, beside)
-        beside.replace(output)
-    except RuntimeError as error:  # what torch raises where the disk is full
-        raise OSError(f"{output} cannot be written ({' '.join(str(error).split())[:100]})") from error
-    finally:
-        beside.unlink(missing_ok=True)

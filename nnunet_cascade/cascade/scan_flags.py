@@ -19,7 +19,9 @@ def grid_flags(grid: Grid, *, as_stored: bool = False) -> dict[str, str]:
     flags: dict[str, str] = {}
     largest = max(grid.spacing_mm)
     if largest > _THICK_MM:
-        flags[THICK_SLICES] = f"voxels are {largest:g} mm long along one axis: distances and merging are no finer than that"
+        flags[THICK_SLICES] = (
+            f"voxels are {largest:g} mm long along one axis: distances and merging are no finer than that"
+        )
     if as_stored and grid.array_axis("foot-head")[0] != 0:
         flags[NOT_AXIAL] = (
             "slices are not axial and the networks see them as stored: those trained on axial slices may miss tumors; "

@@ -244,15 +244,28 @@ class CascadeSpec:
         }
         try:
             values: dict[str, Any] = {
-                name: from_block(parts[name], _with_paths(value), where=f"{where}, {name}") if name in parts else value
+                name: _part(parts[name], value, where=f"{where}, {name}") if name in parts else value
                 for name, value in content.items()
                 if name != "version"
             }
             return from_block(cls, values, where=where)
         except SettingsError as error:
-            raise BundleError(str(error)) from error
+            raise BundleError(" ".join(str(error).split())) from error
 
 
-def _with_paths(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a block with its paths, which JSON holds as text, as paths."""
-    return {name: Path(value) if name in _PATHS and value is not None else value for name, value in block.items()}
+def _part(kind: type[Any], block: Any, *, where: str) -> Any:
+    """Build a part of the settings; whatever its class stumbles over is the part's fault."""
+    try:
+        return from_block(kind, _with_paths(block, where=where), where=where)
+    except (AttributeError, OverflowError) as error:
+        raise SettingsError(f"{where}: {error}") from error
+
+
+def _with_paths(block: Any, *, where: str) -> Any:
+    """Give a block with its paths, which JSON holds as text, as paths; what is no block is left as it is."""
+    if not isinstance(block, Mapping):
+        return block
+    texts: dict[str, Any] = {name: block[name] for name in _PATHS if block.get(name) is not None}
+    for name, text in texts.items():
+        require(isinstance(text, str), f"{where}: {name} must be text or null; found {text!r}")
+    return {**block, **{name: Path(text) for name, text in texts.items()}}

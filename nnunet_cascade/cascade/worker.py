@@ -29,8 +29,9 @@ from nnunet_cascade.cascade.case import (
     refined,
 )
 from nnunet_cascade.cascade.models import CoarsePrediction
-from nnunet_cascade.cascade.outputs import remove_case, write_case
+from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.preprocessing import Prepared
+from nnunet_cascade.cascade.runs.folder_run import remove_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.records import Prints, fingerprints
 from nnunet_cascade.images import Volume, read_ct, read_labels

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -129,7 +128,7 @@ def _body(args: argparse.Namespace) -> int:
     if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
         raise SettingsError("rank_by=mean_uncertainty needs uncertainty maps; give their folder with --uncertainty")
     cases = part_of(find_masks(args.i), share)
-    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), share=share)
+    story = RunStory(begun=time.time(), command=args.argv, share=share)
     with open_folder(args.o, share, cases):
         if args.tune:
             return _tune(cases, request, args, story)

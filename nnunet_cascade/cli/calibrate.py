@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,7 +69,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.cascade.runs.run_story import RunStory
     from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
 
-    run = RunStory(begun=time.time(), command=tuple(sys.argv[1:]))
+    run = RunStory(begun=time.time(), command=args.argv)
     read_spec(args.m)
     request = CalibrationRequest(
         bundle=args.m,

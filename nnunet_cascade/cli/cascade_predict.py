@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +89,14 @@ def _add_workers(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers",
         type=int,
-        help="processes with models of their own, which share the GPUs or cores; default: one per GPU, else one",
+        help="processes with models of their own, which share the GPUs or cores; default: one per GPU, else one; with "
+        "Ray one",
     )
     parser.add_argument(
-        "--engine", choices=("local", "ray"), default="local", help="workers on this machine, or wherever Ray has room"
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="workers on this machine, or wherever Ray has room; they use GPUs there with -device cuda alone",
     )
     parser.add_argument(
         "--precision",
@@ -115,8 +119,11 @@ def _body(args: argparse.Namespace) -> int:
 
     request = _request(args)
     failed = 0
-    with tqdm(total=len(request.cases), desc="predict", unit="case") as bar:
-        for outcome in predict_cohort(request):
+    with (
+        closing(predict_cohort(request)) as outcomes,
+        tqdm(total=len(request.cases), desc="predict", unit="case") as bar,
+    ):
+        for outcome in outcomes:
             failed += outcome.status == "failed"
             bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
             bar.update()
@@ -152,7 +159,7 @@ def _request(args: argparse.Namespace) -> CohortRequest:
         stage1_masks=args.stage1_predictions,
         skip_done=args.continue_prediction,
         workers=_workers(args),
-        story=RunStory(begun=begun, command=tuple(sys.argv[1:]), share=share),
+        story=RunStory(begun=begun, command=args.argv, share=share),
     )
 
 

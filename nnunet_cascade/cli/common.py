@@ -39,6 +39,7 @@ def run_command(
         Expected errors are one line on standard error.
     """
     args = parser.parse_args(argv)
+    args.argv = tuple(sys.argv[1:] if argv is None else argv)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a dash that the terminal lacks must not end a night's run
@@ -92,11 +93,13 @@ def set_up_logging() -> None:
 
 def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
     """Give a parser whose help shows defaults."""
-    return argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog=prog,
         description=f"{description} {NOTICE}",
         formatter_class=_DefaultsThatSaySomething,
     )
+    parser.set_defaults(argv=())
+    return parser
 
 
 class _DefaultsThatSaySomething(argparse.ArgumentDefaultsHelpFormatter):
@@ -204,7 +207,8 @@ def add_sharing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--continue_prediction",
         action="store_true",
-        help="leave out cases that an earlier run finished with the same settings, inputs and models",
+        help="leave out cases whose files are there with their sizes and were made by the same version of this "
+        "package, with the same settings, from the same images, masks and models, by their SHA-256",
     )
     parser.add_argument("-num_parts", type=int, default=1, help="share the cases out among so many runs")
     parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
@@ -298,10 +302,10 @@ def lung_source(args: argparse.Namespace) -> LungSource:
         "device": _kind_of_device(args),
     }
     network = {name: value for name, value in asked.items() if value is not None}
-    if args.lung_source != "lungmask" and network.keys() - {"device"}:
-        raise SettingsError("--lung_model, --lung_weights and --lung_batch_size need --lung_source lungmask; give it")
     if args.lung_labels is not None and args.lungs is None:
         raise SettingsError("--lung_labels names values in ready masks; give their folder with --lungs")
+    if args.lung_source != "lungmask" and network.keys() - {"device"}:
+        raise SettingsError("--lung_model, --lung_weights and --lung_batch_size need --lung_source lungmask; give it")
     if args.lungs is None:
         return LungSource(kind=args.lung_source or "threshold", **network)
     if args.lung_source is not None:
@@ -312,7 +316,7 @@ def lung_source(args: argparse.Namespace) -> LungSource:
 
 def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
     """Give a bundle's lung source with what the options change; what they leave out stays the bundle's."""
-    if args.lungs is not None or args.lung_source not in {None, source.kind}:
+    if args.lungs is not None or args.lung_labels is not None or args.lung_source not in {None, source.kind}:
         return lung_source(args)
     network = {
         name: value
@@ -326,7 +330,7 @@ def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
     if source.kind == "lungmask":
         device = {} if args.device is None else {"device": _kind_of_device(args)}
         return replace(source, **network, **device)
-    return lung_source(args) if network or args.lung_labels is not None else source
+    return lung_source(args) if network else source
 
 
 def _kind_of_device(args: argparse.Namespace) -> str | None:

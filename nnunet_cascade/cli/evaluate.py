@@ -83,7 +83,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
     from nnunet_cascade.evaluation.tables import overview_table
 
-    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]))
+    story = RunStory(begun=time.time(), command=args.argv)
     request = _request(args)
     names = [method.name for method in request.predictions]
     if args.reference not in {None, *names}:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 
 from nnunet_cascade.cli.common import DONE, add_trust, new_parser, run_command
@@ -31,7 +32,7 @@ def _body(args: argparse.Namespace) -> int:
 
     if args.check == (args.o is not None):
         raise SettingsError("give either -o FOLDER or --check")
-    if not args.max_gb > 0:
+    if not 0 < args.max_gb < inf:
         raise SettingsError(f"--max_gb {args.max_gb}; expected a positive number")
     from nnunet_cascade.cascade.bundles.sharing import check_bundle, install_bundle
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -51,7 +50,7 @@ def _body(args: argparse.Namespace) -> int:
     require_other_folder(args.o, args.i, args.lungs)
     source = lung_source(args)
     cases = part_of(find_images(args.i), share)
-    story = RunStory(begun=time.time(), command=tuple(sys.argv[1:]), share=share)
+    story = RunStory(begun=time.time(), command=args.argv, share=share)
     task = lung_task(args.o, source, skip_done=args.continue_prediction)
     with open_folder(args.o, share, cases):
         outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))

@@ -53,7 +53,7 @@ def _body(args: argparse.Namespace) -> int:
         settings = replace(settings, checkpoint=args.chk, tumor_label=label, orientation=args.orientation)
         if folds is None:
             return with_folds(settings, model)
-        return replace(settings, folds=tuple(int(fold) if fold.isdigit() else fold for fold in folds))
+        return replace(settings, folds=tuple(int(fold) if fold.isdecimal() else fold for fold in folds))
 
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
     spec = replace(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +84,7 @@ def _body(args: argparse.Namespace) -> int:
     print(cost_page(request, trainings(request)), flush=True)
     if args.dry_run:
         return DONE
-    found = reproduce(request, RunStory(begun=time.time(), command=tuple(sys.argv[1:])))
+    found = reproduce(request, RunStory(begun=time.time(), command=args.argv))
     print(found.page.read_text(encoding="utf-8"))
     print(f"{found.page} and reproduction.json beside it; predictions: {args.o / 'systems'}")
     return DONE if found.is_whole else FAILED

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 import zipfile
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
-from importlib import import_module
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,15 @@ import torch
 from torch.torch_version import TorchVersion
 
 from nnunet_cascade.errors import WeightsError
+from nnunet_cascade.files import whole_file
 
 _ZIP_START = b"PK\x03\x04"
+_NUMBERS = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
 _CLOSED = "2.6"  # before, an old-style file ran code whatever it was loaded with (CVE-2025-32434)
 
 
 def read_checkpoint(path: Path, *, if_trusted: str) -> Any:
-    """Read a checkpoint; what it asks for beyond tensors, plain values and NumPy's numbers is refused.
+    """Read a checkpoint; what it asks for beyond tensors, plain values and single numbers of NumPy's is refused.
 
     Args:
         path: Of the file.
@@ -40,10 +41,36 @@ def read_checkpoint(path: Path, *, if_trusted: str) -> Any:
         raise WeightsError(f"{path} is no file; expected a PyTorch checkpoint")
     _require_plain_container(path, if_trusted)
     try:
-        with _numpy_allowed():
+        with _numbers_allowed():
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise WeightsError(f"{path} {_refusal(error, if_trusted)}") from error
+
+
+def write_checkpoint(path: Path, content: Any) -> None:
+    """Write what `torch.save` takes as a whole file; the same content gives the same bytes, whatever the file's name.
+
+    Raises:
+        OSError: The file cannot be written; one that was there before is as it was.
+    """
+    with whole_file(path) as beside, beside.open("wb") as file:
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:  # what torch raises where the disk is full
+            raise OSError(f"{path} cannot be written ({' '.join(str(error).split())[:100]})") from error
+
+
+def is_plain_weight(value: Any) -> bool:
+    """Tell whether a value is a tensor like those that a network holds: dense, with numbers of its own in memory."""
+    if type(value) not in {torch.Tensor, torch.nn.Parameter} or value.layout != torch.strided or value.is_quantized:
+        return False
+    if value.device.type != "cpu":
+        return False
+    plain = torch.Tensor.detach(value)  # without attributes, which may bear the names of methods
+    try:
+        return plain.numel() * plain.element_size() <= plain.untyped_storage().nbytes()
+    except RuntimeError:  # of a tensor that stands for another
+        return False
 
 
 def _require_plain_container(path: Path, if_trusted: str) -> None:
@@ -60,8 +87,11 @@ def _require_plain_container(path: Path, if_trusted: str) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return  # torch says what is wrong with it
+    except Exception as error:  # PyTorch's own reader may stumble less, and would read what was not looked at
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        raise WeightsError(
+            f"{path} cannot be read as weights ({reason}); expected a PyTorch checkpoint, whole"
+        ) from error
     if any(member.compress_type != zipfile.ZIP_STORED for member in members):
         raise WeightsError(f"{path} is compressed, as no PyTorch checkpoint is; expected one as torch.save writes it")
     if sum(member.file_size for member in members) > path.stat().st_size:
@@ -84,24 +114,55 @@ def _refusal(error: Exception, if_trusted: str) -> str:
     return f"cannot be read as weights ({reason or type(error).__name__}); expected a PyTorch checkpoint, whole"
 
 
-def _numpy_allowed() -> AbstractContextManager[Any]:
-    """Let honest checkpoints of nnU-Net and MONAI be read: their logs hold numbers of NumPy."""
-    allow: Callable[[list[Any]], AbstractContextManager[Any]] | None = getattr(
-        torch.serialization, "safe_globals", None
-    )
-    if allow is None:
-        return nullcontext()
-    kinds = (np.bool_, np.int32, np.int64, np.uint8, np.float16, np.float32, np.float64)
-    makers = [_maker(name, module) for name in ("scalar", "_reconstruct") for module in ("core", "_core")]
-    return allow([*makers, np.dtype, np.ndarray, *(type(np.dtype(kind)) for kind in kinds)])
+@contextmanager
+def _numbers_allowed() -> Generator[None, None, None]:
+    """Let honest checkpoints of nnU-Net and MONAI be read: their logs hold numbers of NumPy.
+
+    What other packages allow for files of their own is not allowed for these.
+    """
+    serialization: Any = torch.serialization
+    if not hasattr(serialization, "get_safe_globals"):
+        yield
+        return
+    before = serialization.get_safe_globals()
+    try:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(_stand_ins())
+        yield
+    finally:
+        serialization.clear_safe_globals()
+        serialization.add_safe_globals(before)
 
 
-def _maker(name: str, module: str) -> Callable[..., Any]:
-    """Give one of NumPy's two makers of numbers and arrays by the path that a release before or after 2.0 wrote."""
-    multiarray = import_module("numpy._core.multiarray")
+class _NumberKind:
+    """Stands for `numpy.dtype`, whose own `__setstate__` makes kinds that read and write any memory."""
 
-    def make(*args: Any) -> Any:
-        return getattr(multiarray, name)(*args)
+    def __init__(self, name: Any, *_flags: Any) -> None:
+        if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
+            raise ValueError(f"numpy.dtype {str(name)[:20]!r} is no kind of number")
+        self.kind = np.dtype(name)
 
-    make.__module__, make.__name__, make.__qualname__ = f"numpy.{module}.multiarray", name, name
-    return make
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        if len(state) != 8 or tuple(state[2:]) != (None, None, None, -1, -1, 0):
+            raise ValueError("numpy.dtype is no plain kind of number")
+        self.kind = self.kind.newbyteorder(state[1])
+
+
+def _number(kind: Any, content: Any) -> Any:
+    """Stand for NumPy's `scalar`, which takes its bytes on trust."""
+    if not isinstance(kind, _NumberKind) or type(content) is not bytes or len(content) != kind.kind.itemsize:
+        raise ValueError("a number of NumPy's is not as long as its kind")
+    return np.frombuffer(content, kind.kind)[0]
+
+
+def _stand_ins() -> list[Any]:
+    """Give what stands for NumPy, under the names that releases before and after 2.0 wrote."""
+    return [type("dtype", (_NumberKind,), {"__module__": "numpy"}), _scalar("core"), _scalar("_core")]
+
+
+def _scalar(module: str) -> Any:
+    def scalar(kind: Any, content: Any) -> Any:
+        return _number(kind, content)
+
+    scalar.__module__, scalar.__qualname__ = f"numpy.{module}.multiarray", "scalar"
+    return scalar

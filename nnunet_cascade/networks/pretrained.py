@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nnunet_cascade.errors import WeightsError
-from nnunet_cascade.networks.checkpoints import read_checkpoint
+from nnunet_cascade.networks.checkpoints import is_plain_weight, read_checkpoint
 
 Weights = Mapping[str, torch.Tensor]
 
@@ -83,7 +83,11 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
     Raises:
         WeightsError: The file cannot be read, would run code, or holds no weights.
     """
-    weights = dict(_tensors(read_checkpoint(path, if_trusted=_IF_TRUSTED)))
+    content = read_checkpoint(path, if_trusted=_IF_TRUSTED)
+    try:
+        weights = dict(_tensors(content))
+    except (TypeError, ValueError) as error:  # of dictionaries whose methods a file has put something else for
+        raise WeightsError(f"{path} holds dictionaries that are none; expected a PyTorch checkpoint") from error
     if not weights:
         raise WeightsError(f"{path} holds no weights by name; expected a PyTorch checkpoint")
     return weights
@@ -262,8 +266,8 @@ def _tensors(content: Any) -> Iterator[tuple[str, torch.Tensor]]:
     while waiting:
         name, part = waiting.pop()
         if isinstance(part, torch.Tensor):
-            if name and part.layout == torch.strided and part.device.type == "cpu" and not part.is_quantized:
-                yield name, part
+            if name and is_plain_weight(part):
+                yield name, torch.Tensor.detach(part)
         elif isinstance(part, Mapping) and id(part) not in seen:
             seen.add(id(part))
             items = [(f"{name}.{key}" if name else key, value) for key, value in part.items() if isinstance(key, str)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
@@ -12,13 +13,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from nnunet_cascade.cascade.bundles.bundle import DATASET_NAME, PLANS_NAME
 from nnunet_cascade.cascade.chain import StageTraining, model_of, tumor_label
 from nnunet_cascade.cascade.models import StageModel
 from nnunet_cascade.cascade.nnunet_folders import raw_folder
 from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_cohort
 from nnunet_cascade.cascade.runs.folder_run import FolderTask, prepare_output, run_cases
 from nnunet_cascade.cascade.runs.jobs import CohortJob
-from nnunet_cascade.cascade.runs.records import Record
+from nnunet_cascade.cascade.runs.records import Record, files_checksum
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.geometry import Image
@@ -116,7 +118,10 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
         write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
         return {"files": [f"{case}{ENDING}"]}
 
-    settings = {"model": _model_facts(request, stage), "folds": list(folds)}
+    facts = _model_facts(request, stage)
+    if part.held_out:
+        facts = {**facts, "sha256": files_checksum(model, _names(folds))}
+    settings = {"model": facts, "folds": list(folds)}
     task = FolderTask(
         output=folder,
         settings=settings,
@@ -140,6 +145,11 @@ def _model_facts(request: ReproductionRequest, stage: StageTraining) -> dict[str
     return {"trainer": stage.trainer, "plan": to_block(stage.plan), "size": request.size}
 
 
+def _names(folds: tuple[int | Literal["all"], ...]) -> list[str]:
+    """Name the files that prediction uses of a model."""
+    return [PLANS_NAME, DATASET_NAME, *(f"fold_{fold}/{StageSettings().checkpoint}" for fold in folds)]
+
+
 def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
     job = CohortJob(
         bundle=chain_of(request, system.model).bundle,
@@ -147,9 +157,9 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -
         output=system_folder(request, system),
         with_stage1=False,
     )
-    outcomes = predict_cohort(cohort_of(request, system, part, job))
-    shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
-    return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
+    with closing(predict_cohort(cohort_of(request, system, part, job))) as outcomes:
+        shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
+        return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
 
 
 def cohort_of(request: ReproductionRequest, system: System, part: Part, job: CohortJob) -> CohortRequest:

@@ -229,6 +229,17 @@ class TestRefusals:
         with pytest.raises(DatasetError, match="no network can be built"):
             run(stray, plans, "CascadeTrainer", output, trusted=True)
 
+    @pytest.mark.parametrize("name", ["recursive_find_python_class", "torch", "softmax_helper_dim0"])
+    def test_plans_that_name_a_label_manager_of_others(self, name, stray, plans, output):
+        plans.write_text(json.dumps({**json.loads(plans.read_text()), "label_manager": name}))
+        with pytest.raises(BundleError, match=f"label_manager names '{name}', which would be imported"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_plans_that_are_nested_without_end(self, stray, plans, output):
+        plans.write_text("[" * 200_000)
+        with pytest.raises(DatasetError, match=r"nnUNetPlans\.json cannot be read as JSON"):
+            run(stray, plans, "CascadeTrainer", output)
+
     def test_a_misspelt_setting_in_the_plans(self, stray, output, tmp_path):
         plans = write_plans(tmp_path / "misspelt", block={"network_sise": "tiny"})
         with pytest.raises(SettingsError, match="did you mean network_size"):

@@ -119,6 +119,18 @@ class TestKept:
         assert searches == ["a", "a"]
         assert found.source == source.kind
 
+    def test_given_weights_count_by_what_they_hold_not_by_their_name(self, ct, folders, searches):
+        weights = folders["out"] / "w.pth"
+        weights.write_text("one")
+        source = LungSource(kind="lungmask", weights=weights)
+        kept_lungs(ct, source, folders["lungs"], case="a")
+        moved = weights.rename(weights.with_name("moved.pth"))
+        kept_lungs(ct, LungSource(kind="lungmask", weights=moved), folders["lungs"], case="a")
+        assert searches == ["a"]
+        moved.write_text("retrained")
+        kept_lungs(ct, LungSource(kind="lungmask", weights=moved), folders["lungs"], case="a")
+        assert searches == ["a", "a"]
+
     def test_ready_masks_are_read_where_they_are(self, ct, folders):
         folders.write("a")
         found = kept_lungs(ct, LungSource(kind="folder", path=folders["lung_masks"]), folders["lungs"], case="a")

@@ -1,5 +1,6 @@
-"""The lean preprocessing gives nnU-Net's own bits."""
+"""The lean preprocessing gives what nnU-Net's own does."""
 
+import tracemalloc
 from types import SimpleNamespace
 
 import numpy as np
@@ -70,6 +71,11 @@ def forbid_nnunet(monkeypatch):
     monkeypatch.setattr(preprocessing, "_by_nnunet", refuse)
 
 
+def assert_same(found, expected, *, is_spline=True):
+    """Equal; where a spline's sums are taken in another order, but for the last bit."""
+    np.testing.assert_allclose(found, expected, rtol=0, atol=5e-7 if is_spline else 0)
+
+
 PLANS = {
     "isotropic": {},
     "finer": {"spacing": (1.0, 1.0, 1.0)},
@@ -83,13 +89,13 @@ PLANS = {
 
 @pytest.mark.parametrize("plans", PLANS.values(), ids=PLANS)
 @pytest.mark.parametrize("draw", [lambda image: image, bordered], ids=["whole", "zeros around"])
-def test_the_tensor_is_nnunets_bit_for_bit(image, plans, draw, monkeypatch):
+def test_the_tensor_is_nnunets(image, plans, draw, monkeypatch):
     made, channels = predictor(**plans), draw(image)[None]
     before = channels.copy()
     expected, properties = of_nnunet(channels, made)
     forbid_nnunet(monkeypatch)
     found = preprocess(channels, SPACING_MM, made)
-    np.testing.assert_array_equal(found.data, expected)
+    assert_same(found.data, expected, is_spline=plans.get("separate", False) is False)
     assert found.data.dtype == expected.dtype
     assert found.whole == tuple(properties["shape_before_cropping"])
     assert [[a, b] for a, b in zip(found.box.start, found.box.stop, strict=True)] == [
@@ -103,14 +109,25 @@ def test_the_edge_channel_is_prepared_as_nnunet_does(image, monkeypatch):
     channels = with_edge_channel(bordered(image), SPACING_MM)
     expected, _ = of_nnunet(channels, made)
     forbid_nnunet(monkeypatch)
-    np.testing.assert_array_equal(preprocess(channels, SPACING_MM, made).data, expected)
+    assert_same(preprocess(channels, SPACING_MM, made).data, expected)
 
 
 def test_flipped_views_are_no_other_images(image, monkeypatch):
     made, view = predictor(forward=(1, 0, 2)), bordered(image)[::-1, :, ::-1][None]
     expected, _ = of_nnunet(view, made)
     forbid_nnunet(monkeypatch)
-    np.testing.assert_array_equal(preprocess(view, SPACING_MM, made).data, expected)
+    assert_same(preprocess(view, SPACING_MM, made).data, expected)
+
+
+def test_no_more_than_a_slice_is_held_in_double_precision(rng):
+    """Peak of what NumPy allocates: the slices at their new size and the result, not the image."""
+    image = rng.normal(-300, 400, (40, 200, 200)).astype(np.float32)
+    made = predictor(spacing=(7.5, 5.5, 4.5))
+    tracemalloc.start()
+    preprocess(image[None], SPACING_MM, made)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < image.nbytes
 
 
 @pytest.mark.parametrize("masked", [False, True])

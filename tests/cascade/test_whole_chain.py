@@ -161,6 +161,14 @@ class TestPrediction:
         predict_case(image, cascade, Given(stage1=truth))
         assert torch.equal(torch.rand(2), expected)
 
+    def test_stage_one_tells_the_probability_of_every_voxel_where_that_is_asked_for(self, cascade, image):
+        prepared = cascade.stage1.prepare_coarse(image.array, image.grid.spacing_mm)
+        sparse, whole = cascade.stage1.predict_coarse(prepared), cascade.stage1.predict_everywhere(prepared)
+        assert np.array_equal(sparse.mask, whole.mask)
+        assert sparse.mask.any()
+        assert np.allclose(sparse.probability[sparse.mask], whole.probability[sparse.mask], atol=1e-6)
+        assert (whole.probability > 0).mean() > 0.99
+
     def test_another_seed_draws_other_samples(self, tiny_cascade, image, truth, result):
         spec = read_spec(tiny_cascade.bundle)
         other = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=SamplingSettings(seed=1)))

@@ -4,6 +4,7 @@ import zipfile
 
 import pytest
 
+from nnunet_cascade.cascade.bundles.bundle import available_folds
 from nnunet_cascade.cli import export_bundle, install_bundle, make_bundle
 
 
@@ -53,7 +54,14 @@ def test_what_is_no_bundle_is_not_exported(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "options", [[], ["--check", "-o", "b"], ["--check", "--max_gb", "0"], ["--check", "--max_gb", "nan"]]
+    "options",
+    [
+        [],
+        ["--check", "-o", "b"],
+        ["--check", "--max_gb", "0"],
+        ["--check", "--max_gb", "nan"],
+        ["--check", "--max_gb", "inf"],
+    ],
 )
 def test_installing_takes_a_folder_or_checks(options, evil, capsys):
     assert install_bundle.main([str(evil), *options]) == 2
@@ -69,3 +77,17 @@ def test_a_refused_zip_is_one_line_and_leaves_nothing(options, evil, tmp_path, c
     assert error == f"nnc-install-bundle: {evil} holds '../evil', which leaves the folder; it is refused\n"
     assert list(target.parent.iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["evil.zip", "folder"]
+
+
+@pytest.mark.parametrize("fold", ["²", "../x", "-1"])
+def test_a_fold_that_is_no_number_is_wrong_usage(fold, tmp_path, capsys):
+    arguments = ["-o", str(tmp_path / "b"), "--stage1", str(tmp_path), "--stage2", str(tmp_path)]
+    assert make_bundle.main([*arguments, f"--stage1_folds={fold}"]) == 2
+    assert 'folds are numbers from 0 or "all"' in capsys.readouterr().err
+
+
+def test_folders_of_folds_that_are_no_numbers_are_left_out(tmp_path):
+    for fold in ("0", "²", "10", "all", "x"):
+        (tmp_path / f"fold_{fold}").mkdir()
+        (tmp_path / f"fold_{fold}" / "a.pth").touch()
+    assert available_folds(tmp_path, "a.pth") == (0, 10)

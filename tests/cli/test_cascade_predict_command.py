@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from nnunet_cascade.cascade.runs.jobs import CaseOutcome
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cli import cascade_predict, common
 
@@ -128,6 +129,45 @@ def test_results_do_not_go_where_something_is_read(folders, capsys, folder):
 def test_the_engine_is_named_and_ray_is_asked_for_by_itself(asked):
     workers = asked("--engine", "ray", "-device", "cuda", "--workers", "2", gpus=0).workers
     assert (workers.engine, workers.count, workers.devices) == ("ray", 2, ("cuda",))
+
+
+def test_with_ray_the_help_says_that_gpus_are_asked_for(asked):
+    assert asked("--engine", "ray", gpus=2).workers.devices == ("cpu",)
+    text = " ".join(cascade_predict.build_parser().format_help().split())
+    assert "they use GPUs there with -device cuda alone" in text
+
+
+def test_a_run_tells_the_arguments_that_it_was_given(folders, monkeypatch):
+    told = []
+    monkeypatch.setattr(cascade_predict, "_body", lambda args: told.append(cascade_predict._request(args).story) or 0)
+    assert main(folders, "-device", "cpu") == 0
+    assert told[0].command[-2:] == ("-device", "cpu")
+
+
+def test_an_interrupted_command_ends_its_run_before_it_says_so(folders, monkeypatch, capsys):
+    from nnunet_cascade.cascade.runs import cohort  # noqa: PLC0415
+
+    ended = []
+
+    def interrupted(_request):
+        try:
+            yield CaseOutcome(case="a", status="done")
+        finally:
+            ended.append(capsys.readouterr().err)
+
+    monkeypatch.setattr(cohort, "predict_cohort", interrupted)
+    monkeypatch.setattr("tqdm.tqdm.update", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert main(folders, "-device", "cpu") == 130
+    assert len(ended) == 1
+    assert "interrupted" not in ended[0]
+
+
+def test_two_cases_of_one_file_are_one_line_in_every_part(folders, capsys):
+    (folders / "in" / "a_roi.nii.gz").touch()
+    assert main(folders, "-device", "cpu", "-num_parts", "2", "-part_id", "1") == 1
+    error = capsys.readouterr().err
+    assert "the case a_roi has the name of a file that is written for the case a; rename" in error
+    assert error.count("\n") == 1
 
 
 def test_pytorch_is_not_asked_for_gpus_where_there_is_no_driver(monkeypatch):

@@ -81,6 +81,13 @@ def test_parts_count_from_zero(tmp_path, capsys):
     assert "part_id counts from 0" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("command", [cascade_predict, lung_mask, anatomy_filter])
+def test_going_on_says_what_is_compared(command):
+    text = " ".join(command.build_parser().format_help().split())
+    for word in ("same version", "sizes", "settings", "images, masks and models, by their SHA-256"):
+        assert word in text
+
+
 def test_training_settings_take_the_type_of_their_annotation():
     found = training_values(["epochs=3", "dropout=0.2", "adaptive_variant=scalar", "mirroring=false"])
     assert found == {"epochs": 3, "dropout": 0.2, "adaptive_variant": "scalar", "mirroring": False}

@@ -72,6 +72,7 @@ BUNDLED = LungSource(kind="lungmask", model="R231CovidWeb", weights=Path("covid.
         (LungSource(), (), LungSource()),
         (LungSource(), ("-device", "cpu"), LungSource()),
         (LungSource(), ("--lungs", "masks"), LungSource(kind="folder", path=Path("masks"))),
+        (BUNDLED, ("--lungs", "masks"), LungSource(kind="folder", path=Path("masks"))),
         (BUNDLED, (), BUNDLED),
         (BUNDLED, ("-device", "cpu"), replace(BUNDLED, device="cpu")),
         (BUNDLED, ("--lung_batch_size", "4"), replace(BUNDLED, batch_size=4)),
@@ -81,6 +82,12 @@ BUNDLED = LungSource(kind="lungmask", model="R231CovidWeb", weights=Path("covid.
 )
 def test_options_change_what_they_name_of_a_bundles_source(bundled, argv, expected):
     assert changed_lungs(bundled, parsed(*argv)) == expected
+
+
+@pytest.mark.parametrize("further", [(), ("--lung_model", "R231"), ("--lung_source", "lungmask")])
+def test_labels_of_ready_masks_are_refused_where_the_bundle_has_a_network(further):
+    with pytest.raises(SettingsError, match="--lung_labels names values in ready masks"):
+        changed_lungs(BUNDLED, parsed("--lung_labels", "1", "2", *further))
 
 
 @pytest.mark.parametrize("argv", [("--lung_model", "R231"), ("--lung_labels", "1", "2")])

@@ -324,7 +324,7 @@ class TestReading:
         content = {
             "network_weights": {"a.weight": torch.ones(2)},
             "optimizer_state": {"state": {0: {"momentum_buffer": torch.ones(2)}}, "param_groups": [{"lr": 0.1}]},
-            "logging": {"losses": [np.float32(1), np.float64(2)], "dice": np.zeros(3)},
+            "logging": {"losses": [np.float32(1), np.float64(2)], "dice": [[np.float32(0.5)]]},
             "_best_ema": np.float64(0.5),
             "current_epoch": np.int64(4),
             "init_args": {"device": torch.device("cuda"), "fold": 0},
@@ -334,7 +334,7 @@ class TestReading:
         assert list(read_weights(tmp_path / "checkpoint.pth")) == ["network_weights.a.weight"]
 
     def test_numbers_of_every_release_of_numpy_are_read(self, tmp_path):
-        torch.save({"a": torch.ones(2), "best": np.float64(0.5), "dice": np.arange(3.0)}, tmp_path / "this.pth")
+        torch.save({"a": torch.ones(2), "best": np.float64(0.5), "dice": [np.float32(0.5)]}, tmp_path / "this.pth")
         modules = set()
         for name, module in (("old", b"numpy.core."), ("new", b"numpy._core.")):
             with (

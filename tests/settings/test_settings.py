@@ -5,6 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError, SettingsError
@@ -77,6 +79,48 @@ def test_another_bundle_version_is_refused(version):
 def test_an_unknown_spec_setting_is_named():
     with pytest.raises(BundleError, match="unknown settings margin"):
         CascadeSpec.from_json({"version": 1, "roi": {"margin": 3}}, where="b/cascade.json")
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"stage1": []}, r"stage1: expected a JSON object of settings; found \[\]"),
+        ({"sampling": None}, "sampling: expected a JSON object"),
+        ({"lungs": "x"}, "lungs: expected a JSON object"),
+        ({"lungs": {"kind": "folder", "path": 5}}, "lungs: path must be text or null; found 5"),
+        ({"lungs": {"kind": "lungmask", "weights": ["a"]}}, "lungs: weights must be text or null"),
+        ({"a\nb": 1}, "unknown settings"),
+    ],
+)
+def test_a_part_of_another_shape_is_refused_in_one_line(changed, told):
+    with pytest.raises(BundleError, match=told) as caught:
+        CascadeSpec.from_json({"version": 1, **changed}, where="b/cascade.json")
+    assert "\n" not in str(caught.value)
+
+
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+PLACES = [
+    (part, name)
+    for part, block in CascadeSpec().to_json().items()
+    for name in (block if isinstance(block, dict) else [None])
+]
+
+
+@given(st.sampled_from(PLACES), ANYTHING)
+def test_whatever_json_holds_is_taken_or_refused(place, value):
+    part, name = place
+    content = CascadeSpec().to_json()
+    content[part] = value if name is None else {**content[part], name: value}
+    told = ""
+    try:
+        CascadeSpec.from_json(content, where="b/cascade.json")
+    except BundleError as refused:
+        told = str(refused)
+    assert "\n" not in told
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def require_known_names(
     for scheme in chosen.configuration.get("normalization_schemes", ()):
         _require("normalization_schemes", scheme, _NORMALIZATIONS, where)
     _require("image_reader_writer", plans.get("image_reader_writer"), _READERS, where)
-    _require("label_manager", plans.get("label_manager", "LabelManager"), _LABEL_MANAGERS, where)
+    require_known_label_manager(plans, where=where)
     reader = dataset_json.get("overwrite_image_reader_writer", "None")
     _require("overwrite_image_reader_writer", reader, _READERS | {"None"}, where)
 
@@ -143,6 +143,15 @@ def require_known_network(configuration: ConfigurationManager, *, where: Path) -
         _require("_kw_requires_import", name, _IMPORTED, where)
         if arguments.get(name) is not None:
             _require(name, arguments[name], _IMPORTED[name], where)
+
+
+def require_known_label_manager(plans: Mapping[str, Any], *, where: Path) -> None:
+    """Raise where plans name another class than nnU-Net's own for what a dataset's labels mean.
+
+    Raises:
+        BundleError: The name is unknown.
+    """
+    _require("label_manager", plans.get("label_manager", "LabelManager"), _LABEL_MANAGERS, where)
 
 
 def _require_known_resampling(configuration: Mapping[str, Any], where: Path) -> None:

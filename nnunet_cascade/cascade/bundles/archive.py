@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import re
 import stat
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from nnunet_cascade.cascade.bundles.manifest import MANIFEST_NAME, ListedFile, parsed_manifest
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, CascadeError
 from nnunet_cascade.settings.block import require
 
 Content = Path | bytes
@@ -30,6 +31,7 @@ _UNIX, _DOS_FOLDER = 3, 0x10
 _BLOCK_BYTES = 1 << 20
 _MANIFEST_BYTES = 1 << 20
 _SMALL_BYTES = 1 << 20
+_TEXTS = (".json", ".txt", ".md")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class ArchiveLimits:
     Attributes:
         files: Number of files.
         bytes: Of all files together.
-        ratio: Of a file's length to what it takes in the archive; files below 1 MiB are not asked.
+        ratio: Of a file's length to what it takes in the archive; files up to 1 MiB are not asked.
+        text_bytes: Of a single text; read as JSON it may take some seventy times as much memory.
 
     Raises:
         SettingsError: A limit is not positive.
@@ -48,9 +51,10 @@ class ArchiveLimits:
     files: int = 1000
     bytes: int = 50 << 30
     ratio: float = 50.0
+    text_bytes: int = 16 << 20
 
     def __post_init__(self) -> None:
-        for name in ("files", "bytes", "ratio"):
+        for name in ("files", "bytes", "ratio", "text_bytes"):
             require(getattr(self, name) > 0, f"{name} must be positive; found {getattr(self, name)}")
 
 
@@ -60,6 +64,11 @@ def require_known_name(name: str) -> None:
         raise BundleError(
             f"{_shown(name)} is no file of a bundle; expected cascade.json, stage1/plans.json and the like"
         )
+
+
+def is_text(name: str) -> bool:
+    """Tell by its name whether a file of a bundle is a text; all others are checkpoints."""
+    return name.endswith(_TEXTS)
 
 
 def write_archive(path: Path, contents: Mapping[str, Content]) -> None:
@@ -110,10 +119,12 @@ def _opened(path: Path):  # noqa: ANN202 - a generator of an open archive
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, ValueError, RuntimeError) as error:
-        if isinstance(error, BundleError):
+    except CascadeError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a place outside of the file gives
             raise
-        reason = " ".join(str(error).split())[:150]
+        reason = " ".join(str(error).split())[:150] or type(error).__name__
         raise BundleError(f"{path} cannot be read as a zip ({reason}); get the bundle again") from error
 
 
@@ -151,6 +162,10 @@ def _require_harmless(info: zipfile.ZipInfo, path: Path, limits: ArchiveLimits) 
         raise BundleError(f"{path} holds {_shown(name)}, which no bundle has; expected a zip of nnc-export-bundle")
     if info.flag_bits & 1 or info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
         raise BundleError(f"{path}: {name} is encrypted or packed as no bundle is; get the bundle again")
+    if is_text(name) and info.file_size > limits.text_bytes:
+        raise BundleError(
+            f"{path}: {name} has {info.file_size} bytes; expected at most {limits.text_bytes} of a text; it is refused"
+        )
     if info.file_size > max(_SMALL_BYTES, limits.ratio * info.compress_size):
         raise BundleError(
             f"{path}: {name} unpacks to {info.file_size / max(info.compress_size, 1):.0f} times its size; "

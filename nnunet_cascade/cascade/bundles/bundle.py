@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,10 +17,11 @@ from nnunet_cascade.cascade.bundles.manifest import (
     sha256_of,
     write_manifest,
 )
+from nnunet_cascade.cascade.bundles.whole_folder import require_free, whole_folder
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError
-from nnunet_cascade.files import write_json
+from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.settings.block import require
 from nnunet_cascade.versions import versions
 
@@ -79,8 +79,8 @@ def read_spec(folder: Path) -> CascadeSpec:
     if not path.is_file():
         raise BundleError(f"{folder} has no {SPEC_NAME}; expected a bundle made by nnc-make-bundle")
     try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise BundleError(f"{path} is not JSON ({error}); make the bundle again") from error
     if not isinstance(content, dict):
         raise BundleError(f"{path} holds no JSON object; make the bundle again")
@@ -88,9 +88,16 @@ def read_spec(folder: Path) -> CascadeSpec:
 
 
 def read_notes(folder: Path) -> tuple[str, ...]:
-    """Read what a bundle says about itself, such as what it was trained on: the lines of `notes.txt`, if there."""
+    """Read what a bundle says about itself, such as what it was trained on: the lines of `notes.txt`, if there.
+
+    Raises:
+        BundleError: It is no text in UTF-8.
+    """
     path = folder / NOTES_NAME
-    return tuple(path.read_text().splitlines()) if path.is_file() else ()
+    try:
+        return tuple(path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    except UnicodeDecodeError as error:
+        raise BundleError(f"{path} is no text in UTF-8 ({error.reason}); store it as UTF-8") from error
 
 
 def model_files(spec: CascadeSpec, *, with_stage1: bool = True) -> tuple[str, ...]:
@@ -171,30 +178,28 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     """
     import torch  # noqa: PLC0415 - as above
 
-    if target.exists() or target.is_symlink():
-        raise BundleError(f"{target} is there already; choose another name or remove it")
-    beside = target.with_name(f".{os.getpid()}.{target.name}")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    require_free(target)
+    models = (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2))
+    for _, source, settings in models:
+        _require_complete(source, settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_folder(target) as beside:
         sources: dict[str, str] = {}
-        for name, source, settings in (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2)):
+        for name, source, settings in models:
             packed = _pack_model(source, beside / name, settings, trusted=trusted)
             sources |= {f"{name}/{file}": checksum for file, checksum in packed.items()}
         write_json(beside / SPEC_NAME, spec.to_json())
         provenance = {"models": [stage1.name, stage2.name], "packed_from": sources, "versions": versions()}
         write_json(beside / PROVENANCE_NAME, provenance)
-        (beside / NOTES_NAME).write_text("".join(f"{note}\n" for note in notes))
+        write_text(beside / NOTES_NAME, "".join(f"{note}\n" for note in notes))
         write_manifest(beside, {"versions": versions()})
         load_cascade(beside, device=torch.device("cpu"), trusted=trusted)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def available_folds(model: Path, checkpoint: str) -> tuple[int, ...]:
     """List the trained folds of a model folder, by number; "all" is not among them."""
     numbers = [path.parent.name.removeprefix("fold_") for path in model.glob(f"fold_*/{checkpoint}")]
-    return tuple(sorted(int(number) for number in numbers if number.isdigit()))
+    return tuple(sorted(int(number) for number in numbers if number.isdecimal()))
 
 
 def with_folds(settings: StageSettings, model: Path) -> StageSettings:
@@ -221,14 +226,18 @@ def _files_of(settings: StageSettings) -> Iterator[str]:
     yield from (f"fold_{fold}/{name}" for name in settings.checkpoints for fold in settings.folds)
 
 
+def _require_complete(model: Path, settings: StageSettings) -> None:
+    for name in _files_of(settings):
+        if not (model / name).is_file():
+            raise BundleError(f"{model / name} is missing; expected a trained nnU-Net model folder")
+
+
 def _pack_model(source: Path, target: Path, settings: StageSettings, *, trusted: bool) -> dict[str, str]:
     """Write what prediction needs of a model; gives the checksums of the checkpoints as they were."""
     from nnunet_cascade.cascade.bundles.model_files import Checkpoint  # noqa: PLC0415 - as above
 
     checksums: dict[str, str] = {}
     for name in _files_of(settings):
-        if not (source / name).is_file():
-            raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         if name == PLANS_NAME:
             shutil.copyfile(source / name, target / name)

@@ -154,7 +154,7 @@ def _figures(path: Path) -> str:
             (_line(method), *(_figure({**figures["metrics"], **figures["pooled"]}.get(name)) for name in _FIGURES))
             for method, figures in methods.items()
         ]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise BundleError(f"{path} is no evaluation.json of nnc-evaluate ({error!r}); give that file") from error
     return _table(("Method", *_FIGURES.values()), rows) + (
         "\n\nMeans over the cases, in brackets the 95 % interval and the number of cases; – is undefined."

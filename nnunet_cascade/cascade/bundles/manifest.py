@@ -117,7 +117,8 @@ def parsed_manifest(text: str | bytes, *, where: str) -> dict[str, ListedFile]:
     try:
         return {name: ListedFile(**values) for name, values in listed.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        raise BundleError(f"{where} lists files as none does ({error}); get the bundle again") from error
+        reason = " ".join(str(error).split())[:150]
+        raise BundleError(f"{where} lists files as none does ({reason}); get the bundle again") from error
 
 
 def require_unchanged(folder: Path, checksums: Mapping[str, str] | None = None) -> None:

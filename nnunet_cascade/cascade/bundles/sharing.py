@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,6 +18,7 @@ from nnunet_cascade.cascade.bundles.archive import (
     ArchiveLimits,
     Content,
     extract_archive,
+    is_text,
     require_known_name,
     write_archive,
 )
@@ -38,6 +37,7 @@ from nnunet_cascade.cascade.bundles.bundle import (
 from nnunet_cascade.cascade.bundles.card import CardFacts, ModelFacts, model_card
 from nnunet_cascade.cascade.bundles.manifest import MANIFEST_NAME, ListedFile, sha256_of, to_manifest
 from nnunet_cascade.cascade.bundles.model_files import Checkpoint
+from nnunet_cascade.cascade.bundles.whole_folder import require_free, whole_folder
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import BundleError, CascadeError
@@ -46,7 +46,33 @@ from nnunet_cascade.versions import versions
 
 _CALIBRATION_NAME = "calibration.json"
 _BESIDE_MODELS = (SPEC_NAME, NOTES_NAME, PROVENANCE_NAME, _CALIBRATION_NAME)
-_A_PATH = re.compile(r"(?:^|[\s'\"(=,;])(?:~?/[^\s/]+/[^\s]|[A-Za-z]:[\\/]|\\\\[^\\\s]+\\|file://)")
+# The report that nnc-calibrate writes elsewhere has the same name, and lists cases; the command line names folders.
+_CALIBRATION_KEYS = frozenset(
+    {
+        "notice",
+        "conclusions",
+        "definitions",
+        "temperature",
+        "interval",
+        "fit",
+        "region",
+        "results",
+        "held_out",
+        "held_out_temperatures",
+        "in_sample",
+        "everywhere",
+        "reliability",
+        "uncertainty",
+        "resampling",
+        "versions",
+    }
+)
+_A_PLACE = re.compile(
+    r"(?<![\w/])(?:/[^\s/<>]+/[^\s/]|~(?:[A-Za-z_][\w.-]*)?/\S|[A-Za-z]:[\\/])"  # /a/b, ~/a, ~b/a, C:\
+    r"|(?<!\\)\\\\[^\\\s]+\\"  # \\server\
+    r"|\b(?!(?:https?|ftp|doi)://)[A-Za-z][A-Za-z0-9+.-]{1,20}://|\bfile:/"  # smb://
+    r"|\w@[\w.-]{1,255}:\S"  # me@server:a
+)
 
 
 def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool = False) -> None:
@@ -65,29 +91,27 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
         DropoutError, SettingsError: As `load_cascade` raises.
         OSError: The zip cannot be written.
     """
-    if target.exists() or target.is_symlink():
-        raise BundleError(f"{target} is there already; choose another name or remove it")
+    require_free(target)
+    if not target.parent.is_dir():
+        raise BundleError(f"{target} cannot be written; expected a name in a folder that is there")
     spec = read_spec(bundle)
     _require_no_places(spec, str(bundle / SPEC_NAME))
     load_cascade(bundle, device=torch.device("cpu"), trusted=trusted)
-    contents: dict[str, Content] = {
-        name: _bare(bundle / name, trusted=trusted) for name in _BESIDE_MODELS if (bundle / name).is_file()
-    }
-    models: dict[str, ModelFacts] = {}
-    for name in model_files(spec):
-        require_known_name(name)
-        contents[name] = _bare(bundle / name, trusted=trusted)
-    for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2)):
-        first = bundle / stage / f"fold_{settings.folds[0]}" / settings.checkpoint
-        models[stage] = _model_facts(bundle / stage, Checkpoint.read(first, trusted=trusted))
     further = {"notes": read_notes(bundle), "versions": versions(), "trusted": trusted}
-    contents[CARD_NAME] = model_card(target.stem, facts, spec, models, further).encode()
-    _require_nothing_of_this_machine(contents)
-    listed = {name: _listed(content) for name, content in contents.items()}
-    said = {"licence": facts.licence, "training_data": facts.training_data, "versions": versions()}
-    contents[MANIFEST_NAME] = _as_json(to_manifest(listed, said))
-    with whole_file(target) as beside:
-        write_archive(beside, contents)
+    card = model_card(target.stem, facts, spec, _facts_of(bundle, spec, trusted=trusted), further)
+    beside_models = (name for name in _BESIDE_MODELS if (bundle / name).is_file())
+    with TemporaryDirectory(prefix=f".{target.name[:100]}.", dir=target.parent) as folder:
+        contents: dict[str, Content] = {}
+        for name in (*beside_models, *model_files(spec)):
+            require_known_name(name)
+            contents[name] = _bare(bundle / name, Path(folder) / name, trusted=trusted)
+        contents[CARD_NAME] = card.encode()
+        _require_nothing_of_this_machine(contents)
+        listed = {name: _listed(content) for name, content in contents.items()}
+        said = {"licence": facts.licence, "training_data": facts.training_data, "versions": versions()}
+        contents[MANIFEST_NAME] = _as_json(to_manifest(listed, said))
+        with whole_file(target) as beside:
+            write_archive(beside, contents)
 
 
 def install_bundle(path: Path, target: Path, *, limits: ArchiveLimits | None = None, trusted: bool = False) -> None:
@@ -103,18 +127,11 @@ def install_bundle(path: Path, target: Path, *, limits: ArchiveLimits | None = N
         BundleError: The target exists, or the zip is refused.
         OSError: The zip cannot be read, or the folder not written.
     """
-    parent = target.parent.resolve()
-    if target.exists() or target.is_symlink():
-        raise BundleError(f"{target} is there already; choose another name or remove it")
-    if not parent.is_dir() or target.name in {"", ".."}:
+    require_free(target)
+    if not target.parent.is_dir() or target.name in {"", ".."}:
         raise BundleError(f"{target} cannot be made; expected the name of a folder in one that is there")
-    beside = parent / f".{os.getpid()}.{target.name}"
-    try:
-        beside.mkdir()
+    with whole_folder(target) as beside:
         _unpack(path, beside, limits or ArchiveLimits(), trusted=trusted)
-        beside.rename(parent / target.name)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def check_bundle(path: Path, *, limits: ArchiveLimits | None = None, trusted: bool = False) -> CascadeSpec:
@@ -129,14 +146,22 @@ def check_bundle(path: Path, *, limits: ArchiveLimits | None = None, trusted: bo
 
 
 def _unpack(path: Path, folder: Path, limits: ArchiveLimits, *, trusted: bool) -> CascadeSpec:
+    """Unpack a bundle and try it; whatever its files make stumble is the bundle's fault."""
     extract_archive(path, folder, limits)
     try:
         spec = read_spec(folder)
         _require_no_places(spec, SPEC_NAME)
+        read_notes(folder)
+        for name in (PROVENANCE_NAME, _CALIBRATION_NAME):
+            if (folder / name).is_file():
+                read_json(folder / name)
         load_cascade(folder, device=torch.device("cpu"), trusted=trusted)
-    except CascadeError as error:
-        told = str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the bundle")
-        raise BundleError(f"{path}: {told}") from error
+    except OSError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, CascadeError) else f"{type(error).__name__}: "
+        told = " ".join(str(error).split()).replace(f"{folder}{os.sep}", "").replace(str(folder), "the bundle")
+        raise BundleError(f"{path}: {kind}{told}") from error
     return spec
 
 
@@ -150,22 +175,28 @@ def _require_no_places(spec: CascadeSpec, where: str) -> None:
             )
 
 
-def _bare(path: Path, *, trusted: bool) -> Content:
-    """Give a file without what others do not need: as it is, or as bytes."""
-    if path.name in {DATASET_NAME, _CALIBRATION_NAME}:
-        content = read_json(path)
-        # The command line that calibrated names folders of this machine.
-        varying = {key: value for key, value in content.items() if key != "varying"}
-        bare = without_images(content) if path.name == DATASET_NAME else varying
-        return path if bare == content else _as_json(bare)
-    if path.suffix in {".json", ".txt"}:
-        return path
-    checkpoint = Checkpoint.read(path, trusted=trusted)
-    if checkpoint.bare:
-        return path
-    buffer = io.BytesIO()
-    checkpoint.write(buffer)
-    return buffer.getvalue()
+def _bare(source: Path, scratch: Path, *, trusted: bool) -> Content:
+    """Give a file without what others do not need: as it is, as bytes, or written anew to another place."""
+    if source.name == DATASET_NAME:
+        return _as_json(without_images(read_json(source)))
+    if source.name == _CALIBRATION_NAME:
+        return _as_json({key: value for key, value in read_json(source).items() if key in _CALIBRATION_KEYS})
+    if is_text(source.name):
+        return source
+    scratch.parent.mkdir(parents=True, exist_ok=True)
+    Checkpoint.read(source, trusted=trusted).write(scratch)
+    return scratch
+
+
+def _facts_of(bundle: Path, spec: CascadeSpec, *, trusted: bool) -> dict[str, ModelFacts]:
+    """Give what is known of both models."""
+    firsts = {
+        stage: bundle / stage / f"fold_{settings.folds[0]}" / settings.checkpoint
+        for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2))
+    }
+    return {
+        stage: _model_facts(bundle / stage, Checkpoint.read(first, trusted=trusted)) for stage, first in firsts.items()
+    }
 
 
 def _model_facts(folder: Path, checkpoint: Checkpoint) -> ModelFacts:
@@ -178,27 +209,34 @@ def _model_facts(folder: Path, checkpoint: Checkpoint) -> ModelFacts:
 
 
 def _require_nothing_of_this_machine(contents: Mapping[str, Content]) -> None:
-    """Raise where a text of the bundle holds what looks like a path of a file on a computer."""
+    """Raise where a text of the bundle is none that can be installed, or holds what looks like a path of a computer."""
     for name, content in contents.items():
-        if not name.endswith((".json", ".txt", ".md")):
+        if not is_text(name):
             continue
-        text = (content if isinstance(content, bytes) else content.read_bytes()).decode()
-        for line in _strings(json.loads(text)) if name.endswith(".json") else text.splitlines():
-            if _A_PATH.search(line):
-                shown = line if len(line) <= 100 else f"{line[:97]}…"
+        if _listed(content).bytes > ArchiveLimits().text_bytes:
+            raise BundleError(f"{name} is longer than {ArchiveLimits().text_bytes} bytes; expected a shorter text")
+        for text in _texts(name, content):
+            found = _A_PLACE.search(text)
+            if found:
+                shown = text[max(found.start() - 50, 0) : found.end() + 50]
                 raise BundleError(f"{name} holds {shown!r}, a path of a computer; expected none; take it out of there")
 
 
-def _strings(content: Any) -> Iterator[str]:
-    if isinstance(content, str):
-        yield content
-    elif isinstance(content, Mapping):
-        for key, value in content.items():
-            yield str(key)
-            yield from _strings(value)
-    elif isinstance(content, list):
-        for value in content:
-            yield from _strings(value)
+def _texts(name: str, content: Content) -> Iterator[str]:
+    """Give the texts in a file: lines, or all that JSON names and says, be it twice under one name."""
+    raw = content if isinstance(content, bytes) else content.read_bytes()
+    try:
+        lines = raw.decode().splitlines()
+        waiting: list[Any] = [json.loads(raw, object_pairs_hook=list)] if name.endswith(".json") else [lines]
+    except (ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise BundleError(f"{name} cannot be read as text or JSON ({reason}); mend it or take it out") from error
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, (list, tuple)):
+            waiting.extend(cast("Sequence[Any]", part))
 
 
 def _listed(content: Content) -> ListedFile:

@@ -14,12 +14,19 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.lung_folder import lung_files
 from nnunet_cascade.cascade.runs.dispatch import Cases, Dispatcher
 from nnunet_cascade.cascade.runs.engine import Engine
-from nnunet_cascade.cascade.runs.folder_run import CHANNEL, open_folder, require_case_name, require_writable, told
+from nnunet_cascade.cascade.runs.folder_run import (
+    CHANNEL,
+    open_folder,
+    remove_case,
+    require_case_name,
+    require_writable,
+    told,
+)
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.local_engine import LocalEngine
+from nnunet_cascade.cascade.runs.lung_inputs import lung_files
 from nnunet_cascade.cascade.runs.records import fingerprints, model_checksums, read_finished, record_path
 from nnunet_cascade.cascade.runs.run_story import CaseLine, RunReport, RunStory, write_run
 from nnunet_cascade.errors import InputImageError
@@ -85,7 +92,7 @@ def case_name(path: Path) -> str:
     return path.name.removesuffix(ENDING).removesuffix(CHANNEL)
 
 
-def predict_cohort(request: CohortRequest) -> Iterator[CaseOutcome]:
+def predict_cohort(request: CohortRequest) -> Generator[CaseOutcome, None, None]:
     """Predict cases, and tell the story of it in `run.json`, which is renewed now and then and at the end.
 
     Models are loaded once per worker, and not at all where every case is done.
@@ -94,8 +101,8 @@ def predict_cohort(request: CohortRequest) -> Iterator[CaseOutcome]:
         The outcome of each case, as soon as it is final; not in the order of the cases.
 
     Raises:
-        InputImageError: The output folder cannot be written, or can be no more.
-        BundleError, DropoutError, SettingsError: The bundle cannot be loaded.
+        InputImageError: The output folder cannot be written, or can be no more, or two cases would share a file.
+        BundleError, DropoutError, LungMaskError, SettingsError: The bundle, or lungmask's weights, cannot be loaded.
         RunError: Another run is at work in the output folder, or no worker lives.
     """
     share, job = request.story.share, request.job
@@ -157,6 +164,8 @@ class _Run:
     def _noted(self, outcome: CaseOutcome) -> CaseOutcome:
         """Keep what the run's files tell of a case, and renew them now and then."""
         line = _line(outcome, self._job.output)
+        if line.status == "failed" and outcome.tried:  # a worker that is lost leaves what it had written
+            _forget(self._job.output, line.case)
         self._lines[line.case] = line
         if time.monotonic() - self._written > _STORY_SECONDS:
             try:
@@ -195,40 +204,47 @@ def _told_loss(lost: dict[str, Any]) -> dict[str, Any]:
 def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseOutcome, None, None]:
     """Give what is to do, and the outcomes that are known without: each is looked at shortly before its turn."""
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
-        ahead: deque[tuple[CaseFiles, Future[CaseOutcome | None]]] = deque()
+        ahead: deque[Future[CaseFiles | CaseOutcome]] = deque()
         for case, image in request.cases.items():
-            files = _files(case, image, request)
-            ahead.append((files, pool.submit(_known, files, job, skip_done=request.skip_done)))
+            ahead.append(pool.submit(_looked_up, case, image, request, job))
             if len(ahead) > _HASHED_AHEAD:
-                yield _settled(*ahead.popleft())
+                yield ahead.popleft().result()
         while ahead:
-            yield _settled(*ahead.popleft())
+            yield ahead.popleft().result()
 
 
-def _settled(files: CaseFiles, known: Future[CaseOutcome | None]) -> CaseFiles | CaseOutcome:
-    return known.result() or files
+def _looked_up(case: str, image: Path, request: CohortRequest, job: CohortJob) -> CaseFiles | CaseOutcome:
+    """Give the files of a case, or its outcome where an earlier run did it from the same, or it cannot be done."""
+    try:
+        require_case_name(case)
+        files = _files(case, image, request)
+        if not (request.skip_done and _is_done(files, job)):
+            return files
+    except (InputImageError, OSError) as error:
+        return CaseOutcome(case=case, status="failed", error=told(case, error), tried=False)
+    return CaseOutcome(case=case, status="done", earlier=True, tried=False)
 
 
 def _files(case: str, image: Path, request: CohortRequest) -> CaseFiles:
-    masks, lungs = request.stage1_masks, lung_files(request.job.spec.lungs, case)
+    masks = request.stage1_masks
     return CaseFiles(
         case=case,
         image=image,
         stage1_mask=None if masks is None else masks / f"{case}{ENDING}",
-        lungs=lungs[0] if lungs else None,
+        lungs=tuple(lung_files(request.job.spec.lungs, case)),
     )
 
 
-def _known(files: CaseFiles, job: CohortJob, *, skip_done: bool) -> CaseOutcome | None:
-    """Give the outcome of a case that an earlier run did from the same, or that cannot be done; else None."""
+def _is_done(files: CaseFiles, job: CohortJob) -> bool:
+    record = read_finished(job.output, files.case, job.made_from(None))
+    return record is not None and record.get("inputs") == fingerprints(files.inputs)
+
+
+def _forget(output: Path, case: str) -> None:
     try:
-        require_case_name(files.case)
-        record = read_finished(job.output, files.case, job.made_from(None)) if skip_done else None
-        if record is not None and record.get("inputs") == fingerprints(files.inputs):
-            return CaseOutcome(case=files.case, status="done", earlier=True)
-    except InputImageError as error:
-        return CaseOutcome(case=files.case, status="failed", error=told(files.case, error))
-    return None
+        remove_case(output, case)
+    except OSError as error:
+        _log.warning("what is left of %s cannot be removed (%s)", case, error.strerror)
 
 
 def _line(outcome: CaseOutcome, output: Path) -> CaseLine:

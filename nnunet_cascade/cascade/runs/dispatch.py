@@ -187,13 +187,15 @@ class Dispatcher:
         """Sort what a lost worker held: not begun, suspect, or at fault."""
         held = tuple(worker.held)
         self.lost.append(LostWorker(worker=event.worker, reason=event.reason, time=time.time(), cases=held))
-        _log.warning("worker %d %s%s", event.worker, event.reason, f"; it held {', '.join(held)}" if held else "")
         self._check()
         if not worker.ready:
             self._unbegun.extend(files for files in worker.held.values() if not worker.alone)
             self._suspects.extend(files for files in worker.held.values() if worker.alone)
             self._require_births(event.reason)
-        elif worker.alone:
+            _log.warning("worker %d did not begin; another one is tried", event.worker)
+            return
+        _log.warning("worker %d %s%s", event.worker, event.reason, f"; it held {', '.join(held)}" if held else "")
+        if worker.alone:
             for case in held:
                 told = f"the worker that did this case alone {event.reason}, as one did before"
                 _log.error("%s: %s", case, told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import uuid
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,7 @@ MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty"
 """Endings of what a cascade writes beside the label map of a case."""
 _RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_masks", re.IGNORECASE)
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
+_PROBE = ".probe"
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -100,14 +102,15 @@ def find_images(inputs: Path) -> dict[str, Path]:
 def find_masks(inputs: Path) -> dict[str, Path]:
     """List the label maps `<case>.nii.gz` of a folder, or the one of a file, by case.
 
-    What a cascade writes beside a label map and its record, such as `<case>_probability.nii.gz`, is none.
+    What a cascade writes beside a label map and its record, such as `<case>_probability.nii.gz`, is none,
+    unless it has a record of its own.
 
     Raises:
         InputImageError: There is no such file, or none in the folder.
     """
     found = {_stem(path): path for path in _listed(inputs, expected=f"<case>{ENDING}")}
     predicted = [case for case, path in found.items() if record_path(path.parent, case).is_file()]
-    beside = {case + suffix for case in predicted for suffix in MAPS}
+    beside = {case + suffix for case in predicted for suffix in MAPS}.difference(predicted)
     return {case: path for case, path in found.items() if case not in beside}
 
 
@@ -127,7 +130,12 @@ def _listed(inputs: Path, *, expected: str) -> list[Path]:
 
 
 def part_of(cases: Mapping[str, Path], share: Share) -> dict[str, Path]:
-    """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work."""
+    """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work.
+
+    Raises:
+        InputImageError: As `require_distinct_files`.
+    """
+    require_distinct_files(cases)
     return {name: cases[name] for name in sorted(cases)[share.part_id :: share.num_parts]}
 
 
@@ -150,10 +158,10 @@ def require_writable(folder: Path) -> None:
     Raises:
         InputImageError: They cannot.
     """
-    probe = folder / f".{uuid.uuid4().hex}"
+    probe = folder / f".{os.getpid()}.{uuid.uuid4().hex}{_PROBE}"  # processes of two machines may have one number
     try:
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)
     except FileNotFoundError as error:
         raise InputImageError(f"output folder {folder} is gone; see where it went, and run again") from error
     except OSError as error:
@@ -170,14 +178,15 @@ def open_folder(folder: Path, share: Share, cases: Iterable[str]) -> Generator[N
         cases: Their names; unfinished files of others are another part's, which may be at work.
 
     Raises:
-        InputImageError: The folder cannot be written.
+        InputImageError: The folder cannot be written, or two cases would have a file of the same name.
         RunError: Another run is at work there.
     """
-    prepare_output(folder)
     own, stories = frozenset(cases), {path.name for path in run_files(folder, share)}
+    require_distinct_files(own)
+    prepare_output(folder)
 
     def ours(name: str) -> bool:
-        return name in stories or _cases_of(name, own)
+        return name in stories or name.endswith(_PROBE) or _cases_of(name, own)
 
     with hold_folder(folder, share):
         try:
@@ -214,6 +223,30 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
             yield Outcome(case=case, status="done", record=record)
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
             yield Outcome(case=case, status="failed", error=told(case, error))
+
+
+def require_distinct_files(cases: Iterable[str]) -> None:
+    """Raise where a case is called as a map that is written beside another one's mask.
+
+    Raises:
+        InputImageError: Each would overwrite a file of the other.
+    """
+    names = frozenset(cases)
+    clashes = sorted((name + suffix, name) for name in names for suffix in MAPS if name + suffix in names)
+    if clashes:
+        longer, case = clashes[0]
+        more = f", and {len(clashes) - 1} more such cases" if len(clashes) > 1 else ""
+        raise InputImageError(
+            f"the case {longer} has the name of a file that is written for the case {case}{more}; rename its image, "
+            "or move it away if it is a map and no image"
+        )
+
+
+def remove_case(folder: Path, case: str) -> None:
+    """Remove what an earlier run wrote for a case, its record first."""
+    record_path(folder, case).unlink(missing_ok=True)
+    for suffix in ("", *MAPS):
+        (folder / f"{case}{suffix}{ENDING}").unlink(missing_ok=True)
 
 
 def require_case_name(case: str) -> None:

@@ -23,18 +23,18 @@ class CaseFiles:
         case: Its name.
         image: The CT.
         stage1_mask: A mask to take instead of stage 1, or None.
-        lungs: A ready lung mask, or a folder of lobes; None where lungs are found in the CT.
+        lungs: A ready lung mask, or those of its lobes; none where lungs are found in the CT.
     """
 
     case: str
     image: Path
     stage1_mask: Path | None = None
-    lungs: Path | None = None
+    lungs: tuple[Path, ...] = ()
 
     @property
     def inputs(self) -> tuple[Path, ...]:
         """All that the case is made from, as its record names it."""
-        return tuple(path for path in (self.image, self.stage1_mask, self.lungs) if path is not None)
+        return (self.image, *([] if self.stage1_mask is None else [self.stage1_mask]), *self.lungs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +96,7 @@ class CaseOutcome:
         error: Why it failed, or "".
         seconds: Time each step took.
         earlier: Whether an earlier run did it.
+        tried: Whether a worker had it; else its outcome is known without.
     """
 
     case: str
@@ -103,3 +104,4 @@ class CaseOutcome:
     error: str = ""
     seconds: Mapping[str, float] = field(default_factory=dict[str, float])
     earlier: bool = False
+    tried: bool = True

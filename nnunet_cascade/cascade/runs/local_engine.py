@@ -23,6 +23,7 @@ from nnunet_cascade.machine import worker_environment
 from nnunet_cascade.processes import end_with_parent, environment, interrupts_ignored, told_exit
 
 _FAREWELL_SECONDS = 10.0
+_LONGEST_LINE = 400
 
 
 class Worker(Protocol):
@@ -61,10 +62,18 @@ def case_worker(job: CohortJob, device: str) -> Worker:
     return CaseWorker(job, device)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unloaded:
+    """What a process says that cannot load its models, for a reason nobody thought of."""
+
+    reason: str
+
+
 @dataclass(slots=True)
 class _Process:
     process: SpawnProcess
     channel: Connection
+    device: str
 
 
 class LocalEngine:
@@ -72,7 +81,7 @@ class LocalEngine:
 
     Args:
         job: What to do.
-        devices: Where the networks run; workers take them in turn.
+        devices: Where the networks run; each worker takes the one with the fewest that live.
         workers: How many are meant to be started; they share the machine's cores.
         make: Loads the models in the worker's process.
     """
@@ -90,15 +99,19 @@ class LocalEngine:
         """Start a process and give its number; `Ready`, `Refused` or `Lost` follows."""
         number, self._started = self._started, self._started + 1
         ours, theirs = self._context.Pipe()
-        device = self._devices[number % len(self._devices)]
+        device = self._device()
         process = self._context.Process(
             target=_work, args=(theirs, self._job, device, self._make), name=f"worker {number}"
         )
         with environment(self._variables), interrupts_ignored():
             process.start()
-        theirs.close()
-        self._workers[number] = _Process(process, ours)
+            theirs.close()
+            self._workers[number] = _Process(process, ours, device)
         return number
+
+    def _device(self) -> str:
+        taken = [known.device for known in self._workers.values()]
+        return min(self._devices, key=taken.count)
 
     def submit(self, worker: int, files: CaseFiles) -> None:
         """Hand a case to a process; `Finished` or `Lost` follows. One that is gone already is no error."""
@@ -132,21 +145,24 @@ class LocalEngine:
         events: list[Event] = []
         try:
             while known.channel.poll():
-                events.append(_event(number, known.channel.recv()))
+                said = known.channel.recv()
+                if isinstance(said, _Unloaded):
+                    return [*events, self._lost(number, said.reason)]
+                events.append(_event(number, said))
         except (OSError, EOFError, UnpicklingError):
             return [*events, self._lost(number)]
         if not events and not known.process.is_alive():
             return [self._lost(number)]
         return events
 
-    def _lost(self, number: int) -> Lost:
+    def _lost(self, number: int, reason: str = "") -> Lost:
         known = self._workers.pop(number)
         known.channel.close()
         known.process.join(_FAREWELL_SECONDS)
         if known.process.is_alive():
             known.process.kill()
             known.process.join()
-        return Lost(number, told_exit(known.process.exitcode))
+        return Lost(number, reason or told_exit(known.process.exitcode))
 
 
 def _event(number: int, said: object) -> Event:
@@ -159,12 +175,15 @@ def _work(channel: Connection, job: CohortJob, device: str, make: MakeWorker) ->
     """Be a worker until the other end of the pipe is closed; what happens to cases is told there, not on the screen."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    logging.getLogger("nnunet_cascade").setLevel(logging.CRITICAL)
     with hold_as_worker(job.worker_lock):
+        logging.getLogger("nnunet_cascade").setLevel(logging.CRITICAL)
         try:
             worker = make(job, device)
         except CascadeError as error:
             channel.send(error)
+            return
+        except Exception as error:  # noqa: BLE001 - such as a GPU without memory: a line there, no traceback here
+            channel.send(_Unloaded(f"cannot load the models: {_line(error)}"))
             return
         channel.send(None)
         asyncio.run(_serve(channel, worker))
@@ -185,8 +204,12 @@ async def _predict(channel: Connection, worker: Worker, files: CaseFiles) -> Non
     try:
         outcome = await worker.predict(files)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        outcome = CaseOutcome(case=files.case, status="failed", error=f"{type(error).__name__}: {error}")
+        outcome = CaseOutcome(case=files.case, status="failed", error=_line(error))
     channel.send(outcome)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_LINE]
 
 
 def _received(channel: Connection) -> CaseFiles | None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 from nnunet_cascade.cascade.runs.engine import Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
@@ -242,8 +242,13 @@ def _cpus(workers: int, each: float) -> float:
 
 def _absolute(value: _Paths) -> _Paths:
     """Give a value whose paths mean the same in every folder."""
-    paths = {name: path for name in value.__slots__ if isinstance(path := getattr(value, name), Path)}
-    return replace(value, **{name: path.absolute() for name, path in paths.items()})
+    return replace(value, **{name: _made_absolute(getattr(value, name)) for name in value.__slots__})
+
+
+def _made_absolute(found: Any) -> Any:
+    if isinstance(found, tuple):
+        return tuple(map(_made_absolute, cast("tuple[Any, ...]", found)))
+    return found.absolute() if isinstance(found, Path) else found
 
 
 def _require_shared(folder: Path) -> None:
@@ -266,5 +271,7 @@ def _await_end(processes: Sequence[int]) -> None:
 
 
 def _line(error: BaseException) -> str:
-    """Say in a line what happened; Ray says it in twenty."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_LINE]
+    """Say in a line what happened; of what Ray says in twenty, that which tells why."""
+    text = " ".join(str(error).split())
+    _, because, why = text.partition("The actor is dead because ")
+    return f"{type(error).__name__}: {why if because else text}"[:_LONGEST_LINE]

@@ -6,11 +6,14 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from nnunet_cascade.cascade.bundles.bundle import model_files
 from nnunet_cascade.cascade.bundles.manifest import sha256_of
+from nnunet_cascade.cascade.runs.lung_inputs import deciding_settings, weights_checksum
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import BundleError, InputImageError
 from nnunet_cascade.files import flush_folder, write_json
@@ -20,6 +23,7 @@ Record = dict[str, Any]
 """What is known of a case, as its JSON file holds it."""
 Prints = list[list[str]]
 """Name and SHA-256 of each file a case is made from."""
+_PACKAGE = "nnunet-cascade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,31 @@ class MadeFrom:
         """Give what a record holds of it."""
         values = {"inputs": self.inputs, "settings": self.settings, "model": self.model, "precision": self.precision}
         return json.loads(json.dumps({name: value for name, value in values.items() if value is not None}))
+
+    def is_that_of(self, record: Record) -> bool:
+        """Tell whether a record's files were decided by the same, by this version of the package.
+
+        What decides nothing does not count, such as the path of lung masks whose checksums are known.
+
+        Raises:
+            KeyError, TypeError, AttributeError: It is no record.
+        """
+        asked = self.to_json()
+        told = {name: record[name] for name in asked}
+        return _deciding(told) == _deciding(asked) and record["versions"][_PACKAGE] == _version()
+
+
+def _deciding(values: Record) -> Record:
+    settings = values["settings"]
+    lungs = settings.get("lungs")
+    if not isinstance(lungs, dict):
+        return values
+    return {**values, "settings": {**settings, "lungs": deciding_settings(cast(Record, lungs))}}
+
+
+@lru_cache(maxsize=1)
+def _version() -> str:
+    return version(_PACKAGE)
 
 
 def record_path(folder: Path, case: str) -> Path:
@@ -73,10 +102,10 @@ def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from:
 
 
 def read_finished(folder: Path, case: str, made_from: MadeFrom) -> Record | None:
-    """Give the record of a case made from the same, whose files are there with their sizes; else None."""
+    """Give the record of a case made from the same by the same version, whose files are there; else None."""
     try:
         record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
-        same = all(record[name] == value for name, value in made_from.to_json().items())
+        same = made_from.is_that_of(record)
         whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -96,13 +125,12 @@ def remove_recorded(folder: Path, case: str) -> None:
 
 
 def fingerprints(paths: Iterable[Path]) -> Prints:
-    """Give name and SHA-256 of files, and of those in folders; those that are missing have an empty one.
+    """Give name and SHA-256 of files; those that are missing have an empty one.
 
     Raises:
         InputImageError: A file cannot be read.
     """
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
-    return [[file.name, _checksum(file)] for file in files]
+    return [[path.name, _checksum(path)] for path in paths]
 
 
 def _checksum(path: Path) -> str:
@@ -117,13 +145,28 @@ def _checksum(path: Path) -> str:
 def model_checksums(bundle: Path, spec: CascadeSpec, *, with_stage1: bool = True) -> dict[str, str]:
     """Give one SHA-256 for the files of each stage that prediction uses: plans, dataset and checkpoints.
 
+    Weights that are given for lungmask are "lungs" beside "stage1" and "stage2".
+
+    Raises:
+        BundleError: A file of a stage is missing or cannot be read.
+        LungMaskError: The same of lungmask's weights.
+    """
+    stages: dict[str, list[str]] = {}
+    for name in model_files(spec, with_stage1=with_stage1):
+        stages.setdefault(name.partition("/")[0], []).append(name)
+    sums = {stage: files_checksum(bundle, names) for stage, names in sorted(stages.items())}
+    lungs = weights_checksum(spec.lungs)
+    return sums if lungs is None else {**sums, "lungs": lungs}
+
+
+def files_checksum(folder: Path, names: Iterable[str]) -> str:
+    """Give one SHA-256 for files of a model by their names below a folder, in whatever order.
+
     Raises:
         BundleError: One of them is missing or cannot be read.
     """
-    sums: dict[str, list[str]] = {}
-    for name in sorted(model_files(spec, with_stage1=with_stage1)):
-        sums.setdefault(name.partition("/")[0], []).append(f"{name}\0{_of_model(bundle / name)}\n")
-    return {stage: hashlib.sha256("".join(lines).encode()).hexdigest() for stage, lines in sums.items()}
+    lines = [f"{name}\0{_of_model(folder / name)}\n" for name in sorted(names)]
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def _of_model(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -25,6 +26,8 @@ _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 10.0
 _PROBES_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
+"""What file systems without locks answer."""
 _OF_PART = re.compile(r"run_part\d+\.json")
 
 
@@ -65,46 +68,92 @@ class Share:
 def hold_folder(folder: Path, share: Share) -> Generator[None, None, None]:
     """Keep other runs off an output folder, but for other parts of the same number of parts.
 
-    Nothing is left of the lock at the end; what a killed run leaves holds nobody up. On
-    systems or folders without locks there is a warning and no protection.
+    Nothing is left of the lock at the end; what a killed run leaves holds nobody up, unless it
+    is another user's and cannot be opened. On systems or folders without locks there is a
+    warning and no protection.
 
     Raises:
         RunError: Another run is at work there, workers of one that was killed are, or an earlier
             one shared the cases out among another number of runs.
+        OSError: The lock's file cannot be opened, for another reason than whose it is.
     """
     _require_same_parts(folder, share)
-    if fcntl is None:
-        _log.warning("this system has no file locks; see to it that no other run writes to %s", folder)
-        yield
-        return
-    own = share.lock(folder)
-    try:
-        file = _locked(own, patience_seconds=_PROBES_SECONDS)
-    except OSError as error:
-        _log.warning("%s takes no locks (%s); see to it that no other run writes there", folder, error.strerror)
-        yield
-        return
+    file = _own_lock(folder, share)
     if file is None:
-        raise RunError(f"{folder} is in use by {_holder(own)}; wait until it ends, or choose another folder")
+        yield
+        return
     try:
         _tell_holder(file, share)
         _require_alone(folder, share)
-        yield
+        try:
+            yield
+        finally:  # where the folder was refused, workers of a killed run may hold it
+            with suppress(OSError):
+                _clear(share.worker_lock(folder), patience_seconds=_PROBES_SECONDS)
     finally:
         with suppress(OSError):
-            share.worker_lock(folder).unlink(missing_ok=True)
-            own.unlink(missing_ok=True)
+            share.lock(folder).unlink(missing_ok=True)
         file.close()
 
 
 @contextmanager
 def hold_as_worker(path: Path | None) -> Generator[None, None, None]:
-    """Show that a worker lives; no run after this one begins before the worker has ended."""
+    """Show that a worker lives; no run after this one begins before the worker has ended.
+
+    Where that cannot be shown there is a warning: the run itself holds a lock of its own.
+    """
     with ExitStack() as opened:
         if path is not None and fcntl is not None:
-            with suppress(OSError):
-                fcntl.flock(opened.enter_context(path.open("ab")), fcntl.LOCK_SH | fcntl.LOCK_NB)
+            try:
+                # NFS shares locks among those who may read, "a" may not.
+                _share_lock(opened.enter_context(path.open("a+b")))
+            except OSError as error:
+                _log.warning("%s cannot be locked (%s); a run after this one may begin too early", path, error.strerror)
         yield
+
+
+def _share_lock(file: IO[bytes]) -> None:
+    """Take a lock together with others; a run that looks whether anybody has it holds it for a moment.
+
+    Raises:
+        OSError: Somebody holds it alone all the time, or there are no locks.
+    """
+    end = time.monotonic() + _PROBES_SECONDS
+    while fcntl is not None:
+        with suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        if time.monotonic() >= end:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        time.sleep(_PAUSE_SECONDS)
+    return None
+
+
+def _own_lock(folder: Path, share: Share) -> IO[str] | None:
+    """Give the run's lock, held; None, with a warning, where there are no locks."""
+    if fcntl is None:
+        _log.warning("this system has no file locks; see to it that no other run writes to %s", folder)
+        return None
+    path = share.lock(folder)
+    try:
+        file = _locked(path, patience_seconds=_PROBES_SECONDS)
+    except PermissionError as error:
+        raise _in_use(path) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        _log.warning("%s takes no locks (%s); see to it that no other run writes there", folder, error.strerror)
+        return None
+    if file is None:
+        raise _in_use(path)
+    return file
+
+
+def _in_use(path: Path, advice: str = "") -> RunError:
+    """Give the error that tells who holds a lock; what a killed run of another user left cannot be looked into."""
+    left = "" if os.access(path, os.W_OK) else f" (another user's; where that run was killed, remove {path.name} there)"
+    return RunError(
+        f"{path.parent} is in use by {_holder(path)}{left}; {advice}wait until it ends, or choose another folder"
+    )
 
 
 def _require_same_parts(folder: Path, share: Share) -> None:
@@ -134,15 +183,18 @@ def _require_alone(folder: Path, share: Share) -> None:
     workers = [share.worker_lock(folder), *_others(folder, share, ".workers")]
     for path in runs:
         if not _free(path, patience_seconds=0.0):
-            raise RunError(
-                f"{folder} is in use by {_holder(path)}; runs side by side need -part_id of their own and the same "
-                "-num_parts; wait until it ends, or choose another folder"
-            )
+            raise _in_use(path, "runs side by side need -part_id of their own and the same -num_parts; ")
     for path in workers:
-        if path.is_file() and not _free(path, patience_seconds=_PATIENCE_SECONDS):
+        if not _clear(path, patience_seconds=_PATIENCE_SECONDS):
             raise RunError(
-                f"workers of an earlier run are still at work in {folder}; wait until they have ended, or end them"
+                f"workers of an earlier run are still at work in {folder}; wait until they have ended, or end them; "
+                f"where there are none, remove {path.name} there"
             )
+
+
+def _clear(path: Path, *, patience_seconds: float) -> bool:
+    """Remove the lock that workers held; tells whether it is gone, for it stays where one of them still lives."""
+    return not path.is_file() or _free(path, patience_seconds=patience_seconds)
 
 
 def _others(folder: Path, share: Share, ending: str) -> list[Path]:
@@ -155,11 +207,18 @@ def _others(folder: Path, share: Share, ending: str) -> list[Path]:
 
 
 def _free(path: Path, *, patience_seconds: float) -> bool:
-    """Tell whether nobody holds a lock on a file, and remove it then: who held it was killed."""
-    file = _locked(path, patience_seconds=patience_seconds)
+    """Tell whether nobody holds a lock on a file, and remove it then: who held it was killed.
+
+    A file of another user's may be held, for all that can be known.
+    """
+    try:
+        file = _locked(path, patience_seconds=patience_seconds)
+    except PermissionError:
+        return False
     if file is None:
         return False
-    path.unlink(missing_ok=True)
+    with suppress(PermissionError):
+        path.unlink(missing_ok=True)
     file.close()
     return True
 

@@ -110,6 +110,18 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
     return _looked_at(found, ct) if sides.any() else found
 
 
+def mask_files(folder: Path, case: str) -> list[Path]:
+    """List the files that `read_lungs` reads of a case, or where there are none, those that it looks for.
+
+    Raises:
+        OSError: The folder cannot be looked into.
+    """
+    path, parts = folder / f"{case}{ENDING}", folder / case
+    if path.is_file() or not parts.is_dir():
+        return [path]
+    return [parts / f"{name}{ENDING}" for name in _set_in(parts)]
+
+
 def _looked_at(lungs: LungMask, ct: Volume) -> LungMask:
     seen = whereabouts(ct, lungs.mask)
     if seen.is_elsewhere:
@@ -129,16 +141,22 @@ def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:
 
 def _complete_set(folder: Path) -> tuple[str, ...]:
     """Give the names of the masks that make up the lungs; a lobe that is missing would be lung no more."""
-    for names in _SETS:
-        missing = [name for name in names if not (folder / f"{name}{ENDING}").is_file()]
-        if not missing:
-            return names
-        if len(missing) < len(names):
-            raise LungMaskError(
-                f"{folder} holds {len(names) - len(missing)} of {len(names)} parts of the lungs; "
-                f"{missing[0]}{ENDING} is missing: write it, empty where the patient has none"
-            )
+    names = _set_in(folder)
+    missing = [name for name in names if not (folder / f"{name}{ENDING}").is_file()]
+    if not missing:
+        return names
+    if len(missing) < len(names):
+        raise LungMaskError(
+            f"{folder} holds {len(names) - len(missing)} of {len(names)} parts of the lungs; "
+            f"{missing[0]}{ENDING} is missing: write it, empty where the patient has none"
+        )
     raise LungMaskError(
         f"{folder} holds no lung mask; expected {_SETS[0][0]}{ENDING} and the other lobes, "
         f"{' and '.join(_SETS[1])}, or {_SETS[2][0]}"
     )
+
+
+def _set_in(folder: Path) -> tuple[str, ...]:
+    """Give the first set of names of which a mask is there; where there is none, the first set."""
+    there = (names for names in _SETS if any((folder / f"{name}{ENDING}").is_file() for name in names))
+    return next(there, _SETS[0])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import LungMaskError
+from nnunet_cascade.errors import LungMaskError, WeightsError
 from nnunet_cascade.images import Volume, to_sitk
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, LungMask
 
@@ -145,18 +145,16 @@ def _download_name(part: str) -> str:
 
 
 def _require_plain_weights(file: str | None, model: NetworkName) -> None:
-    """Raise unless a given file holds tensors alone: lungmask's own loading may run code with an older torch."""
-    import torch  # noqa: PLC0415
+    """Raise unless a given file holds numbers alone: lungmask's own loading may run code with an older torch."""
+    from nnunet_cascade.networks.checkpoints import read_checkpoint  # noqa: PLC0415 - needs torch
 
     if file is None:
         return
     try:
-        torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LungMaskError(
-            f"{file} does not hold weights of lungmask {model} ({reason}); give its own file"
-        ) from error
+        read_checkpoint(Path(file), if_trusted="give its own file")
+    except WeightsError as error:
+        reason = str(error).removeprefix(f"{file} ")
+        raise LungMaskError(f"{file} does not hold weights of lungmask {model}: it {reason}") from error
 
 
 def _require_device(device: DeviceName) -> None:

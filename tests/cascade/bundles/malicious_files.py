@@ -2,6 +2,8 @@
 
 import json
 import os
+import zipfile
+from collections import OrderedDict
 from pathlib import Path
 
 import torch
@@ -78,3 +80,23 @@ def write_trainer(folder, canary):
     """Write a trainer of a third party's, which leaves a canary when its module is imported."""
     folder.mkdir()
     (folder / "their_trainer.py").write_text(TRAINER.format(canary=str(canary)))
+
+
+NESTED = "[" * 200_000
+
+
+def hide_in_checkpoint(path, secret):
+    """Put words into a checkpoint wherever PyTorch keeps what is no weight."""
+    content = torch.load(path, weights_only=False)
+    weights = OrderedDict(content["network_weights"])
+    first, second = list(weights)[:2]
+    shape, address = weights[first].shape, weights[first].data_ptr()
+    around = torch.frombuffer(bytearray(secret * 4000), dtype=torch.float32)
+    view = torch.cat([weights[first].flatten(), around])[: shape.numel()].view(shape)
+    weights.update({name: view for name, value in weights.items() if value.data_ptr() == address})
+    weights[second] = torch.nn.Parameter(weights[second])
+    weights[second].origin = secret.decode()
+    weights.source = secret.decode()
+    torch.save({**content, "network_weights": weights, "extra": secret.decode()}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(f"{path.stem}/data/hidden", secret)

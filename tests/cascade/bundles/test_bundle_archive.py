@@ -196,6 +196,15 @@ class TestSizes:
             "is not the file its manifest|read as a zip",
         )
 
+    @pytest.mark.parametrize("name", ["stage1/dataset.json", "notes.txt", "MODEL_CARD.md"])
+    def test_a_long_text_is_refused_unread(self, zipped, extracted, tmp_path, name):
+        told = f"{name} has 1001 bytes; expected at most 1000 of a text"
+        refused(zipped(files={"cascade.json": b"{}", name: b" " * 1001}), extracted, told, text_bytes=1000)
+        assert list((tmp_path / "top" / "out").iterdir()) == []
+
+    def test_a_long_checkpoint_is_none(self, zipped, extracted):
+        extracted(zipped(), text_bytes=1000)
+
     def test_files_that_overlap_are_refused(self, tmp_path, extracted, zipped):
         path = zipped(files={"cascade.json": bytes(5000), "notes.txt": b""})
         content = path.read_bytes()
@@ -212,7 +221,7 @@ class TestSizes:
     def test_a_long_manifest_is_refused(self, zipped, extracted):
         refused(zipped(manifest=b" " * ((1 << 20) + 1)), extracted, "longer than 1048576 bytes")
 
-    @pytest.mark.parametrize("limit", ["files", "bytes", "ratio"])
+    @pytest.mark.parametrize("limit", ["files", "bytes", "ratio", "text_bytes"])
     def test_limits_are_positive(self, limit):
         with pytest.raises(SettingsError, match=limit):
             ArchiveLimits(**{limit: 0})
@@ -227,6 +236,19 @@ class TestContents:
 
     def test_damage_is_refused(self, zipped, extracted):
         refused(patched(zipped(), b'{"a": 1}', b'{"a": 2}'), extracted, "cannot be read as a zip")
+
+    @pytest.mark.parametrize("place", range(0, 4000, 400))
+    def test_so_is_damage_of_what_is_deflated(self, zipped, extracted, place):
+        content = hashlib.sha512().digest() * 40 + bytes(range(256)) * 20
+        path = zipped(
+            files={"cascade.json": bytes(x ^ (n % 251) for n, x in enumerate(content))}, packing=zipfile.ZIP_DEFLATED
+        )
+        damaged = bytearray(path.read_bytes())
+        start = 30 + len("cascade.json") + place
+        assert start + 20 < damaged.index(b"PK\x01\x02")
+        damaged[start : start + 20] = b"\xff" * 20
+        path.write_bytes(damaged)
+        refused(path, extracted, "cannot be read as a zip|is not the file its manifest lists")
 
     def test_a_file_that_the_manifest_does_not_list_is_refused(self, zipped, extracted):
         refused(zipped(unlisted=[("notes.txt", b"x")]), extracted, "'notes.txt' is in the zip and not in its manifest")
@@ -258,6 +280,14 @@ class TestContents:
     def test_half_a_download_is_refused(self, zipped, extracted, share):
         path = zipped()
         path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+        refused(path, extracted, "cannot be read as a zip")
+
+    def test_a_directory_that_points_before_the_file_is_refused(self, zipped, extracted):
+        path = zipped()
+        content = bytearray(path.read_bytes())
+        end = content.index(b"PK\x05\x06")
+        content[end + 16 : end + 20] = struct.pack("<L", struct.unpack("<L", content[end + 16 : end + 20])[0] + 5000)
+        path.write_bytes(content)
         refused(path, extracted, "cannot be read as a zip")
 
     def test_a_missing_file_is_named(self, tmp_path, extracted):

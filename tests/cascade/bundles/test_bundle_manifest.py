@@ -144,6 +144,10 @@ class TestParsing:
                 "lists files as none does",
             ),
             ('{"format": "nnunet-cascade bundle", "format_version": 1, "files": {"a": 3}}', "lists files as none does"),
+            (
+                '{"format": "nnunet-cascade bundle", "format_version": 1, "files": {"a": {"b\\nc": 1}}}',
+                "lists files as none does",
+            ),
         ],
     )
     def test_what_is_no_manifest_is_refused_in_one_line(self, text, told):

@@ -1,15 +1,20 @@
 """A bundle that goes out says what it is and nothing of this machine; one that comes in is tried before it is there."""
 
+import contextlib
 import json
+import os
 import shutil
 import zipfile
 
 import pytest
 import torch
+from evil_pickles import EVIL, write_pickle
 from malicious_files import (
+    NESTED,
     RunsShell,
     change_configuration,
     change_json,
+    hide_in_checkpoint,
     poison_checkpoint,
     rename_trainer,
     write_trainer,
@@ -20,7 +25,7 @@ from nnunet_cascade.cascade.bundles.bundle import load_cascade, make_bundle, rea
 from nnunet_cascade.cascade.bundles.card import CardFacts
 from nnunet_cascade.cascade.bundles.manifest import ListedFile, sha256_of, to_manifest
 from nnunet_cascade.cascade.bundles.sharing import check_bundle, export_bundle, install_bundle
-from nnunet_cascade.errors import BundleError, SettingsError
+from nnunet_cascade.errors import BundleError, CascadeError, SettingsError
 
 FACTS = CardFacts(licence="CC BY 4.0", training_data="four phantoms | of this package")
 # nnU-Net warns where its variables are not set, MONAI on import.
@@ -57,6 +62,12 @@ def packed(bundle, tmp_path):
         return tmp_path / "evil.zip"
 
     return pack
+
+
+@pytest.fixture
+def untried(monkeypatch):
+    """Models are not loaded before an export, where it is about texts."""
+    monkeypatch.setattr("nnunet_cascade.cascade.bundles.sharing.load_cascade", lambda *_, **__: None)
 
 
 def contents(path):
@@ -115,18 +126,66 @@ class TestExport:
 
     @pytest.mark.parametrize(
         "text",
-        ["see /home/jane/data", "C:\\Users\\jane", "\\\\server\\share\\x", "~/data/x", "file:///data", "at=/mnt/a/b"],
-    )
+        [
+            "see /home/jane/data", "C:\\Users\\jane", "\\\\server\\share\\x", "~/data/x", "file:///data", "at=/mnt/a/b",
+            "host:/home/j/x", "see:/home/j/x", "[/home/j/x]", "`/home/j/x`", "</mnt/p/x>", "{/home/j/x}", "x|/home/j/x",
+            "~jane/cases/x", "jane@host:cases/x", "smb://srv/jane/x", "../jane/x", "(D:/x)",
+        ],
+    )  # fmt: skip
+    @pytest.mark.usefixtures("untried")
     def test_a_path_in_a_text_is_refused(self, bundle, tmp_path, text):
         (bundle / "notes.txt").write_text(f"{text}\n")
         with pytest.raises(BundleError, match=r"notes\.txt holds .* a path of a computer; expected none"):
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
         assert not (tmp_path / "b.zip").exists()
 
-    @pytest.mark.parametrize("text", ["https://example.org/a/b", "1/2 of them", "mm/s and/or ml", "3 mm / 5 mm"])
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "https://example.org/~jane/a/b", "1/2 of them", "mm/s and/or ml", "3 mm / 5 mm", "~40/50 cases",
+            "<b>x</b></i>", "jane@example.org: ask", "https://doi.org/10.1000/182",
+        ],
+    )  # fmt: skip
+    @pytest.mark.usefixtures("untried")
     def test_what_is_no_path_is_not(self, bundle, tmp_path, text):
         (bundle / "notes.txt").write_text(f"{text}\n")
         export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    @pytest.mark.usefixtures("untried")
+    def test_a_path_that_json_names_twice_and_reads_once_is_refused(self, bundle, tmp_path):
+        (bundle / "provenance.json").write_text('{"models": "/home/jane/x", "models": ["a"]}')
+        with pytest.raises(BundleError, match=r"provenance\.json holds '/home/jane/x'"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    def test_nothing_hides_in_checkpoints(self, bundle, tmp_path):
+        hide_in_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", b"Jane Doe")
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert not any(b"Jane Doe" in each for each in contents(tmp_path / "b.zip").values())
+
+    @pytest.mark.usefixtures("untried")
+    def test_a_report_of_calibration_loses_its_cases(self, bundle, tmp_path):
+        (bundle / "calibration.json").write_text('{"temperature": 1.2, "cases": {"Jane_Doe": {}}}')
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert json.loads(contents(tmp_path / "b.zip")["calibration.json"]) == {"temperature": 1.2}
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("notes.txt", "München\n".encode("latin-1"), r"notes\.txt is no text in UTF-8"),
+            ("provenance.json", b"{{", r"provenance\.json cannot be read as text or JSON"),
+            ("provenance.json", NESTED.encode(), r"provenance\.json cannot be read as text or JSON"),
+            ("provenance.json", b" " * (1 << 24) + b"{}", r"provenance\.json is longer than 16777216 bytes"),
+            ("calibration.json", b"[]", r"calibration\.json holds list; expected a JSON object"),
+        ],
+        ids=["latin", "broken", "nested", "long", "list"],
+    )
+    @pytest.mark.usefixtures("untried")
+    def test_broken_texts_are_refused_in_one_line(self, bundle, tmp_path, name, content, told):
+        (bundle / name).write_bytes(content)
+        with pytest.raises(CascadeError, match=told) as caught:
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert "\n" not in str(caught.value)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
 
     @pytest.mark.parametrize(
         "changed", [{"kind": "folder", "path": "lungs"}, {"kind": "lungmask", "weights": "/a.pth"}]
@@ -182,7 +241,7 @@ class TestCard:
         assert "| a\\|b | 0.625 (0.5 … 0.75; n = 4) | – | – | – | – |" in card
         assert "Jane" not in card
 
-    @pytest.mark.parametrize("text", ["", "[]", '{"comparison": {}}', '{"comparison": {"methods": {"a": {}}}}'])
+    @pytest.mark.parametrize("text", ["", "[]", NESTED, '{"comparison": {}}', '{"comparison": {"methods": {"a": {}}}}'])
     def test_figures_that_are_none_are_refused(self, made, tmp_path, text):
         (tmp_path / "evaluation.json").write_text(text)
         facts = CardFacts(licence="x", training_data="y", figures=tmp_path / "evaluation.json")
@@ -250,6 +309,54 @@ class TestInstall:
     def test_an_unknown_version_of_settings_is_refused(self, bundle, packed, tmp_path):
         change_json(bundle / "cascade.json", lambda spec: spec.update(version=9))
         refused(packed(), tmp_path / "b", "bundle version 9")
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("cascade.json", NESTED.encode()),
+            ("cascade.json", b"\xff\xfe{}"),
+            ("stage1/plans.json", NESTED.encode()),
+            ("stage1/dataset.json", b'{"a":' * 200_000),
+            ("notes.txt", b"\xff\xfe"),
+            ("provenance.json", b"{{{{"),
+            ("calibration.json", b"[]"),
+        ],
+    )
+    def test_texts_that_cannot_be_read_are_refused(self, bundle, packed, tmp_path, name, content):
+        (bundle / name).write_bytes(content)
+        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
+
+    @pytest.mark.parametrize("deep", [100, 400, 900])
+    def test_what_is_nested_too_deep_for_a_part_of_the_work_is_taken_or_refused(self, bundle, packed, deep):
+        change_json(bundle / "stage1" / "plans.json", lambda plans: plans.update(more=None))
+        text = (bundle / "stage1" / "plans.json").read_text()
+        (bundle / "stage1" / "plans.json").write_text(text.replace("null}", "[" * deep + "]" * deep + "}"))
+        with contextlib.suppress(BundleError):
+            check_bundle(packed())
+
+    def test_whatever_else_a_bundle_makes_stumble_is_its_fault(self, zipped, tmp_path, monkeypatch):
+        monkeypatch.setattr("nnunet_cascade.cascade.bundles.sharing.load_cascade", {}.__getitem__)
+        refused(zipped, tmp_path / "b", "TypeError: ")
+
+    def test_a_checkpoint_that_makes_numpy_touch_other_memory_is_refused(self, bundle, packed, tmp_path):
+        write_pickle(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", EVIL["a number that counts references"])
+        refused(packed(), tmp_path / "b", r"checkpoint_final\.pth cannot be read as weights \(numpy\.dtype is no plain")
+
+    def test_a_folder_of_another_process_is_left_alone(self, zipped, made, tiny_cascade, tmp_path):
+        theirs = tmp_path / f".{os.getpid()}.b"
+        theirs.mkdir()
+        (theirs / "theirs").touch()
+        models = {"stage1": tiny_cascade.model(1), "stage2": tiny_cascade.model(2), "spec": read_spec(made)}
+        for make in (lambda: install_bundle(zipped, tmp_path / "b"), lambda: make_bundle(tmp_path / "b", **models)):
+            make()
+            assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.name, "b"]
+            assert (theirs / "theirs").exists()
+            shutil.rmtree(tmp_path / "b")
+
+    def test_a_name_that_no_system_takes_is_refused(self, zipped, made, tmp_path):
+        for act in (lambda to: install_bundle(zipped, to), lambda to: export_bundle(made, to, FACTS)):
+            with pytest.raises(BundleError, match="expected a name without a NUL"):
+                act(tmp_path / "a\0b")
 
     def test_an_honest_trainer_of_a_third_party_needs_trust_at_every_step(self, bundle, canary, tmp_path, monkeypatch):
         write_trainer(tmp_path / "theirs", canary)

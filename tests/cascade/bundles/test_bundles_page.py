@@ -46,4 +46,5 @@ def test_the_limits_of_the_page_are_those_of_the_command():
     limits = ArchiveLimits()
     assert f"more than {limits.files} files" in PAGE
     assert f"more than {limits.ratio:g} times" in PAGE
+    assert f"a text of more than {limits.text_bytes >> 20} MiB" in PAGE
     assert f"`--max_gb` ({install_bundle.build_parser().get_default('max_gb'):g})" in PAGE

@@ -4,6 +4,7 @@ import copy
 import os
 import subprocess
 import zipfile
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from malicious_files import (
     RunsShell,
     change_configuration,
     change_json,
+    hide_in_checkpoint,
     poison_checkpoint,
     rename_trainer,
     write_trainer,
@@ -23,7 +25,7 @@ from tiny_plans import RESIDUAL, write_plans
 from nnunet_cascade._startup import register
 from nnunet_cascade.cascade.bundles.allowed import known_trainer, require_known_names
 from nnunet_cascade.cascade.bundles.bundle import load_cascade
-from nnunet_cascade.cascade.bundles.model_files import Checkpoint, load_members
+from nnunet_cascade.cascade.bundles.model_files import Checkpoint, load_members, takes_edges, tumor_channel
 from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.spec import StageSettings
 from nnunet_cascade.errors import BundleError
@@ -99,9 +101,9 @@ class TestHonestModels:
         folder = bundle / "stage2"
         labels = {"background": 0, "both": [1, 2], "tumor": 2}
         change_json(folder / "dataset.json", lambda d: d.update(labels=labels, regions_class_order=[1, 2]))
-        ours = loaded(folder)
+        ours = loaded(folder, tumor_label="tumor")
         assert ours.label_manager.has_regions
-        assert_alike(ours, loaded(folder, trusted=True))
+        assert_alike(ours, loaded(folder, tumor_label="tumor", trusted=True))
 
     def test_so_is_a_trainer_of_nnunets_own(self, bundle):
         rename_trainer(bundle / "stage1", "nnUNetTrainerNoMirroring")
@@ -179,6 +181,10 @@ class TestCheckpoints:
             {"init_args": None},
             {"inference_allowed_mirroring_axes": "xyz"},
             {"inference_allowed_mirroring_axes": (0, 7)},
+            {"inference_allowed_mirroring_axes": [[0]]},
+            {"inference_allowed_mirroring_axes": (0.0,)},
+            {"network_weights": {"a": torch.ones(2, device="meta")}},
+            {"network_weights": {"a": torch.ones(1).expand(1 << 40)}},
         ],
     )
     def test_what_is_no_checkpoint_of_nnunets_is_refused(self, bundle, change):
@@ -207,10 +213,8 @@ class TestCheckpoints:
     def test_what_is_written_again_predicts_the_same_and_holds_nothing_else(self, tiny_cascade, tmp_path):
         source = tiny_cascade.model(2) / "fold_0" / "checkpoint_final.pth"
         checkpoint = Checkpoint.read(source)
-        assert not checkpoint.bare
         checkpoint.write(tmp_path / "bare.pth")
         again = Checkpoint.read(tmp_path / "bare.pth")
-        assert again.bare
         assert {name: getattr(again, name) for name in ("trainer", "configuration", "mirroring_axes")} == {
             "trainer": "UncertaintyROITrainer", "configuration": "3d_fullres", "mirroring_axes": (0, 1, 2)
         }  # fmt: skip
@@ -218,6 +222,111 @@ class TestCheckpoints:
         content = torch.load(tmp_path / "bare.pth", weights_only=True)
         assert content["init_args"] == {"configuration": "3d_fullres"}
         assert (tmp_path / "bare.pth").stat().st_size < 0.75 * source.stat().st_size
+        names = [list(set_of.values()) for set_of in (checkpoint.weights, again.weights)]
+        shared = [[value.data_ptr() for value in values] for values in names]
+        assert len(set(shared[0])) == len(set(shared[1])) < len(shared[1])
+
+    def test_nothing_hides_behind_weights(self, bundle, tmp_path):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        honest = Checkpoint.read(path)
+        hide_in_checkpoint(path, b"Jane Doe")
+        assert b"Jane Doe" in path.read_bytes()
+        hiding = Checkpoint.read(path)
+        for each, name in ((honest, "honest.pth"), (hiding, "hiding.pth")):
+            each.write(tmp_path / name)
+        assert b"Jane Doe" not in (tmp_path / "hiding.pth").read_bytes()
+        assert (tmp_path / "hiding.pth").stat().st_size == (tmp_path / "honest.pth").stat().st_size
+        again = Checkpoint.read(tmp_path / "hiding.pth").weights
+        assert all(torch.equal(value, honest.weights[name]) for name, value in again.items())
+
+    def test_dictionaries_whose_methods_are_something_else_are_refused(self, bundle):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        content = OrderedDict(torch.load(path, weights_only=False))
+        content.get = "x"
+        torch.save(content, path)
+        assert f"{path} cannot be read (TypeError" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    @pytest.mark.parametrize("length", [0, 100, 2000])
+    def test_half_a_checkpoint_is_refused_in_one_line(self, bundle, trusted, length):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(BundleError, match=r"cannot be read .*expected a PyTorch checkpoint, whole") as caught:
+            Checkpoint.read(path, trusted=trusted)
+        assert "\n" not in str(caught.value)
+
+
+class TestUnusableModels:
+    """What loads and could not predict is refused where it is loaded."""
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda plans: plans.pop("foreground_intensity_properties_per_channel"), "intensity"),
+            (lambda plans: plans.update(transpose_forward=[7, 8, 9]), "IndexError"),
+            (lambda plans: plans.update(transpose_forward=[1, 2, 0], transpose_backward=[1, 2, 0]), "axes are turned"),
+        ],
+    )
+    def test_plans(self, bundle, change, told):
+        change_json(bundle / "stage1" / "plans.json", change)
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda c: c.pop("patch_size"), "KeyError: 'patch_size'"),
+            (lambda c: c.update(patch_size="abc"), "patch_size is 'abc'; expected three sides in voxels"),
+            (lambda c: c.update(patch_size=[8, 8, 0]), "expected three sides in voxels"),
+            (lambda c: c.update(patch_size=[8, 8]), "a 2d model"),
+            (lambda c: c.update(spacing=None), "TypeError"),
+            (lambda c: c.update(spacing=[1, 1, 0]), "expected three lengths in mm"),
+            (lambda c: c.pop("resampling_fn_data_kwargs"), "KeyError: 'resampling_fn_data_kwargs'"),
+            (lambda c: c.update(normalization_schemes=[]), "IndexError"),
+            (
+                lambda c: c.update(
+                    resampling_fn_data="resample_torch_fornnunet", resampling_fn_data_kwargs={"num_threads": "x"}
+                ),
+                "set_num_threads",
+            ),
+        ],
+    )
+    def test_configurations(self, bundle, change, told):
+        change_configuration(bundle / "stage1", change)
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            ({"background": 0, "tumor": 9}, "the tumor is label 9, of 2; expected labels numbered from 0 on"),
+            ({"background": 0, "tumor": -1}, "the tumor is label -1"),
+            ({"background": 0, "tumor": "x"}, "cannot be loaded"),
+        ],
+    )
+    def test_labels(self, bundle, labels, told):
+        change_json(bundle / "stage1" / "dataset.json", lambda d: d.update(labels=labels))
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            (None, "labels is None; expected numbers by name"),
+            (["tumor"], r"labels is \['tumor'\]"),
+            ({"tumor": "x"}, "label tumor is 'x'; expected a whole number"),
+            ({"tumor": None}, "label tumor is None"),
+            ({"tumor": []}, r"label tumor is \[\]"),
+        ],
+    )
+    def test_labels_that_are_none(self, labels, told):
+        with pytest.raises(BundleError, match=told):
+            tumor_channel({"labels": labels}, "", where="model")
+
+    def test_a_list_of_one_label_is_no_region(self):
+        assert tumor_channel({"labels": {"background": 0, "tumor": [1]}}, "", where="model") == 1
+
+    @pytest.mark.parametrize("names", [["CT"], {"CT": "0"}, "CT", None])
+    def test_channels_that_are_none(self, names):
+        with pytest.raises(BundleError, match=r"channel_names is .*; expected names by number"):
+            takes_edges({"channel_names": names}, where="model")
 
 
 class TestPlans:

@@ -11,7 +11,7 @@ from fake_workers import FakeWorker, ct_folder
 
 from nnunet_cascade.cascade.bundles.model_files import tumor_channel
 from nnunet_cascade.cascade.models import roi_seed
-from nnunet_cascade.cascade.runs import cohort
+from nnunet_cascade.cascade.runs import cohort, records
 from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, case_name, predict_cohort
 from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready
 from nnunet_cascade.cascade.runs.jobs import CaseOutcome, CohortJob
@@ -20,6 +20,7 @@ from nnunet_cascade.cascade.runs.run_story import RunStory
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import BundleError, InputImageError, RunError, SettingsError
 from nnunet_cascade.geometry import Box
+from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 WHOLE = Share()
 
@@ -40,6 +41,7 @@ class InlineEngine:
 
     def submit(self, worker, files):
         if "poison" in files.case:
+            (self.worker.job.output / f"{files.case}_roi.nii.gz").write_text("written before the end")
             self.events.append(Lost(worker, "ended by signal 9"))
             return
         try:
@@ -135,9 +137,10 @@ class TestResume:
         assert contents(part.job.output) == expected
 
     @pytest.mark.parametrize(
-        "what", ["settings", "ct", "model", "precision", "stage 1 given", "file cut", "file gone", "not asked"]
+        "what",
+        ["settings", "ct", "model", "version", "precision", "stage 1 given", "file cut", "file gone", "not asked"],
     )
-    def test_else_it_is_done_again(self, request_of, tmp_path, bundle, what):
+    def test_else_it_is_done_again(self, request_of, tmp_path, bundle, monkeypatch, what):
         first = request_of("a", "b")
         done(first)
         again = replace(first, skip_done=what != "not asked")
@@ -146,6 +149,8 @@ class TestResume:
             job = replace(job, spec=replace(job.spec, sampling=SamplingSettings(seed=1)))
         elif what == "precision":
             job = replace(job, precision="bfloat16")
+        elif what == "version":
+            monkeypatch.setattr(records, "_version", lambda: "99")
         elif what == "stage 1 given":
             (tmp_path / "masks").mkdir()
             again, job = replace(again, stage1_masks=tmp_path / "masks"), replace(job, with_stage1=False)
@@ -160,6 +165,35 @@ class TestResume:
                 path.unlink() if what == "file gone" else path.write_text("made")
         outcomes = done(replace(again, job=job))
         assert [(o.status, o.earlier) for o in outcomes.values()] == [("done", False)] * 2
+
+    def test_the_lung_masks_in_use_count_wherever_they_lie(self, request_of, tmp_path, monkeypatch):
+        lobes = tmp_path / "lungs" / "a"
+        lobes.mkdir(parents=True)
+        (lobes / "lung.nii.gz").write_text("mask")
+        first = request_of("a")
+
+        def with_lungs(path):
+            spec = replace(first.job.spec, lungs=LungSource(kind="folder", path=path))
+            return replace(first, skip_done=True, job=replace(first.job, spec=spec))
+
+        done(with_lungs(tmp_path / "lungs"))
+        (lobes / "statistics.json").write_text("{}")
+        (lobes / ".snapshot").mkdir()
+        monkeypatch.chdir(tmp_path)
+        assert done(with_lungs(Path("lungs")))["a"].earlier
+        (lobes / "lung.nii.gz").write_text("another mask")
+        assert not done(with_lungs(Path("lungs")))["a"].earlier
+
+    def test_weights_of_lungmask_count_by_what_they_hold(self, request_of, tmp_path):
+        weights = tmp_path / "w.pth"
+        weights.write_text("one")
+        first = request_of("a")
+        spec = replace(first.job.spec, lungs=LungSource(kind="lungmask", weights=weights))
+        first = replace(first, skip_done=True, job=replace(first.job, spec=spec))
+        done(first)
+        assert done(first)["a"].earlier
+        weights.write_text("retrained")
+        assert not done(first)["a"].earlier
 
     def test_models_that_are_not_used_do_not_matter(self, request_of, tmp_path, bundle):
         (tmp_path / "masks").mkdir()
@@ -197,6 +231,34 @@ class TestFaults:
         assert [entry["reason"] for entry in lost] == ["ended by signal 9"] * 2
         assert lost[1]["cases"] == ["poison"]
         assert lost[1]["time"].endswith("Z")
+
+    def test_a_case_that_took_its_worker_along_twice_leaves_no_file(self, request_of):
+        request = request_of("a", "poison")
+        done(request)
+        assert sorted(path.name for path in request.job.output.iterdir()) == [
+            "a.json", "a.nii.gz", "run.json", "summary.csv",
+        ]  # fmt: skip
+
+    def test_a_case_that_no_worker_had_loses_nothing_by_it(self, request_of, monkeypatch):
+        request = request_of("a", "b")
+        done(request)
+
+        def unreadable(_source, case):
+            if case == "a":
+                raise PermissionError(13, "Permission denied", "lungs/a")
+            return []
+
+        monkeypatch.setattr(cohort, "lung_files", unreadable)
+        outcomes = done(replace(request, skip_done=True))
+        assert (outcomes["a"].status, outcomes["b"].status) == ("failed", "done")
+        assert "Permission denied" in outcomes["a"].error
+        assert (request.job.output / "a.json").is_file()
+
+    def test_cases_that_would_share_a_file_end_the_run_before_it_begins(self, request_of):
+        request = request_of("a", "a_roi")
+        with pytest.raises(InputImageError, match="case a_roi has the name of a file that is written for the case a"):
+            done(request)
+        assert not request.job.output.exists()
 
     def test_a_folder_that_vanishes_ends_the_run_in_one_line_and_is_not_made_again(self, request_of):
         request = request_of(*"abcdef")

@@ -184,10 +184,11 @@ def test_cases_promised_to_a_worker_that_dies_at_its_start_are_no_suspects():
     assert dispatcher.attempts == {}
 
 
-def test_workers_that_die_again_and_again_at_their_start_end_the_run():
+def test_workers_that_die_again_and_again_at_their_start_end_the_run(caplog):
     engine = FakeEngine(at_start=lambda number: Lost(number, "ended by signal 9"))
     with pytest.raises(RunError, match=r"3 workers one after the other were lost.*signal 9.*fewer --workers"):
         run(engine, "a", "b")
+    assert "signal 9" not in caplog.text  # the reason is told once
 
 
 def test_a_worker_that_refuses_the_job_ends_the_run_with_its_error():

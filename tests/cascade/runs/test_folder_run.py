@@ -12,6 +12,7 @@ from nnunet_cascade.cascade.runs.folder_run import (
     open_folder,
     part_of,
     prepare_output,
+    remove_case,
     require_writable,
     run_cases,
     tell_run,
@@ -70,6 +71,24 @@ class TestNames:
         touch(tmp_path, "a.nii.gz", "a.json", "a_probability.nii.gz", "a_lungs.nii.gz", "b.nii.gz", "b_roi.nii.gz")
         assert list(find_masks(tmp_path)) == ["a", "b", "b_roi"]
 
+    def test_a_mask_with_a_record_of_its_own_is_one_whatever_it_is_called(self, tmp_path):
+        touch(tmp_path, "a.nii.gz", "a.json", "a_roi.nii.gz", "a_roi.json", "a_lungs.nii.gz")
+        assert list(find_masks(tmp_path)) == ["a", "a_roi"]
+
+    @pytest.mark.parametrize("ending", ["_roi", "_probability", "_stage1_uncertainty", "_lungs"])
+    def test_a_case_called_as_what_is_written_for_another_ends_the_run_in_every_part(self, tmp_path, ending):
+        cases = dict.fromkeys(["a", f"a{ending}", "b_roi"], tmp_path)
+        for share in (Share(), Share(num_parts=2, part_id=1)):
+            with pytest.raises(InputImageError, match=f"case a{ending} has the name .* for the case a; rename"):
+                part_of(cases, share)
+        with pytest.raises(InputImageError, match=f"case a{ending} "), open_folder(tmp_path / "out", Share(), cases):
+            pass
+        assert not (tmp_path / "out").exists()
+
+    def test_cases_that_clash_are_counted(self, tmp_path):
+        with pytest.raises(InputImageError, match="and 1 more such cases"):
+            part_of(dict.fromkeys(["a", "a_roi", "b", "b_lungs"], tmp_path), Share())
+
     @pytest.mark.parametrize(("name", "case"), [("a_0000.nii.gz", "a"), ("ct-64.nrrd", "ct-64")])
     def test_one_file_is_one_case(self, tmp_path, name, case):
         touch(tmp_path, name)
@@ -101,15 +120,14 @@ class TestRunning:
 
     def test_a_case_made_from_other_files_is_done_again(self, task, tmp_path):
         (tmp_path / "first").write_text("one")
-        (tmp_path / "masks").mkdir()
-        (tmp_path / "masks" / "lobe").write_text("two")
-        inputs = {"inputs": lambda _case, path: [path, tmp_path / "masks", tmp_path / "none"]}
+        (tmp_path / "lobe").write_text("two")
+        inputs = {"inputs": lambda _case, path: [path, tmp_path / "lobe", tmp_path / "none"]}
         cases = {"a": tmp_path / "first"}
         (before,) = run_cases(cases, task(**inputs))
         first, lobe = (hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
         assert before.record["inputs"] == [["first", first], ["lobe", lobe], ["none", ""]]
         assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["skipped"]
-        (tmp_path / "masks" / "lobe").write_text("three")
+        (tmp_path / "lobe").write_text("three")
         assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["done"]
 
     def test_no_file_of_an_earlier_run_is_left_of_a_case_that_fails(self, task, tmp_path):
@@ -142,7 +160,7 @@ class TestRunning:
 
     def test_a_case_that_fails_leaves_no_record_of_an_earlier_run(self, task, tmp_path):
         (tmp_path / "bad.json").write_text("{}")
-        list(run_cases({"bad": tmp_path}, task()))
+        list(run_cases({"bad": tmp_path / "first"}, task()))
         assert read_finished(tmp_path, "bad", MadeFrom(settings={})) is None
         assert not (tmp_path / "bad.json").exists()
 
@@ -163,6 +181,25 @@ class TestRunning:
         with pytest.raises(InputImageError, match="cannot be written"):
             prepare_output(tmp_path / "file" / "out")
 
+    def test_a_probe_that_another_part_swept_is_no_error(self, tmp_path, monkeypatch):
+        touched = type(tmp_path).touch
+        monkeypatch.setattr(type(tmp_path), "touch", lambda self: (touched(self), self.unlink()))
+        require_writable(tmp_path)
+
+    def test_a_probe_is_named_so_that_it_is_swept(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(type(tmp_path), "unlink", lambda *_, **__: None)  # a run that is killed
+        require_writable(tmp_path)
+        monkeypatch.undo()
+        assert len(list(tmp_path.iterdir())) == 1
+        with open_folder(tmp_path, Share(), []):
+            pass
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_case_is_removed_with_all_that_a_cascade_writes_of_it(self, tmp_path):
+        touch(tmp_path, "a.json", "a.nii.gz", "a_roi.nii.gz", "a_stage1_uncertainty.nii.gz", "ab.nii.gz")
+        remove_case(tmp_path, "a")
+        assert [path.name for path in tmp_path.iterdir()] == ["ab.nii.gz"]
+
     def test_an_output_that_is_gone_is_not_made_again(self, tmp_path):
         with pytest.raises(InputImageError, match="is gone"):
             require_writable(tmp_path / "out")
@@ -170,6 +207,7 @@ class TestRunning:
 
     def test_what_a_killed_run_left_unfinished_of_its_own_cases_is_removed(self, tmp_path):
         own = [".9.a.nii.gz", ".9.a_lungs.nii.gz", ".9.a.json", ".9.run_part0.json", ".9.summary_part0.csv"]
+        own += [".9.0af3.probe"]
         others = [".9.b.nii.gz", ".9.run_part1.json", ".9.a_2.nii.gz", "a.json"]
         touch(tmp_path, *own, *others)
         with open_folder(tmp_path, Share(num_parts=2, part_id=0), ["a"]):

@@ -7,6 +7,7 @@ import sys
 import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_workers import ct_folder, make
@@ -85,6 +86,29 @@ def test_a_worker_that_cannot_load_refuses_with_its_error_and_one_that_dies_is_l
         assert str(refused.error) == "no models for this device"
         engine.start()
         assert any(isinstance(event, Lost) and event.worker == 1 for event in events(engine, Lost, 2))
+
+
+def test_a_worker_that_cannot_load_for_want_of_memory_says_so_in_a_line_and_prints_nothing(job, capfd):
+    with closing(LocalEngine(job, ["cuda:8"], make=make)) as engine:
+        number = engine.start()
+        assert events(engine, Lost) == [Lost(number, "cannot load the models: RuntimeError: CUDA error: out of memory")]
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_replaced_worker_takes_the_device_of_the_one_that_was_lost(job, monkeypatch):
+    devices = []
+
+    def process(args, **_):
+        devices.append(args[2])
+        return SimpleNamespace(start=lambda: None, kill=lambda: None, join=lambda: None)
+
+    engine = LocalEngine(job, ["cuda:0", "cuda:1"], workers=4)
+    monkeypatch.setattr(engine._context, "Process", process, raising=False)
+    with closing(engine):
+        numbers = [engine.start() for _ in range(4)]
+        engine._workers.pop(numbers[1])
+        engine.start()
+    assert devices == ["cuda:0", "cuda:1", "cuda:0", "cuda:1", "cuda:1"]
 
 
 def test_closing_does_not_wait_for_cases_under_way(job, tmp_path):

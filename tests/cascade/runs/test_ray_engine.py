@@ -15,7 +15,7 @@ import pytest
 from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.ray_connection import RayConnection
-from nnunet_cascade.cascade.runs.ray_engine import RayEngine
+from nnunet_cascade.cascade.runs.ray_engine import RayEngine, _absolute
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import BundleError, SettingsError
 
@@ -89,6 +89,12 @@ def case(name, folder=Path("images")):
     return CaseFiles(case=name, image=folder / f"{name}_0000.nii.gz")
 
 
+def test_paths_mean_the_same_in_every_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = CaseFiles(case="a", image=Path("a"), lungs=(Path("l/a"), Path("l/b")))
+    assert _absolute(files) == CaseFiles(case="a", image=tmp_path / "a", lungs=(tmp_path / "l/a", tmp_path / "l/b"))
+
+
 def events_of(engine, count):
     """Wait for so many events."""
     events = []
@@ -137,6 +143,7 @@ def test_an_actor_holds_several_cases_at_a_time_and_its_end_costs_them_alone(eng
     assert {e.outcome.case for e in events if isinstance(e, Finished)} == {"behind", "elsewhere"}
     [lost] = [event for event in events if isinstance(event, Lost)]
     assert lost.worker == first
+    assert lost.reason.startswith("was lost (ActorDiedError: its worker process has died")
     assert "\n" not in lost.reason
     ray.submit(first, case("late"))
     third = ray.start()

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from nnunet_cascade.cascade.runs import records
 from nnunet_cascade.cascade.runs.records import (
     MadeFrom,
+    files_checksum,
     fingerprints,
     model_checksums,
     read_finished,
@@ -15,7 +17,8 @@ from nnunet_cascade.cascade.runs.records import (
     write_record,
 )
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, InputImageError
+from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 MADE = MadeFrom(settings={"a": (1, 2)}, inputs=[["ct", "f0"]], model={"stage2": "aa"}, precision="float32")
 
@@ -48,6 +51,34 @@ def test_a_record_of_the_same_is_trusted(written):
 def test_a_record_of_anything_else_is_not(written, changed):
     folder, _ = written
     assert read_finished(folder, "x", replace(MADE, **changed)) is None
+
+
+def of_lungs(source):
+    return MadeFrom(settings=replace(CascadeSpec(), lungs=source).to_json())
+
+
+MASKS, NETWORK = LungSource(kind="folder", path="lungs"), LungSource(kind="lungmask", weights="w.pth")
+
+
+@pytest.mark.parametrize(
+    ("made", "asked", "trusted"),
+    [
+        (MASKS, replace(MASKS, path="/data/lungs"), True),
+        (MASKS, replace(MASKS, right_labels=(1,)), False),
+        (NETWORK, replace(NETWORK, weights="/data/w.pth", device="cpu", batch_size=3), True),
+        (NETWORK, replace(NETWORK, model="R231CovidWeb"), False),
+        (NETWORK, LungSource(), False),
+    ],
+)
+def test_of_the_lungs_what_decides_the_mask_counts(tmp_path, made, asked, trusted):
+    write_record(tmp_path, "x", {}, of_lungs(made))
+    assert (read_finished(tmp_path, "x", of_lungs(asked)) is not None) == trusted
+
+
+def test_a_record_of_another_version_of_this_package_is_not_trusted(written, monkeypatch):
+    folder, _ = written
+    monkeypatch.setattr(records, "_version", lambda: "99")
+    assert read_finished(folder, "x", MADE) is None
 
 
 @pytest.mark.parametrize("content", [b"1234", b"123456", None])
@@ -88,13 +119,17 @@ def test_removing_a_case_takes_its_files_and_none_outside_the_folder(written):
     assert sorted(path.name for path in folder.iterdir()) == ["below", "safe"]
 
 
-def test_fingerprints_are_of_files_and_of_those_in_folders(tmp_path):
-    (tmp_path / "lobes").mkdir()
-    for name in ("lobes/b", "lobes/a", "ct"):
-        (tmp_path / name).write_bytes(name.encode())
-    known = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("lobes/b", "lobes/a", "ct")}
-    found = fingerprints([tmp_path / "ct", tmp_path / "lobes", tmp_path / "none"])
-    assert found == [["ct", known["ct"]], ["a", known["lobes/a"]], ["b", known["lobes/b"]], ["none", ""]]
+def test_fingerprints_are_of_files_and_empty_where_one_is_missing(tmp_path):
+    (tmp_path / "ct").write_bytes(b"one")
+    assert fingerprints([tmp_path / "ct", tmp_path / "none"]) == [
+        ["ct", hashlib.sha256(b"one").hexdigest()],
+        ["none", ""],
+    ]
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path):
+    with pytest.raises(InputImageError, match="cannot be read"):
+        fingerprints([tmp_path])
 
 
 class TestModels:
@@ -120,6 +155,21 @@ class TestModels:
         before = model_checksums(folder, spec)
         (folder / "stage2" / "fold_0" / "progress.png").unlink()
         assert model_checksums(folder, spec) == before
+
+    def test_weights_that_are_given_for_lungmask_count_by_what_they_hold(self, bundle):
+        folder, spec = bundle
+        (folder / "w.pth").write_text("one")
+        spec = replace(spec, lungs=LungSource(kind="lungmask", weights=folder / "w.pth"))
+        before = model_checksums(folder, spec)
+        assert before["lungs"] == hashlib.sha256(b"one").hexdigest()
+        (folder / "w.pth").write_text("retrained")
+        assert model_checksums(folder, spec)["lungs"] != before["lungs"]
+
+    def test_one_checksum_is_of_names_and_contents_in_whatever_order(self, bundle):
+        folder, _ = bundle
+        names = ["stage1/plans.json", "stage2/plans.json"]
+        assert files_checksum(folder, names) == files_checksum(folder, names[::-1])
+        assert files_checksum(folder / "stage1", ["plans.json"]) != files_checksum(folder / "stage2", ["plans.json"])
 
     def test_a_stage_that_is_given_is_not_asked_for(self, bundle):
         folder, spec = bundle

@@ -1,6 +1,8 @@
 """Two runs on one folder refuse each other; parts of one number do not; a killed run holds nobody up."""
 
+import errno
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -99,8 +101,9 @@ def test_a_killed_run_holds_nobody_up_and_what_it_left_is_removed(holder, tmp_pa
 
 def test_a_worker_that_outlives_its_run_holds_the_next_run_up(holder, tmp_path):
     process = holder(how="worker")
-    with pytest.raises(RunError, match="workers of an earlier run are still at work"):
-        try_to_hold(tmp_path)
+    for _ in range(2):  # what a refused run leaves must still refuse the next one
+        with pytest.raises(RunError, match="workers of an earlier run are still at work"):
+            try_to_hold(tmp_path)
     process.kill()
     process.wait()
     assert try_to_hold(tmp_path) == [".run.lock"]
@@ -114,6 +117,77 @@ def test_workers_of_another_number_of_parts_hold_a_run_up(holder, tmp_path):
     run.wait()
     with pytest.raises(RunError, match="workers of an earlier run"):
         try_to_hold(tmp_path, part(0, 2))
+
+
+def test_a_run_that_ends_leaves_the_lock_of_a_worker_that_does_not(holder, tmp_path):
+    with hold_folder(tmp_path, WHOLE):
+        holder(how="worker")
+    with pytest.raises(RunError, match="workers of an earlier run"):
+        try_to_hold(tmp_path)
+
+
+def test_a_worker_opens_its_lock_for_reading_too_as_nfs_demands(tmp_path, monkeypatch):
+    modes = []
+    flock = run_lock.fcntl.flock
+    monkeypatch.setattr(run_lock.fcntl, "flock", lambda file, how: (modes.append(file.mode), flock(file, how)))
+    with hold_as_worker(WHOLE.worker_lock(tmp_path)):
+        assert modes == ["ab+"]
+
+
+def test_a_worker_waits_for_a_run_that_only_looks(tmp_path, monkeypatch):
+    answers = [BlockingIOError(errno.EAGAIN, "held"), None]
+
+    def busy_at_first(_file, _how):
+        answer = answers.pop(0)
+        if answer is not None:
+            raise answer
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", busy_at_first)
+    with hold_as_worker(WHOLE.worker_lock(tmp_path)):
+        assert answers == []
+
+
+def test_a_worker_that_gets_no_lock_says_so_and_goes_on(tmp_path, caplog):
+    with hold_as_worker(tmp_path / "nowhere" / ".run.workers"):
+        pass
+    assert "nowhere/.run.workers cannot be locked (No such file or directory)" in caplog.text
+
+
+class TestAnotherUsersFiles:
+    """A lock file that may be read and not written: who has it cannot be known."""
+
+    @pytest.fixture
+    def of_another_user(self, tmp_path, monkeypatch):
+        opened = type(tmp_path).open
+
+        def build(name, content="{}"):
+            path = tmp_path / name
+            path.write_text(content)
+
+            def refuse(self, mode="r", *given, **named):
+                if self == path and mode != "r":
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+                return opened(self, mode, *given, **named)
+
+            monkeypatch.setattr(type(tmp_path), "open", refuse)
+            monkeypatch.setattr(run_lock.os, "access", lambda asked, _how: asked != path)
+            return path
+
+        return build
+
+    HOLDER = json.dumps({"host": "there", "process": 7, "since": "2026", "num_parts": 1, "part_id": 0})
+
+    @pytest.mark.parametrize("share", [WHOLE, part(0)])
+    def test_the_run_is_refused_with_a_way_out(self, of_another_user, tmp_path, share):
+        path = of_another_user(".run.lock", self.HOLDER)
+        with pytest.raises(RunError, match=r"a run on there, process 7, since 2026 \(another user's.*remove .run.lock"):
+            try_to_hold(tmp_path, share)
+        assert path.is_file()
+
+    def test_workers_hold_a_run_up_as_well(self, of_another_user, tmp_path):
+        of_another_user(".run.workers")
+        with pytest.raises(RunError, match=r"workers of an earlier run.*remove .run.workers there"):
+            try_to_hold(tmp_path)
 
 
 def test_several_workers_share_their_lock(tmp_path):
@@ -155,10 +229,21 @@ def test_without_locks_there_is_a_warning_and_the_run_goes_on(tmp_path, monkeypa
     assert "has no file locks" in caplog.text
 
 
-def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog, number):
     def refused(_file):
-        raise OSError(37, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(run_lock, "_lock", refused)
     try_to_hold(tmp_path)
-    assert "No locks available" in caplog.text
+    assert os.strerror(number) in caplog.text
+
+
+def test_any_other_error_of_a_lock_ends_the_run(tmp_path, monkeypatch, caplog):
+    def broken(_file):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(run_lock, "_lock", broken)
+    with pytest.raises(OSError, match="Input/output error"):
+        try_to_hold(tmp_path)
+    assert caplog.text == ""
