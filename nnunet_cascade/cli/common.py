@@ -6,13 +6,14 @@ import argparse
 import ctypes
 import io
 import logging
+import os
 import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +46,7 @@ def run_command(
             stream.reconfigure(errors="replace")  # a dash that the terminal lacks must not end a night's run
     set_up_logging()
     try:
-        with _termination_as_interruption():
+        with _termination_as_interruption() if hasattr(args, "continue_prediction") else nullcontext():
             return body(args)
     except SettingsError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")
@@ -61,11 +62,21 @@ def run_command(
 
 @contextmanager
 def _termination_as_interruption() -> Generator[None, None, None]:
-    """End a command that a system or its scheduler ends as Ctrl-C does: with what was done so far written down."""
+    """End a command that a system or its scheduler ends as Ctrl-C does: with what was done so far written down.
+
+    A process forked from it ends at once: nnU-Net's pools end theirs by this signal, and wait for it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    command = os.getpid()
+
+    def interrupt(number: int, _frame: object) -> None:
+        if os.getpid() != command:
+            os._exit(128 + number)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:

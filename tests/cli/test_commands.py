@@ -1,6 +1,9 @@
 """Commands without work to do: help, usage, errors in one line."""
 
 import dataclasses
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -112,3 +115,34 @@ def test_a_misspelt_setting_names_the_nearest():
 def test_a_pair_that_is_no_setting_is_refused(pair):
     with pytest.raises(SettingsError, match=pair.split("=", maxsplit=1)[0]):
         training_values([pair])
+
+
+@pytest.mark.parametrize("goes_on", [True, False], ids=["a command that goes on", "any other"])
+def test_a_forked_process_of_a_command_ends_by_termination(goes_on):
+    """nnU-Net's pools end their processes by SIGTERM and wait for it; one that swallows an exception would hang them."""
+    program = f"""
+import argparse, os, signal, time
+from nnunet_cascade.cli.common import run_command
+
+class Swallowing:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)  # an exception raised here is told and forgotten
+
+def body(args):
+    child = os.fork()
+    if child == 0:
+        swallowing = Swallowing()
+        del swallowing
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    print(code)
+    return 0
+
+parser = argparse.ArgumentParser()
+if {goes_on}:
+    parser.add_argument("--continue_prediction", action="store_true")
+raise SystemExit(run_command(parser, body, []))
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) in {-signal.SIGTERM, 128 + signal.SIGTERM}
