@@ -119,7 +119,7 @@ def test_a_pair_that_is_no_setting_is_refused(pair):
 
 @pytest.mark.parametrize("goes_on", [True, False], ids=["a command that goes on", "any other"])
 def test_a_forked_process_of_a_command_ends_by_termination(goes_on):
-    """nnU-Net's pools end their processes by SIGTERM and wait for it; one that swallows an exception would hang them."""
+    """nnU-Net ends the processes of its pools by SIGTERM; one that swallows an exception would hang it."""
     program = f"""
 import argparse, os, signal, time
 from nnunet_cascade.cli.common import run_command
