@@ -31,6 +31,7 @@ _PLAUSIBLE_HU = (-4096.0, 32767.0)
 _NIFTI_HEADER_BYTES = 352
 _LABEL_TOLERANCE = 0.01
 _LABEL_TYPES = (np.int16, np.int32, np.int64)
+_READ_BYTES = 1 << 20
 _GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 
 
@@ -218,13 +219,11 @@ def _nifti_voxels(path: Path) -> NDArray[Any] | None:
         InputImageError: The file does not hold all its voxels, its checksum is wrong, or a voxel is NaN.
     """
     try:
-        if path.name.endswith(".gz"):
-            with gzip.open(path) as file:
-                image = Nifti1Image.from_bytes(file.read())
-        else:
-            image = Nifti1Image.from_filename(path, mmap=False)
-        proxy = cast(Any, image.dataobj)
-        stored: NDArray[Any] = proxy.get_unscaled()
+        with gzip.open(path) if path.name.endswith(".gz") else path.open("rb") as file:
+            proxy = cast(Any, Nifti1Image.from_stream(file).dataobj)
+            stored: NDArray[Any] = proxy.get_unscaled()
+            while file.read(_READ_BYTES):  # at its end the checksum is compared
+                pass
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, WrapStructError) as error:
         reason = " ".join(str(error).split())
         raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
