@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.processes import environment
 
 _NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _SMALL_MACHINE = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "0"}  # one process draws: same seed, same weights
-_OWN = (*_NNUNET_FOLDERS, *_SMALL_MACHINE)
 
 
 def nnunet_folder(variable: str) -> Path:
@@ -103,16 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def own_nnunet_folders(folder: Path) -> Generator[None, None, None]:
     """Let nnU-Net work below a folder of ours, and give the user's variables back afterwards."""
-    before = {name: os.environ.get(name) for name in _OWN}
-    try:
-        for name in _NNUNET_FOLDERS:
-            (folder / name).mkdir(parents=True, exist_ok=True)
-            os.environ[name] = str((folder / name).resolve())
-        os.environ.update(_SMALL_MACHINE)
+    for name in _NNUNET_FOLDERS:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    with environment({**{name: str((folder / name).resolve()) for name in _NNUNET_FOLDERS}, **_SMALL_MACHINE}):
         yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

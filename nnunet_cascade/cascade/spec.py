@@ -66,6 +66,8 @@ class StageSettings:
             require(plain, f"checkpoint and further_checkpoints are file names without folder; found {name!r}")
         once = len(set(self.checkpoints)) == len(self.checkpoints)
         require(once, f"further_checkpoints must differ from each other and from checkpoint; found {self.checkpoints}")
+        flag = type(self.mirroring) is bool
+        require(flag, f"mirroring must be true or false; found {self.mirroring!r}")
         require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
         require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
         known = get_args(Orientation)
@@ -147,7 +149,8 @@ class SamplingSettings:
     def __post_init__(self) -> None:
         valid = self.mc_samples == 0 or self.mc_samples >= 2
         require(valid, f"mc_samples must be 0 or at least 2, one sample has no variance; found {self.mc_samples}")
-        require(0 <= self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
+        whole = type(self.seed) is int and 0 <= self.seed < 2**32
+        require(whole, f"seed must be a whole number in 0…2³²−1; found {self.seed!r}")
         _require_sources("sources", self.sources, get_args(Source))
         _require_sources("stage1_sources", self.stage1_sources, get_args(CoarseSource))
         known = get_args(Measure)

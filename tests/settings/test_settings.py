@@ -135,6 +135,8 @@ def test_whatever_json_holds_is_taken_or_refused(place, value):
         (RoiSettings, {"islands": "burn"}),
         (SamplingSettings, {"mc_samples": 1}),
         (SamplingSettings, {"seed": 2**32}),
+        (SamplingSettings, {"seed": 0.5}),
+        (StageSettings, {"mirroring": "no"}),
         (CascadeSpec, {"preset": "mine"}),
         (StageSettings, {"orientation": "XYZ"}),
         (StageSettings, {"temperature": 0.0}),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folders import contents
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")]
 CASES = ("a", "b", "c", "d")
@@ -69,17 +70,6 @@ def undisturbed(command, tmp_path_factory):
     assert found["run.json"]["counts"] == {"done": 4, "failed": 1, "left": 0}
     assert "cut_0000.nii.gz cannot be read" in found["run.json"]["cases"]["cut"]["error"]
     return found
-
-
-def contents(folder):
-    """Everything in a folder, hidden files too; JSON without what differs from run to run."""
-    return {path.name: content(path) for path in folder.iterdir()}
-
-
-def content(path):
-    if path.suffix != ".json":
-        return path.read_bytes()
-    return {name: value for name, value in json.loads(path.read_text()).items() if name != "varying"}
 
 
 def varying(output):

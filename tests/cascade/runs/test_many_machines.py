@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from run_folders import contents
 
 SLURM = Path(__file__).parents[3] / "docs" / "examples" / "slurm.sh"
 OPTIONS = ["--mc_samples", "4", "-device", "cpu"]
@@ -57,17 +58,6 @@ def local(predict, tmp_path_factory):
 
 def environment(**changes):
     return {**os.environ, "OMP_NUM_THREADS": "1", "RAY_ADDRESS": "local", **changes}
-
-
-def contents(folder):
-    """Everything in a folder, hidden files too; JSON without what differs from run to run."""
-    return {path.name: content(path) for path in folder.iterdir()}
-
-
-def content(path):
-    if path.suffix != ".json":
-        return path.read_bytes()
-    return {name: value for name, value in json.loads(path.read_text()).items() if name != "varying"}
 
 
 def of_cases(found):
