@@ -26,6 +26,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from plain_unet import plain_unet
 
 from nnunet_cascade.losses.distances import SignedDistanceTransform
 from nnunet_cascade.plugin import nnunet_cascade_trainers
@@ -72,23 +73,6 @@ NETWORK_SIZE = Size(first_features=32, most_features=320, side=64, batch=1)
 
 def plans_of(size: Size) -> dict[str, Any]:
     """Give plans as nnU-Net's planner writes them."""
-    stages = len(size.features)
-    arguments = {
-        "n_stages": stages,
-        "features_per_stage": size.features,
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * stages,
-        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
     configuration = {
         "data_identifier": "benchmark",
         "preprocessor_name": "DefaultPreprocessor",
@@ -98,11 +82,7 @@ def plans_of(size: Size) -> dict[str, Any]:
         "normalization_schemes": ["CTNormalization"],
         "use_mask_for_norm": [False],
         "batch_dice": False,
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": arguments,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": plain_unet(size.features),
     }
     return {
         "dataset_name": "Dataset999_Benchmark",

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+from plain_unet import plain_unet
 
 from nnunet_cascade.cascade.bundles.bundle import make_bundle
 from nnunet_cascade.cascade.spec import CascadeSpec
@@ -134,23 +135,6 @@ def _write_model(folder: Path, plans: dict[str, Any], trainer: type[nnUNetTraine
 
 def _plans(size: Size, spacing_mm: float, patch: int, *, separate_z: bool | None = False) -> dict[str, Any]:
     """Give plans as nnU-Net's planner writes them, which leaves `force_separate_z` to the spacing (None)."""
-    stages = len(size.features)
-    architecture = {
-        "n_stages": stages,
-        "features_per_stage": list(size.features),
-        "conv_op": "torch.nn.modules.conv.Conv3d",
-        "kernel_sizes": [[3, 3, 3]] * stages,
-        "strides": [[1, 1, 1]] + [[2, 2, 2]] * (stages - 1),
-        "n_conv_per_stage": [2] * stages,
-        "n_conv_per_stage_decoder": [2] * (stages - 1),
-        "conv_bias": True,
-        "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-        "norm_op_kwargs": {"eps": 1e-05, "affine": True},
-        "dropout_op": None,
-        "dropout_op_kwargs": None,
-        "nonlin": "torch.nn.LeakyReLU",
-        "nonlin_kwargs": {"inplace": True},
-    }
     resampling = {
         what: {"is_seg": what == "seg", "order": order, "order_z": 0, "force_separate_z": separate_z}
         for what, order in (("data", 3), ("seg", 1), ("probabilities", 1))
@@ -166,11 +150,7 @@ def _plans(size: Size, spacing_mm: float, patch: int, *, separate_z: bool | None
         "batch_dice": False,
         **{f"resampling_fn_{what}": "resample_data_or_seg_to_shape" for what in resampling},
         **{f"resampling_fn_{what}_kwargs": keywords for what, keywords in resampling.items()},
-        "architecture": {
-            "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
-            "arch_kwargs": architecture,
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
-        },
+        "architecture": plain_unet(size.features),
     }
     window = {"percentile_00_5": -1000.0, "percentile_99_5": 400.0, "mean": -300.0, "std": 700.0}
     plans = {

@@ -33,7 +33,8 @@ from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.preprocessing import Prepared
 from nnunet_cascade.cascade.runs.folder_run import remove_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.cascade.runs.records import Prints, fingerprints
+from nnunet_cascade.cascade.runs.records import Prints, fingerprints, model_checksums
+from nnunet_cascade.errors import BundleError
 from nnunet_cascade.images import Volume, read_ct, read_labels
 from nnunet_cascade.machine import give_memory_back, take_threads
 
@@ -79,6 +80,7 @@ class CaseWorker:
             trusted=job.trusted,
             precision=job.precision,
         )
+        _require_same_models(job)
         self._reading, self._networks, self._rules, self._writing = (
             ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("reading", "networks", "rules", "writing")
         )
@@ -180,6 +182,15 @@ class CaseWorker:
         **named: _Arguments.kwargs,
     ) -> _Result:
         return await asyncio.get_running_loop().run_in_executor(threads, partial(step, *given, **named))
+
+
+def _require_same_models(job: CohortJob) -> None:
+    """Raise where the models are not those the run began with, whose checksums its records will hold."""
+    if job.model and model_checksums(job.bundle, job.spec, with_stage1=job.with_stage1) != dict(job.model):
+        raise BundleError(
+            f"{job.bundle} was changed since the run began, or is another one on this machine; "
+            "expected the same models for all cases; run it again with --continue_prediction"
+        )
 
 
 def _timed(clock: Clock, name: str, step: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:

@@ -14,8 +14,9 @@ from nnunet_cascade.cascade import worker as module
 from nnunet_cascade.cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.cascade.case import Given, predict_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CohortJob
-from nnunet_cascade.cascade.runs.records import fingerprints, read_finished
+from nnunet_cascade.cascade.runs.records import fingerprints, model_checksums, read_finished
 from nnunet_cascade.cascade.worker import CaseWorker
+from nnunet_cascade.errors import BundleError
 from nnunet_cascade.images import read_ct, read_labels, read_volume
 
 # nnU-Net and torch warn about themselves when trainers are looked up.
@@ -28,7 +29,13 @@ def job(tiny_cascade, tmp_path_factory):
     spec = replace(spec, sampling=replace(spec.sampling, mc_samples=2))
     output = tmp_path_factory.mktemp("worker")
     threads = torch.get_num_threads()
-    return CohortJob(bundle=tiny_cascade.bundle, spec=spec, output=output, model={"stage1": "a"}, threads=threads)
+    return CohortJob(
+        bundle=tiny_cascade.bundle,
+        spec=spec,
+        output=output,
+        model=model_checksums(tiny_cascade.bundle, spec),
+        threads=threads,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,13 @@ def outcomes(loop):
         return await asyncio.gather(*(worker.predict(each) for each in files))
 
     return lambda worker, files: loop.run_until_complete(all_of_them(worker, files))
+
+
+def test_models_that_were_changed_since_the_run_began_are_refused(job):
+    """A worker that takes a lost one's place must not write records that name other models than it has."""
+    changed = {**job.model, "stage2": "0" * 64}
+    with pytest.raises(BundleError, match="was changed since the run began"):
+        CaseWorker(replace(job, model=changed), "cpu")
 
 
 def test_cases_at_a_time_are_what_predict_case_gives_alone(tiny_cascade, worker, job, files, outcomes):

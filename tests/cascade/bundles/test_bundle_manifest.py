@@ -25,15 +25,6 @@ EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-@pytest.fixture(scope="module")
-def made(tiny_cascade, tmp_path_factory):
-    """A bundle as nnc-make-bundle makes it."""
-    folder = tmp_path_factory.mktemp("made") / "bundle"
-    spec = read_spec(tiny_cascade.bundle)
-    make_bundle(folder, stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(2), spec=spec, notes=["a note"])
-    return folder
-
-
 @pytest.fixture
 def listed(tmp_path):
     """A folder with a manifest, and none of the models that its files are named after."""

@@ -33,15 +33,6 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(scope="module")
-def made(tiny_cascade, tmp_path_factory):
-    """A bundle as nnc-make-bundle makes it."""
-    folder = tmp_path_factory.mktemp("shared") / "bundle"
-    spec = read_spec(tiny_cascade.bundle)
-    make_bundle(folder, stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(2), spec=spec, notes=["a | note"])
-    return folder
-
-
-@pytest.fixture(scope="module")
 def zipped(made):
     """The same as a zip."""
     export_bundle(made, made.with_name("tiny.zip"), FACTS)
