@@ -27,6 +27,8 @@ Mask = NDArray[np.bool_]
 """(Z, Y, X), True inside."""
 Image = NDArray[np.float32]
 """(Z, Y, X), Hounsfield units or probabilities, as the name says."""
+Stored = NDArray[np.float32 | np.int16]
+"""(Z, Y, X), an image in half the memory where its file holds whole numbers of 16 bits."""
 Labels = NDArray[np.integer]
 """(Z, Y, X), 0 is background."""
 
@@ -278,7 +280,7 @@ class AxisTurn:
         return z, y, x
 
 
-def crop_with_fill(image: Image, box: Box, *, fill: float) -> Image:
+def crop_with_fill(image: NDArray[_Element], box: Box, *, fill: float) -> NDArray[_Element]:
     """Copy the part of an image inside a box; what lies outside the image is `fill`.
 
     Args:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.files import whole_file
-from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+from nnunet_cascade.geometry import Grid, Image, Labels, Mask, Stored
 
 ENDING = ".nii.gz"
 """Of every image this package writes."""
@@ -40,15 +40,22 @@ class Volume:
     """An image and the grid its voxels lie on.
 
     Attributes:
-        array: (Z, Y, X), float32.
+        array: (Z, Y, X), float32; or int16 as a CT's file holds it: whoever computes with it converts what it takes.
         grid: Of the same shape.
     """
 
-    array: Image
+    array: Stored
     grid: Grid
 
 
-def read_volume(path: Path) -> Volume:
+@dataclass(frozen=True, slots=True)
+class RealVolume(Volume):
+    """A volume in float32, whatever its file holds."""
+
+    array: Image
+
+
+def read_volume(path: Path) -> RealVolume:
     """Read a three-dimensional image.
 
     Raises:
@@ -56,25 +63,23 @@ def read_volume(path: Path) -> Volume:
             dimensions or several channels, or holds NaN or infinite values.
     """
     stored, grid = _read(path)
-    array = stored.astype(np.float32, copy=False)
-    if stored.dtype.kind == "f":
-        _require_finite(array, path)
-    return Volume(array, grid)
+    return RealVolume(_checked(stored, path), grid)
 
 
 def read_ct(path: Path) -> Volume:
-    """Read a CT in Hounsfield units.
+    """Read a CT in Hounsfield units, in 16 bits where its file has them.
 
     Raises:
         InputImageError: As `read_volume`, or the values cannot be Hounsfield
             units of a body: no air, no soft tissue, or out of range.
     """
-    volume = read_volume(path)
-    require_ct(volume.array, name=str(path))
-    return volume
+    stored, grid = _read(path)
+    array = _checked(stored, path) if stored.dtype != np.int16 else stored
+    require_ct(array, name=str(path))
+    return Volume(array, grid)
 
 
-def require_ct(array: Image, *, name: str) -> None:
+def require_ct(array: Stored, *, name: str) -> None:
     """Raise an InputImageError unless the values look like a CT in Hounsfield units.
 
     A thorax has air (below −300 HU) and tissue (above −100 HU), each in at least
@@ -171,6 +176,14 @@ def _require_whole_gzip(path: Path, size: int) -> None:
         written = int.from_bytes(file.read(), "little")
     if written != (_NIFTI_HEADER_BYTES + size) % (1 << 8 * _GZIP_SIZE_BYTES):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def _checked(stored: NDArray[Any], path: Path) -> Image:
+    """Give voxels as float32, all of them finite."""
+    array = stored.astype(np.float32, copy=False)
+    if stored.dtype.kind == "f":
+        _require_finite(array, path)
+    return array
 
 
 def _require_finite(array: NDArray[Any], path: Path) -> None:

@@ -27,6 +27,13 @@ def test_an_image_comes_back_with_its_grid(tmp_path, oriented_grid, ct):
     assert oriented_grid.difference(volume.grid) is None
 
 
+def test_a_ct_of_16_bits_stays_as_its_file_holds_it(tmp_path, oriented_grid, ct):
+    write_image(ct.astype(np.int16), oriented_grid, tmp_path / "a.nii.gz")
+    assert read_ct(tmp_path / "a.nii.gz").array.dtype == np.int16
+    assert read_volume(tmp_path / "a.nii.gz").array.dtype == np.float32
+    np.testing.assert_array_equal(read_ct(tmp_path / "a.nii.gz").array, ct)
+
+
 def test_the_grid_says_where_simpleitk_puts_a_voxel(oriented_grid, ct):
     image = to_sitk(ct, oriented_grid)
     np.testing.assert_allclose(image.TransformIndexToPhysicalPoint((4, 2, 1)), oriented_grid.world_mm((1, 2, 4)))

@@ -135,6 +135,23 @@ class Judgement:
     stage1_given: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """What stage 2 sees of one region, as its axes run.
+
+    Attributes:
+        roi: The region, on the image's grid.
+        box: The same, on the turned grid.
+        context: What the array covers there: the region, and air where the image ends.
+        array: (Z, Y, X), float32, HU.
+    """
+
+    roi: Roi
+    box: Box
+    context: Box
+    array: Image
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refinement:
     """What stage 2 found in all regions; arrays (Z, Y, X) on the image's grid.
@@ -196,7 +213,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
     with clock.step("anatomy"):
         judgement = judged(image.grid, coarse, lungs, bundle.spec)
     with clock.step("stage2"):
-        refinement = refined(image, bundle, judgement)
+        refinement = refined(cropped(image, bundle, judgement), image.grid, bundle)
     with clock.step("lesions"):
         result = concluded(image.grid, bundle, judgement, refinement)
     return replace(result, seconds=clock.seconds)
@@ -257,7 +274,20 @@ def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec
     )
 
 
-def refined(image: Volume, bundle: LoadedCascade, judgement: Judgement) -> Refinement:
+def cropped(image: Volume, bundle: LoadedCascade, judgement: Judgement) -> tuple[Crop, ...]:
+    """Copy what stage 2 looks at out of an image, which it needs no more: regions, with context up to its patch."""
+    turn = _turn(bundle.spec.stage2, image.grid)
+    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
+    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
+    boxes = [turn.box(roi.box, image.grid.shape) for roi in judgement.rois]
+    contexts = [box.at_least(at_least) for box in boxes]
+    return tuple(
+        Crop(roi, box, context, crop_with_fill(turned, context, fill=AIR_HU).astype(np.float32, copy=False))
+        for roi, box, context in zip(judgement.rois, boxes, contexts, strict=True)
+    )
+
+
+def refined(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refinement:
     """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
 
     All of it happens in the orientation that the network sees, so that a flipped
@@ -266,24 +296,19 @@ def refined(image: Volume, bundle: LoadedCascade, judgement: Judgement) -> Refin
     Raises:
         DeviceError: The device has not the memory for one window.
     """
-    spec, shape = bundle.spec, image.grid.shape
-    turn = _turn(spec.stage2, image.grid)
-    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
-    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
-    probability, uncertainty = Canvas(shape, turn), Canvas(shape, turn)
+    turn = _turn(bundle.spec.stage2, grid)
+    probability, uncertainty = Canvas(grid.shape, turn), Canvas(grid.shape, turn)
     votes: dict[int, tuple[Box, RoiVotes]] = {}
     moved = False
-    for roi in judgement.rois:
-        box = turn.box(roi.box, shape)
-        context = box.at_least(at_least)
-        crop = crop_with_fill(turned, context, fill=AIR_HU)
-        found = bundle.stage2.predict_roi(crop, spacing_mm, seed=roi_seed(spec.sampling, box))
+    for crop in crops:
+        seed = roi_seed(bundle.spec.sampling, crop.box)
+        found = bundle.stage2.predict_roi(crop.array, turn.spacing(grid.spacing_mm), seed=seed)
         moved = moved or found.moved_results
-        inside = box.relative_to(context).slices
-        probability.paste(found.probability[inside], box)
+        inside = crop.box.relative_to(crop.context).slices
+        probability.paste(found.probability[inside], crop.box)
         if found.uncertainty is not None and found.votes is not None:
-            uncertainty.paste(found.uncertainty[inside], box)
-            votes[roi.id] = roi.box, _turned_back(found.votes, inside, turn)
+            uncertainty.paste(found.uncertainty[inside], crop.box)
+            votes[crop.roi.id] = crop.roi.box, _turned_back(found.votes, inside, turn)
     sampled = bundle.stage2.sampling is not None
     return Refinement(
         probability=probability.mean(),

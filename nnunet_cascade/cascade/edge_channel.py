@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.geometry import Image, Spacing
+from nnunet_cascade.geometry import Image, Spacing, Stored
 from nnunet_cascade.settings.block import require
 
 EDGE_CHANNEL = "edge_magnitude"
 """Its name in `dataset.json`, by which a trained model says that it wants the channel."""
 
 
-def edge_magnitude(image: Image, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
+def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
     """Give the steepness of an image: the length of the gradient after smoothing with a Gaussian.
 
     Central differences between voxels, one-sided ones at the faces of the array; an
@@ -45,6 +45,6 @@ def edge_magnitude(image: Image, spacing_mm: Spacing, *, sigma_mm: float = 1.0) 
     return np.sqrt(squares)
 
 
-def with_edge_channel(image: Image, spacing_mm: Spacing) -> NDArray[np.float32]:
+def with_edge_channel(image: Stored, spacing_mm: Spacing) -> NDArray[np.float32]:
     """Give an image with its edge magnitude behind it, as stage 2 is trained and asked: (2, Z, Y, X), float32."""
     return np.stack([image.astype(np.float32), edge_magnitude(image, spacing_mm)])

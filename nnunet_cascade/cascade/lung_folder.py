@@ -164,4 +164,4 @@ def lung_facts(lungs: LungMask, grid: Grid) -> dict[str, Any]:
 
 
 def _checksum(ct: Volume) -> str:
-    return f"{zlib.crc32(np.ascontiguousarray(ct.array).data):08x}"
+    return f"{zlib.crc32(np.ascontiguousarray(ct.array, dtype=np.float32).data):08x}"

@@ -28,7 +28,7 @@ from nnunet_cascade.cascade.nnunet_folders import read_json
 from nnunet_cascade.cascade.preprocessing import Prepared, preprocess
 from nnunet_cascade.cascade.spec import SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError, SettingsError
-from nnunet_cascade.geometry import AxisTurn, Box, Image, Mask, Spacing, as_index
+from nnunet_cascade.geometry import AxisTurn, Box, Image, Mask, Spacing, Stored, as_index
 from nnunet_cascade.machine import require_precision
 from nnunet_cascade.networks.dropout import require_dropout
 from nnunet_cascade.uncertainty.ballot import Decision
@@ -138,7 +138,7 @@ class StageModel:
         z, y, x = (float(sizes[axis]) for axis in self._predictor.plans_manager.transpose_backward)
         return z, y, x
 
-    def prepare_coarse(self, image: Image, spacing_mm: Spacing, turn: AxisTurn = _AS_STORED) -> Prepared:
+    def prepare_coarse(self, image: Stored, spacing_mm: Spacing, turn: AxisTurn = _AS_STORED) -> Prepared:
         """Preprocess a whole image for `predict_coarse`, which takes no network.
 
         Args:
@@ -259,7 +259,7 @@ class StageModel:
     def _moved(self) -> bool:
         return bool(self._predictor.moved_results)
 
-    def _preprocessed(self, image: Image, spacing_mm: Spacing) -> Prepared:
+    def _preprocessed(self, image: Stored, spacing_mm: Spacing) -> Prepared:
         channels = with_edge_channel(image, spacing_mm) if self._with_edges else image[None]
         return preprocess(channels, spacing_mm, self._predictor)
 

@@ -22,7 +22,7 @@ from nnunetv2.preprocessing.resampling.default_resampling import (
 from numpy.typing import NDArray
 from skimage.transform import resize
 
-from nnunet_cascade.geometry import Box, Index, Spacing, as_index
+from nnunet_cascade.geometry import Box, Index, Spacing, Stored, as_index
 
 _MASKLESS = {scheme.__name__: scheme for scheme in (CTNormalization, NoNormalization)}
 _SPLINES = frozenset({"is_seg", "order", "order_z", "force_separate_z", "separate_z_anisotropy_threshold"})
@@ -43,7 +43,7 @@ class Prepared:
     box: Box
 
 
-def preprocess(channels: NDArray[np.float32], spacing_mm: Spacing, predictor: Any) -> Prepared:
+def preprocess(channels: Stored, spacing_mm: Spacing, predictor: Any) -> Prepared:
     """Preprocess an image as nnU-Net's preprocessor of a model does.
 
     Args:
@@ -76,7 +76,7 @@ def preprocess(channels: NDArray[np.float32], spacing_mm: Spacing, predictor: An
 
 
 def _resampled(
-    image: NDArray[np.float32], scheme: Any, shape: Index, spacing: list[float], configuration: Any
+    image: Stored, scheme: Any, shape: Index, spacing: list[float], configuration: Any
 ) -> NDArray[np.float32]:
     """Normalize one channel (Z, Y, X) and resample it as the plans say."""
     function: Any = configuration.resampling_fn_data
@@ -88,7 +88,7 @@ def _resampled(
     return function(normalized[None], np.array(shape), spacing, configuration.spacing)[0]
 
 
-def _splined(image: NDArray[np.float32], scheme: Any, shape: Index, order: int) -> NDArray[np.float32]:
+def _splined(image: Stored, scheme: Any, shape: Index, order: int) -> NDArray[np.float32]:
     """Normalize and resample by a spline, slice by slice, in double precision, within the range of what comes in."""
     depth, rows, columns = (_spline(old, new, order) for old, new in zip(image.shape, shape, strict=True))
     slices = np.empty((len(image), *shape[1:]))
@@ -125,7 +125,7 @@ def _is_known(configuration: Any) -> bool:
     return plain and all(scheme in _MASKLESS for scheme in configuration.normalization_schemes)
 
 
-def _nonzero_box(channels: NDArray[np.float32], forward: list[int]) -> Box | None:
+def _nonzero_box(channels: Stored, forward: list[int]) -> Box | None:
     """Give the smallest box, in the network's order of axes, of what is not 0; None where all is."""
     starts: list[int] = []
     stops: list[int] = []
@@ -140,7 +140,7 @@ def _nonzero_box(channels: NDArray[np.float32], forward: list[int]) -> Box | Non
     return Box(as_index(starts), as_index(stops))
 
 
-def _by_nnunet(channels: NDArray[np.float32], spacing_mm: Spacing, predictor: Any) -> Prepared:
+def _by_nnunet(channels: Stored, spacing_mm: Spacing, predictor: Any) -> Prepared:
     configuration = predictor.configuration_manager
     data, _, properties = configuration.preprocessor_class(verbose=False).run_case_npy(
         channels, None, {"spacing": list(spacing_mm)}, predictor.plans_manager, configuration, predictor.dataset_json

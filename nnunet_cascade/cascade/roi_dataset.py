@@ -200,7 +200,7 @@ def _cut(found: Sequence[FoundBox], request: RoiDatasetRequest, folder: Path) ->
         for number, item in enumerate(items, start=1):
             roi, crop = stored_roi(item, number, image.grid, request)
             grid = image.grid.cropped(crop)
-            air = crop_with_fill(image.array, crop, fill=AIR_HU)
+            air = crop_with_fill(image.array, crop, fill=AIR_HU).astype(np.float32)
             write_image(air, grid, folder / "imagesTr" / f"{roi.case}_0000{ENDING}")
             if request.edge_channel:
                 edges = edge_magnitude(air, grid.spacing_mm)

@@ -23,6 +23,7 @@ from nnunet_cascade.cascade.case import (
     Lungs,
     coarse_prediction,
     concluded,
+    cropped,
     judged,
     lungs_of,
     prepared_coarse,
@@ -113,14 +114,13 @@ class CaseWorker:
         case = await self._on(self._reading, self._read, files, clock)
         prints, grid = case.prints, case.image.grid
         judgement = await self._judgement(case, clock)
-        refinement = await self._on(
-            self._networks, _timed(clock, "stage2", refined), case.image, self._bundle, judgement
-        )
+        crops = await self._on(self._rules, cropped, case.image, self._bundle, judgement)
         del case
+        refinement = await self._on(self._networks, _timed(clock, "stage2", refined), crops, grid, self._bundle)
         result = await self._on(
             self._rules, _timed(clock, "lesions", concluded), grid, self._bundle, judgement, refinement
         )
-        del judgement, refinement
+        del crops, judgement, refinement
         await self._on(self._writing, self._write, files, result, prints, clock)
 
     async def _judgement(self, case: _Read, clock: Clock) -> Judgement:
@@ -196,7 +196,9 @@ def _require_same_models(job: CohortJob) -> None:
 def _timed(clock: Clock, name: str, step: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
     def run(*given: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
         with clock.step(name):
-            return step(*given, **named)
+            found = step(*given, **named)
+            give_memory_back()  # what a step took and freed would lie beside what the next one takes
+        return found
 
     return run
 

@@ -174,6 +174,15 @@ class TestPrediction:
         other = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=SamplingSettings(seed=1)))
         assert not np.array_equal(predict_case(image, other, Given(stage1=truth)).uncertainty, result.uncertainty)
 
+    def test_a_ct_of_16_bits_and_the_same_in_float32_give_the_same_bits(self, tiny_cascade, image):
+        cascade = load_cascade(tiny_cascade.bundle, device=CPU)
+        found, other = (
+            predict_case(Volume(image.array.astype(kind), image.grid), cascade) for kind in (np.int16, np.float32)
+        )
+        for name in ("tumor", "probability", "uncertainty", "stage1"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(other, name))
+        np.testing.assert_array_equal(found.lungs.labels, other.lungs.labels)
+
     @pytest.mark.parametrize("code", ["RAS", "SPL"])
     def test_a_flipped_or_permuted_image_gives_the_same_result_on_its_own_grid(self, tiny_cascade, image, truth, code):
         spec = read_spec(tiny_cascade.bundle)
@@ -507,7 +516,7 @@ def mixed_inputs(tiny_cascade, tmp_path_factory, image):
     folder = tmp_path_factory.mktemp("inputs")
     shutil.copyfile(tiny_cascade.test_image, folder / "good_0000.nii.gz")
     (folder / "truncated_0000.nii.gz").write_bytes(tiny_cascade.test_image.read_bytes()[:2000])
-    broken = image.array.copy()
+    broken = image.array.astype(np.float32)
     broken[0, 0, 0] = np.nan
     write_image(broken, image.grid, folder / "nan_0000.nii.gz")
     write_image(np.zeros_like(image.array), image.grid, folder / "mask_0000.nii.gz")

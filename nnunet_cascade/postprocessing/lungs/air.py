@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Image, Mask, Spacing
-from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, grow, regions_of
+from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, distances_mm, grow, regions_of
 from nnunet_cascade.postprocessing.lungs.tissue import soft_around
 
 AIR_HU = -350.0
@@ -112,8 +112,7 @@ def is_not_room_air(values_hu: NDArray[np.float32]) -> bool:
 
 def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:
     """Tell whether some voxel of a mask lies at least 6 mm from what is outside."""
-    depth_mm = np.asarray(ndimage.distance_transform_edt(np.pad(inside, 1), sampling=spacing_mm))
-    return float(depth_mm.max()) >= _LUNG_INNER_RADIUS_MM
+    return any(float(layer.max()) >= _LUNG_INNER_RADIUS_MM for layer in distances_mm(np.pad(inside, 1), spacing_mm))
 
 
 def _middle_height(regions: list[Region]) -> float:

@@ -11,6 +11,7 @@ from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import AIR_HU
 from nnunet_cascade.postprocessing.lungs.upright import Upright
 
+_CERTAIN = np.uint8(16)
 _FACES = ndimage.generate_binary_structure(3, 1)
 
 
@@ -36,7 +37,11 @@ def refine(labels: NDArray[np.uint8], air: Mask, allowed: Mask, upright: Upright
     lungs = labels > 0
     inner = np.asarray(ndimage.binary_erosion(lungs, _FACES, border_value=1), dtype=np.bool_)
     around = np.asarray(ndimage.grey_dilation(labels, footprint=_FACES), dtype=np.uint8)
-    possible = upright.fine(np.where(lungs, labels, around * allowed))
-    certain = upright.fine((inner | (lungs & ~air)).view(np.uint8)).view(np.bool_)
-    possible[~certain & (ct.array >= AIR_HU)] = 0
-    return possible
+    certain = inner | (lungs & ~air)
+    possible = np.where(lungs, labels, around * allowed)
+    marked = upright.fine(np.where(certain, possible + _CERTAIN, possible))
+    for part, hu in zip(marked, ct.array, strict=True):  # slice by slice: a whole CT has a hundred million voxels
+        sure = part >= _CERTAIN
+        part[~sure & (hu >= AIR_HU)] = 0
+        part[sure] -= _CERTAIN
+    return marked

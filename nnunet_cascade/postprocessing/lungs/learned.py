@@ -65,7 +65,7 @@ def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
     inferer = _load(network)
     try:
         with _quiet():
-            found = inferer.apply(to_sitk(ct.array, ct.grid))
+            found = inferer.apply(to_sitk(ct.array.astype(np.float32, copy=False), ct.grid))
     except (RuntimeError, ValueError, IndexError) as error:
         reason = " ".join(str(error).split())
         raise LungMaskError(

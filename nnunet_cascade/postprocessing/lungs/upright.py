@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.geometry import Grid, Image, Index, Spacing
 from nnunet_cascade.images import Volume
 
-_LOWEST_HU, _HIGHEST_HU = -1024.0, 600.0
+_LIMITS_HU = (-1024, 600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +52,12 @@ class Upright:
         )
 
     def coarse(self, ct: Volume) -> Image:
-        """Give the CT upright and block-averaged, clipped to −1024…600 HU; the last block repeats the edge."""
-        turned = ct.array.transpose(self.order)[self._steps()]
+        """Give the CT upright and block-averaged, clipped to −1024…600 HU."""
+        return self.averaged(ct.array, _LIMITS_HU)
+
+    def averaged(self, array: NDArray[Any], limits: tuple[int, int] | None = None) -> Image:
+        """Give an array (Z, Y, X) on the CT's grid upright and block-averaged; the last block repeats the edge."""
+        turned = array.transpose(self.order)[self._steps()]
         blocks = [-(-size // factor) for size, factor in zip(self.shape, self.factors, strict=True)]
         total: Image = np.zeros(blocks, dtype=np.float32)
         for shift in product(*(range(factor) for factor in self.factors)):
@@ -60,17 +65,20 @@ class Upright:
                 np.minimum(np.arange(count) * factor + start, size - 1)
                 for count, factor, start, size in zip(blocks, self.factors, shift, self.shape, strict=True)
             ]
-            total += np.clip(turned[np.ix_(*picks)], _LOWEST_HU, _HIGHEST_HU)
+            picked = turned[np.ix_(*picks)]
+            total += picked if limits is None else np.clip(picked, *limits)
         total /= math.prod(self.factors)
         return total
 
     def fine(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Give coarse labels on the CT's own grid, each block filled with its label."""
-        turned = labels
-        for axis, factor in enumerate(self.factors):
-            turned = np.repeat(turned, factor, axis=axis)
-        cut = turned[tuple(slice(0, size) for size in self.shape)][self._steps()]
-        return np.ascontiguousarray(cut.transpose(np.argsort(self.order).tolist()))
+        found = np.empty([self.shape[self.order.index(axis)] for axis in range(3)], dtype=np.uint8)
+        turned = found.transpose(self.order)[self._steps()]
+        depth, rows, columns = self.factors
+        for place, layer in enumerate(labels):  # one by one: no second array of the CT's size
+            fine = np.repeat(np.repeat(layer, rows, axis=0), columns, axis=1)
+            turned[place * depth : (place + 1) * depth] = fine[: self.shape[1], : self.shape[2]]
+        return found
 
     def _steps(self) -> tuple[slice, slice, slice]:
         z, y, x = (slice(None, None, flip) for flip in self.flips)

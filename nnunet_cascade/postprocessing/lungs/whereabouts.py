@@ -57,7 +57,7 @@ def whereabouts(ct: Volume, mask: Mask) -> Whereabouts:
     upright = Upright.of(ct.grid, about_mm=_LOOK_MM)
     hu = upright.coarse(ct)
     body = with_open_lung(hu, inside_body(hu, upright.spacing_mm), upright.spacing_mm)
-    weights = upright.coarse(Volume(mask.astype(np.float32), ct.grid))
+    weights = upright.averaged(mask)
     air = (hu < AIR_HU) & body
     shared, air_voxels = float(weights[air].sum()), int(np.count_nonzero(air))
     lungs = weights >= min(0.5, float(weights.max()))
