@@ -12,7 +12,7 @@ export nnUNet_n_proc_DA ?= 2
 # Large pages: convolutions on processors take half the time (docs/performance.md)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 
 demo: $(SETUP)
 	$(BIN)/nnc-demo
@@ -24,6 +24,11 @@ lint: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# Warnings are errors: a link between pages that leads nowhere is one.
+docs: $(SETUP)
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 # The start-up files are copied on installation, editable or not.
 $(SETUP): pyproject.toml startup/pth.txt startup/start.txt | $(BIN)/python

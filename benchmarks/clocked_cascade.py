@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.cascade.bundles.bundle import read_spec
 from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_cohort
-from nnunet_cascade.cascade.runs.folder_run import find_images
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.local_engine import LocalEngine, Worker, case_worker
+from nnunet_cascade.cascade.scans import find_scans
 
 if TYPE_CHECKING:
     from network_clock import Clock
@@ -83,7 +83,7 @@ def main() -> None:
     def make(job: CohortJob, workers: Workers) -> LocalEngine:
         return LocalEngine(job, workers.devices, workers.count, make=HandedIn(args.mask))
 
-    for outcome in predict_cohort(CohortRequest(cases=find_images(args.images), job=job, workers=Workers(make=make))):
+    for outcome in predict_cohort(CohortRequest(cases=find_scans(args.images), job=job, workers=Workers(make=make))):
         if outcome.status != "done":
             raise SystemExit(f"{outcome.case}: {outcome.error}")
         print(json.dumps(dict(outcome.seconds)))

@@ -62,3 +62,7 @@ class DicomError(CascadeError, ValueError):
 
 class WeightsError(CascadeError, ValueError):
     """Weights cannot be read or do not fit a network."""
+
+
+class ReportError(CascadeError, RuntimeError):
+    """A report, or a part of it, cannot be made, shown or served."""

@@ -8,10 +8,9 @@ import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import SimpleITK as sitk
 from nibabel.filebasedimages import ImageFileError
 from nibabel.nifti1 import Nifti1Image
 from nibabel.wrapstruct import WrapStructError
@@ -20,6 +19,9 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.files import whole_file
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask, Stored
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
 
 ENDING = ".nii.gz"
 """Of every image this package writes."""
@@ -146,6 +148,8 @@ def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
 
     Booleans become 8-bit integers.
     """
+    import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
+
     image = sitk.GetImageFromArray(array.astype(np.uint8) if array.dtype == np.bool_ else array)
     image.SetSpacing(grid.spacing_mm[::-1])
     image.SetOrigin(grid.origin_mm)
@@ -159,6 +163,8 @@ def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
     Raises:
         InputImageError: The file cannot be written.
     """
+    import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
+
     try:
         with whole_file(path) as beside:
             sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
@@ -198,6 +204,8 @@ def _read(path: Path) -> tuple[NDArray[Any], Grid]:
     ITK says where a NIfTI's voxels lie and nibabel what they are, for ITK reads zeros for
     what is missing or NaN; where they are stored scaled, ITK applies its own rounding to them.
     """
+    import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
+
     if not path.is_file():
         raise InputImageError(f"{path} does not exist; expected an image file")
     stored = _nifti_voxels(path) if path.name.endswith((".nii", ENDING)) else None

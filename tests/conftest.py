@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from oriented_grids import ORIENTATIONS, grid_towards
+from tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fixtures of every folder
 
 # Before anything of nnU-Net is imported: two cores, not eight workers; whatever the caller exported.
 os.environ.setdefault("nnUNet_def_n_proc", "2")

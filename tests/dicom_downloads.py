@@ -17,6 +17,7 @@ from nnunet_cascade.cli import convert_dicom
 from nnunet_cascade.dataset_conversion import workers
 from nnunet_cascade.dataset_conversion.cohort import ConversionRequest, convert_download
 from nnunet_cascade.dataset_conversion.ct.writing import CtStorage, write_ct_series
+from nnunet_cascade.dataset_conversion.dicom.derived import Algorithm, ObjectIdentity
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient, read_header
 from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.dataset_conversion.labels import Label
@@ -156,8 +157,6 @@ def _roi(name, shown):
 
 def _write_seg(subject, seg, slices, path):
     from nnunet_cascade.dataset_conversion.seg.writing import (  # noqa: PLC0415 - most patients have none
-        Algorithm,
-        SegIdentity,
         SegmentToWrite,
         write_segmentation,
     )
@@ -166,7 +165,7 @@ def _write_seg(subject, seg, slices, path):
     made_by = Algorithm(name="machine", version="1") if seg.by_machine else None
     segments = [SegmentToWrite(name=name, mask=mask, algorithm=made_by) for name, mask in seg.masks.items()]
     names = (subject.patient_id, subject.study, path.parent.name)
-    identity = SegIdentity(series_uid=uid_from(*names), sop_uid=uid_from(*names, "file"))
+    identity = ObjectIdentity(series_uid=uid_from(*names), sop_uid=uid_from(*names, "file"))
     write_segmentation(segments, slices, path, description=seg.description, identity=identity)
 
 

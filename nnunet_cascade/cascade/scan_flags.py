@@ -1,8 +1,13 @@
-"""What a reader should know of a scan's grid alone, whatever is found in it."""
+"""What a reader should know of a scan's grid and slices alone, whatever is found in it."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from nnunet_cascade.geometry import Grid
+
+if TYPE_CHECKING:
+    from nnunet_cascade.dataset_conversion.ct.reading import SliceFiles
 
 THICK_SLICES = "thick_slices"
 NOT_AXIAL = "not_axial"
@@ -27,4 +32,21 @@ def grid_flags(grid: Grid, *, as_stored: bool = False) -> dict[str, str]:
             "slices are not axial and the networks see them as stored: those trained on axial slices may miss tumors; "
             "a bundle made with --orientation LPS turns them"
         )
+    return flags
+
+
+def series_flags(files: SliceFiles) -> dict[str, str]:
+    """Give flags of a DICOM series with a line of explanation each; the flags are those of the conversion's records."""
+    stack = files.stack
+    between = f"{len(stack.interpolated)} of {stack.grid.shape[0]} planes lie where no slice does: interpolated"
+    lines = {
+        "missing_slices": f"slices are missing: {between}",
+        "uneven_steps": f"slices do not lie at equal distances: {between}",
+        "gantry_tilt": "the gantry was tilted: each slice was moved back within its plane, by linear interpolation",
+    }
+    flags: dict[str, str] = {name: lines[name] for name in stack.irregularities}
+    if files.duplicates:
+        flags["duplicate_slices"] = f"{len(files.duplicates)} slice(s) stand twice, the same in both: taken once"
+    if stack.set_aside:
+        flags["slices_of_other_orientation"] = f"{len(stack.set_aside)} image(s) not parallel to the others: left out"
     return flags

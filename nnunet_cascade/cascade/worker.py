@@ -34,9 +34,10 @@ from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.preprocessing import Prepared
 from nnunet_cascade.cascade.runs.folder_run import remove_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.cascade.runs.records import Prints, fingerprints, model_checksums
+from nnunet_cascade.cascade.runs.records import Prints, model_checksums
+from nnunet_cascade.cascade.scans import LoadedScan
 from nnunet_cascade.errors import BundleError
-from nnunet_cascade.images import Volume, read_ct, read_labels
+from nnunet_cascade.images import Volume, read_labels
 from nnunet_cascade.machine import give_memory_back, take_threads
 
 _log = logging.getLogger(__name__)
@@ -48,10 +49,15 @@ _Result = TypeVar("_Result")
 class _Read:
     """A case as its files hold it, and as stage 1 takes it."""
 
-    image: Volume
+    scan: LoadedScan
     given: Given
     prepared: Prepared | None
     prints: Prints
+
+    @property
+    def image(self) -> Volume:
+        """The CT's voxels."""
+        return self.scan.volume
 
 
 class CaseWorker:
@@ -112,7 +118,7 @@ class CaseWorker:
     async def _predict(self, files: CaseFiles, clock: Clock) -> None:
         """Take a case through its steps; nothing is held on to longer than the next step needs it."""
         case = await self._on(self._reading, self._read, files, clock)
-        prints, grid = case.prints, case.image.grid
+        prints, grid, flags, notes = case.prints, case.image.grid, case.scan.flags, case.scan.notes
         judgement = await self._judgement(case, clock)
         crops = await self._on(self._rules, cropped, case.image, self._bundle, judgement)
         del case
@@ -121,6 +127,7 @@ class CaseWorker:
             self._rules, _timed(clock, "lesions", concluded), grid, self._bundle, judgement, refinement
         )
         del crops, judgement, refinement
+        result = replace(result, flags=(*flags, *result.flags), notes=(*notes, *result.notes))
         await self._on(self._writing, self._write, files, result, prints, clock)
 
     async def _judgement(self, case: _Read, clock: Clock) -> Judgement:
@@ -147,14 +154,14 @@ class CaseWorker:
     def _read(self, files: CaseFiles, clock: Clock) -> _Read:
         with clock.step("read"):
             remove_case(self._job.output, files.case)
-            prints = fingerprints(files.inputs)
-            image = read_ct(files.image)
+            prints = files.prints()
+            scan = files.scan.load()
             given = Given(case=files.case)
             if files.stage1_mask is not None:
-                stage1 = read_labels(files.stage1_mask, image.grid, what="stage-1 mask") > 0
+                stage1 = read_labels(files.stage1_mask, scan.volume.grid, what="stage-1 mask") > 0
                 given = replace(given, stage1=stage1)
         with clock.step("prepare"):
-            return _Read(image, given, prepared_coarse(image, self._bundle, given), prints)
+            return _Read(scan, given, prepared_coarse(scan.volume, self._bundle, given), prints)
 
     def _write(self, files: CaseFiles, result: CaseResult, prints: Prints, clock: Clock) -> None:
         with clock.step("write"):
@@ -165,7 +172,7 @@ class CaseWorker:
                 spec=self._job.spec,
                 notes=self._job.notes,
                 made_from=self._job.made_from(prints),
-                varying={"device": self._device, "threads": self._threads},
+                varying={"device": self._device, "threads": self._threads, "image": files.scan.to_json()},
             )
 
     def _forget(self, case: str) -> None:

@@ -1,4 +1,4 @@
-"""`nnc-cascade-predict`: both stages on a folder of CTs."""
+"""`nnc-cascade-predict`: both stages on a folder of CTs, image files or DICOM."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,12 +29,14 @@ from nnunet_cascade.cli.common import (
     run_command,
     with_margins,
 )
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers
+    from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
     from nnunet_cascade.cascade.runs.engine import Engine
     from nnunet_cascade.cascade.runs.jobs import CohortJob
+    from nnunet_cascade.cascade.scans import FoundScans
     from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 
 
@@ -41,7 +44,11 @@ def build_parser() -> argparse.ArgumentParser:
     """Describe the command."""
     parser = new_parser("nnc-cascade-predict", "Find and segment lung tumors in CTs with a trained cascade.")
     parser.add_argument(
-        "-i", type=Path, required=True, metavar="IN", help="folder of <case>_0000.nii.gz, or one such file"
+        "-i",
+        type=Path,
+        required=True,
+        metavar="IN",
+        help="folder of <case>_0000.nii.gz, or one such file, or folder of DICOM series in any layout",
     )
     parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
     parser.add_argument("-m", type=Path, required=True, metavar="BUNDLE", help="folder made by nnc-make-bundle")
@@ -74,12 +81,30 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
     parser.add_argument("--disable_tta", action="store_true", help="no mirroring in either stage")
     parser.add_argument("--sample_batch_size", type=int, help="stochastic passes side by side; default: the bundle's")
+    _add_dicom(parser)
     add_trust(parser)
     add_sharing(parser)
     _add_workers(parser)
     add_lungs(parser)
     add_device(parser)
     return parser
+
+
+def _add_dicom(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how DICOM series are called, and what is written as DICOM."""
+    parser.add_argument(
+        "--case-names",
+        "--case_names",
+        choices=("uid", "patient-id"),
+        default="uid",
+        help="name DICOM series by a hash of a UID, which names nobody, or by Patient ID, for data with pseudonyms",
+    )
+    parser.add_argument(
+        "--dicom",
+        nargs="*",
+        choices=("seg", "probability", "uncertainty", "rtstruct", "report"),
+        help="also write OUT/dicom/<case>/: these, or without a value all; the CTs must be DICOM",
+    )
 
 
 def _add_workers(parser: argparse.ArgumentParser) -> None:
@@ -128,17 +153,32 @@ def _body(args: argparse.Namespace) -> int:
             bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
             bar.update()
     story, _ = run_files(args.o, request.story.share)
-    print(f"{len(request.cases) - failed} of {len(request.cases)} cases done; {story} tells the whole story")
-    return FAILED if failed else DONE
+    print(_summary(request, failed, story))
+    not_exported = request.exports is not None and request.exports.failed
+    return FAILED if failed or not_exported or request.told.get("unreadable_files") else DONE
+
+
+def _summary(request: CohortRequest, failed: int, story: Path) -> str:
+    """Say what became of a run, for who comes back in the morning."""
+    parts = [f"{len(request.cases) - failed} of {len(request.cases)} cases done"]
+    left_out, unreadable = request.told.get("left_out", ()), request.told.get("unreadable_files", 0)
+    if left_out:
+        parts.append(f"{len(left_out)} CT series left out, which are no volumes")
+    if unreadable:
+        parts.append(f"{unreadable} unreadable file(s), named above, may be anybody's: a case may lack slices")
+    if request.exports is not None and request.exports.failed:
+        parts.append(f"{len(request.exports.failed)} case(s) not exported as DICOM")
+    return "; ".join([*parts, f"{story} tells the whole story"])
 
 
 def _request(args: argparse.Namespace) -> CohortRequest:
     """Give what is asked, checked as far as it can be without a model."""
     from nnunet_cascade.cascade.bundles.bundle import read_notes, read_spec
     from nnunet_cascade.cascade.runs.cohort import CohortRequest
-    from nnunet_cascade.cascade.runs.folder_run import find_images, part_of
+    from nnunet_cascade.cascade.runs.folder_run import part_of
     from nnunet_cascade.cascade.runs.jobs import CohortJob
     from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.cascade.scans import search_scans
 
     begun, share = time.time(), require_sharing(args)
     require_other_folder(args.o, args.i, args.m, args.stage1_predictions, args.lungs)
@@ -153,14 +193,37 @@ def _request(args: argparse.Namespace) -> CohortRequest:
         read_ahead=args.npp,
         write_behind=args.nps,
     )
+    workers, found = _workers(args), search_scans(args.i, args.case_names)
     return CohortRequest(
-        cases=part_of(find_images(args.i), share),
+        cases=part_of(found.scans, share),
         job=job,
         stage1_masks=args.stage1_predictions,
         skip_done=args.continue_prediction,
-        workers=_workers(args),
+        workers=workers,
         story=RunStory(begun=begun, command=args.argv, share=share),
+        told=found.to_json(),
+        exports=_exports(found, args),
     )
+
+
+def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None:
+    """Give what writes DICOM of each case, where that is asked for."""
+    if args.dicom is None:
+        return None
+    from nnunet_cascade.cascade.dicom_export import KINDS, ExportRequest, Kind
+    from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
+
+    if not all(scan.is_dicom for scan in found.scans.values()):
+        raise SettingsError(
+            f"--dicom: {args.i} holds image files, which DICOM cannot refer to; give the DICOM series instead, "
+            "or export later with nnc-export-dicom --series"
+        )
+    if find_spec("highdicom") is None:
+        from nnunet_cascade.dataset_conversion.seg.reading import MISSING_EXTRA
+
+        raise DicomError(MISSING_EXTRA)
+    asked: list[Kind] = [kind for kind in KINDS if kind in args.dicom or not args.dicom]
+    return DicomExports(ExportRequest(results=args.o, kinds=tuple(asked)))
 
 
 def _workers(args: argparse.Namespace) -> Workers:

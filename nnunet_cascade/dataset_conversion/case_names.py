@@ -65,7 +65,7 @@ def name_cases(
 
 def _wish(patient: Patient, names: CaseNames, *, by_study: bool) -> str:
     """Give the name a case would have if it were alone; empty where it can have none."""
-    study = _hash(_study(patient))
+    study = short_hash(_study(patient))
     if names == "uid":
         return f"case_{study}"
     if not _SAFE.fullmatch(patient.patient_id) or _DEVICES.fullmatch(patient.patient_id):
@@ -75,12 +75,13 @@ def _wish(patient: Patient, names: CaseNames, *, by_study: bool) -> str:
 
 def _stand_in(kind: str, patient: Patient) -> str:
     """Give a name that no other patient has, though IDs or studies be alike; nobody can guess the ID from it."""
-    return f"{kind}_{_hash(f'{_study(patient)} {patient.headers[0].sop_uid}')}"
+    return f"{kind}_{short_hash(f'{_study(patient)} {patient.headers[0].sop_uid}')}"
 
 
 def _study(patient: Patient) -> str:
     return min(header.study_uid for header in patient.headers)
 
 
-def _hash(text: str) -> str:
+def short_hash(text: str) -> str:
+    """Give what stands for a UID in the name of a case."""
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -15,10 +15,11 @@ from pydicom.sr.coding import Code
 from tqdm import tqdm
 
 from nnunet_cascade.dataset_conversion.ct.writing import write_ct_series
+from nnunet_cascade.dataset_conversion.dicom.derived import ObjectIdentity
 from nnunet_cascade.dataset_conversion.dicom.headers import read_header
 from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.dataset_conversion.rtstruct.writing import InterpretedType, RoiToWrite, write_structure_set
-from nnunet_cascade.dataset_conversion.seg.writing import SegIdentity, SegmentToWrite, write_segmentation
+from nnunet_cascade.dataset_conversion.seg.writing import SegmentToWrite, write_segmentation
 from nnunet_cascade.errors import DatasetError, DicomError
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.phantom.record import CohortRecord, made_with, planned_phantoms, read_record, write_record
@@ -149,7 +150,7 @@ def _write_segmentation(regions: Mapping[str, Mask], slices: Sequence[Path], pat
         else SegmentToWrite(name=name, mask=mask, category=_ANATOMY, property_type=_LUNG)
         for name, mask in regions.items()
     ]
-    made = SegIdentity(
+    made = ObjectIdentity(
         series_uid=series.uid,
         sop_uid=uid_from(series.uid, "segmentation"),
         series_number=series.number,

@@ -21,6 +21,7 @@ from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_c
 from nnunet_cascade.cascade.runs.folder_run import FolderTask, prepare_output, run_cases
 from nnunet_cascade.cascade.runs.jobs import CohortJob
 from nnunet_cascade.cascade.runs.records import Record, files_checksum
+from nnunet_cascade.cascade.scans import image_scans
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.geometry import Image
@@ -165,7 +166,7 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -
 def cohort_of(request: ReproductionRequest, system: System, part: Part, job: CohortJob) -> CohortRequest:
     """Give what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
     return CohortRequest(
-        cases=dict(part.images),
+        cases=image_scans(part.images),
         job=job,
         stage1_masks=coarse_masks(request, system, part),
         skip_done=True,

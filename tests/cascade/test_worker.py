@@ -14,7 +14,8 @@ from nnunet_cascade.cascade import worker as module
 from nnunet_cascade.cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.cascade.case import Given, predict_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CohortJob
-from nnunet_cascade.cascade.runs.records import fingerprints, model_checksums, read_finished
+from nnunet_cascade.cascade.runs.records import model_checksums, read_finished
+from nnunet_cascade.cascade.scans import find_scans
 from nnunet_cascade.cascade.worker import CaseWorker
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.images import read_ct, read_labels, read_volume
@@ -53,7 +54,7 @@ def files(tiny_cascade, tmp_path):
         for case in cases:
             shutil.copyfile(tiny_cascade.test_image, tmp_path / f"{case}_0000.nii.gz")
         mask = tiny_cascade.test_truth if given else None
-        return [CaseFiles(case=case, image=tmp_path / f"{case}_0000.nii.gz", stage1_mask=mask) for case in cases]
+        return [CaseFiles(scan=scan, stage1_mask=mask) for scan in find_scans(tmp_path).values() if scan.case in cases]
 
     return of
 
@@ -108,19 +109,19 @@ def test_stage_one_runs_where_no_mask_is_given(worker, job, files, outcomes):
 def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job, files, outcomes):
     (each,) = files("kept")
     outcomes(worker, [each])
-    made_from = job.made_from(fingerprints(each.inputs))
+    made_from = job.made_from(each.prints())
     record = read_finished(job.output, "kept", made_from)
     assert record is not None
     assert record["varying"]["threads"] == torch.get_num_threads()
     assert record["varying"]["results_moved_off_the_device"] == []
-    each.image.write_bytes(each.image.read_bytes() + b"\0")
-    assert read_finished(job.output, "kept", job.made_from(fingerprints(each.inputs))) is None
+    each.scan.path.write_bytes(each.scan.path.read_bytes() + b"\0")
+    assert read_finished(job.output, "kept", job.made_from(each.prints())) is None
 
 
 @pytest.mark.parametrize(
     ("broken", "error", "said"),
     [
-        ("read_ct", MemoryError(), "this computer's memory is too small for the case"),
+        ("prepared_coarse", MemoryError(), "this computer's memory is too small for the case"),
         ("coarse_prediction", RuntimeError("two\nlines"), "two lines"),
         ("lungs_of", ZeroDivisionError(), "ZeroDivisionError"),
         ("refined", torch.cuda.OutOfMemoryError("x"), "x"),

@@ -1,14 +1,17 @@
 """What nnc-cascade-predict asks for by its options, before any model is loaded."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
+from dicom_downloads import ONE, Ct, write_subject
 
 from nnunet_cascade.cascade.runs.jobs import CaseOutcome
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cli import cascade_predict, common
+from nnunet_cascade.dataset_conversion.ct.writing import CtStorage
 
 
 @pytest.fixture
@@ -194,3 +197,53 @@ def test_a_model_that_is_missing_is_one_line_and_nothing_is_made(folders, capsys
     assert error.splitlines()[-1].startswith("nnc-cascade-predict: ")
     assert "plans.json cannot be read" in error or "dataset.json cannot be read" in error or "checkpoint" in error
     assert not (folders / "out").exists()
+
+
+def test_dicom_of_image_files_is_refused_at_once(folders, capsys):
+    assert main(folders, "-device", "cpu", "--dicom") == 2
+    error = capsys.readouterr().err
+    assert "holds image files, which DICOM cannot refer to; give the DICOM series instead" in error
+    assert error.count("\n") == 1
+
+
+@pytest.fixture
+def series(folders):
+    """A series instead of image files, one of overviews, and a file that may be anybody's."""
+    shutil.rmtree(folders / "in")
+    overview = CtStorage(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    write_subject(ONE.but(cts=(Ct(seed=1), Ct(name="scout", storage=overview))), folders / "in")
+    (folders / "in" / "alone").mkdir()
+    (folders / "in" / "alone" / "x.dcm").write_bytes(b"nothing")
+    return folders
+
+
+def test_a_folder_of_dicom_is_cases_and_what_is_none_is_told(asked, series):  # noqa: ARG001 - it is there
+    request = asked("--case-names", "patient-id")
+    assert list(request.cases) == ["P1"]
+    assert request.exports is None
+    assert request.told["unreadable_files"] == 1
+    assert [left_out["images"] for left_out in request.told["left_out"]] == [8]
+    assert next(iter(asked().cases)).startswith("case_")
+
+
+def test_dicom_without_a_value_is_all_of_it(asked, series):  # noqa: ARG001 - it is there
+    pytest.importorskip("highdicom")
+    kinds = ["seg", "probability", "uncertainty", "rtstruct", "report"]
+    assert asked("--dicom").exports.to_json()["kinds"] == kinds
+    assert asked("--dicom", "rtstruct", "seg").exports.to_json()["kinds"] == ["seg", "rtstruct"]
+
+
+def test_without_highdicom_it_is_refused_before_anything_is_predicted(series, monkeypatch, capsys):
+    monkeypatch.setattr(cascade_predict, "find_spec", lambda _: None)
+    assert main(series, "-device", "cpu", "--dicom", "seg") == 1
+    assert "nnunet-cascade[dicom]" in capsys.readouterr().err.splitlines()[-1]
+    assert not (series / "out").exists()
+
+
+def test_the_end_says_what_was_left_out_and_that_files_cannot_be_read(series, monkeypatch, capsys):
+    from nnunet_cascade.cascade.runs import cohort  # noqa: PLC0415
+
+    monkeypatch.setattr(cohort, "predict_cohort", lambda _request: (CaseOutcome(case="a", status="done") for _ in "a"))
+    assert main(series, "-device", "cpu") == 1
+    told = capsys.readouterr().out
+    assert "1 of 1 cases done; 1 CT series left out, which are no volumes; 1 unreadable file(s)" in told

@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.cascade.runs.dispatch import Cases, Dispatcher
 from nnunet_cascade.cascade.runs.engine import Engine
@@ -27,12 +27,16 @@ from nnunet_cascade.cascade.runs.folder_run import (
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.local_engine import LocalEngine
 from nnunet_cascade.cascade.runs.lung_inputs import lung_files
-from nnunet_cascade.cascade.runs.records import fingerprints, model_checksums, read_finished, record_path
+from nnunet_cascade.cascade.runs.records import model_checksums, read_finished, record_path
 from nnunet_cascade.cascade.runs.run_story import CaseLine, RunReport, RunStory, write_run
-from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.errors import DicomError, InputImageError
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.machine import threads_per_worker
 from nnunet_cascade.settings.block import require
+
+if TYPE_CHECKING:
+    from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
 
 _log = logging.getLogger(__name__)
 _STORY_SECONDS = 60.0
@@ -71,20 +75,24 @@ class CohortRequest:
     """Which cases to predict, with what, and by whom.
 
     Attributes:
-        cases: Image files by case.
+        cases: CTs by case.
         job: What to do with each; checksums of its models are taken when the run begins.
         stage1_masks: Folder of `<case>.nii.gz` to take instead of stage 1, or None.
         skip_done: Leave out cases whose record is there, made from the same.
         workers: Who predicts.
         story: What is known of the run besides.
+        told: Further values for `varying` in `run.json`, such as the series that are no cases.
+        exports: Writes DICOM of each case, or None.
     """
 
-    cases: Mapping[str, Path]
+    cases: Mapping[str, Scan]
     job: CohortJob
     stage1_masks: Path | None = None
     skip_done: bool = False
     workers: Workers = field(default_factory=Workers)
     story: RunStory = field(default_factory=lambda: RunStory(begun=time.time()))
+    told: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    exports: DicomExports | None = None
 
 
 def case_name(path: Path) -> str:
@@ -117,10 +125,14 @@ def predict_cohort(request: CohortRequest) -> Generator[CaseOutcome, None, None]
         run.write()  # before the first case, so that other parts know of this one
         try:
             yield from run.outcomes()
+            run.export()
         except BaseException:
             with suppress(OSError):
                 run.write()
             raise
+        finally:
+            if request.exports is not None:
+                request.exports.close()
         run.write()
 
 
@@ -167,12 +179,20 @@ class _Run:
         if line.status == "failed" and outcome.tried:  # a worker that is lost leaves what it had written
             _forget(self._job.output, line.case)
         self._lines[line.case] = line
+        if line.status == "done" and not line.earlier and self._request.exports is not None:
+            self._request.exports.begin(self._request.cases[line.case])
         if time.monotonic() - self._written > _STORY_SECONDS:
             try:
                 self.write()
             except OSError as error:
                 _log.warning("run.json cannot be renewed (%s); it will be tried again", error.strerror)
         return replace(outcome, status=line.status, error=line.error)
+
+    def export(self) -> None:
+        """Write the DICOM that is asked for of all cases that are done, those of earlier runs too."""
+        done = {case for case, line in self._lines.items() if line.status == "done"}
+        if self._request.exports is not None and done:
+            self._request.exports.finish({case: scan for case, scan in self._request.cases.items() if case in done})
 
     def write(self) -> None:
         """Write what is known so far."""
@@ -186,6 +206,8 @@ class _Run:
             total=len(request.cases),
             made_with={"model": dict(job.model), "precision": job.precision},
             varying={
+                **request.told,
+                **({} if request.exports is None else {"dicom": request.exports.to_json()}),
                 "engine": workers.engine,
                 "workers": workers.count,
                 "devices": list(workers.devices),
@@ -205,39 +227,41 @@ def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseO
     """Give what is to do, and the outcomes that are known without: each is looked at shortly before its turn."""
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         ahead: deque[Future[CaseFiles | CaseOutcome]] = deque()
-        for case, image in request.cases.items():
-            ahead.append(pool.submit(_looked_up, case, image, request, job))
+        for scan in request.cases.values():
+            ahead.append(pool.submit(_looked_up, scan, request, job))
             if len(ahead) > _HASHED_AHEAD:
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
 
 
-def _looked_up(case: str, image: Path, request: CohortRequest, job: CohortJob) -> CaseFiles | CaseOutcome:
+def _looked_up(scan: Scan, request: CohortRequest, job: CohortJob) -> CaseFiles | CaseOutcome:
     """Give the files of a case, or its outcome where an earlier run did it from the same, or it cannot be done."""
     try:
-        require_case_name(case)
-        files = _files(case, image, request)
+        require_case_name(scan.case)
+        if scan.trouble:
+            remove_case(job.output, scan.case)
+        scan.require_readable()
+        files = _files(scan, request)
         if not (request.skip_done and _is_done(files, job)):
             return files
-    except (InputImageError, OSError) as error:
-        return CaseOutcome(case=case, status="failed", error=told(case, error), tried=False)
-    return CaseOutcome(case=case, status="done", earlier=True, tried=False)
+    except (InputImageError, DicomError, OSError) as error:
+        return CaseOutcome(case=scan.case, status="failed", error=told(scan.case, error), tried=False)
+    return CaseOutcome(case=scan.case, status="done", earlier=True, tried=False)
 
 
-def _files(case: str, image: Path, request: CohortRequest) -> CaseFiles:
+def _files(scan: Scan, request: CohortRequest) -> CaseFiles:
     masks = request.stage1_masks
     return CaseFiles(
-        case=case,
-        image=image,
-        stage1_mask=None if masks is None else masks / f"{case}{ENDING}",
-        lungs=tuple(lung_files(request.job.spec.lungs, case)),
+        scan=scan,
+        stage1_mask=None if masks is None else masks / f"{scan.case}{ENDING}",
+        lungs=tuple(lung_files(request.job.spec.lungs, scan.case)),
     )
 
 
 def _is_done(files: CaseFiles, job: CohortJob) -> bool:
     record = read_finished(job.output, files.case, job.made_from(None))
-    return record is not None and record.get("inputs") == fingerprints(files.inputs)
+    return record is not None and record.get("inputs") == files.prints()
 
 
 def _forget(output: Path, case: str) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from nnunet_cascade.cascade.runs.records import (
     MadeFrom,
@@ -36,6 +36,7 @@ _RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_ma
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 _PROBE = ".probe"
 Status = Literal["done", "skipped", "failed"]
+_Case = TypeVar("_Case")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ def _listed(inputs: Path, *, expected: str) -> list[Path]:
     return found
 
 
-def part_of(cases: Mapping[str, Path], share: Share) -> dict[str, Path]:
+def part_of(cases: Mapping[str, _Case], share: Share) -> dict[str, _Case]:
     """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work.
 
     Raises:
@@ -247,6 +248,9 @@ def remove_case(folder: Path, case: str) -> None:
     record_path(folder, case).unlink(missing_ok=True)
     for suffix in ("", *MAPS):
         (folder / f"{case}{suffix}{ENDING}").unlink(missing_ok=True)
+    for name in ("*.dcm", "summary.json"):  # made from the maps, which are gone
+        for path in (folder / "dicom" / case).glob(name):
+            path.unlink(missing_ok=True)
 
 
 def require_case_name(case: str) -> None:

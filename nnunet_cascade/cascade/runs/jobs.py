@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cascade.cascade.runs.records import MadeFrom, Prints
+from nnunet_cascade.cascade.runs.records import MadeFrom, Prints, fingerprints
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.settings.block import require
 
@@ -20,21 +21,28 @@ class CaseFiles:
     """The files of one case.
 
     Attributes:
-        case: Its name.
-        image: The CT.
+        scan: The CT.
         stage1_mask: A mask to take instead of stage 1, or None.
         lungs: A ready lung mask, or those of its lobes; none where lungs are found in the CT.
     """
 
-    case: str
-    image: Path
+    scan: Scan
     stage1_mask: Path | None = None
     lungs: tuple[Path, ...] = ()
 
     @property
-    def inputs(self) -> tuple[Path, ...]:
-        """All that the case is made from, as its record names it."""
-        return (self.image, *([] if self.stage1_mask is None else [self.stage1_mask]), *self.lungs)
+    def case(self) -> str:
+        """Its name."""
+        return self.scan.case
+
+    def prints(self) -> Prints:
+        """Give name and SHA-256 of all that the case is made from, as its record holds them.
+
+        Raises:
+            InputImageError, DicomError: A file cannot be read.
+        """
+        masks = (*([] if self.stage1_mask is None else [self.stage1_mask]), *self.lungs)
+        return [self.scan.fingerprint(), *fingerprints(masks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

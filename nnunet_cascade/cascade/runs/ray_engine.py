@@ -18,6 +18,7 @@ from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.local_engine import MakeWorker, Worker, case_worker
 from nnunet_cascade.cascade.runs.ray_connection import RayConnection
 from nnunet_cascade.cascade.runs.run_lock import hold_as_worker
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.machine import threads_per_worker, worker_environment
 
@@ -26,7 +27,7 @@ _LOOK_SECONDS = 10.0
 _FAREWELL_SECONDS = 10.0
 _PAUSE_SECONDS = 0.02
 _LONGEST_LINE = 400
-_Paths = TypeVar("_Paths", CaseFiles, CohortJob)
+_Paths = TypeVar("_Paths", CaseFiles, CohortJob, Scan)
 
 
 class Home(NamedTuple):
@@ -248,6 +249,8 @@ def _absolute(value: _Paths) -> _Paths:
 def _made_absolute(found: Any) -> Any:
     if isinstance(found, tuple):
         return tuple(map(_made_absolute, cast("tuple[Any, ...]", found)))
+    if isinstance(found, Scan):
+        return _absolute(found)
     return found.absolute() if isinstance(found, Path) else found
 
 

@@ -67,13 +67,14 @@ class Scan:
     others: int
 
 
-def scan_folder(folder: Path, *, by_study: bool = False, threads: int = 2) -> Scan:
+def scan_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar: bool = True) -> Scan:
     """Read every header below a folder and sort the files by patient.
 
     Args:
         folder: Walked to any depth; links to folders are not followed, links to files are.
         by_study: Take each study for a patient of its own.
         threads: That read headers side by side, which hides a slow disk.
+        bar: Show the progress.
 
     Raises:
         DicomError: The folder does not exist or holds no DICOM file.
@@ -84,7 +85,7 @@ def scan_folder(folder: Path, *, by_study: bool = False, threads: int = 2) -> Sc
     paths = sorted(_files(folder, broken))
     groups: dict[_Group, list[Header]] = defaultdict(list)
     others = 0
-    for found in tqdm(_read_all(paths, threads), total=len(paths), desc="headers", unit="file"):
+    for found in tqdm(_read_all(paths, threads), total=len(paths), desc="headers", unit="file", disable=not bar):
         if isinstance(found, Header):
             groups[_group(found, by_study=by_study)].append(found)
         elif found is not None:

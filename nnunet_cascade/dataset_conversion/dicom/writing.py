@@ -37,8 +37,11 @@ class Identity:
         sex: M, F, O or empty.
         study_id: Short name of the study.
         study_description: In words.
-        date: YYYYMMDD of study, series and content; fixed, so that the same object has the same bytes.
+        accession_number: Of the study's order.
+        date: YYYYMMDD of series and content; fixed, so that the same object has the same bytes.
         time: HHMMSS.
+        study_date: Of the study; None: as `date`.
+        study_time: Of the study; None: as `time`.
 
     Raises:
         DicomError: A value is not what DICOM allows in its place.
@@ -52,19 +55,24 @@ class Identity:
     sex: str = ""
     study_id: str = ""
     study_description: str = ""
+    accession_number: str = ""
     date: str = "20000101"
     time: str = "000000"
+    study_date: str | None = None
+    study_time: str | None = None
 
     def __post_init__(self) -> None:
         require_uid(self.study_uid, what="study_uid")
         require_uid(self.frame_of_reference_uid, what="frame_of_reference_uid")
         for name in ("patient_id", "patient_name", "study_description"):
             require_text(getattr(self, name), what=name)
-        require_text(self.study_id, what="study_id", longest=LONGEST_LABEL)
+        for name in ("study_id", "accession_number"):
+            require_text(getattr(self, name), what=name, longest=LONGEST_LABEL)
         if self.sex not in ("", "M", "F", "O"):
             raise DicomError(f"sex is {self.sex!r}; expected M, F, O or nothing")
-        for name, pattern in (("birth_date", _DATE), ("date", _DATE), ("time", _TIME)):
-            if not pattern.fullmatch(getattr(self, name)):
+        patterns = {"birth_date": _DATE, "date": _DATE, "study_date": _DATE, "time": _TIME, "study_time": _TIME}
+        for name, pattern in patterns.items():
+            if not pattern.fullmatch(getattr(self, name) or ""):
                 raise DicomError(f"{name} is {getattr(self, name)!r}; expected digits (YYYYMMDD, HHMMSS) or nothing")
 
 
@@ -177,9 +185,10 @@ def _add_identity(dataset: Dataset, identity: Identity) -> None:
     dataset.PatientName, dataset.PatientID = identity.patient_name, identity.patient_id
     dataset.PatientBirthDate, dataset.PatientSex = identity.birth_date, identity.sex
     dataset.StudyInstanceUID, dataset.StudyID = identity.study_uid, identity.study_id
-    dataset.StudyDate, dataset.StudyTime = identity.date, identity.time
+    dataset.StudyDate = identity.date if identity.study_date is None else identity.study_date
+    dataset.StudyTime = identity.time if identity.study_time is None else identity.study_time
     dataset.StudyDescription = identity.study_description
-    dataset.AccessionNumber = dataset.ReferringPhysicianName = ""
+    dataset.AccessionNumber, dataset.ReferringPhysicianName = identity.accession_number, ""
 
 
 def _remove(beside: Path) -> None:

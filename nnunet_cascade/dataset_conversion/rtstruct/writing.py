@@ -101,7 +101,7 @@ def write_structure_set(
     if not rois:
         raise DicomError("found no region of interest to write; expected at least one")
     slices = _Slices.of(source, grid)
-    sop_uid = uid_from(series.uid, "structure set")
+    sop_uid = structure_set_uid(series.uid)
     dataset = new_dataset(
         series,
         sop_class_uid=RTStructureSetStorage,
@@ -117,6 +117,19 @@ def write_structure_set(
     dataset.ROIContourSequence = [_roi_contour(number, roi, slices) for number, roi in numbered]
     dataset.RTROIObservationsSequence = [_observation(number, roi) for number, roi in numbered]
     save(dataset, path)
+
+
+def structure_set_uid(series_uid: str) -> str:
+    """Give the SOP Instance UID of the RTSTRUCT of a series."""
+    return uid_from(series_uid, "structure set")
+
+
+def mask_contours(mask: Mask, grid: Grid) -> Iterator[Contour]:
+    """Draw the outlines of a mask (Z, Y, X) on a grid of its shape, plane by plane, in mm."""
+    within = np.array(grid.axes[1:]) * np.array(grid.spacing_mm[1:])[:, None]
+    for plane in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
+        for polygon in trace(mask[plane]):
+            yield np.array(grid.world_mm((plane, 0, 0))) + polygon @ within
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,10 +177,7 @@ def _outlines(roi: RoiToWrite, grid: Grid) -> Iterator[Contour]:
             raise GridMismatchError(
                 f"the mask of {roi.name!r} has shape {roi.mask.shape}; expected the grid's, {grid.shape}"
             )
-        within = np.array(grid.axes[1:]) * np.array(grid.spacing_mm[1:])[:, None]
-        for plane in np.flatnonzero(roi.mask.any(axis=(1, 2))).tolist():
-            for polygon in trace(roi.mask[plane]):
-                yield np.array(grid.world_mm((plane, 0, 0))) + polygon @ within
+        yield from mask_contours(roi.mask, grid)
     yield from roi.contours_mm
 
 

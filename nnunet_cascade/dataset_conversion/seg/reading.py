@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from nnunet_cascade.dataset_conversion.dicom.derived import MISSING_EXTRA
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient, reason_of
 from nnunet_cascade.errors import DicomError
-
-MISSING_EXTRA = "found no highdicom, which DICOM SEG needs; install it: pip install 'nnunet-cascade[dicom]'"
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # SEG, Label Map SEG
 _TYPES = ("BINARY", "LABELMAP", "FRACTIONAL")

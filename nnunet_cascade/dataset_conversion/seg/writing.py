@@ -3,82 +3,99 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
 
+from nnunet_cascade.dataset_conversion.dicom.derived import (
+    Algorithm,
+    ObjectIdentity,
+    algorithm_sequence,
+    building,
+    fix_what_varies,
+    read_slices,
+    require_fitting,
+    require_name,
+)
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient
-from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, save, uid_from
-from nnunet_cascade.dataset_conversion.seg.reading import MISSING_EXTRA
+from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, save
 from nnunet_cascade.errors import DicomError
-from nnunet_cascade.geometry import Mask
+from nnunet_cascade.geometry import Image, Mask
 
 ALTERED_STRUCTURE = Code("49755003", "SCT", "Morphologically Altered Structure")
 """The category of tumors."""
 PRIMARY_NEOPLASM = Code("86049000", "SCT", "Neoplasm, Primary")
 """The type of primary tumors."""
-_ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
-_MAKER = "nnunet-cascade"
-# Type 2 in DICOM: always there, perhaps empty; anonymized files may lack them.
-_PATIENT_AND_STUDY = (
-    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
-    *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "SliceThickness"),
-)
+LARGEST_FRACTION = 255
+"""What stands for a probability of 1."""
 _MOST_IN_LABEL_MAP = np.iinfo(np.uint8).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Algorithm:
-    """What made a segment, where no human did.
+class Tracking:
+    """What a finding is known by in other objects, such as a report.
 
     Attributes:
-        name: Such as the name of a model.
-        version: Of the model.
+        name: Tracking ID, for people.
+        uid: Tracking UID.
 
     Raises:
-        DicomError: DICOM cannot hold one of them, or it is empty.
+        DicomError: DICOM cannot hold one of them.
     """
 
     name: str
-    version: str
+    uid: str
 
     def __post_init__(self) -> None:
-        _require_name(self.name, what="an algorithm's name")
-        _require_name(self.version, what="an algorithm's version")
+        require_name(self.name, what="a tracking identifier")
+        require_uid(self.uid, what="a tracking uid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentToWrite:
-    """One segment.
+class SegmentDetails:
+    """What is told of one segment.
 
     Attributes:
         name: Its label and description.
-        mask: (Z, Y, X) on the slices it is written for; may be empty.
         category: What it is in general.
         property_type: What it is.
         algorithm: None: drawn by hand.
+        tracking: None: nothing else refers to it.
+
+    Raises:
+        DicomError: The name is empty or too long.
+    """
+
+    name: str
+    category: Code = ALTERED_STRUCTURE
+    property_type: Code = PRIMARY_NEOPLASM
+    algorithm: Algorithm | None = None
+    tracking: Tracking | None = None
+
+    def __post_init__(self) -> None:
+        require_name(self.name, what="a segment's name")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentToWrite(SegmentDetails):
+    """One segment with its mask.
+
+    Attributes:
+        mask: (Z, Y, X) on the slices it is written for; may be empty.
 
     Raises:
         DicomError: The name is empty or too long, or the mask is no mask.
     """
 
-    name: str
     mask: Mask
-    category: Code = ALTERED_STRUCTURE
-    property_type: Code = PRIMARY_NEOPLASM
-    algorithm: Algorithm | None = None
 
     def __post_init__(self) -> None:
-        _require_name(self.name, what="a segment's name")
+        SegmentDetails.__post_init__(self)
         if self.mask.ndim != 3 or self.mask.dtype != np.bool_:
             raise DicomError(
                 f"segment {self.name!r} has a mask of {self.mask.ndim} dimensions and type {self.mask.dtype}; "
@@ -87,36 +104,64 @@ class SegmentToWrite:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SegIdentity:
-    """What tells one SEG from another; given the same, the same masks give the same bytes.
+class LabeledSegments:
+    """Segments that do not overlap, in the memory of one array.
 
     Attributes:
-        series_uid: Series Instance UID; a fresh one unless given.
-        sop_uid: SOP Instance UID; a fresh one unless given.
-        series_number: Within the study; viewers list series by it.
-        written_at: When it was made.
+        labels: (Z, Y, X), uint8: 0, or the number of a segment, from 1.
+        segments: In the order of their numbers; some may have no voxel.
 
     Raises:
-        DicomError: A UID is none.
+        DicomError: A label has no segment, or the array is of another kind.
     """
 
-    series_uid: str = field(default_factory=generate_uid)
-    sop_uid: str = field(default_factory=generate_uid)
-    series_number: int = 300
-    written_at: datetime = field(default_factory=datetime.now)
+    labels: NDArray[np.uint8]
+    segments: tuple[SegmentDetails, ...]
 
     def __post_init__(self) -> None:
-        require_uid(self.series_uid, what="the series' uid")
-        require_uid(self.sop_uid, what="the file's uid")
+        if self.labels.ndim != 3 or self.labels.dtype != np.uint8 or self.labels.max() > len(self.segments):
+            raise DicomError(
+                f"found {len(self.segments)} segments for labels of {self.labels.ndim} dimensions and type "
+                f"{self.labels.dtype} up to {self.labels.max()}; expected three, uint8, and a segment for each"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FractionToWrite:
+    """A segment of which each voxel belongs to it with some probability.
+
+    Attributes:
+        name: Its label and description.
+        probability: (Z, Y, X), 0 to 1, on the slices it is written for.
+        algorithm: What made it.
+
+    Raises:
+        DicomError: The name is empty or too long, or the values are no probabilities.
+    """
+
+    name: str
+    probability: Image
+    algorithm: Algorithm
+
+    def __post_init__(self) -> None:
+        require_name(self.name, what="a segment's name")
+        if self.probability.ndim != 3 or self.probability.dtype != np.float32:
+            raise DicomError(
+                f"segment {self.name!r} has an array of {self.probability.ndim} dimensions and type "
+                f"{self.probability.dtype}; expected three and float32"
+            )
+        low, high = float(self.probability.min()), float(self.probability.max())
+        if not 0 <= low <= high <= 1:  # NaN is none of it
+            raise DicomError(f"segment {self.name!r} has values from {low:g} to {high:g}; expected 0 to 1")
 
 
 def write_segmentation(
-    segments: Sequence[SegmentToWrite],
+    segments: Sequence[SegmentToWrite] | LabeledSegments,
     source: Sequence[Path],
     path: Path,
     *,
     description: str = "Segmentation",
-    identity: SegIdentity | None = None,
+    identity: ObjectIdentity | None = None,
 ) -> None:
     """Write masks as a BINARY DICOM SEG; a file of that name appears whole or not at all.
 
@@ -137,82 +182,114 @@ def write_segmentation(
             written, or highdicom is not installed.
     """
     require_text(description, what="the series' description")
-    slices = [_read_slice(file) for file in source]
-    _require_fitting(segments, slices)
+    slices = read_slices(source)
+    require_fitting(_shapes(segments), slices)
     # highdicom and pydicom warn of what is odd in the slices' own headers, which is copied as it is.
+    identity = identity or ObjectIdentity()
     with lenient():
-        dataset = _segmentation(segments, slices, description, identity or SegIdentity())
+        with building("SEG"):
+            dataset = _binary(segments, slices, description, identity)
         save(dataset, path)
 
 
-def _require_name(text: str, *, what: str) -> None:
-    require_text(text, what=what)
-    if not text.strip():
-        raise DicomError(f"{what} is empty; expected at least one character")
+def write_probability(
+    segment: FractionToWrite,
+    source: Sequence[Path],
+    path: Path,
+    *,
+    description: str = "Probability",
+    identity: ObjectIdentity | None = None,
+) -> None:
+    """Write a probability as a FRACTIONAL DICOM SEG; a file of that name appears whole or not at all.
+
+    Probabilities are rounded to the nearest 1/255, by at most 1/510. Frames of zeros are
+    left out, unless there is no other.
+
+    Args:
+        segment: The only one of the file.
+        source: The CT's slices in the order of the array's planes.
+        path: Its folder is made where missing.
+        description: Of the series and of the content.
+        identity: UIDs, number and time; None makes fresh ones.
+
+    Raises:
+        DicomError: As `write_segmentation`.
+    """
+    require_text(description, what="the series' description")
+    slices = read_slices(source)
+    require_fitting({f"the probability of segment {segment.name!r}": segment.probability.shape}, slices)
+    identity = identity or ObjectIdentity()
+    with lenient():
+        with building("SEG"):
+            dataset = _fractional(segment, slices, description, identity)
+        save(dataset, path)
 
 
-def _read_slice(path: Path) -> Dataset:
-    try:
-        with lenient():
-            header = dcmread(path, stop_before_pixels=True)
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise DicomError(f"{path.name} cannot be read as DICOM ({reason}); give the CT's slices") from error
-    for keyword in _PATIENT_AND_STUDY:
-        if keyword not in header:
-            setattr(header, keyword, None)
-    if header.PatientSex not in ("M", "F", "O"):
-        header.PatientSex = ""
-    return header
+def _shapes(segments: Sequence[SegmentToWrite] | LabeledSegments) -> dict[str, tuple[int, ...]]:
+    if isinstance(segments, LabeledSegments):
+        return {"the label map": segments.labels.shape}
+    return {f"the mask of segment {segment.name!r}": segment.mask.shape for segment in segments}
 
 
-def _require_fitting(segments: Sequence[SegmentToWrite], slices: Sequence[Dataset]) -> None:
-    if not segments or not slices:
-        raise DicomError(f"found {len(segments)} segments and {len(slices)} slices to write; expected at least one")
-    lacking = next((key for key in ("Rows", "Columns", "FrameOfReferenceUID") if key not in slices[0]), None)
-    if lacking is not None:
-        raise DicomError(f"found slices without {lacking}; give the CT's slices")
-    expected = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
-    for segment in segments:
-        if segment.mask.shape != expected:
-            raise DicomError(
-                f"segment {segment.name!r} has a mask of shape {segment.mask.shape}; expected {expected}: the number "
-                "of slices, their rows and their columns"
-            )
-
-
-def _segmentation(
-    segments: Sequence[SegmentToWrite], slices: Sequence[Dataset], description: str, identity: SegIdentity
+def _binary(
+    segments: Sequence[SegmentToWrite] | LabeledSegments,
+    slices: Sequence[Dataset],
+    description: str,
+    identity: ObjectIdentity,
 ) -> Dataset:
-    try:
-        from highdicom.seg import Segmentation  # noqa: PLC0415
-    except ImportError as error:
-        raise DicomError(MISSING_EXTRA) from error
-    try:
-        dataset = Segmentation(
-            source_images=slices,
-            pixel_array=_pixels([segment.mask for segment in segments]),
-            segmentation_type="BINARY",
-            segment_descriptions=[_description(number, segment) for number, segment in enumerate(segments, start=1)],
-            series_instance_uid=identity.series_uid,
-            series_number=identity.series_number,
-            sop_instance_uid=identity.sop_uid,
-            instance_number=1,
-            manufacturer=_MAKER,
-            manufacturer_model_name=_MAKER,
-            software_versions=version(_MAKER),
-            device_serial_number="none",
-            content_description=description,
-            series_description=description,
-            specific_character_set="ISO_IR 192",
-            content_date=identity.written_at.date(),
-            content_time=identity.written_at.time(),
-        )
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())
-        raise DicomError(f"no SEG can be written for these slices ({reason}); give the slices of one CT") from error
-    _fix_what_varies(dataset, identity)
+    from highdicom.seg import Segmentation  # noqa: PLC0415 - an extra
+
+    labeled = isinstance(segments, LabeledSegments)
+    told = segments.segments if labeled else segments
+    dataset = Segmentation(
+        source_images=slices,
+        pixel_array=segments.labels if labeled else _pixels([segment.mask for segment in segments]),
+        segmentation_type="BINARY",
+        segment_descriptions=[_description(number, segment) for number, segment in enumerate(told, start=1)],
+        content_description=description,
+        **identity.arguments(description),
+    )
+    fix_what_varies(dataset, identity)
     return dataset
+
+
+def _fractional(
+    segment: FractionToWrite, slices: Sequence[Dataset], description: str, identity: ObjectIdentity
+) -> Dataset:
+    from highdicom.seg import Segmentation  # noqa: PLC0415 - an extra
+
+    described = SegmentDetails(name=segment.name, algorithm=segment.algorithm)
+    dataset = Segmentation(
+        source_images=slices,
+        pixel_array=segment.probability,
+        segmentation_type="FRACTIONAL",
+        fractional_type="PROBABILITY",
+        max_fractional_value=LARGEST_FRACTION,
+        segment_descriptions=[_description(1, described)],
+        content_description=description,
+        **identity.arguments(description),
+    )
+    fix_what_varies(dataset, identity)
+    return dataset
+
+
+def _description(number: int, segment: SegmentDetails) -> Any:
+    from highdicom.seg import SegmentDescription  # noqa: PLC0415 - an extra
+
+    made_by, tracking = segment.algorithm, segment.tracking
+    description = SegmentDescription(
+        segment_number=number,
+        segment_label=segment.name,
+        segmented_property_category=segment.category,
+        segmented_property_type=segment.property_type,
+        algorithm_type="MANUAL" if made_by is None else "AUTOMATIC",
+        algorithm_identification=None if made_by is None else algorithm_sequence(made_by),
+        tracking_id=None if tracking is None else tracking.name,
+        tracking_uid=None if tracking is None else tracking.uid,
+    )
+    # What the expert files of NSCLC-Radiomics are told apart by; highdicom leaves it out.
+    description.SegmentDescription = segment.name
+    return description
 
 
 def _pixels(masks: Sequence[Mask]) -> NDArray[Any]:
@@ -228,35 +305,3 @@ def _pixels(masks: Sequence[Mask]) -> NDArray[Any]:
         else:
             return labels
     return np.stack(masks, axis=-1)
-
-
-def _description(number: int, segment: SegmentToWrite) -> Any:
-    from highdicom import AlgorithmIdentificationSequence  # noqa: PLC0415
-    from highdicom.seg import SegmentDescription  # noqa: PLC0415
-
-    made_by = segment.algorithm
-    description = SegmentDescription(
-        segment_number=number,
-        segment_label=segment.name,
-        segmented_property_category=segment.category,
-        segmented_property_type=segment.property_type,
-        algorithm_type="MANUAL" if made_by is None else "AUTOMATIC",
-        algorithm_identification=None
-        if made_by is None
-        else AlgorithmIdentificationSequence(
-            name=made_by.name, family=_ARTIFICIAL_INTELLIGENCE, version=made_by.version
-        ),
-    )
-    # What the expert files of NSCLC-Radiomics are told apart by; highdicom leaves it out.
-    description.SegmentDescription = segment.name
-    return description
-
-
-def _fix_what_varies(dataset: Dataset, identity: SegIdentity) -> None:
-    """Replace what highdicom draws anew each time."""
-    organization = uid_from(identity.sop_uid, "dimension organization")
-    for item in (*dataset.DimensionOrganizationSequence, *dataset.DimensionIndexSequence):
-        item.DimensionOrganizationUID = organization
-    # highdicom adds itself last.
-    dataset.ContributingEquipmentSequence[-1].ContributionDateTime = identity.written_at.strftime("%Y%m%d%H%M%S.%f")
-    dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime

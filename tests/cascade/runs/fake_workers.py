@@ -6,7 +6,8 @@ import signal
 from pathlib import Path
 
 from nnunet_cascade.cascade.runs.jobs import CaseOutcome
-from nnunet_cascade.cascade.runs.records import fingerprints, remove_recorded, write_record
+from nnunet_cascade.cascade.runs.records import remove_recorded, write_record
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.files import write_text
 
@@ -37,10 +38,10 @@ class FakeWorker:
             raise BundleError("it is bad")
         name = f"{files.case}.nii.gz"
         remove_recorded(self.job.output, files.case)
-        write_text(self.job.output / name, f"made from {files.image.read_text()}")
+        write_text(self.job.output / name, f"made from {files.scan.path.read_text()}")
         content = {**FIGURES, "files": [name], "varying": {"pid": os.getpid(), "under_way": self.under_way}}
         content["varying"]["threads"] = os.environ["OMP_NUM_THREADS"]
-        write_record(self.job.output, files.case, content, self.job.made_from(fingerprints(files.inputs)))
+        write_record(self.job.output, files.case, content, self.job.made_from(files.prints()))
         return CaseOutcome(case=files.case, status="done")
 
     def close(self):
@@ -63,4 +64,4 @@ def ct_folder(folder: Path, *cases):
     folder.mkdir(exist_ok=True)
     for case in cases:
         (folder / f"{case}_0000.nii.gz").write_text(f"ct of {case}")
-    return {case: folder / f"{case}_0000.nii.gz" for case in cases}
+    return {case: Scan(case=case, path=folder / f"{case}_0000.nii.gz") for case in cases}

@@ -14,9 +14,10 @@ from nnunet_cascade.cascade.models import roi_seed
 from nnunet_cascade.cascade.runs import cohort, records
 from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, case_name, predict_cohort
 from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready
-from nnunet_cascade.cascade.runs.jobs import CaseOutcome, CohortJob
+from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.run_lock import Share
 from nnunet_cascade.cascade.runs.run_story import RunStory
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.errors import BundleError, InputImageError, RunError, SettingsError
 from nnunet_cascade.geometry import Box
@@ -157,8 +158,8 @@ class TestResume:
         elif what == "model":
             (bundle / "stage1" / "fold_0" / "checkpoint_final.pth").write_text("trained further")
         elif what == "ct":
-            again.cases["a"].write_text("another ct")
-            again.cases["b"].write_text("another ct")
+            again.cases["a"].path.write_text("another ct")
+            again.cases["b"].path.write_text("another ct")
         elif what.startswith("file"):
             for case in "ab":
                 path = job.output / f"{case}.nii.gz"
@@ -207,7 +208,7 @@ class TestResume:
         request = request_of(*names)
         done(request)
         read = []
-        monkeypatch.setattr(cohort, "fingerprints", lambda paths: read.append(paths) or [])
+        monkeypatch.setattr(CaseFiles, "prints", lambda files: read.append(files) or [])
         outcomes = predict_cohort(replace(request, skip_done=True))
         next(outcomes)
         assert len(read) < 20
@@ -408,3 +409,70 @@ def test_the_tumor_has_an_output_channel(labels, name, channel):
 def test_a_tumor_that_cannot_be_told_is_refused(name):
     with pytest.raises(BundleError, match="found lung, tumor"):
         tumor_channel({"labels": {"background": 0, "lung": 1, "tumor": 2}}, name, where="model")
+
+
+class Exports:
+    """Stands for what writes DICOM: tells what it is asked for, and that it cannot do "b"."""
+
+    def __init__(self):
+        self.begun, self.finished, self.failed, self.closed = [], [], {}, 0
+
+    def begin(self, scan):
+        self.begun.append(scan.case)
+
+    def finish(self, scans):
+        self.finished.append(list(scans))
+        self.failed = {case: "no" for case in scans if case == "b"}
+
+    def close(self):
+        self.closed += 1
+
+    def to_json(self):
+        return {"failed": self.failed}
+
+
+class TestDicom:
+    def test_cases_are_exported_when_they_are_done_and_those_of_earlier_runs_at_the_end(self, request_of):
+        done(request_of("a", "bad"))
+        exports = Exports()
+        request = request_of("a", "b", "bad", "c", skip_done=True, exports=exports)
+        assert done(request)["b"].status == "done"
+        assert (exports.begun, exports.finished, exports.closed) == (["b", "c"], [["a", "b", "c"]], 1)
+        assert run_json(request)["varying"]["dicom"] == {"failed": {"b": "no"}}
+        assert run_json(request)["cases"]["b"]["status"] == "done"
+
+    def test_without_a_case_that_is_done_nothing_is_exported(self, request_of):
+        exports = Exports()
+        done(request_of("bad", exports=exports))
+        assert (exports.begun, exports.finished, exports.closed) == ([], [], 1)
+
+    def test_a_run_that_is_interrupted_ends_the_exports(self, request_of):
+        exports = Exports()
+        outcomes = predict_cohort(request_of("a", "b", exports=exports))
+        next(outcomes)
+        outcomes.close()
+        assert (exports.finished, exports.closed) == ([], 1)
+
+    def test_a_case_that_fails_leaves_no_dicom_of_before(self, request_of):
+        request = request_of("bad")
+        for name in ("seg.dcm", "summary.json", "notes.txt"):
+            path = request.job.output / "dicom" / "bad" / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        done(request)
+        assert [path.name for path in path.parent.iterdir()] == ["notes.txt"]
+
+
+class TestSeries:
+    def test_trouble_that_is_known_before_asks_no_worker(self, request_of, monkeypatch):
+        monkeypatch.setattr(InlineEngine, "made", 0)
+        request = request_of(told={"unreadable_files": 2})
+        scan = Scan(case="a", path=Path(), series_uid="1.2", slices=(Path("x"),), trouble="a file is broken")
+        request.job.output.mkdir()
+        (request.job.output / "a.nii.gz").touch()
+        outcomes = done(replace(request, cases={"a": scan}))
+        assert (outcomes["a"].status, outcomes["a"].error) == ("failed", "a file is broken")
+        assert InlineEngine.made == 0
+        assert run_json(request)["cases"]["a"] == {"status": "failed", "error": "a file is broken"}
+        assert run_json(request)["varying"]["unreadable_files"] == 2
+        assert not (request.job.output / "a.nii.gz").exists()

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 from nnunet_cascade.cascade.runs.dispatch import Dispatcher
 from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready, Refused
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import BundleError, InputImageError, RunError
 
 
 def case(name):
-    return CaseFiles(case=name, image=Path(name))
+    return CaseFiles(scan=Scan(case=name, path=Path(name)))
 
 
 def cases(*names):

@@ -28,7 +28,7 @@ def job(tmp_path):
 
 
 def files(tmp_path, *cases):
-    return [CaseFiles(case=case, image=path) for case, path in ct_folder(tmp_path / "in", *cases).items()]
+    return [CaseFiles(scan=scan) for scan in ct_folder(tmp_path / "in", *cases).values()]
 
 
 def events(engine, kind, count=1):
@@ -129,6 +129,7 @@ import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 from pathlib import Path
 from fake_workers import make
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CohortJob
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.cascade.runs.local_engine import LocalEngine
 from nnunet_cascade.cascade.spec import CascadeSpec
 if __name__ == "__main__":
@@ -136,7 +137,7 @@ if __name__ == "__main__":
     engine = LocalEngine(job, ["cpu"], make=make)
     number = engine.start()
     engine.wait()
-    engine.submit(number, CaseFiles(case="slow", image=Path("x")))
+    engine.submit(number, CaseFiles(scan=Scan(case="slow", path=Path("x"))))
     engine.wait()
 """
     script = tmp_path / "parent.py"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,7 @@ from nnunet_cascade.cascade.runs.engine import Finished, Lost, Ready
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.ray_connection import RayConnection
 from nnunet_cascade.cascade.runs.ray_engine import RayEngine, _absolute
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.errors import BundleError, SettingsError
 
@@ -39,7 +41,7 @@ def make_fake():
                 if files.case.startswith("pair"):
                     together.append(files.case)
                     both.set() if len(together) == 2 else await both.wait()
-                facts = [os.getpid(), os.environ["OMP_NUM_THREADS"], job.threads, device, Path.cwd(), files.image]
+                facts = [os.getpid(), os.environ["OMP_NUM_THREADS"], job.threads, device, Path.cwd(), files.scan.path]
                 return CaseOutcome(case=files.case, status="done", error=" ".join(map(str, facts)))
 
         if "refuse" in job.notes:
@@ -86,13 +88,15 @@ def engine(running_ray):  # noqa: ARG001 - it runs
 
 
 def case(name, folder=Path("images")):
-    return CaseFiles(case=name, image=folder / f"{name}_0000.nii.gz")
+    return CaseFiles(scan=Scan(case=name, path=folder / f"{name}_0000.nii.gz"))
 
 
 def test_paths_mean_the_same_in_every_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    files = CaseFiles(case="a", image=Path("a"), lungs=(Path("l/a"), Path("l/b")))
-    assert _absolute(files) == CaseFiles(case="a", image=tmp_path / "a", lungs=(tmp_path / "l/a", tmp_path / "l/b"))
+    series = Scan(case="a", path=Path("a"), series_uid="1.2", slices=(Path("a/1"), Path("a/2")))
+    files = CaseFiles(scan=series, lungs=(Path("l/a"), Path("l/b")))
+    expected = replace(series, path=tmp_path / "a", slices=(tmp_path / "a/1", tmp_path / "a/2"))
+    assert _absolute(files) == CaseFiles(scan=expected, lungs=(tmp_path / "l/a", tmp_path / "l/b"))
 
 
 def events_of(engine, count):
@@ -241,7 +245,7 @@ try:
     worker = engine.start()
     wait()
     for case in ("short", *sys.argv[2:]):
-        engine.submit(worker, CaseFiles(case=case, image=folder / "ct.nii.gz"))
+        engine.submit(worker, CaseFiles(scan=Scan(case=case, path=folder / "ct.nii.gz")))
         wait()
 except KeyboardInterrupt:
     print("interrupted", flush=True)

@@ -9,14 +9,24 @@ from oriented_grids import grid_towards
 from pydicom import dcmread
 from pydicom.sr.coding import Code
 
+from nnunet_cascade.dataset_conversion.dicom.derived import Algorithm, ObjectIdentity
+from nnunet_cascade.dataset_conversion.dicom.headers import lenient
 from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
 from nnunet_cascade.dataset_conversion.seg.reading import read_segmentation
-from nnunet_cascade.dataset_conversion.seg.writing import Algorithm, SegIdentity, SegmentToWrite, write_segmentation
+from nnunet_cascade.dataset_conversion.seg.writing import (
+    FractionToWrite,
+    LabeledSegments,
+    SegmentDetails,
+    SegmentToWrite,
+    Tracking,
+    write_probability,
+    write_segmentation,
+)
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Grid
 
 SPACING = (3.0, 0.9765625, 0.8)
-IDENTITY = SegIdentity(series_uid="1.2.4.1", sop_uid="1.2.4.2", written_at=datetime(2020, 2, 3, 4, 5, 6))  # noqa: DTZ001
+IDENTITY = ObjectIdentity(series_uid="1.2.4.1", sop_uid="1.2.4.2", written_at=datetime(2020, 2, 3, 4, 5, 6))  # noqa: DTZ001
 
 
 def oblique(shape):
@@ -223,3 +233,66 @@ def test_without_highdicom_the_message_names_the_extra(tmp_path, ct_paths, blob,
     monkeypatch.setitem(__import__("sys").modules, "highdicom.seg", None)
     with pytest.raises(DicomError, match=r"nnunet-cascade\[dicom\]"):
         write_segmentation([SegmentToWrite(name="a", mask=blob(AXIAL.shape))], ct_paths(AXIAL), tmp_path / "a.dcm")
+
+
+def test_a_label_map_gives_a_segment_for_each_label_with_its_tracking(tmp_path, ct_paths, stack_of):
+    paths = ct_paths(AXIAL)
+    labels = np.zeros(AXIAL.shape, dtype=np.uint8)
+    labels[2, 1:3, 1:4], labels[5, 2, 2] = 2, 1
+    segments = tuple(
+        SegmentDetails(name=f"Tumor {number}", tracking=Tracking(name=f"T{number}", uid=f"1.2.{number}"))
+        for number in (1, 2, 3)
+    )
+    write_segmentation(LabeledSegments(labels=labels, segments=segments), paths, tmp_path / "a.dcm")
+    file = read_segmentation(tmp_path / "a.dcm")
+    for number in (1, 2, 3):
+        assert np.array_equal(segment_on_stack(file, number, stack_of(paths)).mask, labels == number)
+    items = dcmread(tmp_path / "a.dcm").SegmentSequence
+    assert [(item.TrackingID, item.TrackingUID) for item in items] == [
+        ("T1", "1.2.1"),
+        ("T2", "1.2.2"),
+        ("T3", "1.2.3"),
+    ]
+
+
+def test_a_label_without_a_segment_is_refused():
+    with pytest.raises(DicomError, match="0 segments for labels"):
+        LabeledSegments(labels=np.ones((2, 2, 2), dtype=np.uint8), segments=())
+
+
+def test_a_probability_is_rounded_to_the_nearest_of_255_steps(tmp_path, ct_paths, rng):
+    paths = ct_paths(AXIAL)
+    probability = rng.random(AXIAL.shape, dtype=np.float32)
+    probability[0, 0, :3], probability[4] = (0, 1, 0.5), 0
+    segment = FractionToWrite(name="Tumor", probability=probability, algorithm=Algorithm(name="a", version="1"))
+    write_probability(segment, paths, tmp_path / "a.dcm")
+    file = highdicom.seg.segread(tmp_path / "a.dcm")
+    uids = [dcmread(path).SOPInstanceUID for path in paths]
+    found = file.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)[..., 0]
+    assert float(np.abs(found - probability).max()) <= 1 / 510 + 1e-7
+    assert file.NumberOfFrames == AXIAL.shape[0] - 1
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.full((2, 2, 2), 1.5, np.float32), "from 1.5 to 1.5"),
+        (np.full((2, 2, 2), np.nan, np.float32), "nan"),
+        (np.zeros((2, 2, 2)), "float64"),
+        (np.zeros((2, 2), np.float32), "2 dimensions"),
+    ],
+)
+def test_a_probability_is_one_from_birth(values, message):
+    with pytest.raises(DicomError, match=message):
+        FractionToWrite(name="a", probability=values, algorithm=Algorithm(name="a", version="1"))
+
+
+def test_dates_that_are_none_do_not_keep_a_ct_from_having_a_segmentation(tmp_path, ct_paths, blob):
+    paths = ct_paths(AXIAL)
+    for path in paths:
+        with lenient():
+            dataset = dcmread(path)
+            dataset.StudyDate, dataset.StudyTime, dataset.AcquisitionDate = "15.03.24", "noon", "0"
+            dataset.save_as(path)
+    write_segmentation([SegmentToWrite(name="GTV-1", mask=blob(AXIAL.shape))], paths, tmp_path / "a.dcm")
+    assert dcmread(tmp_path / "a.dcm").StudyDate == ""

@@ -1,0 +1,60 @@
+"""Codes of what the uncertainty maps show.
+
+The variance has a code of UMLS that DICOM's context group of statistics (CID 7464) uses. For
+entropy of predictions and mutual information there is none in DICOM, SNOMED CT or UMLS that
+means them and not an image's texture: they have codes of our own, scheme `99NNC`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from pydicom.sr.coding import Code
+
+Measure = Literal["variance", "predictive_entropy", "mutual_information"]
+"""What a map of uncertainty shows."""
+
+OWN_SCHEME = "99NNC"
+NO_UNITS = Code("1", "UCUM", "no units")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quantity:
+    """One measure of uncertainty in DICOM's words.
+
+    Attributes:
+        code: What it is.
+        label: In at most 16 characters.
+        explanation: In at most 64.
+        largest: What it can reach.
+    """
+
+    code: Code
+    label: str
+    explanation: str
+    largest: float
+
+
+QUANTITIES: dict[Measure, Quantity] = {
+    "variance": Quantity(
+        code=Code("C1711260", "UMLS", "Variance"),
+        label="VARIANCE",
+        explanation="population variance of the tumor probability over samples",
+        largest=0.25,
+    ),
+    "predictive_entropy": Quantity(
+        code=Code("pred-entropy", OWN_SCHEME, "Predictive entropy"),
+        label="ENTROPY",
+        explanation="binary entropy of the mean tumor probability, nats",
+        largest=math.log(2),
+    ),
+    "mutual_information": Quantity(
+        code=Code("mutual-info", OWN_SCHEME, "Mutual information"),
+        label="MUTUAL_INFO",
+        explanation="entropy of the mean less mean entropy of the samples, nats",
+        largest=math.log(2),
+    ),
+}
+"""By what the settings call it; code values have at most 16 characters."""

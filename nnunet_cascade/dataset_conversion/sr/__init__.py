@@ -1,0 +1,1 @@
+"""DICOM Structured Reports: findings and their measurements."""

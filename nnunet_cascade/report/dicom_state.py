@@ -1,0 +1,61 @@
+"""What became of the DICOM export of a run's cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nnunet_cascade.report.privacy import without_paths
+from nnunet_cascade.report.told import Told, read_told
+
+_STORY = "dicom_export.json"
+_SUMMARY = "summary.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DicomState:
+    """The DICOM export of a case.
+
+    Attributes:
+        told: Whether the export tells of the case.
+        files: Names of the files.
+        error: Why there are none, or "".
+        diameters_mm: Longest axial diameters by lesion, where `summary.json` has them.
+    """
+
+    told: bool = False
+    files: tuple[str, ...] = ()
+    error: str = ""
+    diameters_mm: Mapping[int, float] = field(default_factory=dict[int, float])
+
+
+def dicom_states(results: Path) -> tuple[Mapping[str, DicomState], str]:
+    """Read what `nnc-export-dicom` left of a run: `dicom_export.json` beside its results, summaries in `dicom`.
+
+    Returns:
+        By case, and what is wrong with the export's story, or ""; nothing where there was no export.
+    """
+    path = results / _STORY
+    if not path.is_file():
+        return {}, ""
+    story, problem = read_told(path)
+    if problem:
+        return {}, problem
+    return {case: _state(told, results / "dicom", case) for case, told in story.at("cases").items()}, ""
+
+
+def _state(told: Told, exported: Path, case: str) -> DicomState:
+    files = tuple(Path(name).name for name in told.at("files").texts())
+    error = without_paths(told.at("error").text)
+    return DicomState(told=True, files=files, error=error, diameters_mm={} if error else _diameters(exported, case))
+
+
+def _diameters(exported: Path, case: str) -> dict[int, float]:
+    """Read the diameters of a case's lesions; a case whose name is no folder's has none."""
+    if Path(case).name != case or "\0" in case:
+        return {}
+    summary, _ = read_told(exported / case / _SUMMARY)
+    lesions = [lesion for lesion in summary.at("lesions") if lesion.at("lesions").count == 1]
+    found = {lesion.at("segment").count: lesion.at("long_axis_mm").number for lesion in lesions}
+    return {number: length for number, length in found.items() if number is not None and length is not None}

@@ -1,0 +1,55 @@
+"""How doubtful a result is: which cases a reader should look at first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nnunet_cascade.report.case_row import STATUSES, CaseRow
+
+DOUBT_DEFINITION = (
+    "100 without a usable result; else 10 for each flag, 90 at most, and up to 9.9 for the spread. That is the "
+    "standard deviation of the volume over the samples divided by its mean, 1 at most; without it, the mean "
+    "uncertainty in the tumor divided by the largest that its measure can have. It says where to look first, not what "
+    "is wrong."
+)
+"""In words for pages; `docs/report.md` says the same."""
+_NO_RESULT, _PER_FLAG, _OF_FLAGS, _OF_SPREAD = 100.0, 10.0, 90.0, 9.9
+_LARGEST = {"variance": 0.25, "predictive entropy": math.log(2), "mutual information": math.log(2)}
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """How doubtful a result is.
+
+    Attributes:
+        score: 0 to 100, as `DOUBT_DEFINITION` says.
+        why: One sentence.
+    """
+
+    score: float
+    why: str
+
+
+def doubt_of(row: CaseRow) -> Doubt:
+    """Give how doubtful the result of a case is, and why."""
+    if row.status not in {"done", "mask only"}:
+        return Doubt(_NO_RESULT, f"{row.status}: {STATUSES[row.status]}")
+    spread, words = _spread(row)
+    flags = len(row.flags)
+    parts = [f"{flags} flag{'s' if flags > 1 else ''} ({', '.join(row.flags)})"] if flags else ["no flag"]
+    score = min(_PER_FLAG * flags, _OF_FLAGS) + _OF_SPREAD * (spread or 0.0)
+    return Doubt(round(score, 2), "; ".join([*parts, words]))
+
+
+def _spread(row: CaseRow) -> tuple[float | None, str]:
+    """Give the spread of a result, 0 to 1, with a few words; None where nothing is known of it."""
+    found = row.uncertainty
+    if found.sd_ml is not None and found.mean_ml:
+        spread = found.sd_ml / found.mean_ml
+        return min(max(spread, 0.0), 1.0), f"the samples' volumes spread by {spread:.0%} of their mean"
+    largest = _LARGEST.get(found.measure.replace("_", " "))
+    if found.mean_in_tumor is not None and largest is not None:
+        share = found.mean_in_tumor / largest
+        return min(max(share, 0.0), 1.0), f"mean {found.measure} in the tumor at {share:.0%} of its largest value"
+    return None, "no spread is known"

@@ -1,0 +1,158 @@
+"""The figures of a run's cases, side by side; a bad case costs its figure alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from nnunet_cascade.cascade.scans import Scan, find_scans, recorded_scan
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.processes import interrupts_ignored, worker_pool
+from nnunet_cascade.report.figure import draw_figure
+from nnunet_cascade.report.figure_request import FigureRequest
+from nnunet_cascade.report.run_folder import RunFolder
+from nnunet_cascade.report.told import Told
+
+_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureJob:
+    """A figure to draw.
+
+    Attributes:
+        request: Of what; without a CT, that of its record is searched.
+        path: Of the figure.
+        problem: Why there can be none, where that is known before.
+    """
+
+    request: FigureRequest
+    path: Path
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FigureDrawn:
+    """What became of a figure: the case, and why there is none or "" where there is one."""
+
+    case: str
+    problem: str = ""
+
+
+def chosen_cases(run: RunFolder, cases: Collection[str]) -> tuple[str, ...]:
+    """Give the cases asked for, or all of a run.
+
+    Raises:
+        SettingsError: One is none of the run's.
+    """
+    known = tuple(row.case for row in run.rows)
+    unknown = [case for case in cases if case not in known]
+    if unknown:
+        few = ", ".join(known[:5]) + (" …" if len(known) > 5 else "")
+        raise SettingsError(f"{run.path} has no case {unknown[0]}; found {few or 'none'}")
+    return tuple(case for case in known if not cases or case in cases)
+
+
+def given_scans(images: Path, run: RunFolder) -> dict[str, Scan]:
+    """Find the CTs of a run in a folder: by name, DICOM series by the UID of the record too.
+
+    Raises:
+        InputImageError, DicomError: There is none at all.
+    """
+    found = find_scans(images)
+    by_uid = {scan.series_uid: scan for scan in found.values() if scan.is_dicom}
+    uids = {case: Told(record).at("varying", "image", "series_uid").text for case, record in run.records.items()}
+    named = {row.case: found.get(row.case) or by_uid.get(uids.get(row.case, "")) for row in run.rows}
+    return {case: scan for case, scan in named.items() if scan is not None}
+
+
+def figure_jobs(
+    run: RunFolder, cases: Sequence[str], drawn: FigureRequest, paths: Mapping[str, Path], scans: Mapping[str, Scan]
+) -> list[FigureJob]:
+    """Give a job for each case.
+
+    Args:
+        run: The run.
+        cases: Of it.
+        drawn: How figures look; what it says of a case is replaced, and its truth is a folder of true labels or None.
+        paths: Of the figures, by case.
+        scans: CTs that are given, by case.
+    """
+    problems = {row.case: "; ".join(row.problems) for row in run.rows if row.status in {"failed", "unreadable"}}
+    return [
+        FigureJob(
+            request=replace(
+                drawn,
+                case=case,
+                folder=run.path,
+                record=run.records.get(case, {}),
+                scan=scans.get(case),
+                truth=_truth(drawn.truth, case),
+            ),
+            path=paths[case],
+            problem=problems.get(case, ""),
+        )
+        for case in cases
+    ]
+
+
+def _truth(truths: Path | None, case: str) -> Path | None:
+    if truths is None or truths.is_file():
+        return truths
+    path = truths / f"{case}.nii.gz"
+    return path if path.is_file() else None
+
+
+def draw_figures(jobs: Sequence[FigureJob], processes: int) -> Iterator[FigureDrawn]:
+    """Draw figures in several processes and yield what became of them as they come; with one process, in this one.
+
+    Should a process be killed, the cases left are drawn one by one, each in a process of its own.
+    """
+    if processes == 1 or not jobs:
+        yield from map(_drawn, jobs)
+        return
+    left = {job.request.case: job for job in jobs}
+    with _pool(min(processes, len(jobs))) as pool:
+        futures = _submitted(pool, jobs)
+        try:
+            for future in as_completed(futures):
+                drawn = future.result()
+                del left[drawn.case]
+                yield drawn
+        except BrokenProcessPool:
+            pass
+        finally:
+            pool.shutdown(cancel_futures=True)
+    yield from map(_alone, left.values())
+
+
+def _drawn(job: FigureJob) -> FigureDrawn:
+    request = job.request
+    if job.problem:
+        return FigureDrawn(request.case, job.problem)
+    try:
+        scan = request.scan or (recorded_scan(request.record) if request.record else None)
+        draw_figure(replace(request, scan=scan), job.path)
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+        return FigureDrawn(request.case, " ".join(str(error).split()) or type(error).__name__)
+    return FigureDrawn(request.case)
+
+
+def _pool(processes: int) -> ProcessPoolExecutor:
+    return worker_pool(processes, preload=__name__)
+
+
+def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[FigureJob]) -> dict[Future[FigureDrawn], FigureJob]:
+    with interrupts_ignored():
+        return {pool.submit(_drawn, job): job for job in jobs}
+
+
+def _alone(job: FigureJob) -> FigureDrawn:
+    with _pool(1) as pool:
+        try:
+            return next(iter(_submitted(pool, [job]))).result()
+        except BrokenProcessPool:
+            return FigureDrawn(job.request.case, _KILLED)

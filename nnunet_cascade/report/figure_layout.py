@@ -1,0 +1,132 @@
+"""Where things stand on a figure, in inches from its lower left corner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nnunet_cascade.report.figure_rows import Crop
+from nnunet_cascade.report.figure_text import wrapped
+
+TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 8.0, 6.5
+_LINE = 1.35 / 72  # inches a line takes for each point of its font
+_PANEL_WIDTH, _GAP = 2.5, 0.06
+_LEFT, _RIGHT, _EDGE = 0.3, 0.8, 0.08
+_KEY = 0.26
+_MOST_LINES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A rectangle."""
+
+    left: float
+    bottom: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextBlock:
+    """Lines of one size, the first one's top at `top`.
+
+    Attributes:
+        lines: Them.
+        top: Distance from the figure's lower edge.
+        size_pt: Of the font.
+    """
+
+    lines: tuple[str, ...]
+    top: float
+    size_pt: float
+
+    @property
+    def bottom(self) -> float:
+        """Where the last line ends."""
+        return self.top - len(self.lines) * self.size_pt * _LINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layout:
+    """A figure.
+
+    Attributes:
+        width: Of all.
+        height: Of all.
+        panels: By row from the top, from left to right.
+        title: The case.
+        subtitle: Volume and flags.
+        key: Strip below the panels.
+        legend: Verdicts.
+        notice: What it is not.
+        text_left: Where lines begin.
+    """
+
+    width: float
+    height: float
+    panels: tuple[tuple[Place, ...], ...]
+    title: TextBlock
+    subtitle: TextBlock
+    key: Place
+    legend: TextBlock
+    notice: TextBlock
+    text_left: float = _LEFT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lines:
+    """What is to be written."""
+
+    title: str
+    subtitle: str
+    legend: Sequence[str]
+    notice: str
+
+
+def lay_out(rows: int, columns: int, crop: Crop, lines: Lines) -> Layout:
+    """Place rows of panels, all at one scale, with the text above and below them."""
+    panel_height = _PANEL_WIDTH * crop.height_mm / crop.width_mm
+    width = _LEFT + columns * _PANEL_WIDTH + (columns - 1) * _GAP + _RIGHT
+    texts = _broken(lines, width - _LEFT - _EDGE)
+    heights = [len(text) * size * _LINE for text, size in texts]
+    name_height = TEXT_PT * _LINE + 0.03
+    panels_height = rows * panel_height + (rows - 1) * _GAP
+    height = 3 * _EDGE + sum(heights) + name_height + panels_height + _GAP + _KEY + 0.04
+    top = height - _EDGE
+    title = TextBlock(lines=texts[0][0], top=top, size_pt=TITLE_PT)
+    subtitle = TextBlock(lines=texts[1][0], top=title.bottom, size_pt=TEXT_PT)
+    first = subtitle.bottom - name_height
+    panels = tuple(
+        tuple(
+            Place(
+                _LEFT + column * (_PANEL_WIDTH + _GAP),
+                first - (row + 1) * panel_height - row * _GAP,
+                _PANEL_WIDTH,
+                panel_height,
+            )
+            for column in range(columns)
+        )
+        for row in range(rows)
+    )
+    key = Place(_LEFT, first - panels_height - _GAP - _KEY, width - _LEFT - _RIGHT, _KEY)
+    legend = TextBlock(lines=texts[2][0], top=key.bottom - 0.04, size_pt=TEXT_PT)
+    notice = TextBlock(lines=texts[3][0], top=legend.bottom - 0.02, size_pt=SMALL_PT)
+    return Layout(
+        width=width, height=height, panels=panels, title=title, subtitle=subtitle, key=key, legend=legend, notice=notice
+    )
+
+
+def _broken(lines: Lines, width: float) -> tuple[tuple[tuple[str, ...], float], ...]:
+    """Wrap all text, the title with room for bold letters."""
+    title = wrapped(lines.title, width_in=width / 1.15, size_pt=TITLE_PT, most_lines=_MOST_LINES)
+    subtitle = wrapped(lines.subtitle, width_in=width, size_pt=TEXT_PT, most_lines=_MOST_LINES)
+    legend = [
+        part for line in lines.legend for part in wrapped(line, width_in=width, size_pt=TEXT_PT, most_lines=_MOST_LINES)
+    ]
+    notice = wrapped(lines.notice, width_in=width, size_pt=SMALL_PT)
+    return (
+        (tuple(title), TITLE_PT),
+        (tuple(subtitle), TEXT_PT),
+        (tuple(legend), TEXT_PT),
+        (tuple(notice), SMALL_PT),
+    )

@@ -1,0 +1,85 @@
+"""What stands around the panels of a figure: titles, key, color bar, verdicts and notice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from nnunet_cascade.report.figure_layout import SMALL_PT, TEXT_PT, Layout, Place, TextBlock
+from nnunet_cascade.report.figure_text import PLAIN, plain, width_in, wrapped
+from nnunet_cascade.report.palette import Line, heat
+
+_SHADE = "0.15"
+_BAR = (0.1, 0.12)  # inches: distance from the panels, width
+_SAMPLE = 0.32
+_UNITS = {"variance": "no unit", "predictive_entropy": "nats", "mutual_information": "nats"}
+
+
+def fraction(figure: Figure, place: Place) -> tuple[float, float, float, float]:
+    """Give a place in inches as matplotlib wants it: left, bottom, width and height as shares of the figure."""
+    width, height = figure.get_size_inches()
+    return (place.left / width, place.bottom / height, place.width / width, place.height / height)
+
+
+def write_block(figure: Figure, block: TextBlock, left: float, *, weight: str = "normal", color: str = "black") -> None:
+    """Write lines one below the other."""
+    text = "\n".join(block.lines)
+    how: dict[str, Any] = {**PLAIN, "fontsize": block.size_pt, "weight": weight, "color": color, "linespacing": 1.15}
+    figure.text(left, block.top, text, transform=figure.dpi_scale_trans, va="top", ha="left", **how)
+
+
+def name_panels(figure: Figure, places: Sequence[Place], names: Sequence[str]) -> None:
+    """Write what the panels of a column show above the first of them."""
+    for place, name in zip(places, names, strict=True):
+        x, y = place.left + place.width / 2, place.bottom + place.height + 0.03
+        figure.text(x, y, name, transform=figure.dpi_scale_trans, ha="center", va="bottom", fontsize=TEXT_PT, **PLAIN)
+
+
+def name_row(figure: Figure, place: Place, name: str) -> None:
+    """Write where a row of panels lies beside its first one."""
+    x, y = place.left - 0.06, place.bottom + place.height / 2
+    how: dict[str, Any] = {**PLAIN, "fontsize": TEXT_PT, "rotation": 90}
+    figure.text(x, y, name, transform=figure.dpi_scale_trans, ha="right", va="center", **how)
+
+
+def draw_key(figure: Figure, layout: Layout, lines: Sequence[Line]) -> None:
+    """Show what each kind of outline stands for, on a dark strip as on the panels."""
+    place, scale = layout.key, figure.dpi_scale_trans
+    strip = Rectangle((place.left, place.bottom), place.width, place.height, facecolor=_SHADE, linewidth=0)
+    figure.add_artist(strip).set_transform(scale)
+    x, middle = place.left + 0.12, place.bottom + place.height / 2
+    for line in lines:
+        if line.hatch:
+            sample = Rectangle((x, middle - 0.06), _SAMPLE, 0.12, fill=False, hatch=line.hatch, edgecolor=line.color)
+        else:
+            sample = Line2D([x, x + _SAMPLE], [middle, middle], color=line.color)
+        sample.set(linewidth=line.width_pt, linestyle=(0, line.dashes) if line.dashes else "solid")
+        figure.add_artist(sample).set_transform(scale)
+        x += _SAMPLE + 0.07
+        how: dict[str, Any] = {**PLAIN, "fontsize": TEXT_PT, "color": "white"}
+        figure.text(x, middle, line.name, transform=scale, ha="left", va="center", **how)
+        x += width_in(line.name, TEXT_PT) + 0.25
+
+
+def draw_color_bar(figure: Figure, panel: Place, measure: str, most: float) -> None:
+    """Show which color stands for how much of a measure, beside the last panel of a row."""
+    distance, width = _BAR
+    place = Place(panel.left + panel.width + distance, panel.bottom, width, panel.height)
+    axes = figure.add_axes(fraction(figure, place))
+    colors = heat(np.linspace(0, 1, 256, dtype=np.float32)[:, np.newaxis])
+    axes.imshow(colors, origin="lower", extent=(0, 1, 0, most), aspect="auto")
+    axes.set(xticks=[], yticks=[0, most / 2, most])
+    axes.set_yticklabels([f"{value:.3g}" for value in (0, most / 2, most)], fontsize=SMALL_PT, **PLAIN)
+    axes.yaxis.set_ticks_position("right")
+    axes.tick_params(length=2, pad=1)
+    unit = _UNITS.get(measure, "unknown unit")
+    name = plain(f"{measure.replace('_', ' ')} of the tumor probability ({unit})")
+    x, y = place.left + width + 0.3, panel.bottom + panel.height / 2
+    how: dict[str, Any] = {**PLAIN, "fontsize": SMALL_PT, "rotation": 90}
+    lines = "\n".join(wrapped(name, width_in=panel.height, size_pt=SMALL_PT))
+    figure.text(x, y, lines, transform=figure.dpi_scale_trans, ha="left", va="center", **how)

@@ -1,0 +1,194 @@
+"""What the rows of a figure show: the planes of every map at the chosen slices, and the part of them worth drawing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_cascade.geometry import Box
+from nnunet_cascade.report.figure_sources import FigureSources, Layer
+
+_BODY_ABOVE_HU = -300.0
+_STEP_MM = 4.0  # as fine as an outline of the body needs to be
+_LARGE = 0.2  # of the largest piece
+_AROUND_LUNGS_MM = 30.0
+_AROUND_MM = 6.0
+_LEAST_LUNGS_MM = 120.0
+_LEAST_SIDE_MM = 60.0
+_SHAPE = (0.55, 1.4)
+"""Least and largest height of a panel for its width."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FigureRows:
+    """Planes (slices, rows, columns) of one case at the same slices, from the feet up.
+
+    Attributes:
+        heights: Of the slices.
+        heights_mm: Where they lie in the patient, up (S).
+        ct: In Hounsfield units.
+        truth: Mask; None where no truth is asked for.
+        stage1: Mask.
+        candidates: Labels.
+        lungs: Mask or labels.
+        tumor: Mask.
+        uncertainty: The measure; missing with a reason where there is none.
+        regions: Boxes of stage 2 as slices, rows and columns.
+    """
+
+    heights: tuple[int, ...]
+    heights_mm: tuple[float, ...]
+    ct: Layer
+    truth: Layer | None
+    stage1: Layer
+    candidates: Layer
+    lungs: Layer
+    tumor: Layer
+    uncertainty: Layer
+    regions: tuple[Box, ...]
+
+
+def read_rows(sources: FigureSources, heights: tuple[int, ...]) -> FigureRows:
+    """Read every map at some slices; what cannot be read says why."""
+    facts = sources.facts
+    unsampled = facts.known and not facts.measure
+    return FigureRows(
+        heights=heights,
+        heights_mm=tuple(sources.height_mm(height) for height in heights),
+        ct=sources.ct_layer(heights),
+        truth=None if sources.request.truth is None else sources.truth_layer(heights),
+        stage1=sources.map_layer("_stage1", heights, what="mask of stage 1"),
+        candidates=sources.map_layer("_candidates", heights, what="map of candidates"),
+        lungs=sources.map_layer("_lungs", heights, what="lung mask"),
+        tumor=sources.map_layer("", heights, what="final mask"),
+        uncertainty=Layer(None, "No uncertainty: predicted without samples.")
+        if unsampled
+        else sources.map_layer("_uncertainty", heights, what="uncertainty map"),
+        regions=sources.turned(facts.regions),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Crop:
+    """The part of a slice that is drawn, in mm from its first pixel's outer corner; it may reach beyond the slice."""
+
+    left_mm: float
+    right_mm: float
+    top_mm: float
+    bottom_mm: float
+
+    @property
+    def width_mm(self) -> float:
+        """From left to right."""
+        return self.right_mm - self.left_mm
+
+    @property
+    def height_mm(self) -> float:
+        """From top to bottom."""
+        return self.bottom_mm - self.top_mm
+
+
+def crop_of(rows: FigureRows, spacing_mm: tuple[float, float], shape: tuple[int, int]) -> Crop:
+    """Choose the part to draw: the lungs and what is marked, with the wall around them; else the body; else all.
+
+    Args:
+        rows: All of a figure's; they share one crop.
+        spacing_mm: Distance of rows and columns.
+        shape: Number of rows and columns.
+    """
+    whole = _Extent(0, shape[0], 0, shape[1])
+    body = _body(rows.ct.planes, spacing_mm)
+    lungs = _extent(rows.lungs.planes)
+    marks = [rows.stage1, rows.candidates, rows.tumor, *([rows.truth] if rows.truth else [])]
+    extents = [extent for layer in marks if (extent := _extent(layer.planes)) is not None]
+    extents += [_Extent(*_ends(box)) for box in rows.regions if _meets(box, rows.heights)]
+    if lungs is not None and (lungs.right - lungs.left) * spacing_mm[1] >= _LEAST_LUNGS_MM:
+        chest = lungs.grown(_AROUND_LUNGS_MM, spacing_mm)
+        extents.append(chest if body is None else chest.within(body.and_also(lungs)))
+    else:
+        extents.append(body or whole)
+    drawn = reduce(_Extent.and_also, extents).grown(_AROUND_MM, spacing_mm).within(whole)
+    return _well_shaped(drawn, spacing_mm)
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    """Rows from `top` up to, not including, `bottom`, columns likewise."""
+
+    top: float
+    bottom: float
+    left: float
+    right: float
+
+    def grown(self, more_mm: float, spacing_mm: tuple[float, float]) -> _Extent:
+        rows, columns = more_mm / spacing_mm[0], more_mm / spacing_mm[1]
+        return _Extent(self.top - rows, self.bottom + rows, self.left - columns, self.right + columns)
+
+    def within(self, other: _Extent) -> _Extent:
+        return _Extent(
+            max(self.top, other.top),
+            min(self.bottom, other.bottom),
+            max(self.left, other.left),
+            min(self.right, other.right),
+        )
+
+    def and_also(self, other: _Extent) -> _Extent:
+        return _Extent(
+            min(self.top, other.top),
+            max(self.bottom, other.bottom),
+            min(self.left, other.left),
+            max(self.right, other.right),
+        )
+
+
+def _well_shaped(extent: _Extent, spacing_mm: tuple[float, float]) -> Crop:
+    """Give an extent in mm, widened about its middle where it would make too flat, too thin or too small a panel."""
+    dy, dx = spacing_mm
+    height = max((extent.bottom - extent.top) * dy, _LEAST_SIDE_MM)
+    width = max((extent.right - extent.left) * dx, _LEAST_SIDE_MM)
+    height, width = max(height, width * _SHAPE[0]), max(width, height / _SHAPE[1])
+    y, x = (extent.top + extent.bottom) * dy / 2, (extent.left + extent.right) * dx / 2
+    return Crop(x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+
+
+def _extent(planes: NDArray[Any] | None) -> _Extent | None:
+    """Give where any of the planes holds something."""
+    if planes is None or not planes.any():
+        return None
+    there = (planes != 0).any(axis=0)
+    rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
+    return _Extent(float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1))
+
+
+def _body(ct: NDArray[Any] | None, spacing_mm: tuple[float, float]) -> _Extent | None:
+    """Give where the large pieces of tissue lie; the table is thin."""
+    if ct is None:
+        return None
+    dy, dx = (max(1, round(_STEP_MM / size)) for size in spacing_mm)
+    tissue = (ct[:, ::dy, ::dx] > _BODY_ABOVE_HU).any(axis=0)
+    opened = np.asarray(ndimage.binary_opening(tissue))
+    labels, count = ndimage.label(opened)  # pyright: ignore[reportGeneralTypeIssues] - a pair where no output is given
+    if count == 0:
+        return None
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    large = _extent((sizes >= _LARGE * sizes.max())[labels][np.newaxis])
+    if large is None:
+        return None
+    found = _Extent(large.top * dy, large.bottom * dy, large.left * dx, large.right * dx)
+    return found.grown(_AROUND_MM, spacing_mm)
+
+
+def _ends(box: Box) -> tuple[float, float, float, float]:
+    (_, top, left), (_, bottom, right) = box.start, box.stop
+    return float(top), float(bottom), float(left), float(right)
+
+
+def _meets(box: Box, heights: Sequence[int]) -> bool:
+    return any(box.start[0] <= height < box.stop[0] for height in heights)

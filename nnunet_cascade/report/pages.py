@@ -1,0 +1,171 @@
+"""The pages of a report, from templates that show whatever they are given as text."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader
+
+from nnunet_cascade.evaluation.metric_info import MetricInfo
+from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
+from nnunet_cascade.evaluation.statistics.description import describe
+from nnunet_cascade.report import wording
+from nnunet_cascade.report.case_row import STATUSES
+from nnunet_cascade.report.case_work import FIGURE
+from nnunet_cascade.report.doubt import DOUBT_DEFINITION
+from nnunet_cascade.report.flags import explained
+from nnunet_cascade.report.histogram import histogram
+from nnunet_cascade.report.making import CASES, CaseEntry, RunEntries
+from nnunet_cascade.report.scores import shown_metrics
+from nnunet_cascade.versions import NOTICE
+
+PAGE = "index.html"
+TO_ROOT = "../../"
+"""From a case's page to the report's folder."""
+_PACKAGE = "nnunet_cascade.report"
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """A page before or after another one."""
+
+    case: str
+    url: str
+
+
+@cache
+def environment() -> Environment:
+    """Give the templates; every value is escaped, whatever it holds."""
+    made = Environment(loader=PackageLoader(_PACKAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    filters: dict[str, Any] = {
+        "number": wording.number,
+        "metric": wording.of_metric,
+        "ml": wording.ml,
+        "percent": wording.percent,
+        "filesize": wording.size,
+        "estimate": wording.estimate,
+        "p_value": wording.p_value,
+        "key": wording.sort_key,
+        "explained": explained,
+        "url": quoted,
+    }
+    everywhere: dict[str, Any] = {
+        "notice": NOTICE,
+        "statuses": STATUSES,
+        "interval": wording.interval,
+        "doubt_definition": DOUBT_DEFINITION,
+        "figure": FIGURE,
+    }
+    cast(dict[str, Any], made.filters).update(filters)
+    cast(dict[str, Any], made.globals).update(everywhere)
+    return made
+
+
+def quoted(name: str) -> str:
+    """Give the name of a file or folder as a part of a URL, which leads nowhere else."""
+    return quote(name, safe="")
+
+
+def page_of(entry: CaseEntry) -> str:
+    """Give the URL of a case's page from the report's folder."""
+    return f"{CASES}/{quoted(entry.folder)}/{PAGE}"
+
+
+def write_report_pages(found: RunEntries, folder: Path, *, library: str, no_viewer: str) -> None:
+    """Write all pages of a report and what they load.
+
+    Args:
+        found: The run.
+        folder: Of the report; the cases' folders are there.
+        library: Name of the viewer's library among the assets, or "".
+        no_viewer: Why there is none, or "".
+    """
+    copy_assets(folder / "assets")
+    write_page(folder / PAGE, "index.html", root="", **_index(found))
+    for entry, before, after in with_neighbors(found.entries):
+        write_page(
+            folder / CASES / entry.folder / PAGE,
+            "case.html",
+            root=TO_ROOT,
+            entry=entry,
+            before=before,
+            after=after,
+            infos=shown_metrics(),
+            viewer=_viewer(found, entry, library, no_viewer),
+        )
+
+
+def copy_assets(assets: Path) -> None:
+    """Copy what all pages load: styles and scripts of this package."""
+    assets.mkdir(exist_ok=True)
+    with as_file(files(_PACKAGE) / "assets") as ours:
+        for path in sorted(ours.iterdir()):
+            if path.is_file():
+                shutil.copyfile(path, assets / path.name)
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Write a page of a template; what of a file's name is no text becomes a question mark."""
+    page = environment().get_template(template).render(**values)
+    path.write_bytes(page.encode("utf-8", "replace"))
+
+
+def with_neighbors(
+    entries: Sequence[CaseEntry],
+) -> list[tuple[CaseEntry, Neighbor | None, Neighbor | None]]:
+    """Give each case with the pages before and after it, in the order of the table."""
+    around = [None, *entries, None]
+    return [
+        (entry, _neighbor(before), _neighbor(after))
+        for before, entry, after in zip(around, entries, around[2:], strict=False)
+    ]
+
+
+def _neighbor(entry: CaseEntry | None) -> Neighbor | None:
+    return None if entry is None else Neighbor(entry.case, f"../{quoted(entry.folder)}/{PAGE}")
+
+
+def _viewer(found: RunEntries, entry: CaseEntry, library: str, no_viewer: str) -> Mapping[str, Any]:
+    """Give what the viewer's template is told of a case."""
+    from nnunet_cascade.report.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
+
+    return viewer_data(
+        found.run.records.get(entry.case, {}),
+        {name: quoted(file) for name, file in entry.made.volumes.items()},
+        assets=f"{TO_ROOT}assets",
+        library=library or None,
+        problem=no_viewer,
+    )
+
+
+def _index(found: RunEntries) -> dict[str, Any]:
+    entries = found.entries
+    rows = [entry.row for entry in entries]
+    infos = tuple(info for info in shown_metrics() if any(info.name in entry.scores for entry in entries))
+    volumes = histogram("volume of the tumor", [row.volume_ml for row in rows], unit="ml")
+    spreads = histogram("mean uncertainty in the tumor", [row.uncertainty.mean_in_tumor for row in rows])
+    return {
+        "run": found.run,
+        "problems": found.problems,
+        "entries": [(entry, page_of(entry)) for entry in entries],
+        "counts": {status: sum(row.status == status for row in rows) for status in STATUSES},
+        "flags": sorted({flag for row in rows for flag in row.flags}),
+        "troubled": [(entry, page_of(entry)) for entry in entries if entry.problems],
+        "measures": sorted({row.uncertainty.measure for row in rows if row.uncertainty.measure}),
+        "infos": infos,
+        "described": _described(entries, infos),
+        "histograms": [drawn for drawn in (volumes, spreads) if drawn is not None],
+    }
+
+
+def _described(entries: Sequence[CaseEntry], infos: Sequence[MetricInfo]) -> list[dict[str, Any]]:
+    """Describe each metric over the cases whose truth is known."""
+    columns = {info: [e.scores[info.name] for e in entries if info.name in e.scores] for info in infos}
+    return [{"info": info, "found": describe(column, Resampling())} for info, column in columns.items()]

@@ -1,0 +1,235 @@
+"""A folder of results, read as far as it can be: half done, of another version, damaged, or without records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from nnunet_cascade.cascade.runs.folder_run import MAPS
+from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.images import ENDING
+from nnunet_cascade.report.case_row import CaseRow, known_versions, our_versions, row_of_record
+from nnunet_cascade.report.privacy import without_paths
+from nnunet_cascade.report.setting_rows import SettingRows, differing, setting_rows, unknown_settings
+from nnunet_cascade.report.told import Told, read_told
+
+_PART = re.compile(r"run_part(\d+)\.json")
+_PACKAGE = "nnunet-cascade"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFolder:
+    """What a folder of results tells.
+
+    Attributes:
+        path: The folder.
+        rows: Its cases, by name.
+        records: Of the cases that have one, as they are.
+        problems: What is wrong with the run, in a sentence each; what is wrong with a case stands in its row.
+        settings: In words, by dotted name.
+        model: SHA-256 by stage.
+        versions: By package.
+        facts: When the run began and the like, in words by name.
+    """
+
+    path: Path
+    rows: tuple[CaseRow, ...]
+    records: Mapping[str, Mapping[str, Any]]
+    problems: tuple[str, ...]
+    settings: SettingRows
+    model: Mapping[str, str]
+    versions: Mapping[str, str]
+    facts: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Stories:
+    """What the stories of a folder tell: `run.json`, or those of the parts.
+
+    Attributes:
+        told: By file name.
+        problems: What is wrong with them.
+    """
+
+    told: Mapping[str, Told]
+    problems: tuple[str, ...]
+    lines: Mapping[str, Told] = field(default_factory=dict[str, Told])
+
+    @property
+    def first(self) -> Told:
+        """The whole run's, or that of the first part; nothing where there is none."""
+        return next(iter(self.told.values()), Told())
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Read a folder of results.
+
+    Args:
+        folder: Of `nnc-cascade-predict` or `nnc-anatomy-filter`, whatever became of the run; or one of nnU-Net's,
+            which has masks alone.
+
+    Raises:
+        SettingsError: It is no folder, or holds neither a run's story nor a record nor a mask.
+    """
+    if not folder.is_dir():
+        raise SettingsError(f"{folder} is no folder; expected the output of nnc-cascade-predict")
+    stories = _read_stories(folder)
+    masks = _masks(folder)
+    records, damaged = _read_records(folder, {*stories.lines, *masks})
+    cases = sorted({*stories.lines, *masks, *records, *damaged})
+    if not cases and not stories.told and not stories.problems:
+        raise SettingsError(f"{folder} holds no run.json, no record and no <case>{ENDING}: no results to report on")
+    paths = _command_paths(stories)
+    rows = tuple(
+        _without_paths(
+            _row(case, folder, line=stories.lines.get(case), record=records.get(case), damaged=damaged.get(case, "")),
+            (*paths, records.get(case, Told()).at("varying", "image", "path").text),
+        )
+        for case in cases
+    )
+    first = stories.first if stories.told else next(iter(records.values()), Told())
+    return RunFolder(
+        path=folder,
+        rows=rows,
+        records={case: cast(Mapping[str, Any], told.value) for case, told in records.items()},
+        problems=(*stories.problems, *_shared_problems(rows, first)),
+        settings=setting_rows(first.at("settings")),
+        model={stage: told.text for stage, told in first.at("model").items() if stage in {"stage1", "stage2", "lungs"}},
+        versions=known_versions(first.at("versions")),
+        facts=_facts(first),
+    )
+
+
+def _read_stories(folder: Path) -> _Stories:
+    """Read `run.json`, or where there is none what the parts left, and tell what is not through."""
+    paths = [folder / "run.json"] if (folder / "run.json").is_file() else sorted(folder.glob("run_part*.json"))
+    paths = [path for path in paths if path.name == "run.json" or _PART.fullmatch(path.name)]
+    read = {path.name: read_told(path) for path in paths}
+    told = {name: story for name, (story, problem) in read.items() if not problem}
+    lines: dict[str, Told] = {}
+    for story in told.values():
+        for case, line in story.at("cases").items():
+            if case not in lines or line.at("status").text == "done":
+                lines[case] = line
+    problems = [problem for _, problem in read.values() if problem]
+    left = sum(story.at("counts", "left").count or 0 for story in told.values())
+    problems += [f"{left} of the run's cases are not through; run it again with --continue_prediction"] if left else []
+    return _Stories(told, (*problems, *_missing_parts(told)), lines)
+
+
+def _missing_parts(told: Mapping[str, Told]) -> list[str]:
+    if "run.json" in told or not told:
+        return []
+    number = max(story.at("num_parts").count or 1 for story in told.values())
+    parts = {int(match[1]) for name in told if (match := _PART.fullmatch(name))}
+    missing = [str(part) for part in range(min(number, 10_000)) if part not in parts]
+    few = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
+    return [f"of {number} parts of the run {len(missing)} left no readable story: {few}"] if missing else []
+
+
+def _masks(folder: Path) -> set[str]:
+    """Name the cases that have a mask; maps beside a mask are none, unless they have a record of their own."""
+    stems = {path.name.removesuffix(ENDING) for path in folder.glob(f"*{ENDING}") if not path.name.startswith(".")}
+    recorded = {stem for stem in stems if (folder / f"{stem}.json").is_file()}
+    bases = {path.stem for path in folder.glob("*.json")} | stems
+    maps = {stem for stem in stems if any(stem.endswith(end) and stem.removesuffix(end) in bases for end in MAPS)}
+    return (stems - maps) | recorded
+
+
+def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, Told], dict[str, str]]:
+    """Read the records of a folder; a damaged file is one where its name is a case's."""
+    names, records, damaged = set(cases), dict[str, Told](), dict[str, str]()
+    for path in sorted(folder.glob("*.json")):
+        if path.name.startswith(".") or path.name == "run.json" or _PART.fullmatch(path.name):
+            continue
+        told, problem = read_told(path)
+        if not problem and told.at("case").text == path.stem:
+            records[path.stem] = told
+        elif path.stem in names:
+            damaged[path.stem] = problem or f"{path.name} is damaged: it is no record of {path.stem}"
+    return records, damaged
+
+
+def _row(case: str, folder: Path, *, line: Told | None, record: Told | None, damaged: str) -> CaseRow:
+    """Give what is known of a case from its record, its mask and its line in the run's story."""
+    mask = (folder / f"{case}{ENDING}").is_file() if "\0" not in case and "/" not in case else False
+    failed = line is not None and line.at("status").text == "failed"
+    error = line.at("error").text if line is not None else ""
+    if record is None:
+        if failed:
+            return CaseRow(case=case, status="failed", problems=(error or "the run does not say why",))
+        if damaged:
+            return CaseRow(case=case, status="unreadable", problems=(damaged,))
+        if mask and line is None:
+            return CaseRow(case=case, status="mask only", problems=("there is no record beside its mask",))
+        return CaseRow(case=case, status="missing", problems=("the run calls it done, and there is no record of it",))
+    row = row_of_record(case, record, folder)
+    problems = [*_version_problems(record), *_file_problems(row), *_content_problems(record)]
+    if failed:
+        problems.insert(0, f"the run could not do it ({error or 'it does not say why'}); below is an earlier result")
+    status = "failed" if failed else "done" if mask else "missing"
+    return replace(row, status=status, problems=tuple(problems))
+
+
+def _version_problems(record: Told) -> list[str]:
+    found, ours = record.at("versions", _PACKAGE).text, our_versions()[_PACKAGE]
+    if found == ours:
+        return []
+    made_by = f"version {found}" if found else "an unknown version"
+    return [f"its record is of {made_by} of this package, read by {ours}: what is not understood is left out"]
+
+
+def _file_problems(row: CaseRow) -> list[str]:
+    gone = [file.name for file in row.files if not file.there]
+    return [f"missing or of another size than its record tells: {', '.join(gone)}"] if gone else []
+
+
+def _content_problems(record: Told) -> list[str]:
+    expected = {
+        "flags": record.at("flags").is_list,
+        "tumor": record.at("tumor").is_table,
+        "candidates": record.at("candidates").is_list,
+        "files": record.at("files").is_table,
+        "settings": record.at("settings").is_table,
+    }
+    lacking = [name for name, there in expected.items() if not there]
+    unknown = unknown_settings(record.at("settings"))
+    found = [f"its record tells nothing readable of: {', '.join(lacking)}"] if lacking else []
+    return found + ([f"{unknown} of its settings are unknown to this version and not shown"] if unknown else [])
+
+
+def _shared_problems(rows: Sequence[CaseRow], first: Told) -> list[str]:
+    of_run = setting_rows(first.at("settings"))
+    others = [row.case for row in rows if row.settings and of_run and differing(row.settings, of_run)]
+    few = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
+    return [f"{len(others)} cases were made with other settings than the run's: {few}"] if others else []
+
+
+def _command_paths(stories: _Stories) -> tuple[str, ...]:
+    """List the arguments of the run's command that may be paths: its messages name files below them."""
+    words = [word for story in stories.told.values() for word in story.at("varying", "command").texts()]
+    return tuple(dict.fromkeys(word for word in words if "/" in word or "\\" in word))
+
+
+def _without_paths(row: CaseRow, known: tuple[str, ...]) -> CaseRow:
+    return replace(
+        row,
+        problems=tuple(without_paths(problem, known) for problem in row.problems),
+        notes=tuple(without_paths(note, known) for note in row.notes),
+        candidates=tuple(
+            replace(candidate, reason=without_paths(candidate.reason, known)) for candidate in row.candidates
+        ),
+    )
+
+
+def _facts(first: Told) -> dict[str, str]:
+    seconds = first.at("varying", "seconds").number
+    told = {
+        "begun": first.at("varying", "begun").text,
+        "took": "" if seconds is None else f"{seconds:.0f} s",
+        "precision": first.at("precision").text,
+    }
+    return {name: value for name, value in told.items() if value}

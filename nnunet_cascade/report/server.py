@@ -1,0 +1,220 @@
+"""A report served to this machine's own browser, and nothing else of this machine to anybody."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import re
+import shutil
+import stat
+import sys
+from collections.abc import Mapping
+from functools import partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import BinaryIO, cast
+from urllib.parse import unquote_to_bytes
+
+from nnunet_cascade.errors import ReportError, SettingsError
+
+_HOST = "127.0.0.1"
+_INDEX = "index.html"
+_LONGEST_SEGMENT = 255
+_IDLE_SECONDS = 60
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+_HEADERS: Mapping[str, str] = {
+    "Content-Security-Policy": _POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_TYPES: Mapping[str, str] = {
+    ".css": "text/css; charset=utf-8",
+    ".csv": "text/csv; charset=utf-8",
+    ".gz": "application/gzip",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".json": "application/json",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
+}
+_ANY_TYPE = "application/octet-stream"
+_PLAIN = re.compile(r"/[!$-;=?-Z_a-z~]*")  # what RFC 3986 allows in a path, and % and ?
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_LOGGER = logging.getLogger(__name__)
+
+
+class ReportServer(ThreadingHTTPServer):
+    """Serves the files below one folder on 127.0.0.1, each request in a thread.
+
+    There is no way to bind it to another address. It answers GET and HEAD of its own names, `127.0.0.1` and
+    `localhost`, so that no page from elsewhere reaches it by a name that it has resolved to this machine. Files are
+    sent whole: ranges are not answered. Names that begin with a dot are not served, nor are folders.
+
+    Attributes:
+        folder: The report, without symbolic links.
+        url: Of its first page.
+        names: What a request may call this machine.
+    """
+
+    daemon_threads = True
+    allow_reuse_address = os.name == "posix"  # elsewhere that would share the port with others
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        """Take a port; 0 is any free one.
+
+        Raises:
+            SettingsError: The port is no number of a port.
+            ReportError: There is no report in the folder, or the port cannot be had.
+        """
+        if not 0 <= port <= 65535:
+            raise SettingsError(f"found port {port}; expected 0, for any free one, to 65535")
+        if not (folder / _INDEX).is_file():
+            raise ReportError(f"{folder} has no {_INDEX}; make the report first, by nnc-report")
+        self.folder = folder.resolve()
+        try:
+            super().__init__((_HOST, port), _Handler)
+        except OSError as error:
+            way_out = "give another --port, or none" if error.errno == errno.EADDRINUSE else "give a port above 1023"
+            raise ReportError(f"{_HOST}:{port} cannot be served ({error.strerror}); {way_out}") from error
+        self.url = f"http://{_HOST}:{self.server_port}/"
+        names = [f"{name}:{self.server_port}" for name in (_HOST, "localhost")]
+        self.names = frozenset([*names, _HOST, "localhost"] if self.server_port == 80 else names)
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - as the library calls it
+        """Keep silent of a browser that went away; log anything else."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, (ConnectionError, TimeoutError)):
+            _LOGGER.error("a request failed", exc_info=error)
+
+    def find(self, target: str) -> Path | None:
+        """Find the file that a request names, as the browser sent it; None where there is none to be served."""
+        segments = _segments(target)
+        if segments is None:
+            return None
+        try:
+            path = self.folder.joinpath(*segments).resolve(strict=True)
+        except (OSError, RuntimeError, ValueError):  # a loop of symbolic links, a name the system does not take
+            return None
+        return path if path.is_relative_to(self.folder) and path.is_file() else None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request, and closes the connection: what a body might hold is never read as the next one."""
+
+    server_version, sys_version = "nnunet-cascade", ""
+    default_request_version = "HTTP/1.0"  # what is no request is answered with headers, too
+    timeout = _IDLE_SECONDS
+
+    def do_GET(self) -> None:
+        self._answer(with_content=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(with_content=False)
+
+    def _refuse_method(self) -> None:
+        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+
+    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _refuse_method  # noqa: N815
+
+    def _answer(self, *, with_content: bool) -> None:
+        server = cast(ReportServer, self.server)
+        hosts: list[str] = self.headers.get_all("Host", [])
+        if len(hosts) != 1 or hosts[0].lower() not in server.names:
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
+            return
+        path = server.find(self.path)
+        file = None if path is None else _opened(path)
+        if path is None or file is None:
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        with file:
+            size = os.fstat(file.fileno()).st_size
+            self.send_response(HTTPStatus.OK)
+            self.send_header("Content-Type", _TYPES.get(path.suffix.lower(), _ANY_TYPE))
+            self.send_header("Content-Length", str(size))
+            self.end_headers()
+            if with_content:
+                shutil.copyfileobj(file, self.wfile, 1 << 18)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
+        """Answer in one line of plain text that repeats nothing of the request."""
+        status = HTTPStatus(code)
+        content = f"{status.value} {status.phrase}\n".encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "text/plain; charset=utf-8")
+        self.send_header("Content-Length", str(len(content)))
+        if status is HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def end_headers(self) -> None:
+        """Send the headers of every answer."""
+        for name, value in _HEADERS.items():
+            self.send_header(name, value)
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
+        """Log for those who debug, with nothing in it that a terminal would obey."""
+        _LOGGER.debug("%r", format % args)
+
+
+def _segments(target: str) -> list[str] | None:
+    """Take a request's path apart before it is decoded; None where a part is no plain name of a file."""
+    path = target.split("?", 1)[0]
+    if not _PLAIN.fullmatch(path) or _PERCENT.search(path):
+        return None
+    *folders, last = path[1:].split("/")
+    try:
+        names = [unquote_to_bytes(part).decode("utf-8") for part in (*folders, last or _INDEX)]
+    except UnicodeDecodeError:
+        return None
+    return names if all(_is_name(name) for name in names) else None
+
+
+def _is_name(name: str) -> bool:
+    """Tell whether a name stays in its folder, on Windows too, and is not hidden."""
+    odd = name == "" or name[0] == "." or name[-1] in ". " or len(name) > _LONGEST_SEGMENT
+    return not odd and not any(ord(sign) < 32 or sign in '/\\:*?"<>|\x7f' for sign in name)
+
+
+def _opened(path: Path) -> BinaryIO | None:
+    """Open a plain file, if it is still one: nothing is followed or waited for."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        file = os.fdopen(os.open(path, flags), "rb")
+    except OSError:
+        return None
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        return file
+    file.close()
+    return None
+
+
+def serve(folder: Path, port: int = 0) -> None:
+    """Serve a report until it is interrupted, and print its address.
+
+    Args:
+        folder: Of the report.
+        port: 0 takes any free one.
+
+    Raises:
+        SettingsError, ReportError: As `ReportServer`.
+    """
+    say = partial(print, flush=True)
+    with ReportServer(folder, port) as server:
+        say(f"{server.url} shows the report to this machine alone; Ctrl-C ends it")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("ended")

@@ -1,0 +1,124 @@
+"""What the viewer of a case's page is told: its images, how to show them, and the places to go to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from nnunet_cascade.geometry import Box, Grid, Vector
+from nnunet_cascade.report.figure_facts import DrawnCandidate, FigureFacts, facts_of
+from nnunet_cascade.report.palette import DROPPED, PREDICTED, TRUTH, heat
+from nnunet_cascade.report.window import Window
+
+_GREEN, _PURPLE, _BLUE = "#009E73", "#CC79A7", "#0072B2"  # of Okabe and Ito, for what the figure outlines in white
+_WINDOWS = ("lung", "mediastinum", "bone")
+_TOPS = {"variance": 0.25, "predictive_entropy": 0.693, "mutual_information": 0.693}
+_STOPS = 9
+_MOST_PLACES = 200
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """How the viewer shows one map over the CT.
+
+    Attributes:
+        name: As `place_volumes` calls it.
+        title: For the reader.
+        kind: A mask has one color; labels are candidates, each of its verdict's color; a measure goes through colors.
+        color: #RRGGBB; "" of a measure.
+        opacity: To begin with, 0 to 1.
+        shown: Whether it is shown to begin with.
+    """
+
+    name: str
+    title: str
+    kind: Literal["mask", "labels", "measure"]
+    color: str
+    opacity: float
+    shown: bool = False
+
+
+LAYERS = (
+    Layer(name="lungs", title="lungs", kind="mask", color=_BLUE, opacity=0.3),
+    Layer(name="roi", title="region of stage 2", kind="mask", color=_PURPLE, opacity=0.25),
+    Layer(name="stage1", title="stage 1", kind="mask", color=_GREEN, opacity=0.5),
+    Layer(name="candidates", title="candidates", kind="labels", color=PREDICTED.color, opacity=0.5),
+    Layer(name="tumor", title="final mask", kind="mask", color=PREDICTED.color, opacity=0.5, shown=True),
+    Layer(name="truth", title="ground truth", kind="mask", color=TRUTH.color, opacity=0.5),
+    Layer(name="probability", title="probability", kind="measure", color="", opacity=0.6),
+    Layer(name="uncertainty", title="uncertainty", kind="measure", color="", opacity=0.6),
+)
+"""From the lowest to the topmost."""
+
+
+def viewer_data(
+    record: Mapping[str, Any], volumes: Mapping[str, str], *, assets: str, library: str | None, problem: str = ""
+) -> dict[str, Any]:
+    """Say what the template `viewer.html` needs, as plain values for JSON.
+
+    Args:
+        record: Of the case; nobody has checked it, and what is not as expected is left out. {} where there is none.
+        volumes: What `place_volumes` gave.
+        assets: Of the report's assets, relative to the page, such as "../../assets".
+        library: What `place_niivue` gave; None where the library could not be had.
+        problem: What there is to say about it, one line.
+
+    Returns:
+        `assets`, `library`, `problem`, `ct` (a file or ""), `layers`, `windows`, and `places` with a title and
+        (x, y, z) in mm, LPS, the largest lesion first.
+    """
+    facts = facts_of(record)
+    places = [*_lesions(facts), *_candidates(facts)][:_MOST_PLACES]
+    return {
+        "assets": assets,
+        "library": library or "",
+        "problem": problem,
+        "ct": volumes.get("ct", ""),
+        "layers": [_layer(layer, volumes[layer.name], facts) for layer in LAYERS if layer.name in volumes],
+        "windows": [{"name": name, **asdict(Window.parsed(name))} for name in _WINDOWS],
+        "places": [{"title": title, "lps_mm": list(place)} for title, place in places],
+    }
+
+
+def _layer(layer: Layer, file: str, facts: FigureFacts) -> dict[str, Any]:
+    more: dict[str, Any] = {"colors": [layer.color]}
+    if layer.kind == "labels":
+        more["labels"] = [
+            {"id": one.id, "color": DROPPED.color if one.kept is False else layer.color, "title": _verdict(one)}
+            for one in facts.candidates
+        ]
+    if layer.kind == "measure":
+        top = _TOPS.get(facts.measure, 0.25) if layer.name == "uncertainty" else 1.0
+        more.update(colors=_colors(), top=top)
+    return {**asdict(layer), "file": file, **more}
+
+
+def _colors() -> list[str]:
+    """Give the figure's colors of a measure, at even steps from 0 to the most that there can be."""
+    shades = heat(np.linspace(0, 1, _STOPS, dtype=np.float32))[:, :3].tolist()
+    return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in shades]
+
+
+def _lesions(facts: FigureFacts) -> Iterator[tuple[str, Vector]]:
+    for number, box in enumerate(facts.lesions or (), start=1):
+        if facts.grid is not None:
+            yield f"lesion {number}", _middle(box, facts.grid)
+
+
+def _candidates(facts: FigureFacts) -> Iterator[tuple[str, Vector]]:
+    for candidate in facts.candidates:
+        if facts.grid is not None and candidate.box is not None:
+            yield f"candidate {_verdict(candidate)}", _middle(candidate.box, facts.grid)
+
+
+def _middle(box: Box, grid: Grid) -> Vector:
+    z, y, x = ((low + high - 1) / 2 for low, high in zip(box.start, box.stop, strict=True))
+    return grid.world_mm((z, y, x))
+
+
+def _verdict(candidate: DrawnCandidate) -> str:
+    kept = {True: "kept", False: "dropped", None: "no verdict told"}[candidate.kept]
+    return f"{candidate.id}, {kept}"

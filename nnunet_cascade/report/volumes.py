@@ -1,0 +1,125 @@
+"""The images that a case's page shows, laid beside it: hard links where the system can, copies elsewhere."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.files import whole_file
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import ENDING, read_volume, write_image
+
+MAPS: Mapping[str, str] = {
+    "lungs": "_lungs",
+    "roi": "_roi",
+    "stage1": "_stage1",
+    "candidates": "_candidates",
+    "tumor": "",
+    "probability": "_probability",
+    "uncertainty": "_uncertainty",
+}
+"""What the maps of a case are called in its page, and what follows the case's name in their files."""
+_NIFTI = (ENDING, ".nii")
+_BLOCK_BYTES = 1 << 20
+_INT16 = np.iinfo(np.int16)
+
+
+def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and where it goes
+    case: str, folder: Path, record: Mapping[str, Any], scan: Scan | None, truth: Path | None, into: Path
+) -> dict[str, str]:
+    """Lay the images of a case into its page's folder.
+
+    NIfTI files are linked, or copied, as they are; a DICOM series and images of other formats are written as NIfTI.
+    Nothing is taken from outside `folder` but the CT and the truth, which the caller names. The images may share
+    their content with the files they were made from: whoever changes those in place changes these.
+
+    Args:
+        case: Its name.
+        folder: Of the run.
+        record: Of the case; where it lists its files, no others are taken.
+        scan: The CT; None where nobody knows it.
+        truth: A label map; None where there is none.
+        into: Of the page; it is there.
+
+    Returns:
+        For each image that there is, of "ct", "truth" and those of `MAPS`, the file's name in `into`.
+
+    Raises:
+        InputImageError, DicomError: The CT or the truth is there and cannot be read.
+        OSError: A file cannot be written.
+    """
+    placed: dict[str, str] = {}
+    if scan is not None and any(path.is_file() for path in scan.files):
+        placed["ct"] = _place_series(scan, into) if scan.is_dicom else _place_image(scan.path, "ct", into)
+    for name, suffix in MAPS.items():
+        source = _own_file(folder, f"{case}{suffix}{ENDING}", record)
+        if source is not None:
+            placed[name] = _share(source, into / f"{name}{ENDING}")
+    if truth is not None and truth.is_file():
+        placed["truth"] = _place_image(truth, "truth", into)
+    return placed
+
+
+def _own_file(folder: Path, name: str, record: Mapping[str, Any]) -> Path | None:
+    """Find one of the case's maps; neither its name nor a symbolic link leads out of the folder."""
+    listed = record.get("files")
+    if isinstance(listed, (dict, list)) and listed and name not in listed:
+        return None
+    path = folder / name
+    try:
+        inside = path.resolve(strict=True).parent == folder.resolve(strict=True)
+    except OSError:
+        return None
+    return path if inside and path.is_file() else None
+
+
+def _place_series(scan: Scan, into: Path) -> str:
+    volume = scan.read()
+    return _write_narrow(volume.array, volume.grid, into / f"ct{ENDING}")
+
+
+def _place_image(source: Path, name: str, into: Path) -> str:
+    ending = next((ending for ending in _NIFTI if source.name.endswith(ending)), None)
+    if ending is not None:
+        return _share(source, into / f"{name}{ending}")
+    volume = read_volume(source)
+    return _write_narrow(volume.array, volume.grid, into / f"{name}{ENDING}")
+
+
+def _write_narrow(array: NDArray[Any], grid: Grid, path: Path) -> str:
+    """Write an image in whole numbers of 16 bits, compressed in haste: half a Hounsfield unit is nothing one sees."""
+    whole = array if array.dtype == np.int16 else np.rint(array).clip(_INT16.min, _INT16.max).astype(np.int16)
+    plain = path.with_name(f".{path.name.removesuffix('.gz')}")
+    try:
+        write_image(whole, grid, plain)
+        with whole_file(path) as beside, plain.open("rb") as source, gzip.open(beside, "wb", compresslevel=1) as target:
+            shutil.copyfileobj(source, target, _BLOCK_BYTES)
+    finally:
+        plain.unlink(missing_ok=True)
+    return path.name
+
+
+def _share(source: Path, target: Path) -> str:
+    """Give a file a second name, or copy it where the system has no such thing; the name appears at once."""
+    real = source.resolve(strict=True)
+    beside = target.with_name(f".{os.getpid()}.{target.name}")
+    beside.unlink(missing_ok=True)
+    try:
+        try:
+            os.link(real, beside)
+        except (OSError, NotImplementedError):  # another file system, or another user's file
+            with whole_file(target) as copy:
+                shutil.copyfile(real, copy)
+        else:
+            beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)  # it stays where both were names of one file before
+    return target.name

@@ -1,0 +1,468 @@
+"""Results of a cascade as DICOM."""
+
+import dataclasses
+import json
+import math
+import shutil
+import subprocess
+
+import highdicom
+import numpy as np
+import pydicom
+import pytest
+from dicom_results import DOTS, GRID, REASON, scan_of, tumor_of, write_results
+from oriented_grids import grid_towards
+
+from nnunet_cascade.cascade.dicom_export import KINDS, ExportRequest, export_case, export_folder
+from nnunet_cascade.cascade.dicom_lesions import MOST_SEGMENTS
+from nnunet_cascade.cascade.dicom_matching import KnownSeries
+from nnunet_cascade.cascade.dicom_placing import code_of
+from nnunet_cascade.cascade.scans import find_scans
+from nnunet_cascade.dataset_conversion.dicom.headers import lenient
+from nnunet_cascade.dataset_conversion.parametric_map.reading import read_parametric_map
+from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
+from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
+from nnunet_cascade.dataset_conversion.seg.reading import read_segmentation
+from nnunet_cascade.errors import CascadeError, DicomError, GridMismatchError, SettingsError
+from nnunet_cascade.geometry import AxisTurn, Grid
+from nnunet_cascade.versions import NOTICE
+
+TURN = math.radians(12)
+OBLIQUE = Grid(
+    shape=GRID.shape,
+    spacing_mm=(3.0, 0.9765625, 0.8),
+    origin_mm=(-101.3, 57.25, 800.4),
+    axes=((0.0, -math.sin(TURN), math.cos(TURN)), (0.0, math.cos(TURN), math.sin(TURN)), (1.0, 0.0, 0.0)),
+)
+GRIDS = {
+    "axial": GRID,
+    "prone": grid_towards("RAS", GRID.shape, GRID.spacing_mm),
+    "feet first": grid_towards("RPI", GRID.shape, GRID.spacing_mm),
+    "oblique": OBLIQUE,
+}
+HOSTILE = ("<script>alert(1)</script>", "Ünïcode 肺", "back\\slash", "x" * 120, "line\nbreak", " ")
+
+
+@dataclasses.dataclass
+class Exported:
+    """A case, what was drawn of it, and the folder of its objects."""
+
+    root: object
+    scan: object
+    drawn: tuple
+
+    def file(self, kind, case="case"):
+        return self.root / "results" / "dicom" / case / f"{kind}.dcm"
+
+    def read(self, kind):
+        return pydicom.dcmread(self.file(kind))
+
+    @property
+    def stack(self):
+        return self.scan.stacked().stack
+
+
+def export(root, case, scan, **request):
+    record = json.loads((root / "results" / f"{case}.json").read_text())
+    return export_case(ExportRequest(results=root / "results", **request), case, record, scan)
+
+
+@pytest.fixture(scope="module", params=GRIDS)
+def each(request, tmp_path_factory):
+    """A case of a series in one of four orientations, exported."""
+    return exported(tmp_path_factory.mktemp("each"), GRIDS[request.param])
+
+
+@pytest.fixture(scope="module")
+def axial(tmp_path_factory):
+    return exported(tmp_path_factory.mktemp("axial"), GRID)
+
+
+def exported(root, grid, **results):
+    scan = scan_of(root / "ct", grid)
+    drawn = write_results(root / "results", "case", scan.stacked().stack.grid, scan=scan, **results)
+    export(root, "case", scan)
+    return Exported(root, scan, drawn)
+
+
+def texts(dataset):
+    """All texts, names and meanings of a report."""
+    words = []
+    dataset.walk(lambda _, element: words.append(str(element.value)) if element.VR in ("UT", "LO") else None)
+    return "\n".join(words)
+
+
+def union_of_segments(path, stack):
+    file = read_segmentation(path)
+    return np.any([segment_on_stack(file, segment.number, stack).mask for segment in file.segments], axis=0)
+
+
+def union_of_contours(path, stack):
+    found = read_structure_set(path)
+    return np.any([rasterize(found.contours(number).closed, stack).mask for number in found.names], axis=0)
+
+
+def test_the_tumor_reads_back_bit_for_bit_from_seg_and_contours(each):
+    mask = each.drawn[0]
+    np.testing.assert_array_equal(union_of_segments(each.file("seg"), each.stack), mask)
+    np.testing.assert_array_equal(union_of_contours(each.file("rtstruct"), each.stack), mask)
+
+
+def test_highdicom_reads_the_same_tumor(each):
+    file = highdicom.seg.segread(each.file("seg"))
+    uids = [header.sop_uid for header in each.scan.stacked().headers]
+    found = file.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
+    np.testing.assert_array_equal(found.any(axis=-1), each.drawn[0])
+
+
+def test_probabilities_read_back_within_half_a_step_of_255(each):
+    file = highdicom.seg.segread(each.file("probability"))
+    uids = [header.sop_uid for header in each.scan.stacked().headers]
+    found = file.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)[..., 0]
+    np.testing.assert_allclose(found, each.drawn[1], rtol=0, atol=1 / 510 + 1e-7)
+    assert (file.segmentation_fractional_type.value, file.MaximumFractionalValue) == ("PROBABILITY", 255)
+
+
+def test_uncertainties_read_back_as_they_are(each):
+    found = read_parametric_map(each.file("uncertainty"), each.stack)
+    np.testing.assert_array_equal(found.values, each.drawn[2])
+    assert found.quantity.value == "C1711260"
+    stored = highdicom.pm.ParametricMap.from_dataset(each.read("uncertainty")).get_volume().array
+    assert stored.shape[0] == len(found.planes)
+
+
+def test_each_lesion_is_a_segment_the_largest_first_with_what_made_it(axial):
+    first, second = axial.read("seg").SegmentSequence
+    assert (first.SegmentLabel, second.SegmentLabel) == ("Tumor 1", "Tumor 2")
+    file = read_segmentation(axial.file("seg"))
+    assert np.argwhere(segment_on_stack(file, 2, axial.stack).mask).tolist() == [list(voxel) for voxel in DOTS]
+    assert first.SegmentedPropertyTypeCodeSequence[0].CodeValue == "86049000"
+    assert first.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
+    made_by = first.SegmentationAlgorithmIdentificationSequence[0]
+    assert made_by.AlgorithmName == "nnunet-cascade"
+    assert made_by.AlgorithmFamilyCodeSequence[0].CodeMeaning == "Artificial Intelligence"
+    assert made_by.AlgorithmParameters == f"stage1_sha256={'a' * 64},stage2_sha256={'b' * 64}"
+
+
+def test_all_objects_belong_to_the_patient_study_and_space_of_the_ct(axial):
+    source = pydicom.dcmread(axial.scan.slices[0])
+    for kind in KINDS:
+        made = axial.read(kind)
+        for keyword in (
+            *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
+            *("StudyInstanceUID", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"),
+        ):
+            assert made[keyword].value == source[keyword].value, (kind, keyword)
+        if kind != "report":
+            assert made.FrameOfReferenceUID == source.FrameOfReferenceUID
+        assert "research only" in made.SeriesDescription
+        assert source.SeriesInstanceUID in str(made)
+    assert len({axial.read(kind).SeriesInstanceUID for kind in KINDS}) == len(KINDS)
+
+
+def test_no_name_or_birth_date_is_in_a_files_name_or_in_the_summary(axial):
+    folder = axial.file("seg").parent
+    told = " ".join(path.name for path in folder.iterdir()) + (folder / "summary.json").read_text()
+    assert not any(word in told for word in ("Doe", "Jane", "1950"))
+
+
+def test_the_report_measures_each_segment_under_its_tracking_identifier(axial):
+    segments = axial.read("seg").SegmentSequence
+    report = highdicom.sr.ComprehensiveSR.from_dataset(axial.read("report"))
+    groups = report.content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_uid for group in groups] == [segment.TrackingUID for segment in segments]
+    assert [group.tracking_identifier for group in groups] == [segment.TrackingID for segment in segments]
+    summary = json.loads((axial.file("seg").parent / "summary.json").read_text())
+    for number, (group, lesion) in enumerate(zip(groups, summary["lesions"], strict=True), start=1):
+        assert group.referenced_segment.referenced_sop_instance_uid == axial.read("seg").SOPInstanceUID
+        assert group.referenced_segment.referenced_segment_numbers[0] == number
+        found = {item.name.meaning: (item.value, item.unit.value) for item in group.get_measurements()}
+        assert found == {
+            "Volume": (lesion["volume_ml"], "ml"),
+            "Long axis": (lesion["long_axis_mm"], "mm"),
+            "Short axis": (lesion["short_axis_mm"], "mm"),
+            "Variance": (0.125, "1"),
+        }
+    assert summary["lesions"][0]["volume_ml"] == pytest.approx((tumor_of(GRID.shape).sum() - 2) * 9 / 1000)
+    # From half a pixel beyond the outer centers: 7 by 4 pixels of 2 and 1.5 mm, or 6 by 5.
+    assert summary["lesions"][0]["long_axis_mm"] == pytest.approx(math.hypot(14, 6), abs=1e-3)
+
+
+def test_the_report_says_in_words_what_was_dropped_and_what_it_is_not(axial):
+    told = texts(axial.read("report"))
+    assert REASON in told
+    assert "outside_lungs" in told
+    assert "roi_clipped" in told
+    assert NOTICE in told
+
+
+def test_the_same_results_give_the_same_bytes_and_another_mask_other_uids(tmp_path, axial):
+    before = {kind: axial.file(kind).read_bytes() for kind in KINDS}
+    shutil.copytree(axial.root / "results", tmp_path / "results", ignore=shutil.ignore_patterns("dicom"))
+    export(tmp_path, "case", axial.scan)
+    folder = tmp_path / "results" / "dicom" / "case"
+    assert {kind: (folder / f"{kind}.dcm").read_bytes() for kind in KINDS} == before
+    other = tumor_of(GRID.shape)
+    other[SHEET_CORNER] = False
+    write_results(tmp_path / "results", "case", GRID, other)
+    export(tmp_path, "case", axial.scan, kinds=("seg",))
+    assert sorted(path.name for path in folder.iterdir()) == ["seg.dcm"]  # the others were of another prediction
+    made = pydicom.dcmread(folder / "seg.dcm")
+    assert made.SOPInstanceUID != axial.read("seg").SOPInstanceUID
+    first, second = zip(made.SegmentSequence, axial.read("seg").SegmentSequence, strict=True)
+    assert first[0].TrackingUID != first[1].TrackingUID
+    assert second[0].TrackingUID == second[1].TrackingUID  # the same voxels are the same finding
+
+
+SHEET_CORNER = (2, 4, 5)
+
+
+def test_a_record_says_when_the_case_was_predicted_else_the_series_does(tmp_path, axial):
+    assert axial.read("seg").ContentDate == "20240315"
+    write_results(tmp_path / "results", "case", varying={"predicted_at": "2026-05-06T07:08:09Z"})
+    export(tmp_path, "case", axial.scan, kinds=("seg", "rtstruct"))
+    for kind in ("seg", "rtstruct"):
+        made = pydicom.dcmread(tmp_path / "results" / "dicom" / "case" / f"{kind}.dcm")
+        date = made.ContentDate if kind == "seg" else made.StructureSetDate
+        assert (date, made.StudyDate) == ("20260506", "20240315")
+
+
+def test_an_empty_result_is_told_by_a_segment_without_voxels_and_a_report_that_says_so(tmp_path):
+    found = exported(tmp_path, GRID, mask=np.zeros(GRID.shape, dtype=bool))
+    names = sorted(path.name for path in found.file("seg").parent.iterdir())
+    assert names == ["report.dcm", "rtstruct.dcm", "seg.dcm", "summary.json"]
+    assert not union_of_segments(found.file("seg"), found.stack).any()
+    report = highdicom.sr.ComprehensiveSR.from_dataset(found.read("report"))
+    assert report.content.get_volumetric_roi_measurement_groups() == []
+    (group,) = report.content.get_image_measurement_groups()
+    assert {item.name.meaning: item.value for item in group.get_measurements()} == {
+        "Number of lesions": 0,
+        "Volume": 0,
+    }
+    assert "No tumor was found." in texts(found.read("report"))
+
+
+def test_without_samples_there_is_no_uncertainty_and_nothing_says_there_were(tmp_path):
+    found = exported(tmp_path, GRID, samples=False)
+    assert not found.file("uncertainty").exists()
+    assert "Variance" not in texts(found.read("report"))
+    skipped = list(export_folder(ExportRequest(results=tmp_path / "results", existing="skip"), {"case": found.scan}))
+    assert skipped[0].status == "skipped"
+
+
+def test_of_very_many_lesions_the_smallest_share_the_last_segment(tmp_path):
+    mask = np.zeros(GRID.shape, dtype=bool)
+    mask[::3, ::2, ::2] = True
+    mask[0, 0, :3] = True
+    found = exported(tmp_path, GRID, mask=mask)
+    segments = found.read("seg").SegmentSequence
+    count = 3 * 10 * 12 - 1
+    assert len(segments) == MOST_SEGMENTS
+    assert segments[-1].SegmentLabel == f"{count - MOST_SEGMENTS + 1} smaller tumors"
+    np.testing.assert_array_equal(union_of_segments(found.file("seg"), found.stack), mask)
+    np.testing.assert_array_equal(union_of_contours(found.file("rtstruct"), found.stack), mask)
+    summary = json.loads((found.file("seg").parent / "summary.json").read_text())
+    assert summary["count"] == count
+    assert summary["lesions"][-1]["long_axis_mm"] is None
+
+
+@pytest.mark.parametrize("code", ["LPS", "RAS", "LAI", "ASL"])
+def test_maps_of_a_copy_of_the_ct_are_turned_onto_its_slices(code, tmp_path):
+    scan, mask = scan_of(tmp_path / "ct"), tumor_of(GRID.shape)
+    turn = AxisTurn.to_code(GRID, code)
+    turned = turn.apply(mask)
+    first = [turn_axis_end(GRID.shape[axis], flip) for axis, flip in zip(turn.order, turn.flipped, strict=True)]
+    corner = [first[turn.order.index(axis)] for axis in range(3)]
+    axes = grid_towards(code, turned.shape).axes
+    grid = Grid(
+        shape=turned.shape,
+        spacing_mm=turn.spacing(GRID.spacing_mm),
+        origin_mm=GRID.world_mm(tuple(map(float, corner))),
+        axes=axes,
+    )
+    assert code_of(grid) == code
+    _, _, uncertainty = write_results(tmp_path / "results", "case", grid, turned)
+    known = KnownSeries(tmp_path / "ct")
+    matched = known.series_of("case", json.loads((tmp_path / "results" / "case.json").read_text()))
+    assert matched.series_uid == scan.series_uid
+    export(tmp_path, "case", matched)
+    found, stack = tmp_path / "results" / "dicom" / "case", scan.stacked().stack
+    np.testing.assert_array_equal(union_of_segments(found / "seg.dcm", stack), mask)
+    np.testing.assert_array_equal(read_parametric_map(found / "uncertainty.dcm", stack).values, turn.undo(uncertainty))
+
+
+def turn_axis_end(size, flip):
+    return size - 1 if flip else 0
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=lambda name: repr(name)[:20])
+def test_a_hostile_case_name_is_kept_as_text_where_dicom_can_hold_it(name, tmp_path, axial):
+    write_results(tmp_path / "drawn", "case", flags=[f"<img src=x> {name}"])
+    results = tmp_path / "results"
+    results.mkdir()
+    if "/" in name:
+        with pytest.raises(SettingsError, match="can be no folder"):
+            export_case(ExportRequest(results=results), name, {}, axial.scan)
+        return
+    for path in (tmp_path / "drawn").iterdir():
+        path.rename(results / path.name.replace("case", name, 1))
+    files = export(tmp_path, name, axial.scan, kinds=("report",))
+    assert [path.parent.name for path in files] == [name] * 3
+    assert "<img src=x>" in texts(pydicom.dcmread(files[1]))
+    assert json.loads(files[2].read_text())["case"] == name
+
+
+def test_a_ct_whose_tags_break_the_standard_is_taken_as_it_is(tmp_path):
+    scan = scan_of(tmp_path / "ct")
+    for path in scan.slices:
+        with lenient():
+            dataset = pydicom.dcmread(path)
+            dataset.PatientName, dataset.PatientID = "<b>Ü</b>" * 12, "id\\other"
+            dataset.StudyDate, dataset.PatientBirthDate = "15.03.24", ""
+            dataset.save_as(path)
+    write_results(tmp_path / "results", "case")
+    assert len(export(tmp_path, "case", scan)) == 6
+
+
+def test_slices_that_are_not_the_planes_of_a_volume_are_refused_but_contours_can_be_had(tmp_path):
+    scan = scan_of(tmp_path / "ct", without=(3,))
+    write_results(tmp_path / "results", "case")
+    with pytest.raises(DicomError, match=r"has missing slices; SEG and maps need .*: export rtstruct alone"):
+        export(tmp_path, "case", scan)
+    files = export(tmp_path, "case", scan, kinds=("rtstruct",))
+    np.testing.assert_array_equal(union_of_contours(files[0], scan.stacked().stack), tumor_of(GRID.shape))
+
+
+def test_maps_on_another_grid_are_refused_and_nothing_is_written(tmp_path, axial):
+    elsewhere = dataclasses.replace(GRID, origin_mm=(0.0, 0.0, 0.0))
+    write_results(tmp_path / "results", "case", elsewhere)
+    with pytest.raises(GridMismatchError, match=r"case\.nii\.gz does not lie on the slices of the series: first voxel"):
+        export(tmp_path, "case", axial.scan)
+    assert not (tmp_path / "results" / "dicom" / "case").exists()
+    assert not list((tmp_path / "results" / "dicom").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"lesions": []}, r"mask holds 2 lesion\(s\) and its record tells of 0"),
+        ({"uncertainty": {"measure": "guess"}}, "uncertainty is 'guess'"),
+    ],
+)
+def test_a_record_that_contradicts_its_maps_is_refused(changes, message, tmp_path, axial):
+    write_results(tmp_path / "results", "case", **changes)
+    with pytest.raises(CascadeError, match=message):
+        export(tmp_path, "case", axial.scan)
+
+
+def test_one_bad_case_costs_one_case_and_the_story_keeps_what_is_known_of_others(tmp_path, axial):
+    results = tmp_path / "results"
+    for case in ("a", "b", "c", "d"):
+        write_results(results, case, scan=axial.scan if case != "d" else None)
+    (results / "b_probability.nii.gz").write_bytes(b"cut short")
+    (results / "c.json").unlink()
+    request = ExportRequest(results=results, kinds=("seg",), processes=2)
+    told = {outcome.case: outcome for outcome in export_folder(request, dict.fromkeys("abcd"))}
+    assert {case: outcome.status for case, outcome in told.items()} == {
+        "a": "done", "b": "failed", "c": "failed", "d": "failed"
+    }  # fmt: skip
+    assert "b_probability.nii.gz is 9 bytes long; expected" in told["b"].error
+    assert "it has no record" in told["c"].error
+    assert "--series" in told["d"].error
+    list(export_folder(dataclasses.replace(request, processes=1), {"d": axial.scan}))
+    story = json.loads((results / "dicom_export.json").read_text())
+    assert story["cases"]["a"] == {"status": "done", "files": ["dicom/a/seg.dcm"]}
+    assert story["cases"]["d"]["status"] == "done"
+    assert story["cases"]["c"]["error"] == told["c"].error
+    assert story["versions"]["highdicom"]
+
+
+def test_what_is_there_is_left_out_written_anew_or_refused(tmp_path, axial):
+    results = tmp_path / "results"
+    write_results(results, "case")
+    request = ExportRequest(results=results, kinds=("seg", "rtstruct"))
+    status = [
+        next(export_folder(dataclasses.replace(request, existing=existing), {"case": axial.scan})).status
+        for existing in ("refuse", "refuse", "skip", "overwrite")
+    ]
+    assert status == ["done", "failed", "skipped", "done"]
+    (results / "dicom" / "case" / "seg.dcm").write_bytes(b"no DICOM")
+    assert next(export_folder(dataclasses.replace(request, existing="skip"), {"case": axial.scan})).status == "done"
+    assert read_segmentation(results / "dicom" / "case" / "seg.dcm").segments
+
+
+@pytest.mark.parametrize(("changes", "message"), [({"kinds": ()}, "none"), ({"processes": 0}, "at least 1")])
+def test_a_request_is_valid_from_birth(changes, message, tmp_path):
+    with pytest.raises(SettingsError, match=message):
+        ExportRequest(results=tmp_path, **changes)
+
+
+def test_of_series_with_one_geometry_the_patients_own_is_taken_else_none(tmp_path):
+    for name in ("one", "two"):
+        scan_of(tmp_path / "ct", name=name)
+    write_results(tmp_path / "results", "two")
+    write_results(tmp_path / "results", "three")
+    records = {case: json.loads((tmp_path / "results" / f"{case}.json").read_text()) for case in ("two", "three")}
+    known = KnownSeries(tmp_path / "ct")
+    assert known.series_of("two", records["two"]).slices[0].parent.name == "two"
+    with pytest.raises(DicomError, match="slices of 2 series; expected one"):
+        known.series_of("three", records["three"])
+    moved = {**records["two"], "grid": {**records["two"]["grid"], "origin_mm": [0, 0, 0]}}
+    with pytest.raises(DicomError, match="slices of none of 2 series"):
+        known.series_of("two", moved)
+
+
+def told_errors(path):
+    done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
+    return {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
+def test_dciodvfy_finds_no_error_that_the_ct_does_not_have(each):
+    known = told_errors(each.scan.slices[0])
+    for kind in KINDS:
+        assert told_errors(each.file(kind)) <= known, kind
+
+
+@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="DCMTK is not installed (Debian: dcmtk)")
+def test_dcmtk_reads_every_object(axial):
+    for kind in KINDS:
+        done = subprocess.run(["dcmdump", "-q", axial.file(kind)], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), kind
+    done = subprocess.run(["dsrdump", axial.file("report")], capture_output=True, text=True, check=False)
+    # It warns that it does not check texts in UTF-8.
+    assert (done.returncode, [line for line in done.stderr.splitlines() if line[:2] != "W:"]) == (0, [])
+    assert "Tracking Identifier" in done.stdout
+
+
+@pytest.fixture(scope="module")
+def real(real_data, tmp_path_factory):
+    """LUNG1-001 with the experts' contour as a result."""
+    root = tmp_path_factory.mktemp("real")
+    (scan,) = find_scans(real_data / "LUNG1-001").values()
+    stack = scan.stacked().stack
+    contours = read_structure_set(next((real_data / "LUNG1-001" / "mask_rtstruct").rglob("*.dcm")))
+    number = next(number for number, name in contours.names.items() if name == "GTV-1")
+    mask = rasterize(contours.contours(number).closed, stack).mask
+    drawn = write_results(root / "results", "case", stack.grid, mask, scan=scan)
+    export(root, "case", scan)
+    return Exported(root, scan, drawn)
+
+
+def test_a_real_ct_gets_its_tumor_back_bit_for_bit(real):
+    mask, probability, uncertainty = real.drawn
+    assert mask.sum() == 54_639
+    np.testing.assert_array_equal(union_of_segments(real.file("seg"), real.stack), mask)
+    np.testing.assert_array_equal(union_of_contours(real.file("rtstruct"), real.stack), mask)
+    np.testing.assert_array_equal(read_parametric_map(real.file("uncertainty"), real.stack).values, uncertainty)
+    uids = [header.sop_uid for header in real.scan.stacked().headers]
+    found = highdicom.seg.segread(real.file("probability")).get_pixels_by_source_instance(uids)[..., 0]
+    assert float(np.abs(found - probability).max()) <= 1 / 510 + 1e-7
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
+def test_dciodvfy_finds_no_error_that_a_real_ct_does_not_have(real):
+    known = told_errors(real.scan.slices[0])
+    for kind in KINDS:
+        assert told_errors(real.file(kind)) <= known, kind

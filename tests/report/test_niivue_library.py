@@ -1,0 +1,216 @@
+"""The viewer's library comes from the npm registry, is what was expected, and is fetched once."""
+
+import hashlib
+import io
+import tarfile
+import urllib.error
+import urllib.request
+from dataclasses import replace
+
+import pytest
+
+from nnunet_cascade.errors import ReportError
+from nnunet_cascade.report import niivue
+from nnunet_cascade.report.niivue import NIIVUE, Package, cache_folder, place_niivue
+
+SCRIPT = b"globalThis.niivue = {};"
+MEMBER = "package/dist/tiny.js"
+
+
+def archive(*members):
+    """An archive as npm packs it: pairs of a name and its content, or what tells of a member."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in members:
+            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
+            data = b"" if isinstance(content, tarfile.TarInfo) else content
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def link(name, target):
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname = tarfile.SYMTYPE, target
+    return name, info
+
+
+def package_of(content, script=SCRIPT):
+    return Package(
+        name="@tiny/tiny",
+        version="1.2.3",
+        member=MEMBER,
+        archive_sha512=hashlib.sha512(content).hexdigest(),
+        script_sha512=hashlib.sha512(script).hexdigest(),
+    )
+
+
+ARCHIVE = archive(("package/../../evil.js", b"evil"), (MEMBER, SCRIPT), ("/etc/evil", b"evil"))
+TINY = package_of(ARCHIVE)
+
+
+@pytest.fixture
+def assets(tmp_path, monkeypatch):
+    monkeypatch.setenv("NNC_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("NPM_CONFIG_REGISTRY", raising=False)
+    (tmp_path / "assets").mkdir()
+    return tmp_path / "assets"
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    """A registry that answers with what is put into it, and notes what it was asked."""
+    asked, answers = [], {"": ARCHIVE}
+
+    def answered(address, *, timeout):
+        asked.append((address, timeout > 0))
+        if isinstance(answers[""], Exception):
+            raise answers[""]
+        return io.BytesIO(answers[""])
+
+    monkeypatch.setattr(urllib.request, "urlopen", answered)
+    return asked, answers
+
+
+def names(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+
+
+def test_it_is_fetched_once_and_then_kept(assets, registry, tmp_path):
+    asked, answers = registry
+    assert place_niivue(assets, package=TINY) == "tiny-1.2.3.js"
+    answers[""] = urllib.error.URLError("no network")
+    assert place_niivue(assets, package=TINY) == "tiny-1.2.3.js"
+    assert asked == [("https://registry.npmjs.org/@tiny/tiny/-/tiny-1.2.3.tgz", True)]
+    assert (assets / "tiny-1.2.3.js").read_bytes() == SCRIPT
+    assert names(tmp_path) == ["assets/niivue-LICENSE.txt", "assets/tiny-1.2.3.js", "cache/tiny-1.2.3.js"]
+
+
+@pytest.mark.usefixtures("registry")
+def test_its_license_lies_beside_it(assets):
+    place_niivue(assets, package=TINY)
+    text = (assets / "niivue-LICENSE.txt").read_text()
+    assert "BSD 2-Clause" in text
+    assert "Copyright (c) 2021, Niivue" in text
+
+
+def test_the_registry_is_the_one_that_npm_uses(assets, registry, monkeypatch):
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://mirror.example/npm/")
+    place_niivue(assets, package=TINY)
+    assert registry[0][0][0] == "https://mirror.example/npm/@tiny/tiny/-/tiny-1.2.3.tgz"
+
+
+@pytest.mark.parametrize("address", ["file:///etc", "ftp://x.example", "registry.example", "https://"])
+def test_a_registry_that_is_no_address_of_the_web_is_refused(assets, registry, monkeypatch, address):
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+    with pytest.raises(ReportError, match="NPM_CONFIG_REGISTRY is no address"):
+        place_niivue(assets, package=TINY)
+    assert registry[0] == []
+
+
+@pytest.mark.parametrize(
+    "error", [urllib.error.URLError("no network"), TimeoutError("timed out"), ValueError("odd"), ConnectionResetError()]
+)
+def test_without_a_network_one_line_says_what_to_do_and_no_password(assets, registry, monkeypatch, error):
+    monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://me:PASSWORD@mirror.example/")
+    registry[1][""] = error
+    with pytest.raises(
+        ReportError, match=r"tiny-1\.2\.3\.tgz cannot be fetched from mirror\.example .*--niivue"
+    ) as told:
+        place_niivue(assets, package=TINY)
+    assert "PASSWORD" not in str(told.value)
+    assert "\n" not in str(told.value)
+    assert names(assets) == []
+
+
+def test_an_archive_that_was_changed_is_refused_before_it_is_read(assets, registry, tmp_path, monkeypatch):
+    registry[1][""] = archive((MEMBER, SCRIPT + b"evil()"))
+    monkeypatch.setattr(tarfile, "open", lambda **_: pytest.fail("it was read"))
+    with pytest.raises(ReportError, match="SHA-512"):
+        place_niivue(assets, package=TINY)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        archive(("package/other.js", SCRIPT)),
+        archive((f"./{MEMBER}", SCRIPT)),
+        archive(link(MEMBER, "/etc/passwd")),
+        archive((MEMBER, b"another script")),
+        b"\x1f\x8bno archive",
+    ],
+)
+def test_an_archive_without_the_expected_file_is_refused(assets, registry, content):
+    registry[1][""] = content
+    with pytest.raises(ReportError):
+        place_niivue(assets, package=package_of(content))
+    assert names(assets) == []
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_damaged_file_of_the_cache_is_fetched_again(assets, tmp_path):
+    place_niivue(assets, package=TINY)
+    (tmp_path / "cache" / "tiny-1.2.3.js").write_bytes(b"damaged")
+    place_niivue(assets, package=TINY)
+    assert (assets / "tiny-1.2.3.js").read_bytes() == (tmp_path / "cache" / "tiny-1.2.3.js").read_bytes() == SCRIPT
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_cache_that_cannot_be_written_costs_nothing_but_the_download(assets, monkeypatch, tmp_path):
+    (tmp_path / "a_file").write_text("")
+    monkeypatch.setenv("NNC_CACHE", str(tmp_path / "a_file"))
+    assert place_niivue(assets, package=TINY) == "tiny-1.2.3.js"
+
+
+@pytest.mark.parametrize("content", [ARCHIVE, SCRIPT])
+def test_a_file_that_is_given_needs_no_network(assets, registry, tmp_path, content):
+    registry[1][""] = urllib.error.URLError("no network")
+    given = tmp_path / "given"
+    given.write_bytes(content)
+    assert place_niivue(assets, given, TINY) == "tiny-1.2.3.js"
+    assert (assets / "tiny-1.2.3.js").read_bytes() == SCRIPT
+
+
+@pytest.mark.parametrize("content", [b"another version", archive(("package/dist/tiny.js", b"other")), b"", None])
+def test_a_given_file_that_is_not_the_expected_one_is_refused(assets, tmp_path, content):
+    given = tmp_path / "given.js"
+    if content is not None:
+        given.write_bytes(content)
+    with pytest.raises(ReportError, match=r"given\.js .*npm pack @tiny/tiny@1\.2\.3"):
+        place_niivue(assets, given, TINY)
+    assert names(assets) == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "variables", "expected"),
+    [
+        ("linux", {"NNC_CACHE": "/told", "XDG_CACHE_HOME": "/xdg"}, "/told"),
+        ("linux", {"XDG_CACHE_HOME": "/xdg"}, "/xdg/nnunet-cascade"),
+        ("linux", {"HOME": "/home/me"}, "/home/me/.cache/nnunet-cascade"),
+        ("darwin", {"HOME": "/Users/me"}, "/Users/me/Library/Caches/nnunet-cascade"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/nnunet-cascade"),
+    ],
+)
+def test_files_are_kept_where_the_system_keeps_such_files(monkeypatch, platform, variables, expected):
+    for name in ("NNC_CACHE", "XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(niivue.sys, "platform", platform)
+    assert cache_folder().as_posix() == expected
+
+
+def test_the_registrys_own_archive_is_the_expected_one(assets):
+    """The one test that asks the registry."""
+    try:
+        with urllib.request.urlopen("https://registry.npmjs.org/-/ping", timeout=10):
+            pass
+    except OSError as error:
+        pytest.skip(f"the npm registry cannot be reached: {error}")
+    name = place_niivue(assets)
+    assert name == f"niivue-{NIIVUE.version}.js"
+    assert b"Niivue" in (assets / name).read_bytes()
+    (assets / name).unlink()
+    with pytest.raises(ReportError, match="SHA-512"):
+        place_niivue(assets, package=replace(NIIVUE, version="0.68.1"))

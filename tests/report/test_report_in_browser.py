@@ -1,0 +1,295 @@
+"""What a browser makes of a report: nothing here is told by the pages' text alone."""
+
+import io
+import json
+import shutil
+import threading
+from contextlib import contextmanager
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+from matplotlib.image import imread
+from small_run import SmallRun
+
+from nnunet_cascade.errors import ReportError
+from nnunet_cascade.report.making import ReportRequest, make_report
+from nnunet_cascade.report.niivue import place_niivue
+from nnunet_cascade.report.server import ReportServer
+
+WIDTHS = (1280, 390)
+EVIL = "<img src=x onerror=alert(1)>"
+TURNED = "turned"
+SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage")
+LAYERS = ("lungs", "roi", "stage1", "candidates", "tumor", "truth", "probability", "uncertainty")
+VIOLATIONS = """
+window.violations = [];
+document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
+"""
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """Debian's Chromium, drawing without a GPU."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("there is no chromium; apt-get install chromium")
+    with playwright.sync_playwright() as started:
+        opened = started.chromium.launch(executable_path=path, args=SOFTWARE)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    """A report on three cases, with the viewer's library."""
+    root = tmp_path_factory.mktemp("in_browser")
+    try:
+        place_niivue(root)
+    except ReportError as error:
+        pytest.skip(f"the viewer's library cannot be had: {error}")
+    run = SmallRun(root / "run")
+    run.write("case_1", flags=["roi_clipped"])
+    run.write(EVIL, flags=[EVIL])
+    run.write(TURNED, orientation="AIR", dropped=0)
+    made = make_report(ReportRequest(results=run.results, output=root / "report", truths=run.truths, processes=1))
+    assert made.problems == ()
+    return made.index.parent
+
+
+@pytest.fixture(scope="module")
+def server(report):
+    with ReportServer(report) as serving:
+        thread = threading.Thread(target=serving.serve_forever, daemon=True)
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def open_page(chromium):
+    """Open a page in a browser of a given width; at the end nothing may have complained or been asked of others."""
+    complaints, requests, pages = [], [], []
+
+    @contextmanager
+    def opened(url, width=1280, **options):
+        context = chromium.new_context(viewport={"width": width, "height": 700}, **options)
+        context.add_init_script(VIOLATIONS)
+        page = context.new_page()
+        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        page.on("request", lambda request: requests.append(request.url))
+        pages.append(url)
+        page.goto(url)
+        yield page
+        complaints.extend(page.evaluate("window.violations"))
+        context.close()
+
+    yield opened
+    assert complaints == []
+    allowed = ("file:", "data:", "blob:") if pages[0].startswith("file:") else ("http://127.0.0.1:", "data:", "blob:")
+    assert [url for url in requests if not url.startswith(allowed)] == []
+
+
+def case_url(server, case):
+    """The page of a case, as the index links it."""
+    return f"{server.url}cases/{quote(folder_of(server.folder, case))}/index.html"
+
+
+def folder_of(report, case):
+    """The folder of a case in a report."""
+    plain = [path.name for path in (report / "cases").iterdir()]
+    return case if case in plain else next(name for name in plain if name not in ("case_1", TURNED))
+
+
+def picture(page):
+    """What is drawn, (Y, X, channels) from 0 to 1, when it is ready."""
+    page.locator("#viewer").scroll_into_view_if_needed()
+    page.wait_for_selector("#viewer-app[data-state=ready]", timeout=120_000)
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    return imread(io.BytesIO(page.locator("#viewer-canvas").screenshot()))[
+        5:-5, 5:-5, :3
+    ]  # without the ring of the focus
+
+
+def differ(one, other):
+    """Whether more of two pictures differs than noise would."""
+    return np.mean(np.abs(one - other).max(axis=-1) > 0.05) > 2e-4
+
+
+def values(page):
+    """What is told of the place under the cross, by name."""
+    rows = page.locator("#viewer-values > div")
+    return dict(row.split("\n") if "\n" in row else row.split(":\n") for row in rows.all_inner_texts())
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_every_page_fits_its_window(server, open_page, width):
+    with open_page(server.url, width) as page:
+        for address in (server.url, case_url(server, "case_1"), case_url(server, EVIL)):
+            page.goto(address)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_click_on_a_head_sorts_the_table_and_the_next_one_turns_it_around(server, open_page):
+    with open_page(server.url) as page:
+        names = page.locator("#cases tbody tr th")
+        before = names.all_inner_texts()
+        assert sorted(before) == sorted(["case_1", EVIL, TURNED])
+        page.click("#cases thead button:text-is('Case')")
+        assert names.all_inner_texts() == sorted(before)
+        page.click("#cases thead button:text-is('Case')")
+        assert names.all_inner_texts() == sorted(before)[::-1]
+        page.click("#cases thead button:text-is('Dropped')")
+        assert names.all_inner_texts()[-1] == TURNED
+
+
+def test_filters_leave_the_cases_that_fit(server, open_page):
+    with open_page(server.url) as page:
+        shown = page.locator("#cases tbody tr:visible th")
+        page.select_option("[name=flag]", "roi_clipped")
+        assert shown.all_inner_texts() == ["case_1"]
+        page.click("text=Show all")
+        page.wait_for_selector(f"#cases tr:visible >> text={TURNED}")
+        page.fill("[name=text]", "onerror")
+        assert shown.all_inner_texts() == [EVIL]
+
+
+def test_a_name_that_is_html_is_shown_and_not_obeyed(server, open_page):
+    with open_page(case_url(server, EVIL)) as page:
+        assert page.locator("h1").inner_text() == EVIL
+        assert page.locator("img[src=x]").count() == 0
+        picture(page)
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_viewer_draws_the_ct_and_follows_slices_window_and_opacity(server, open_page, width):
+    with open_page(case_url(server, "case_1"), width) as page:
+        first = picture(page)
+        assert first.std() > 0.05
+        assert len(np.unique(np.rint(first * 255))) > 10
+
+        page.locator("#viewer-canvas").focus()
+        page.keyboard.press("ArrowUp")
+        assert differ(first, picture(page))
+        page.keyboard.press("ArrowDown")
+        assert not differ(first, picture(page))
+        page.locator("#viewer-canvas").hover(position={"x": 100, "y": 120})
+        page.mouse.wheel(0, 100)
+        assert differ(first, picture(page))
+        page.click("[name=go]")
+        page.locator("[name=slice][data-axis='2']").fill("2")
+        assert differ(first, picture(page))
+        page.click("[name=go]")
+        assert not differ(first, picture(page))
+
+        page.click("button:text('mediastinum')")
+        assert differ(first, picture(page))
+        page.click("button:text('lung')")
+        assert not differ(first, picture(page))
+        page.fill("[name=width]", "3000")
+        assert differ(first, picture(page))
+        page.click("button:text('lung')")
+
+        page.locator("[name=opacity][data-layer=tumor]").fill("1")
+        assert differ(first, picture(page))
+        page.locator("[name=opacity][data-layer=tumor]").fill("0.5")
+        assert not differ(first, picture(page))
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_each_layer_is_shown_and_hidden(server, open_page, width):
+    with open_page(case_url(server, "case_1"), width) as page:
+        first = picture(page)
+        for layer in LAYERS:
+            box = page.locator(f"[name=layer][value={layer}]")
+            begun = box.is_checked()
+            box.set_checked(not begun)
+            assert differ(first, picture(page)), layer
+            box.set_checked(begun)
+            assert not differ(first, picture(page)), layer
+
+
+@pytest.mark.parametrize("case", ["case_1", TURNED])
+def test_a_place_of_the_record_is_where_the_viewer_goes(server, open_page, case):
+    """Also where the arrays run to the front, the right and the feet, with voxels of other sizes along each axis."""
+    with open_page(case_url(server, case)) as page:
+        picture(page)
+        told = json.loads(page.locator("#viewer-data").text_content())
+        expected_mm = told["places"][0]["lps_mm"]
+        found = values(page)
+        shown_mm = [float(part) for part in found["x, y, z (LPS)"].replace("−", "-").removesuffix(" mm").split(",")]
+        assert np.allclose(shown_mm, expected_mm, atol=3.1)  # half a voxel: the cross stands in the middle of one
+        assert (found["CT"], found["final mask"]) == ("30 HU", "yes")
+        if case != TURNED:
+            page.click("[name=next]")
+            page.select_option("[name=place]", label="candidate 2, dropped")
+            assert (values(page)["CT"], values(page)["final mask"]) == ("40 HU", "no")
+
+
+def test_the_patients_right_is_on_the_left_whichever_way_the_array_runs(server, open_page):
+    pictures = []
+    for case in ("case_1", TURNED):
+        with open_page(case_url(server, case)) as page:
+            picture(page)
+            page.check("[name=plane][value='0']")
+            pictures.append(picture(page))
+    middles = [np.argwhere(drawn[..., 2] - drawn[..., 0] > 0.2).mean(axis=0) for drawn in pictures]
+    assert middles[0][1] < pictures[0].shape[1] / 2
+    assert np.allclose(*middles, atol=2)
+
+
+def test_a_drag_with_the_right_button_changes_the_window_and_says_it(server, open_page):
+    with open_page(case_url(server, "case_1")) as page:
+        first = picture(page)
+        box = page.locator("#viewer-canvas").bounding_box()
+        page.mouse.move(box["x"] + 80, box["y"] + 150)
+        page.mouse.down(button="right")
+        page.mouse.move(box["x"] + 130, box["y"] + 190, steps=3)
+        page.mouse.up(button="right")
+        assert differ(first, picture(page))
+        assert (page.input_value("[name=level]"), page.input_value("[name=width]")) != ("-600", "1500")
+
+
+def test_without_its_ct_a_case_shows_its_maps_on_black(server, report, open_page):
+    told = (report / "cases" / "case_1" / "index.html").read_text()
+    alone = report / "cases" / "case_1" / "alone.html"
+    alone.write_text(told.replace('"ct": "ct.nii.gz"', '"ct": ""'))
+    with open_page(case_url(server, "case_1").replace("index.html", "alone.html")) as page:
+        drawn = picture(page)
+        blue = drawn[..., 2] - drawn[..., 0] > 0.2
+        assert blue.any()
+        assert np.median(drawn[~blue]) == 0
+        assert "CT" not in values(page)
+
+
+def test_a_finger_moves_the_cross(server, open_page):
+    with open_page(case_url(server, "case_1"), 390, has_touch=True) as page:
+        picture(page)
+        before = values(page)
+        box = page.locator("#viewer-canvas").bounding_box()
+        fingers = page.context.new_cdp_session(page)
+        point = {"x": box["x"] + 0.6 * box["width"], "y": box["y"] + 0.12 * box["height"]}
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [point]})
+        page.wait_for_timeout(100)
+        fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert values(page) != before
+
+
+def test_a_browser_without_webgl_2_is_told_so(server, open_page):
+    with open_page(server.url) as page:
+        page.add_init_script("HTMLCanvasElement.prototype.getContext = () => null;")
+        page.goto(case_url(server, "case_1"))
+        page.wait_for_selector("#viewer-app[data-state=failed] >> text=WebGL 2")
+
+
+def test_table_and_figures_work_in_files_that_are_opened(report, open_page):
+    with open_page((report / "index.html").as_uri()) as page:
+        page.click("#cases thead button:text-is('Case')")
+        page.click("#cases >> text=case_1")
+        assert page.locator("figure img").evaluate("image => image.decode().then(() => image.naturalWidth)") > 100
+        page.wait_for_selector("#viewer-app[data-state=failed] >> text=--serve")

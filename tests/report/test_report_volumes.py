@@ -1,0 +1,161 @@
+"""The images of a case beside its page: linked, never taken from where they do not belong."""
+
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from oriented_grids import ORIENTATIONS
+from small_run import drawn, spacing_of, turned
+
+from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.dataset_conversion.ct.writing import CtStorage, write_ct_series
+from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
+from nnunet_cascade.errors import DicomError, InputImageError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import read_volume, write_image
+from nnunet_cascade.report.volumes import MAPS, place_volumes
+
+CASE = "case"
+
+
+@pytest.fixture
+def into(tmp_path):
+    (tmp_path / "into").mkdir()
+    return tmp_path / "into"
+
+
+@pytest.fixture
+def record(small_run):
+    return small_run.write(CASE)
+
+
+@pytest.fixture
+def scan(small_run):
+    return Scan(case=CASE, path=small_run.images / f"{CASE}_0000.nii.gz")
+
+
+@pytest.fixture
+def series(tmp_path):
+    """A DICOM series of the drawn chest, some of its slices with rescale slopes of their own."""
+
+    def written(orientation="LPS", **storage):
+        array = turned(drawn()["ct"], orientation)
+        grid = Grid(shape=array.shape, spacing_mm=spacing_of(orientation), origin_mm=(11.0, -7.0, 5.0))
+        identity = Identity(patient_id="P", study_uid=uid_from("s"), frame_of_reference_uid=uid_from("f"))
+        told = Series(identity=identity, uid=uid_from(orientation), number=1, description="CT")
+        slices = write_ct_series(array, grid, tmp_path / "dicom", series=told, storage=CtStorage(**storage))
+        return Scan(case=CASE, path=tmp_path / "dicom", series_uid=told.uid, slices=slices), array, grid
+
+    return written
+
+
+def test_what_is_there_is_linked_and_takes_no_room(small_run, record, scan, into):
+    truth = small_run.truths / f"{CASE}.nii.gz"
+    placed = place_volumes(CASE, small_run.results, record, scan, truth, into)
+    assert placed == {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
+    assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
+    assert (into / "ct.nii.gz").samefile(scan.path)
+    assert (into / "tumor.nii.gz").samefile(small_run.results / f"{CASE}.nii.gz")
+    assert (into / "truth.nii.gz").samefile(truth)
+
+
+def test_placing_them_again_changes_nothing_and_leaves_nothing(small_run, record, scan, into):
+    first = place_volumes(CASE, small_run.results, record, scan, None, into)
+    assert place_volumes(CASE, small_run.results, record, scan, None, into) == first
+    assert sorted(path.name for path in into.iterdir()) == sorted(first.values())
+
+
+@pytest.mark.parametrize("error", [OSError(18, "Invalid cross-device link"), NotImplementedError()])
+def test_where_the_system_cannot_link_they_are_copied(small_run, record, scan, into, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(os, "link", refuse)
+    placed = place_volumes(CASE, small_run.results, record, scan, None, into)
+    assert not (into / "ct.nii.gz").samefile(scan.path)
+    assert (into / "ct.nii.gz").read_bytes() == scan.path.read_bytes()
+    assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
+
+
+def test_only_what_is_there_is_placed(small_run, record, into):
+    for suffix in ("_lungs", "_uncertainty"):
+        (small_run.results / f"{CASE}{suffix}.nii.gz").unlink()
+    gone = Scan(case=CASE, path=small_run.images / "gone.nii.gz")
+    placed = place_volumes(CASE, small_run.results, record, gone, small_run.truths / "gone.nii.gz", into)
+    assert sorted(placed) == sorted(set(MAPS) - {"lungs", "uncertainty"})
+    assert place_volumes("unknown", small_run.results, {}, None, None, into) == {}
+
+
+def test_a_map_that_the_record_does_not_list_is_another_runs(small_run, record, into):
+    listed = {name: size for name, size in record["files"].items() if "lungs" not in name}
+    assert "lungs" not in place_volumes(CASE, small_run.results, {**record, "files": listed}, None, None, into)
+    assert "lungs" in place_volumes(CASE, small_run.results, {**record, "files": "damaged"}, None, None, into)
+    assert "lungs" in place_volumes(CASE, small_run.results, {}, None, None, into)
+
+
+def test_no_name_and_no_link_leads_out_of_the_results(small_run, record, into, tmp_path):
+    shutil.copy(small_run.truths / f"{CASE}.nii.gz", tmp_path / "outside.nii.gz")
+    inner = small_run.results / "inner"
+    inner.mkdir()
+    for case in ("../outside", str(tmp_path / "outside"), "inner/../../outside"):
+        assert place_volumes(case, small_run.results, {}, None, None, into) == {}
+    lungs = small_run.results / f"{CASE}_lungs.nii.gz"
+    lungs.unlink()
+    lungs.symlink_to(tmp_path / "outside.nii.gz")
+    placed = place_volumes(CASE, small_run.results, record, None, None, into)
+    assert "lungs" not in placed
+    assert "tumor" in placed
+
+
+def test_a_ct_that_is_a_symbolic_link_is_followed(small_run, record, scan, into, tmp_path):
+    (tmp_path / "link.nii.gz").symlink_to(scan.path)
+    place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "link.nii.gz"), None, into)
+    assert not (into / "ct.nii.gz").is_symlink()
+    assert (into / "ct.nii.gz").samefile(scan.path)
+
+
+def test_other_formats_become_nifti(small_run, record, into, tmp_path):
+    array = drawn()["ct"].astype(np.float32) + 0.4
+    grid = Grid(shape=array.shape, spacing_mm=(3.0, 2.0, 1.0), origin_mm=(4.0, 5.0, 6.0))
+    write_image(array, grid, tmp_path / "ct.mha")
+    placed = place_volumes(
+        CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), tmp_path / "ct.mha", into
+    )
+    assert (placed["ct"], placed["truth"]) == ("ct.nii.gz", "truth.nii.gz")
+    found = read_volume(into / "ct.nii.gz")
+    assert found.grid.difference(grid) is None
+    assert np.array_equal(found.array, drawn()["ct"])
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_a_series_becomes_nifti_in_16_bits_where_it_lies(small_run, record, series, into, orientation):
+    scan, array, grid = series(orientation)
+    assert place_volumes(CASE, small_run.results, record, scan, None, into)["ct"] == "ct.nii.gz"
+    assert nib.load(into / "ct.nii.gz").get_data_dtype() == np.int16
+    found = read_volume(into / "ct.nii.gz")
+    assert found.grid.difference(grid) is None
+    assert np.array_equal(found.array, array)
+    assert sorted(path.suffix for path in into.iterdir()) == [".gz"] * 8
+
+
+def test_half_units_are_rounded(small_run, record, series, into):
+    scan, array, _ = series(rescale=((0.5, -1024.0),))
+    place_volumes(CASE, small_run.results, record, scan, None, into)
+    assert np.array_equal(read_volume(into / "ct.nii.gz").array, array)
+
+
+def test_a_series_that_makes_no_volume_is_said_and_leaves_nothing(small_run, record, series, into):
+    scan, *_ = series()
+    scan.slices[3].write_bytes(scan.slices[3].read_bytes()[:600])
+    with pytest.raises(DicomError):
+        place_volumes(CASE, small_run.results, record, scan, None, into)
+    assert list(into.iterdir()) == []
+
+
+def test_a_ct_that_cannot_be_read_is_said(small_run, record, into, tmp_path):
+    (tmp_path / "ct.mha").write_bytes(b"no image")
+    with pytest.raises(InputImageError, match=r"ct\.mha"):
+        place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), None, into)
+    assert list(into.iterdir()) == []
