@@ -30,8 +30,8 @@ from nnunet_cascade.geometry import Box, as_index
 from nnunet_cascade.images import write_image
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
-from nnunet_cascade.report.figure import FigureRequest, draw_figure
-from nnunet_cascade.report.slices import read_planes
+from nnunet_cascade.report.figures.drawing import FigureRequest, draw_figure
+from nnunet_cascade.report.figures.slices import read_planes
 
 SIZES = {False: (128, 256, 256), True: (134, 512, 512)}
 MARGIN = (4, 12, 12)

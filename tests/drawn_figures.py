@@ -12,7 +12,7 @@ import numpy as np
 from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.geometry import AxisTurn, Box, Grid
 from nnunet_cascade.images import write_image
-from nnunet_cascade.report.figure import FigureRequest
+from nnunet_cascade.report.figures.drawing import FigureRequest
 
 GRID = Grid(shape=(12, 30, 50), spacing_mm=(6.0, 7.0, 5.0), origin_mm=(-120.0, -100.0, 40.0))
 CANDIDATE = Box((3, 8, 34), (8, 14, 42))

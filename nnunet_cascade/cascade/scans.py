@@ -215,7 +215,7 @@ def search_scans(inputs: Path, names: CaseNames = "uid") -> FoundScans:
         _require_image_file(inputs)
     if not inputs.is_dir() or any(not path.name.startswith(".") for path in inputs.glob(f"*{ENDING}")):
         return FoundScans(scans=image_scans(find_images(inputs)))
-    from nnunet_cascade.cascade.series_search import search_series  # noqa: PLC0415 - for DICOM alone
+    from nnunet_cascade.cascade.dicom.series_search import search_series  # noqa: PLC0415 - for DICOM alone
 
     return search_series(inputs, names)
 

@@ -210,7 +210,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
     """Give what writes DICOM of each case, where that is asked for."""
     if args.dicom is None:
         return None
-    from nnunet_cascade.cascade.dicom_export import KINDS, ExportRequest, Kind
+    from nnunet_cascade.cascade.dicom.export import KINDS, ExportRequest, Kind
     from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
 
     if not all(scan.is_dicom for scan in found.scans.values()):

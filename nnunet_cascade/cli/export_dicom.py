@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.dicom_export import ExportOutcome, ExportRequest
-    from nnunet_cascade.cascade.dicom_matching import KnownSeries
+    from nnunet_cascade.cascade.dicom.export import ExportOutcome, ExportRequest
+    from nnunet_cascade.cascade.dicom.matching import KnownSeries
     from nnunet_cascade.cascade.scans import Scan
 
 _KINDS = ("seg", "probability", "uncertainty", "rtstruct", "report")
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.dicom_export import export_folder, write_story
+    from nnunet_cascade.cascade.dicom.export import export_folder, write_story
 
     request = _request(args)
     scans, unmatched = _scans(args)
@@ -76,7 +76,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> ExportRequest:
-    from nnunet_cascade.cascade.dicom_export import ExportRequest
+    from nnunet_cascade.cascade.dicom.export import ExportRequest
     from nnunet_cascade.errors import SettingsError
 
     if not args.i.is_dir():
@@ -92,8 +92,8 @@ def _request(args: argparse.Namespace) -> ExportRequest:
 
 def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[ExportOutcome]]:
     """Give the series of each case, and the cases that have none."""
-    from nnunet_cascade.cascade.dicom_export import ExportOutcome, find_cases
-    from nnunet_cascade.cascade.dicom_matching import KnownSeries
+    from nnunet_cascade.cascade.dicom.export import ExportOutcome, find_cases
+    from nnunet_cascade.cascade.dicom.matching import KnownSeries
     from nnunet_cascade.errors import SettingsError
 
     found = find_cases(args.i)
@@ -113,7 +113,7 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
 
 def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
     """Give the series of a case, or why it has none."""
-    from nnunet_cascade.cascade.dicom_export import read_case_record
+    from nnunet_cascade.cascade.dicom.export import read_case_record
     from nnunet_cascade.errors import CascadeError
 
     try:

@@ -12,7 +12,7 @@ from nnunet_cascade.cli.common import DONE, FAILED, new_parser, require_other_fo
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.report.figure_folder import FigureJob
+    from nnunet_cascade.report.figures.folder import FigureJob
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -80,8 +80,8 @@ def _body(args: argparse.Namespace) -> int:
     if args.np < 1:
         raise SettingsError(f"-np {args.np}; expected at least 1")
     if args.np > 1:
-        start_early("nnunet_cascade.report.figure_folder")
-    from nnunet_cascade.report.figure_folder import draw_figures
+        start_early("nnunet_cascade.report.figures.folder")
+    from nnunet_cascade.report.figures.folder import draw_figures
 
     jobs = _jobs(args)
     drawn = list(tqdm(draw_figures(jobs, args.np), total=len(jobs), desc="figures", unit="case"))
@@ -94,12 +94,12 @@ def _body(args: argparse.Namespace) -> int:
 def _jobs(args: argparse.Namespace) -> list[FigureJob]:
     """Read the run and what is asked for of it."""
     from nnunet_cascade.cascade.runs.folder_run import prepare_output
-    from nnunet_cascade.report.figure_folder import chosen_cases, figure_jobs, given_scans
-    from nnunet_cascade.report.figure_request import FigureRequest
-    from nnunet_cascade.report.figure_sources import tumor_of_truth
-    from nnunet_cascade.report.names import folder_names
-    from nnunet_cascade.report.run_folder import read_run
-    from nnunet_cascade.report.window import Window
+    from nnunet_cascade.report.figures.folder import chosen_cases, figure_jobs, given_scans
+    from nnunet_cascade.report.figures.request import FigureRequest
+    from nnunet_cascade.report.figures.sources import tumor_of_truth
+    from nnunet_cascade.report.figures.window import Window
+    from nnunet_cascade.report.pages.names import folder_names
+    from nnunet_cascade.report.reading.run_folder import read_run
 
     if args.tumor_label and args.truth is None:
         raise SettingsError("--tumor_label names values of true labels; give their folder with --truth")

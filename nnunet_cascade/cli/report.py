@@ -135,6 +135,6 @@ def _told(made: ReportMade) -> list[str]:
 
 
 def _serve(folder: Path, port: int) -> None:
-    from nnunet_cascade.report.server import serve
+    from nnunet_cascade.report.viewing.server import serve
 
     serve(folder, port)

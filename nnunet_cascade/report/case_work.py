@@ -16,7 +16,7 @@ from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
-from nnunet_cascade.report.privacy import without_paths
+from nnunet_cascade.report.reading.privacy import without_paths
 
 FIGURE = "figure.png"
 _log = logging.getLogger(__name__)
@@ -136,8 +136,8 @@ def _scan(job: CaseJob) -> tuple[Scan | None, list[str]]:
 
 
 def _figure(job: CaseJob, scan: Scan | None) -> tuple[bool, list[str]]:
-    from nnunet_cascade.report.figure import draw_figure  # noqa: PLC0415 - loads matplotlib
-    from nnunet_cascade.report.figure_request import FigureRequest  # noqa: PLC0415
+    from nnunet_cascade.report.figures.drawing import draw_figure  # noqa: PLC0415 - loads matplotlib
+    from nnunet_cascade.report.figures.request import FigureRequest  # noqa: PLC0415
 
     try:
         request = FigureRequest(
@@ -157,7 +157,7 @@ def _figure(job: CaseJob, scan: Scan | None) -> tuple[bool, list[str]]:
 def _volumes(job: CaseJob, scan: Scan | None) -> tuple[Mapping[str, str], list[str]]:
     if not job.viewer:
         return {}, []
-    from nnunet_cascade.report.volumes import place_volumes  # noqa: PLC0415 - not every report has a viewer
+    from nnunet_cascade.report.viewing.volumes import place_volumes  # noqa: PLC0415 - not every report has a viewer
 
     try:
         return place_volumes(job.case, job.results, job.record or {}, scan, job.truth, job.into), []

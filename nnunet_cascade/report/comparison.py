@@ -22,11 +22,11 @@ from nnunet_cascade.report.making import (
     gather,
     silent,
 )
-from nnunet_cascade.report.names import folder_names
+from nnunet_cascade.report.pages.names import folder_names
+from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
+from nnunet_cascade.report.reading.scores import SHOWN
+from nnunet_cascade.report.reading.setting_rows import SettingDifference, differing
 from nnunet_cascade.report.report_folder import whole_report
-from nnunet_cascade.report.run_folder import RunFolder, read_run
-from nnunet_cascade.report.scores import SHOWN
-from nnunet_cascade.report.setting_rows import SettingDifference, differing
 
 SIDES = ("A", "B")
 """The two runs, in the order they are given; also the names of their folders in a case's."""
@@ -115,7 +115,7 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
         InputImageError, DatasetError: There are no images or true labels where they are said to be.
         ReportError: The report cannot be written.
     """
-    from nnunet_cascade.report.comparison_pages import write_comparison_pages  # noqa: PLC0415 - jinja2, at the end
+    from nnunet_cascade.report.pages.comparing import write_comparison_pages  # noqa: PLC0415 - jinja2, at the end
 
     if first.results.resolve() == second.results.resolve():
         raise SettingsError(f"{first.results} and {second.results} are the same folder; give two runs")

@@ -11,16 +11,16 @@ from nnunet_cascade.cascade.evaluation_folder import true_labels
 from nnunet_cascade.cascade.prediction_files import TumorLabel, dataset_file
 from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.errors import CascadeError, SettingsError
-from nnunet_cascade.report.case_row import CaseRow
 from nnunet_cascade.report.case_work import CaseJob, CaseMade, make_cases
-from nnunet_cascade.report.dicom_state import DicomState, dicom_states
-from nnunet_cascade.report.doubt import Doubt, doubt_of
-from nnunet_cascade.report.names import folder_names
-from nnunet_cascade.report.privacy import without_paths
+from nnunet_cascade.report.pages.doubt import Doubt, doubt_of
+from nnunet_cascade.report.pages.names import folder_names
+from nnunet_cascade.report.reading.case_row import CaseRow
+from nnunet_cascade.report.reading.dicom_state import DicomState, dicom_states
+from nnunet_cascade.report.reading.privacy import without_paths
+from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
+from nnunet_cascade.report.reading.scores import evaluated
+from nnunet_cascade.report.reading.told import Told
 from nnunet_cascade.report.report_folder import whole_report
-from nnunet_cascade.report.run_folder import RunFolder, read_run
-from nnunet_cascade.report.scores import evaluated
-from nnunet_cascade.report.told import Told
 
 _log = logging.getLogger(__name__)
 CASES = "cases"
@@ -136,7 +136,7 @@ def make_report(request: ReportRequest, progress: Progress = silent) -> ReportMa
         InputImageError, DatasetError: There are no images or true labels where they are said to be.
         ReportError: The report cannot be written.
     """
-    from nnunet_cascade.report.pages import write_report_pages  # noqa: PLC0415 - jinja2, when there is something to show
+    from nnunet_cascade.report.pages.writing import write_report_pages  # noqa: PLC0415 - jinja2, when there is something to show
 
     run = read_run(request.results)
     names = folder_names(row.case for row in run.rows)
@@ -163,7 +163,7 @@ def place_library(assets: Path, request: ReportRequest) -> tuple[str, str]:
     """
     if not request.viewer:
         return "", "it was left out by --no_viewer"
-    from nnunet_cascade.report.niivue import place_niivue  # noqa: PLC0415 - not every report has a viewer
+    from nnunet_cascade.report.viewing.niivue import place_niivue  # noqa: PLC0415 - not every report has a viewer
 
     try:
         return place_niivue(assets, request.niivue), ""

@@ -13,10 +13,10 @@ import pytest
 from dicom_results import DOTS, GRID, REASON, scan_of, tumor_of, write_results
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.dicom_export import KINDS, ExportRequest, export_case, export_folder
-from nnunet_cascade.cascade.dicom_lesions import MOST_SEGMENTS
-from nnunet_cascade.cascade.dicom_matching import KnownSeries
-from nnunet_cascade.cascade.dicom_placing import code_of
+from nnunet_cascade.cascade.dicom.export import KINDS, ExportRequest, export_case, export_folder
+from nnunet_cascade.cascade.dicom.lesions import MOST_SEGMENTS
+from nnunet_cascade.cascade.dicom.matching import KnownSeries
+from nnunet_cascade.cascade.dicom.placing import code_of
 from nnunet_cascade.cascade.scans import find_scans
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient
 from nnunet_cascade.dataset_conversion.parametric_map.reading import read_parametric_map

@@ -69,7 +69,7 @@ def test_wrong_usage_ends_with_2_in_one_line(run, tmp_path, capsys, arguments, m
 
 
 def test_serving_is_of_the_report_and_its_problems_are_in_the_exit_code(tmp_path, monkeypatch):
-    from nnunet_cascade.report import server  # noqa: PLC0415 - of this test alone
+    from nnunet_cascade.report.viewing import server  # noqa: PLC0415 - of this test alone
 
     served = []
     monkeypatch.setattr(server, "serve", lambda folder, port: served.append((folder, port)))

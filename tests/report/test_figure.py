@@ -34,14 +34,14 @@ from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
-from nnunet_cascade.report import palette
-from nnunet_cascade.report.figure import compose_figure, draw_figure
-from nnunet_cascade.report.figure_facts import facts_of
-from nnunet_cascade.report.figure_sources import FigureSources
-from nnunet_cascade.report.figure_text import plain, width_in, wrapped
-from nnunet_cascade.report.orientation import edge_letters
-from nnunet_cascade.report.slice_choice import choose_heights
-from nnunet_cascade.report.window import Window
+from nnunet_cascade.report.figures import palette
+from nnunet_cascade.report.figures.drawing import compose_figure, draw_figure
+from nnunet_cascade.report.figures.facts import facts_of
+from nnunet_cascade.report.figures.orientation import edge_letters
+from nnunet_cascade.report.figures.slice_choice import choose_heights
+from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.report.figures.text import plain, width_in, wrapped
+from nnunet_cascade.report.figures.window import Window
 from nnunet_cascade.versions import NOTICE
 
 CODES = ("LPS", "RAS", "LAS", "SPL", "AIR", "PSL")

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from nnunet_cascade.errors import ReportError
-from nnunet_cascade.report import niivue
-from nnunet_cascade.report.niivue import NIIVUE, Package, cache_folder, place_niivue
+from nnunet_cascade.report.viewing import niivue
+from nnunet_cascade.report.viewing.niivue import NIIVUE, Package, cache_folder, place_niivue
 
 SCRIPT = b"globalThis.niivue = {};"
 MEMBER = "package/dist/tiny.js"

@@ -14,8 +14,8 @@ from small_run import SmallRun
 
 from nnunet_cascade.errors import ReportError
 from nnunet_cascade.report.making import ReportRequest, make_report
-from nnunet_cascade.report.niivue import place_niivue
-from nnunet_cascade.report.server import ReportServer
+from nnunet_cascade.report.viewing.niivue import place_niivue
+from nnunet_cascade.report.viewing.server import ReportServer
 
 WIDTHS = (1280, 390)
 EVIL = "<img src=x onerror=alert(1)>"

@@ -15,10 +15,10 @@ from dying_report_workers import die_over_a
 
 from nnunet_cascade.errors import ReportError, SettingsError
 from nnunet_cascade.report import case_work, making
-from nnunet_cascade.report.histogram import histogram
 from nnunet_cascade.report.making import ReportRequest, make_report
+from nnunet_cascade.report.pages.histogram import histogram
+from nnunet_cascade.report.pages.wording import number, percent, size
 from nnunet_cascade.report.report_folder import MARK, whole_report
-from nnunet_cascade.report.wording import number, percent, size
 from nnunet_cascade.versions import NOTICE
 
 EVIL = "<script>alert(1)</script>"
@@ -280,7 +280,7 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
 
 
 def test_without_the_library_pages_say_why_there_is_no_viewer(tmp_path, monkeypatch):
-    from nnunet_cascade.report import niivue  # noqa: PLC0415 - of this test alone
+    from nnunet_cascade.report.viewing import niivue  # noqa: PLC0415 - of this test alone
 
     def fail(*_):
         raise ReportError("the registry is out of reach")
@@ -296,7 +296,7 @@ def test_without_the_library_pages_say_why_there_is_no_viewer(tmp_path, monkeypa
 
 
 def test_volumes_for_the_viewer_lie_beside_the_page_and_are_linked(tmp_path, monkeypatch):
-    from nnunet_cascade.report import niivue  # noqa: PLC0415 - of this test alone
+    from nnunet_cascade.report.viewing import niivue  # noqa: PLC0415 - of this test alone
 
     def place(assets, _given):
         (assets / "lib.js").write_text("")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from nnunet_cascade.errors import ReportError, SettingsError
-from nnunet_cascade.report.server import ReportServer
+from nnunet_cascade.report.viewing.server import ReportServer
 
 SECRET = b"SECRET OUTSIDE"
 OUTSIDE = (
@@ -310,7 +310,9 @@ def test_a_folder_without_a_report_is_refused(tmp_path):
 
 
 def test_it_serves_until_it_is_interrupted_and_ends_in_peace(report):
-    script = "import sys, pathlib; from nnunet_cascade.report.server import serve; serve(pathlib.Path(sys.argv[1]))"
+    script = (
+        "import sys, pathlib; from nnunet_cascade.report.viewing.server import serve; serve(pathlib.Path(sys.argv[1]))"
+    )
     command = [sys.executable, "-c", script, str(report)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         line = process.stdout.readline()

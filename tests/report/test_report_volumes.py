@@ -15,7 +15,7 @@ from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, ui
 from nnunet_cascade.errors import DicomError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
-from nnunet_cascade.report.volumes import MAPS, place_volumes
+from nnunet_cascade.report.viewing.volumes import MAPS, place_volumes
 
 CASE = "case"
 

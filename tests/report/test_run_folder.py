@@ -8,14 +8,14 @@ import pytest
 from drawn_runs import DrawnRun
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.report.doubt import doubt_of
-from nnunet_cascade.report.flags import FLAGS
-from nnunet_cascade.report.names import folder_names
-from nnunet_cascade.report.privacy import HIDDEN, without_paths
-from nnunet_cascade.report.run_folder import read_run
-from nnunet_cascade.report.scores import evaluated
-from nnunet_cascade.report.setting_rows import differing, setting_rows
-from nnunet_cascade.report.told import Told
+from nnunet_cascade.report.pages.doubt import doubt_of
+from nnunet_cascade.report.pages.flags import FLAGS
+from nnunet_cascade.report.pages.names import folder_names
+from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
+from nnunet_cascade.report.reading.run_folder import read_run
+from nnunet_cascade.report.reading.scores import evaluated
+from nnunet_cascade.report.reading.setting_rows import differing, setting_rows
+from nnunet_cascade.report.reading.told import Told
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -13,7 +13,7 @@ from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
-from nnunet_cascade.report.slices import read_grid, read_planes, read_scan_planes
+from nnunet_cascade.report.figures.slices import read_grid, read_planes, read_scan_planes
 
 SHAPE = (7, 6, 5)
 PLACES = {0: [0, 2, 3, 6], 1: [1, 5], 2: [4]}

@@ -8,9 +8,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from oriented_grids import ORIENTATIONS
 
 from nnunet_cascade.images import read_volume
-from nnunet_cascade.report.palette import DROPPED, PREDICTED, heat
-from nnunet_cascade.report.viewer import LAYERS, viewer_data
-from nnunet_cascade.report.volumes import MAPS
+from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, heat
+from nnunet_cascade.report.viewing.viewer import LAYERS, viewer_data
+from nnunet_cascade.report.viewing.volumes import MAPS
 
 VOLUMES = {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
 EVIL = "</script><script>alert(1)</script>"

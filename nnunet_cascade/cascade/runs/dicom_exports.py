@@ -13,7 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.dicom_export import ExportRequest, export_case, export_folder
+from nnunet_cascade.cascade.dicom.export import ExportRequest, export_case, export_folder
 from nnunet_cascade.cascade.runs.records import record_path
 from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.processes import interrupts_ignored, worker_pool

@@ -6,7 +6,7 @@ import signal
 import pytest
 from dicom_results import scan_of, write_results
 
-from nnunet_cascade.cascade.dicom_export import ExportRequest
+from nnunet_cascade.cascade.dicom.export import ExportRequest
 from nnunet_cascade.cascade.runs import dicom_exports
 from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
 

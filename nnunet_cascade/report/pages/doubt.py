@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from nnunet_cascade.report.case_row import STATUSES, CaseRow
+from nnunet_cascade.report.reading.case_row import STATUSES, CaseRow
 
 DOUBT_DEFINITION = (
     "100 without a usable result; else 10 for each flag, 90 at most, and up to 9.9 for the spread. That is the "

@@ -16,9 +16,9 @@ from typing import Any, Literal
 
 from pydicom import dcmread
 
-from nnunet_cascade.cascade.dicom_objects import SUMMARY, CaseObjects, map_path
-from nnunet_cascade.cascade.dicom_origin import KINDS, Kind, Origin
-from nnunet_cascade.cascade.dicom_placing import SeriesPlace
+from nnunet_cascade.cascade.dicom.objects import SUMMARY, CaseObjects, map_path
+from nnunet_cascade.cascade.dicom.origin import KINDS, Kind, Origin
+from nnunet_cascade.cascade.dicom.placing import SeriesPlace
 from nnunet_cascade.cascade.runs.records import record_path
 from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.dataset_conversion.dicom.headers import UNREADABLE, lenient

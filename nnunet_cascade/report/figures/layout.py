@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_cascade.report.figure_rows import Crop
-from nnunet_cascade.report.figure_text import wrapped
+from nnunet_cascade.report.figures.rows import Crop
+from nnunet_cascade.report.figures.text import wrapped
 
 TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 8.0, 6.5
 _LINE = 1.35 / 72  # inches a line takes for each point of its font

@@ -94,7 +94,7 @@ def place_niivue(assets: Path, given: Path | None = None, package: Package = NII
     """
     script = _script_of(given, package) if given is not None else _kept_script(package)
     _write(assets / package.script_name, script)
-    _write(assets / _LICENSE, files("nnunet_cascade.report").joinpath(_LICENSE).read_bytes())
+    _write(assets / _LICENSE, files("nnunet_cascade.report.viewing").joinpath(_LICENSE).read_bytes())
     return package.script_name
 
 

@@ -14,11 +14,11 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Box
-from nnunet_cascade.report.figure_layout import TEXT_PT
-from nnunet_cascade.report.figure_rows import Crop
-from nnunet_cascade.report.figure_text import PLAIN, plain, wrapped
-from nnunet_cascade.report.orientation import EdgeLetters
-from nnunet_cascade.report.palette import Line, heat
+from nnunet_cascade.report.figures.layout import TEXT_PT
+from nnunet_cascade.report.figures.orientation import EdgeLetters
+from nnunet_cascade.report.figures.palette import Line, heat
+from nnunet_cascade.report.figures.rows import Crop
+from nnunet_cascade.report.figures.text import PLAIN, plain, wrapped
 
 BARS_MM = (5, 10, 20, 50, 100)
 _BAR_SHARE = 0.3

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.dicom_placing import SeriesPlace, code_of, recorded_grid, turned_grid
+from nnunet_cascade.cascade.dicom.placing import SeriesPlace, code_of, recorded_grid, turned_grid
 from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.dataset_conversion.dicom.headers import read_header
 from nnunet_cascade.errors import CascadeError, DicomError

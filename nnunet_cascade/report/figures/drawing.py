@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.files import whole_file
-from nnunet_cascade.report.figure_contents import Drawing, PanelKind, highest, panel_kinds
-from nnunet_cascade.report.figure_layout import Layout, Lines, Place, lay_out
-from nnunet_cascade.report.figure_legend import heading, in_mm, verdicts
-from nnunet_cascade.report.figure_margins import (
+from nnunet_cascade.report.figures.contents import Drawing, PanelKind, highest, panel_kinds
+from nnunet_cascade.report.figures.layout import Layout, Lines, Place, lay_out
+from nnunet_cascade.report.figures.legend import heading, in_mm, verdicts
+from nnunet_cascade.report.figures.margins import (
     draw_color_bar,
     draw_key,
     fraction,
@@ -22,13 +22,13 @@ from nnunet_cascade.report.figure_margins import (
     name_row,
     write_block,
 )
-from nnunet_cascade.report.figure_panels import Panel
-from nnunet_cascade.report.figure_request import FigureRequest
-from nnunet_cascade.report.figure_rows import FigureRows, crop_of, read_rows
-from nnunet_cascade.report.figure_sources import FigureSources
-from nnunet_cascade.report.orientation import edge_letters
-from nnunet_cascade.report.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH, Line
-from nnunet_cascade.report.slice_choice import choose_heights
+from nnunet_cascade.report.figures.orientation import edge_letters
+from nnunet_cascade.report.figures.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH, Line
+from nnunet_cascade.report.figures.panels import Panel
+from nnunet_cascade.report.figures.request import FigureRequest
+from nnunet_cascade.report.figures.rows import FigureRows, crop_of, read_rows
+from nnunet_cascade.report.figures.slice_choice import choose_heights
+from nnunet_cascade.report.figures.sources import FigureSources
 from nnunet_cascade.versions import NOTICE
 
 __all__ = ["FORMATS", "FigureRequest", "draw_figure"]

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from nnunet_cascade.report.figure_layout import SMALL_PT, TEXT_PT, Layout, Place, TextBlock
-from nnunet_cascade.report.figure_text import PLAIN, plain, width_in, wrapped
-from nnunet_cascade.report.palette import Line, heat
+from nnunet_cascade.report.figures.layout import SMALL_PT, TEXT_PT, Layout, Place, TextBlock
+from nnunet_cascade.report.figures.palette import Line, heat
+from nnunet_cascade.report.figures.text import PLAIN, plain, width_in, wrapped
 
 _SHADE = "0.15"
 _BAR = (0.1, 0.12)  # inches: distance from the panels, width

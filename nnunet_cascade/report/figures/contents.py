@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.report.figure_legend import shown_candidates
-from nnunet_cascade.report.figure_panels import Panel
-from nnunet_cascade.report.figure_rows import Crop, FigureRows
-from nnunet_cascade.report.figure_sources import FigureSources, Layer
-from nnunet_cascade.report.orientation import EdgeLetters
-from nnunet_cascade.report.palette import DROPPED, HEAT_BRIGHTNESS, LUNGS, PREDICTED, REGION, TRUTH
+from nnunet_cascade.report.figures.legend import shown_candidates
+from nnunet_cascade.report.figures.orientation import EdgeLetters
+from nnunet_cascade.report.figures.palette import DROPPED, HEAT_BRIGHTNESS, LUNGS, PREDICTED, REGION, TRUTH
+from nnunet_cascade.report.figures.panels import Panel
+from nnunet_cascade.report.figures.rows import Crop, FigureRows
+from nnunet_cascade.report.figures.sources import FigureSources, Layer
 
 _MOST = {"variance": 0.25, "predictive_entropy": math.log(2), "mutual_information": math.log(2)}
 

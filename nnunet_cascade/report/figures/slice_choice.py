@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Box
-from nnunet_cascade.report.figure_sources import FigureSources
+from nnunet_cascade.report.figures.sources import FigureSources
 
 _LESION = "tumor mask"
 

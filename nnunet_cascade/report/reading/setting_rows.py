@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cache
 
 from nnunet_cascade.cascade.spec import CascadeSpec
-from nnunet_cascade.report.privacy import HIDDEN, without_paths
-from nnunet_cascade.report.told import Told
+from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
+from nnunet_cascade.report.reading.told import Told
 
 _FILTER_SETTINGS = ("tumor_values", "uncertainty")
 _PATHS = ("lungs.path", "lungs.weights")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from nnunet_cascade.report.comparison import SIDES, ComparedCase, RunComparison
 from nnunet_cascade.report.making import CASES
-from nnunet_cascade.report.pages import PAGE, TO_ROOT, Neighbor, copy_assets, quoted, write_page
+from nnunet_cascade.report.pages.writing import PAGE, TO_ROOT, Neighbor, copy_assets, quoted, write_page
 
 
 def write_comparison_pages(compared: RunComparison, folder: Path) -> None:

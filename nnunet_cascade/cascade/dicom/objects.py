@@ -12,7 +12,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.cascade.dicom_lesions import (
+from nnunet_cascade.cascade.dicom.lesions import (
     TrackedLesion,
     case_tracking,
     comments,
@@ -20,8 +20,8 @@ from nnunet_cascade.cascade.dicom_lesions import (
     number_segments,
     tracked_lesions,
 )
-from nnunet_cascade.cascade.dicom_origin import DESCRIPTIONS, Kind, Origin
-from nnunet_cascade.cascade.dicom_placing import SeriesPlace
+from nnunet_cascade.cascade.dicom.origin import DESCRIPTIONS, Kind, Origin
+from nnunet_cascade.cascade.dicom.placing import SeriesPlace
 from nnunet_cascade.dataset_conversion.parametric_map.quantities import QUANTITIES, Quantity
 from nnunet_cascade.dataset_conversion.parametric_map.writing import MapToWrite, write_parametric_map
 from nnunet_cascade.dataset_conversion.rtstruct.writing import RoiToWrite, mask_contours, write_structure_set

@@ -16,14 +16,14 @@ from jinja2 import Environment, PackageLoader
 from nnunet_cascade.evaluation.metric_info import MetricInfo
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.description import describe
-from nnunet_cascade.report import wording
-from nnunet_cascade.report.case_row import STATUSES
 from nnunet_cascade.report.case_work import FIGURE
-from nnunet_cascade.report.doubt import DOUBT_DEFINITION
-from nnunet_cascade.report.flags import explained
-from nnunet_cascade.report.histogram import histogram
 from nnunet_cascade.report.making import CASES, CaseEntry, RunEntries
-from nnunet_cascade.report.scores import shown_metrics
+from nnunet_cascade.report.pages import wording
+from nnunet_cascade.report.pages.doubt import DOUBT_DEFINITION
+from nnunet_cascade.report.pages.flags import explained
+from nnunet_cascade.report.pages.histogram import histogram
+from nnunet_cascade.report.reading.case_row import STATUSES
+from nnunet_cascade.report.reading.scores import shown_metrics
 from nnunet_cascade.versions import NOTICE
 
 PAGE = "index.html"
@@ -134,7 +134,7 @@ def _neighbor(entry: CaseEntry | None) -> Neighbor | None:
 
 def _viewer(found: RunEntries, entry: CaseEntry, library: str, no_viewer: str) -> Mapping[str, Any]:
     """Give what the viewer's template is told of a case."""
-    from nnunet_cascade.report.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
+    from nnunet_cascade.report.viewing.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
 
     return viewer_data(
         found.run.records.get(entry.case, {}),

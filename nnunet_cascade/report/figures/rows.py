@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Box
-from nnunet_cascade.report.figure_sources import FigureSources, Layer
+from nnunet_cascade.report.figures.sources import FigureSources, Layer
 
 _BODY_ABOVE_HU = -300.0
 _STEP_MM = 4.0  # as fine as an outline of the body needs to be

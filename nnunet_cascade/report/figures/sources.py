@@ -14,11 +14,11 @@ from nnunet_cascade.cascade.prediction_files import TumorLabel, dataset_file
 from nnunet_cascade.errors import CascadeError, InputImageError
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.report.figure_facts import FigureFacts, facts_of
-from nnunet_cascade.report.figure_request import FigureRequest
-from nnunet_cascade.report.orientation import radiological_turn
-from nnunet_cascade.report.privacy import without_paths
-from nnunet_cascade.report.slices import read_grid, read_planes, read_scan_grid, read_scan_planes
+from nnunet_cascade.report.figures.facts import FigureFacts, facts_of
+from nnunet_cascade.report.figures.orientation import radiological_turn
+from nnunet_cascade.report.figures.request import FigureRequest
+from nnunet_cascade.report.figures.slices import read_grid, read_planes, read_scan_grid, read_scan_planes
+from nnunet_cascade.report.reading.privacy import without_paths
 
 _MAPS = ("", "_stage1", "_candidates", "_lungs", "_roi", "_probability")
 _NO_CT = "The CT is not where it was read from; give its folder by --images."

@@ -11,10 +11,10 @@ from pathlib import Path
 from nnunet_cascade.cascade.scans import Scan, find_scans, recorded_scan
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
-from nnunet_cascade.report.figure import draw_figure
-from nnunet_cascade.report.figure_request import FigureRequest
-from nnunet_cascade.report.run_folder import RunFolder
-from nnunet_cascade.report.told import Told
+from nnunet_cascade.report.figures.drawing import draw_figure
+from nnunet_cascade.report.figures.request import FigureRequest
+from nnunet_cascade.report.reading.run_folder import RunFolder
+from nnunet_cascade.report.reading.told import Told
 
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 

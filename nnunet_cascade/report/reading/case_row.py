@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from nnunet_cascade.report.setting_rows import SettingRows, setting_rows
-from nnunet_cascade.report.told import Told
+from nnunet_cascade.report.reading.setting_rows import SettingRows, setting_rows
+from nnunet_cascade.report.reading.told import Told
 from nnunet_cascade.versions import versions
 
 Status = Literal["done", "mask only", "unreadable", "missing", "failed"]

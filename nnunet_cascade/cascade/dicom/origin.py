@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydicom.dataset import Dataset
 
 from nnunet_cascade.cascade.bundles.manifest import sha256_of
-from nnunet_cascade.cascade.dicom_placing import SeriesPlace
+from nnunet_cascade.cascade.dicom.placing import SeriesPlace
 from nnunet_cascade.dataset_conversion.dicom.derived import MAKER, Algorithm, ObjectIdentity, read_slices
 from nnunet_cascade.dataset_conversion.dicom.writing import LONGEST_LABEL, LONGEST_TEXT, Identity, Series, uid_from
 from nnunet_cascade.dataset_conversion.rtstruct.writing import structure_set_uid

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from nnunet_cascade.report.figure_facts import DrawnCandidate
-from nnunet_cascade.report.figure_rows import FigureRows
-from nnunet_cascade.report.figure_sources import FigureSources
-from nnunet_cascade.report.figure_text import plain
+from nnunet_cascade.report.figures.facts import DrawnCandidate
+from nnunet_cascade.report.figures.rows import FigureRows
+from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.report.figures.text import plain
 
 _MOST_CANDIDATES = 8
 _MOST_FLAGS = 12

@@ -11,7 +11,7 @@ from typing import Any
 from nnunet_cascade.cascade.prediction_files import TumorLabel
 from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.report.window import Window
+from nnunet_cascade.report.figures.window import Window
 
 _MOST_SLICES = 12
 

@@ -1,0 +1,1 @@
+"""Results as DICOM objects, and the DICOM series they came from."""

@@ -1,0 +1,1 @@
+"""One figure a case, after Fig. 2 of the paper."""
