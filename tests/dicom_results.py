@@ -19,7 +19,7 @@ DOTS = ((5, 15, 16), (6, 15, 17))
 REASON = "it lies 31.0 mm from the nearest lung"
 
 
-def scan_of(folder, grid=GRID, *, name="patient", without=(), **identity):
+def scan_of(folder, grid=GRID, *, name="patient", without=(), seed=1, lowest=-1000, **identity):
     """Write a CT series; gives its scan."""
     told = {"patient_name": "Doe^Jane", "birth_date": "19500102", "sex": "F", "study_id": "7", **identity}
     who = Identity(
@@ -32,7 +32,7 @@ def scan_of(folder, grid=GRID, *, name="patient", without=(), **identity):
         **told,
     )
     series = Series(identity=who, uid=uid_from(name, "ct"), number=2, description="Thorax")
-    voxels = np.random.default_rng(1).integers(-1000, 200, grid.shape).astype(np.int16)
+    voxels = np.random.default_rng(seed).integers(lowest, 200, grid.shape).astype(np.int16)
     paths = write_ct_series(voxels, grid, folder / name, series=series)
     for plane in without:
         paths[plane].unlink()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -164,6 +165,7 @@ class CaseWorker:
             return _Read(scan, given, prepared_coarse(scan.volume, self._bundle, given), prints)
 
     def _write(self, files: CaseFiles, result: CaseResult, prints: Prints, clock: Clock) -> None:
+        told = {"predicted_at": time.strftime("%FT%TZ", time.gmtime()), "image": files.scan.to_json()}
         with clock.step("write"):
             write_case(
                 replace(result, seconds=dict(clock.seconds)),
@@ -172,7 +174,7 @@ class CaseWorker:
                 spec=self._job.spec,
                 notes=self._job.notes,
                 made_from=self._job.made_from(prints),
-                varying={"device": self._device, "threads": self._threads, "image": files.scan.to_json()},
+                varying={"device": self._device, "threads": self._threads, **told},
             )
 
     def _forget(self, case: str) -> None:

@@ -57,8 +57,10 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.cascade.dicom.export import export_folder, write_story
+    from nnunet_cascade.cascade.runs.folder_run import prepare_output
 
     request = _request(args)
+    prepare_output(request.folder)
     scans, unmatched = _scans(args)
     failed = len(unmatched)
     for outcome in unmatched:
@@ -92,6 +94,8 @@ def _request(args: argparse.Namespace) -> ExportRequest:
 
 def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[ExportOutcome]]:
     """Give the series of each case, and the cases that have none."""
+    from tqdm import tqdm
+
     from nnunet_cascade.cascade.dicom.export import ExportOutcome, find_cases
     from nnunet_cascade.cascade.dicom.matching import KnownSeries
     from nnunet_cascade.errors import SettingsError
@@ -104,7 +108,7 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
     if args.series is None:
         return dict.fromkeys(cases), []
     known = KnownSeries(args.series)
-    matched = {case: _matched(known, args.i, case) for case in cases}
+    matched = {case: _matched(known, args.i, case) for case in tqdm(cases, desc="series", unit="case")}
     scans: dict[str, Scan | None] = {case: scan for case, scan in matched.items() if not isinstance(scan, str)}
     return scans, [
         ExportOutcome(case=case, status="failed", error=scan) for case, scan in matched.items() if isinstance(scan, str)

@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="the CTs, as nnc-cascade-predict takes them; default: where they were",
     )
-    parser.add_argument("--truth", type=Path, metavar="DIR", help="folder of true <case>.nii.gz")
+    parser.add_argument("--truth", "-gt", type=Path, metavar="DIR", help="folder of true <case>.nii.gz")
     parser.add_argument(
         "--tumor_label",
         "--tumor-label",
@@ -94,11 +94,12 @@ def _body(args: argparse.Namespace) -> int:
 def _jobs(args: argparse.Namespace) -> list[FigureJob]:
     """Read the run and what is asked for of it."""
     from nnunet_cascade.cascade.runs.folder_run import prepare_output
-    from nnunet_cascade.report.figures.folder import chosen_cases, figure_jobs, given_scans
+    from nnunet_cascade.report.figures.folder import chosen_cases, figure_jobs
     from nnunet_cascade.report.figures.request import FigureRequest
     from nnunet_cascade.report.figures.sources import tumor_of_truth
     from nnunet_cascade.report.figures.window import Window
     from nnunet_cascade.report.pages.names import folder_names
+    from nnunet_cascade.report.reading.given_scans import given_scans
     from nnunet_cascade.report.reading.run_folder import read_run
 
     if args.tumor_label and args.truth is None:

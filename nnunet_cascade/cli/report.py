@@ -34,6 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--truth",
+        "-gt",
         type=Path,
         metavar="DIR",
         help="folder of true <case>.nii.gz; default: what nnc-evaluate left in OUT/evaluation.json or OUT/evaluation",

@@ -16,6 +16,7 @@ from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
+from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 
 FIGURE = "figure.png"
@@ -104,7 +105,7 @@ def make_cases(jobs: Sequence[CaseJob], processes: int) -> Iterator[CaseMade]:
 def make_case(job: CaseJob) -> CaseMade:
     """Make what is asked for of one case; what cannot be made does not keep the rest from it."""
     scan, problems = _scan(job)
-    if not (job.results / f"{job.case}{ENDING}").is_file():
+    if not is_own_file(job.results, f"{job.case}{ENDING}"):
         return CaseMade(case=job.case)
     figure, of_figure = _figure(job, scan)
     volumes, of_volumes = _volumes(job, scan)
@@ -159,8 +160,9 @@ def _volumes(job: CaseJob, scan: Scan | None) -> tuple[Mapping[str, str], list[s
         return {}, []
     from nnunet_cascade.report.viewing.volumes import place_volumes  # noqa: PLC0415 - not every report has a viewer
 
+    truth = None if job.truth is None else LabelFile(job.truth, job.truth_tumor)
     try:
-        return place_volumes(job.case, job.results, job.record or {}, scan, job.truth, job.into), []
+        return place_volumes(job.case, job.results, job.record or {}, scan, truth, job.into), []
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return {}, [f"there is no viewer: {_told(error)}"]
 

@@ -9,17 +9,16 @@ from pathlib import Path
 
 from nnunet_cascade.cascade.evaluation_folder import true_labels
 from nnunet_cascade.cascade.prediction_files import TumorLabel, dataset_file
-from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.report.case_work import CaseJob, CaseMade, make_cases
 from nnunet_cascade.report.pages.doubt import Doubt, doubt_of
 from nnunet_cascade.report.pages.names import folder_names
 from nnunet_cascade.report.reading.case_row import CaseRow
 from nnunet_cascade.report.reading.dicom_state import DicomState, dicom_states
+from nnunet_cascade.report.reading.given_scans import given_scans
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
 from nnunet_cascade.report.reading.scores import evaluated
-from nnunet_cascade.report.reading.told import Told
 from nnunet_cascade.report.report_folder import whole_report
 
 _log = logging.getLogger(__name__)
@@ -214,7 +213,7 @@ def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) ->
     truths = {} if request.truths is None else true_labels(request.truths)
     truth_tumor = TumorLabel() if request.truths is None else _truth_tumor(request.truths, request.truth_labels)
     tumor = _tumor(run)
-    scans = _given_scans(request.images, run)
+    scans = {} if request.images is None else given_scans(request.images, run)
     return [
         CaseJob(
             case=row.case,
@@ -229,17 +228,6 @@ def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) ->
         )
         for row in run.rows
     ]
-
-
-def _given_scans(images: Path | None, run: RunFolder) -> dict[str, Scan]:
-    """Find the CTs of a run among those of a folder: by the series' UID where the record tells one, else by name."""
-    if images is None:
-        return {}
-    found = find_scans(images)
-    by_uid = {scan.series_uid: scan for scan in found.values() if scan.is_dicom}
-    uids = {case: Told(record).at("varying", "image", "series_uid").text for case, record in run.records.items()}
-    named = {row.case: found.get(row.case) or by_uid.get(uids.get(row.case, "")) for row in run.rows}
-    return {case: scan for case, scan in named.items() if scan is not None}
 
 
 def _tumor(run: RunFolder) -> TumorLabel:

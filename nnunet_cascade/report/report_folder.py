@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,22 +28,56 @@ def whole_report(output: Path) -> Generator[Path, None, None]:
 
     Raises:
         SettingsError: Something else is there.
-        ReportError: A folder cannot be made or moved.
+        ReportError: A folder cannot be made or moved, or another process is making the same report.
     """
     beside, old = (output.with_name(f"{output.name}.{ending}") for ending in ("partial", "old"))
     for folder in (output, beside, old):
         _require_ours(folder)
+    lock: int | None = None
     try:
-        _remove(beside)
-        beside.mkdir(parents=True)
+        lock = _claimed(beside)
         write_json(beside / MARK, {"made_by": "nnc-report", "notice": NOTICE, "versions": versions()})
     except OSError as error:
         raise ReportError(f"{beside} cannot be written ({error.strerror}); choose another place by -o") from error
     try:
         yield beside
         _swap(beside, output, old)
-    finally:
+    except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
+        raise
+    finally:
+        _let_go(lock)
+
+
+def _claimed(beside: Path) -> int | None:
+    """Make a folder anew that no other process is writing, and lock it; the lock ends with this process."""
+    if beside.is_dir():
+        left = _locked(beside)
+        shutil.rmtree(beside)
+        _let_go(left)
+    beside.mkdir(parents=True)
+    return _locked(beside)
+
+
+def _locked(folder: Path) -> int | None:
+    if sys.platform == "win32":
+        return None
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(handle)
+        raise ReportError(f"another nnc-report is writing {folder}; wait for it, or use -o") from error
+    except OSError:  # a file system without locks
+        pass
+    return handle
+
+
+def _let_go(lock: int | None) -> None:
+    if lock is not None:
+        os.close(lock)
 
 
 def _swap(beside: Path, output: Path, old: Path) -> None:

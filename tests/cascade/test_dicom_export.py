@@ -13,11 +13,18 @@ import pytest
 from dicom_results import DOTS, GRID, REASON, scan_of, tumor_of, write_results
 from oriented_grids import grid_towards
 
-from nnunet_cascade.cascade.dicom.export import KINDS, ExportRequest, export_case, export_folder
+from nnunet_cascade.cascade.dicom.export import (
+    KINDS,
+    ExportOutcome,
+    ExportRequest,
+    export_case,
+    export_folder,
+    write_story,
+)
 from nnunet_cascade.cascade.dicom.lesions import MOST_SEGMENTS
 from nnunet_cascade.cascade.dicom.matching import KnownSeries
 from nnunet_cascade.cascade.dicom.placing import code_of
-from nnunet_cascade.cascade.scans import find_scans
+from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient
 from nnunet_cascade.dataset_conversion.parametric_map.reading import read_parametric_map
 from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
@@ -26,6 +33,8 @@ from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
 from nnunet_cascade.dataset_conversion.seg.reading import read_segmentation
 from nnunet_cascade.errors import CascadeError, DicomError, GridMismatchError, SettingsError
 from nnunet_cascade.geometry import AxisTurn, Grid
+from nnunet_cascade.images import write_image
+from nnunet_cascade.processes import worker_pool
 from nnunet_cascade.versions import NOTICE
 
 TURN = math.radians(12)
@@ -283,8 +292,9 @@ def test_maps_of_a_copy_of_the_ct_are_turned_onto_its_slices(code, tmp_path):
     )
     assert code_of(grid) == code
     _, _, uncertainty = write_results(tmp_path / "results", "case", grid, turned)
-    known = KnownSeries(tmp_path / "ct")
-    matched = known.series_of("case", json.loads((tmp_path / "results" / "case.json").read_text()))
+    record = json.loads((tmp_path / "results" / "case.json").read_text())
+    image = image_of(turn.apply(scan.read().array), grid, tmp_path / "case.nii.gz")
+    matched = KnownSeries(tmp_path / "ct").series_of("case", {**record, **image})
     assert matched.series_uid == scan.series_uid
     export(tmp_path, "case", matched)
     found, stack = tmp_path / "results" / "dicom" / "case", scan.stacked().stack
@@ -313,12 +323,13 @@ def test_a_hostile_case_name_is_kept_as_text_where_dicom_can_hold_it(name, tmp_p
     assert json.loads(files[2].read_text())["case"] == name
 
 
-def test_a_ct_whose_tags_break_the_standard_is_taken_as_it_is(tmp_path):
+@pytest.mark.parametrize("name", ["<b>Ü</b>" * 12, "<script>^\\x"])
+def test_a_ct_whose_tags_break_the_standard_is_taken_as_it_is(name, tmp_path):
     scan = scan_of(tmp_path / "ct")
     for path in scan.slices:
         with lenient():
             dataset = pydicom.dcmread(path)
-            dataset.PatientName, dataset.PatientID = "<b>Ü</b>" * 12, "id\\other"
+            dataset.PatientName, dataset.PatientID = name, "id\\other"
             dataset.StudyDate, dataset.PatientBirthDate = "15.03.24", ""
             dataset.save_as(path)
     write_results(tmp_path / "results", "case")
@@ -406,11 +417,108 @@ def test_of_series_with_one_geometry_the_patients_own_is_taken_else_none(tmp_pat
     records = {case: json.loads((tmp_path / "results" / f"{case}.json").read_text()) for case in ("two", "three")}
     known = KnownSeries(tmp_path / "ct")
     assert known.series_of("two", records["two"]).slices[0].parent.name == "two"
-    with pytest.raises(DicomError, match="slices of 2 series; expected one"):
+    with pytest.raises(DicomError, match="slices of 2 series, but nothing shows that one is its CT"):
         known.series_of("three", records["three"])
     moved = {**records["two"], "grid": {**records["two"]["grid"], "origin_mm": [0, 0, 0]}}
     with pytest.raises(DicomError, match="slices of none of 2 series"):
         known.series_of("two", moved)
+
+
+def image_of(array, grid, path):
+    """Write the image a case was predicted from; gives what its record says of it."""
+    write_image(array, grid, path)
+    scan = Scan(case="case", path=path)
+    return {"varying": {"image": scan.to_json()}, "inputs": [scan.fingerprint()]}
+
+
+def test_a_case_is_never_given_to_another_patient_whose_ct_lies_alike(tmp_path):
+    ct = tmp_path / "ct"
+    scans = {name: scan_of(ct, name=name, seed=seed) for seed, name in enumerate(("one", "two"))}
+    write_results(tmp_path / "results", "case")
+    record = json.loads((tmp_path / "results" / "case.json").read_text())
+    of_one = {**record, **image_of(scans["one"].read().array, GRID, tmp_path / "case.nii.gz")}
+    assert KnownSeries(ct / "one").series_of("case", of_one).series_uid == scans["one"].series_uid
+    assert KnownSeries(ct).series_of("case", of_one).series_uid == scans["one"].series_uid
+    with pytest.raises(DicomError, match="slices of 1 series, but its image shows another CT"):
+        KnownSeries(ct / "two").series_of("case", of_one)
+    image_of(scans["two"].read().array, GRID, tmp_path / "case.nii.gz")  # another image of that name is no evidence
+    for name in scans:
+        with pytest.raises(DicomError, match="slices of 1 series, but nothing shows that one is its CT"):
+            KnownSeries(ct / name).series_of("case", of_one)
+
+
+def test_edges_that_a_conversion_cut_off_do_not_make_another_ct(tmp_path):
+    scan = scan_of(tmp_path / "ct", lowest=-1024)
+    write_results(tmp_path / "results", "case")
+    record = json.loads((tmp_path / "results" / "case.json").read_text())
+    image = image_of(np.clip(scan.read().array, -1000, 3071), GRID, tmp_path / "case.nii.gz")
+    assert KnownSeries(tmp_path / "ct").series_of("case", {**record, **image}).series_uid == scan.series_uid
+
+
+@pytest.mark.parametrize(("uids", "message"), [(("",) * 8, "no FrameOfReferenceUID"), (("1.2",), "2 FrameOfReference")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_series_without_one_frame_of_reference_is_refused_in_one_line(kind, uids, message, tmp_path):
+    scan = scan_of(tmp_path / "ct")
+    for path, uid in zip(scan.slices, uids, strict=False):
+        with lenient():
+            dataset = pydicom.dcmread(path)
+            if uid:
+                dataset.FrameOfReferenceUID = uid
+            else:
+                del dataset.FrameOfReferenceUID
+            dataset.save_as(path)
+    write_results(tmp_path / "results", "case", scan=scan)
+    (outcome,) = export_folder(ExportRequest(results=tmp_path / "results", kinds=(kind,)), {"case": None})
+    assert outcome.status == "failed"
+    assert message in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "message"),
+    [
+        ("PatientID", "somebody else", "slices are of 2 patients"),
+        ("StudyInstanceUID", "1.2.9", "slices are of 2 studies"),
+        ("SOPInstanceUID", "1.2.9", "share a SOPInstanceUID"),
+    ],
+)
+def test_slices_of_two_patients_or_studies_are_no_cases_ct(keyword, value, message, tmp_path):
+    scan = scan_of(tmp_path / "ct")
+    for path in scan.slices[:2]:
+        with lenient():
+            dataset = pydicom.dcmread(path)
+            setattr(dataset, keyword, value)
+            dataset.save_as(path)
+    write_results(tmp_path / "results", "case", scan=scan)
+    with pytest.raises(DicomError, match=message):
+        export(tmp_path, "case", scan, kinds=("seg",))
+
+
+@pytest.mark.parametrize("changes", [{"candidates": None}, {"candidates": [{"id": 1}]}, {"flags": None}], ids=str)
+def test_a_record_of_another_version_costs_its_case_and_a_line_that_says_so(changes, tmp_path, axial):
+    write_results(tmp_path / "results", "case", **changes)
+    (outcome,) = export_folder(ExportRequest(results=tmp_path / "results"), {"case": axial.scan})
+    assert outcome.error.startswith("its record cannot be understood (")
+    assert outcome.error.endswith("expected one of this version: predict again")
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path, axial):
+    write_results(tmp_path / "results", "case")
+    left, others = (tmp_path / "results" / "dicom" / name for name in (".999999.case", ".999999.other"))
+    left.mkdir(parents=True)
+    others.mkdir()
+    export(tmp_path, "case", axial.scan, kinds=("seg",))
+    assert sorted(path.name for path in left.parent.iterdir()) == [".999999.other", "case"]
+
+
+def test_parts_side_by_side_keep_each_others_story(tmp_path):
+    request = ExportRequest(results=tmp_path, kinds=("seg",))
+    cases = [f"case_{number}" for number in range(12)]
+    with worker_pool(3, preload=write_story.__module__) as pool:
+        futures = [pool.submit(write_story, request, [ExportOutcome(case=case, status="done")]) for case in cases]
+        for future in futures:
+            future.result()
+    assert list(json.loads((tmp_path / "dicom_export.json").read_text())["cases"]) == sorted(cases)
+    assert [path.name for path in tmp_path.iterdir()] == ["dicom_export.json"]
 
 
 def told_errors(path):

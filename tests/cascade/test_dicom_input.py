@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from cascade_commands import run
 from dicom_downloads import SETTINGS, convert, edit, lay_out, truncate
+from pydicom import dcmread
 
 from nnunet_cascade.cascade.scans import find_scans, recorded_scan
 from nnunet_cascade.dataset_conversion.ct.writing import CtStorage, write_ct_series
@@ -158,11 +160,22 @@ def test_a_record_names_no_file_of_the_series_and_leads_back_to_it(predicted, ph
 
 def test_nothing_that_names_the_patient_is_among_the_results(predicted):
     exports = predicted.output / "dicom"  # the series' own tags stand there, as they must
-    files = [path for path in predicted.output.rglob("*") if path.is_file() and exports not in path.parents]
+    files = [
+        path
+        for path in predicted.output.rglob("*")
+        if path.is_file() and (path.suffix != ".dcm" or exports not in path.parents)
+    ]
     assert len(files) > 3 * len(MAPS)
     for path in files:
         content = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
         assert [text for text in SECRETS if text.encode() in content or text in path.name] == [], path
+
+
+def test_a_record_says_when_its_case_was_predicted_and_so_do_its_objects(predicted):
+    told = predicted.record("whole")["varying"]["predicted_at"]
+    seg = dcmread(predicted.output / "dicom" / predicted.cases["whole"] / "seg.dcm", stop_before_pixels=True)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told)
+    assert (seg.ContentDate, str(seg.ContentTime)[:6]) == (told[:10].replace("-", ""), told[11:19].replace(":", ""))
 
 
 def test_each_case_is_exported_and_what_cannot_be_is_told_and_keeps_its_maps(predicted):

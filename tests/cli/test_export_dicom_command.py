@@ -16,7 +16,7 @@ def run(tmp_path, capsys):
         code = export_dicom.main(["-i", str(tmp_path / results), *map(str, options)])
         told = capsys.readouterr()
         lines = [line.strip() for line in told.err.replace("\r", "\n").splitlines()]
-        bars = ("export:", "headers:")
+        bars = ("export:", "headers:", "series:")
         return code, told.out, [line for line in lines if line and not line.startswith(bars)]
 
     return call
@@ -37,7 +37,7 @@ def test_cases_predicted_from_dicom_need_no_series(tmp_path, run):
 
 
 def test_cases_predicted_from_image_files_are_matched_by_where_they_lie(tmp_path, run):
-    scan_of(tmp_path / "ct")
+    scan_of(tmp_path / "ct", name="case")
     write_results(tmp_path / "results", "case")
     assert run("--series", tmp_path / "ct", "-o", tmp_path / "out", "--kinds", "report")[0] == 0
     names = sorted(path.name for path in (tmp_path / "out" / "case").iterdir())
@@ -67,7 +67,7 @@ def test_a_case_without_its_series_costs_one_case_and_one_line(tmp_path, run):
 
 
 def test_maps_that_lie_on_no_series_are_named_and_the_others_exported(tmp_path, run):
-    scan_of(tmp_path / "ct")
+    scan_of(tmp_path / "ct", name="a")
     write_results(tmp_path / "results", "a")
     write_results(tmp_path / "results", "b")
     record = json.loads((tmp_path / "results" / "b.json").read_text())
@@ -78,6 +78,14 @@ def test_maps_that_lie_on_no_series_are_named_and_the_others_exported(tmp_path, 
     assert errors[0].startswith("b: it lies on the slices of none of 1 series")
     story = json.loads((tmp_path / "results" / "dicom_export.json").read_text())
     assert {case: told["status"] for case, told in story["cases"].items()} == {"a": "done", "b": "failed"}
+
+
+def test_an_output_folder_that_cannot_be_written_is_one_line(tmp_path, run):
+    write_results(tmp_path / "results", "case", scan=scan_of(tmp_path / "ct"))
+    (tmp_path / "file").touch()
+    code, _, errors = run("-o", tmp_path / "file")
+    assert (code, len(errors)) == (1, 1)
+    assert f"output folder {tmp_path / 'file'} cannot be written" in errors[0]
 
 
 def test_an_irregular_series_is_refused_in_one_line(tmp_path, run):

@@ -23,7 +23,7 @@ def test_a_report_lies_in_the_results_and_ends_with_0(run, capsys):
 
 
 def test_the_report_is_no_case_of_a_later_report(run, tmp_path):
-    assert report.main([str(run.results), "--no_viewer", "-np", "1"]) == 0
+    assert report.main([str(run.results), "--no_viewer", "-np", "1", "-gt", str(run.labels)]) == 0
     assert report.main([str(run.results), "--no_viewer", "-np", "1", "-o", str(tmp_path / "again")]) == 0
     assert sorted(path.name for path in (tmp_path / "again/cases").iterdir()) == ["a", "b"]
 

@@ -13,6 +13,8 @@ SHAPE = (30, 48, 52)  # foot to head, front to back, right to left
 TUMOR = (slice(13, 18), slice(20, 27), slice(11, 18))
 DROPPED = (slice(4, 6), slice(40, 43), slice(25, 28))
 REGION = (slice(10, 21), slice(16, 31), slice(8, 22))
+SURE = (slice(10, 12), slice(16, 31), slice(8, 22))
+"""Of the region, without any uncertainty."""
 SPACING_MM = (6.0, 5.0, 5.0)
 
 
@@ -49,13 +51,15 @@ def drawn():
     tumor, roi = np.zeros(SHAPE, dtype=np.uint8), np.zeros(SHAPE, dtype=np.uint8)
     tumor[TUMOR] = roi[REGION] = 1
     ct[TUMOR] = 30
+    sure = np.ones(SHAPE, dtype=np.float32)
+    sure[SURE] = 0
     candidates = tumor.astype(np.uint16)
     candidates[DROPPED] = 2
     return {
         "ct": ct,
         "": tumor,
         "_probability": 0.9 * tumor.astype(np.float32),
-        "_uncertainty": (0.05 * roi + 0.15 * tumor).astype(np.float32),
+        "_uncertainty": (sure * (0.05 * roi + 0.15 * tumor)).astype(np.float32),
         "_roi": roi,
         "_stage1": (candidates > 0).astype(np.uint8),
         "_candidates": candidates,

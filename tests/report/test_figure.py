@@ -202,6 +202,17 @@ def test_uncertainty_is_lighter_than_any_tissue_in_gray_too(drawn):
     assert shades[0] - max(shades[1:]) > 0.3
 
 
+def test_a_usual_uncertainty_is_seen_and_none_is_clear(own):
+    shades = []
+    for value in (0, 0.03):
+        array = np.full(GRID.shape, value, dtype=np.float32)
+        write_image(array, GRID, own.folder / "case_uncertainty.nii.gz")
+        shades.append(Drawn(own).shade(RESULT, 12.9, 38).astype(float))
+    assert np.ptp(shades[0]) <= 2  # the CT's gray
+    assert np.ptp(shades[1]) > 100
+    assert np.abs(shades[1] - shades[0]).max() > 100
+
+
 def test_uncertainty_outside_the_regions_is_not_drawn(own):
     everywhere = np.full(GRID.shape, 0.25, dtype=np.float32)
     write_image(everywhere, GRID, own.folder / "case_uncertainty.nii.gz")

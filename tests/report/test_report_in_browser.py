@@ -10,9 +10,10 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from small_run import SmallRun
+from small_run import SHAPE, SPACING_MM, SmallRun
 
 from nnunet_cascade.errors import ReportError
+from nnunet_cascade.report.figures.palette import heat
 from nnunet_cascade.report.making import ReportRequest, make_report
 from nnunet_cascade.report.viewing.niivue import place_niivue
 from nnunet_cascade.report.viewing.server import ReportServer
@@ -134,6 +135,16 @@ def test_every_page_fits_its_window(server, open_page, width):
             assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_table_that_is_wider_than_the_page_goes_on_by_keyboard(server, open_page):
+    with open_page(server.url, 390) as page:
+        box = page.locator(".scroll:has(#cases)")
+        assert box.evaluate("box => box.scrollWidth > box.clientWidth")
+        assert "local" in box.evaluate("box => getComputedStyle(box).backgroundAttachment")  # a shadow where it goes on
+        box.focus()
+        page.keyboard.press("ArrowRight")
+        page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
+
+
 def test_a_click_on_a_head_sorts_the_table_and_the_next_one_turns_it_around(server, open_page):
     with open_page(server.url) as page:
         names = page.locator("#cases tbody tr th")
@@ -212,6 +223,38 @@ def test_each_layer_is_shown_and_hidden(server, open_page, width):
             assert differ(first, picture(page)), layer
             box.set_checked(begun)
             assert not differ(first, picture(page)), layer
+
+
+def pixels_at(page, z, y, x):
+    """The axial slice through a voxel (foot to head, front to back, right to left), and its colors about the voxel."""
+    page.check("[name=plane][value='0']")
+    page.locator("[name=slice][data-axis='2']").fill(str(z))
+    drawn = picture(page)
+    lit = np.argwhere(drawn.max(axis=-1) > 0.02)
+    (top, left), (bottom, right) = np.quantile(lit, (0, 1), axis=0)
+    (_, height, width), (_, dy, dx) = SHAPE, SPACING_MM
+    scale = min(drawn.shape[0] / (height * dy), drawn.shape[1] / (width * dx))
+    middle = [(size - 1) / 2 for size in drawn.shape[:2]]
+    row = round(middle[0] + (y + 0.5 - height / 2) * dy * scale)
+    column = round(middle[1] + (x + 0.5 - width / 2) * dx * scale)
+    assert top < row < bottom
+    assert left < column < right
+    return drawn[row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3)
+
+
+@pytest.mark.parametrize(("layer", "share"), [("uncertainty", 0.2), ("probability", 0)])
+def test_a_measure_is_clear_where_it_is_0_and_has_the_figures_color_elsewhere(server, open_page, layer, share):
+    with open_page(case_url(server, "case_1")) as page:
+        picture(page)
+        page.uncheck("[name=layer][value=tumor]")
+        before = {z: pixels_at(page, z, 18, 9) for z in (11, 12)}
+        page.check(f"[name=layer][value={layer}]")
+        page.locator(f"[name=opacity][data-layer={layer}]").fill("1")
+        clear, shown = (pixels_at(page, z, 18, 9) for z in (11, 12))
+        assert np.abs(clear - before[11]).max() < 0.01
+        assert np.ptp(clear, axis=-1).max() < 0.01
+        expected = heat(np.array([share], dtype=np.float32))[:, :3] / 255 if share else before[12]
+        assert np.abs(shown - expected).max() < 0.05
 
 
 @pytest.mark.parametrize("case", ["case_1", TURNED])

@@ -221,11 +221,47 @@ def test_a_case_whose_figure_or_true_label_fails_says_so_and_the_others_are_show
     run = DrawnRun(tmp_path).write("a").write("b").finish()
     (run.labels / "a.nii.gz").write_bytes(b"nothing")
     (run.results / "b.nii.gz").write_bytes(b"nothing")
+    (run.results / "c.nii.gz").write_bytes(b"nothing")
     made = make_report(request(run, truths=run.labels))
     found = {line.split(":")[0] for line in made.problems}
-    assert found == {"a", "b"}
+    assert found == {"a", "b", "c"}
+    first = [link for link in Page(tmp_path / "report/index.html").links if link.startswith("cases/")][-3]
+    assert first == "cases/c/index.html"  # without a usable result
     assert "true labels" in " ".join(made.problems)
     assert "another size" in Page(tmp_path / "report/cases/b/index.html").text
+
+
+def test_a_name_that_is_a_path_or_that_no_system_takes_costs_its_own_case(tmp_path):
+    run = DrawnRun(tmp_path).write("a").finish()
+    (tmp_path / "other").mkdir()
+    for path in run.results.glob("a*.nii.gz"):
+        shutil.copy(path, tmp_path / "other" / path.name)
+    story = json.loads((run.results / "run.json").read_text())
+    for name in ("../other/a", "x" * 300):
+        story["cases"][name] = {"status": "done"}
+    (run.results / "run.json").write_text(json.dumps(story))
+    run.change("a", files={"y" * 300: 1})
+    make_report(request(run))
+    places = {path.name: path for path in (tmp_path / "report/cases").iterdir()}
+    assert len(places) == 3
+    assert [name for name, path in places.items() if (path / "figure.png").is_file()] == ["a"]
+
+
+def test_a_case_without_flags_says_none_below_their_heading(tmp_path):
+    run = DrawnRun(tmp_path).write("a").finish()
+    run.change("a", flags=[])
+    make_report(request(run))
+    assert re.search(r"Flags\s+None\.", Page(tmp_path / "report/cases/a/index.html").text)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
+def test_two_reports_are_not_made_in_the_same_place_at_once(tmp_path):
+    with whole_report(tmp_path / "report") as folder:
+        (folder / "index.html").write_text("first")
+        with pytest.raises(ReportError, match="another nnc-report"), whole_report(tmp_path / "report"):
+            pass
+    assert (tmp_path / "report/index.html").read_text() == "first"
+    assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
 def test_a_report_made_again_replaces_the_old_one_whole(tmp_path):
@@ -333,6 +369,7 @@ def test_a_dicom_export_is_told_with_its_diameters(tmp_path):
     }
     (run.results / "dicom_export.json").write_text(json.dumps({"cases": export}))
     (run.results / "dicom/a").mkdir(parents=True)
+    (run.results / "dicom/a/seg.dcm").touch()
     lesions = [{"segment": 1, "lesions": 1, "long_axis_mm": 23.456}]
     (run.results / "dicom/a/summary.json").write_text(json.dumps({"lesions": lesions}))
     make_report(request(run))
@@ -340,6 +377,9 @@ def test_a_dicom_export_is_told_with_its_diameters(tmp_path):
     assert "seg.dcm" in first
     assert "23.5" in first
     assert "[path] is cut" in second
+    (run.results / "dicom/a/seg.dcm").unlink()
+    make_report(request(run))
+    assert "export it again" in Page(tmp_path / "report/cases/a/index.html").text
 
 
 def test_pages_and_what_they_load_are_data_of_the_package():
@@ -355,6 +395,11 @@ def test_a_histogram_counts_every_case_once_and_needs_some():
     assert all(bar.y >= 0 and bar.y + bar.height <= drawn.height for bar in drawn.bars)
     assert histogram("volume", [1.0, 2.0, None, 3.0, 4.0]) is None
     assert histogram("volume", [1.0] * 9) is None
+
+
+@pytest.mark.parametrize("values", [[1e308, -1e308] * 3, [1.0, 1.0 + 2**-52] * 3, [0.0] * 6, []])
+def test_values_that_fill_no_bins_have_no_histogram(values):
+    assert histogram("x", values) is None
 
 
 def test_numbers_that_are_not_known_are_dashes():

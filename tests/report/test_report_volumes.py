@@ -9,6 +9,8 @@ import pytest
 from oriented_grids import ORIENTATIONS
 from small_run import drawn, spacing_of, turned
 
+from nnunet_cascade.cascade.evaluation_workers import LabelFile
+from nnunet_cascade.cascade.prediction_files import TumorLabel
 from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.dataset_conversion.ct.writing import CtStorage, write_ct_series
 from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
@@ -52,13 +54,13 @@ def series(tmp_path):
 
 
 def test_what_is_there_is_linked_and_takes_no_room(small_run, record, scan, into):
-    truth = small_run.truths / f"{CASE}.nii.gz"
+    truth = LabelFile(small_run.truths / f"{CASE}.nii.gz", TumorLabel())
     placed = place_volumes(CASE, small_run.results, record, scan, truth, into)
     assert placed == {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
     assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
+    assert (into / "truth.nii.gz").samefile(truth.path)
     assert (into / "ct.nii.gz").samefile(scan.path)
     assert (into / "tumor.nii.gz").samefile(small_run.results / f"{CASE}.nii.gz")
-    assert (into / "truth.nii.gz").samefile(truth)
 
 
 def test_placing_them_again_changes_nothing_and_leaves_nothing(small_run, record, scan, into):
@@ -83,7 +85,9 @@ def test_only_what_is_there_is_placed(small_run, record, into):
     for suffix in ("_lungs", "_uncertainty"):
         (small_run.results / f"{CASE}{suffix}.nii.gz").unlink()
     gone = Scan(case=CASE, path=small_run.images / "gone.nii.gz")
-    placed = place_volumes(CASE, small_run.results, record, gone, small_run.truths / "gone.nii.gz", into)
+    placed = place_volumes(
+        CASE, small_run.results, record, gone, LabelFile(small_run.truths / "gone.nii.gz", TumorLabel()), into
+    )
     assert sorted(placed) == sorted(set(MAPS) - {"lungs", "uncertainty"})
     assert place_volumes("unknown", small_run.results, {}, None, None, into) == {}
 
@@ -118,15 +122,37 @@ def test_a_ct_that_is_a_symbolic_link_is_followed(small_run, record, scan, into,
 
 def test_other_formats_become_nifti(small_run, record, into, tmp_path):
     array = drawn()["ct"].astype(np.float32) + 0.4
+    tumor = drawn()[""]
     grid = Grid(shape=array.shape, spacing_mm=(3.0, 2.0, 1.0), origin_mm=(4.0, 5.0, 6.0))
     write_image(array, grid, tmp_path / "ct.mha")
-    placed = place_volumes(
-        CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), tmp_path / "ct.mha", into
-    )
+    write_image(tumor, grid, tmp_path / "truth.mha")
+    truth = LabelFile(tmp_path / "truth.mha", TumorLabel())
+    placed = place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), truth, into)
     assert (placed["ct"], placed["truth"]) == ("ct.nii.gz", "truth.nii.gz")
     found = read_volume(into / "ct.nii.gz")
     assert found.grid.difference(grid) is None
     assert np.array_equal(found.array, drawn()["ct"])
+    assert np.array_equal(read_volume(into / "truth.nii.gz").array, tumor)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_of_true_labels_of_several_kinds_the_tumor_alone_is_shown(small_run, into, orientation):
+    record = small_run.write(CASE, orientation=orientation)
+    path = small_run.truths / f"{CASE}.nii.gz"
+    volume = read_volume(path)
+    labels = volume.array * 2
+    labels[:2] = 1
+    write_image(labels, volume.grid, path)
+    place_volumes(CASE, small_run.results, record, None, LabelFile(path, TumorLabel(values=(2,))), into)
+    shown = read_volume(into / "truth.nii.gz")
+    assert np.array_equal(shown.array, volume.array)
+    assert shown.grid.difference(volume.grid) is None
+
+
+def test_true_labels_that_cannot_be_read_cost_nothing_else(small_run, record, into):
+    (small_run.truths / f"{CASE}.nii.gz").write_bytes(b"no image")
+    truth = LabelFile(small_run.truths / f"{CASE}.nii.gz", TumorLabel())
+    assert set(place_volumes(CASE, small_run.results, record, None, truth, into)) == set(MAPS)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)

@@ -49,6 +49,13 @@ def test_places_are_the_middles_of_lesions_and_candidates_in_mm(small_run, orien
         assert place["lps_mm"] == pytest.approx(volume.grid.world_mm(tuple(middle)))
 
 
+def test_a_number_that_no_map_can_hold_gets_no_color(small_run):
+    record = small_run.write("a")
+    record["candidates"][1]["id"] = 10**15
+    labels = next(layer for layer in told(record)["layers"] if layer["name"] == "candidates")["labels"]
+    assert [label["id"] for label in labels] == [1]
+
+
 def test_a_candidate_has_the_color_of_its_verdict(small_run):
     labels = next(layer for layer in told(small_run.write("a"))["layers"] if layer["name"] == "candidates")["labels"]
     assert [(label["id"], label["color"]) for label in labels] == [(1, PREDICTED.color), (2, DROPPED.color)]
@@ -56,8 +63,12 @@ def test_a_candidate_has_the_color_of_its_verdict(small_run):
 
 def test_a_measure_has_the_figures_colors():
     colors = next(layer for layer in told({})["layers"] if layer["name"] == "uncertainty")["colors"]
-    lowest, highest = heat(np.array([0, 1], dtype=np.float32))[:, :3].tolist()
-    assert [tuple(bytes.fromhex(color[1:])) for color in (colors[0], colors[-1])] == [tuple(lowest), tuple(highest)]
+    stops = next(layer for layer in told({})["layers"] if layer["name"] == "uncertainty")["stops"]
+    assert stops == sorted(set(stops))
+    expected = heat(np.array(stops, dtype=np.float32) / 255)[:, :3]
+    found = np.array([list(bytes.fromhex(color[1:])) for color in colors])
+    assert (stops[0], stops[-1]) == (0, 255)
+    assert np.abs(found - expected).max() <= 3
 
 
 @pytest.mark.parametrize(("measure", "top"), [("variance", 0.25), ("mutual_information", 0.693), ("", 0.25)])

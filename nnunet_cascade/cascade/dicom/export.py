@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import as_completed
@@ -20,9 +21,10 @@ from nnunet_cascade.cascade.dicom.objects import SUMMARY, CaseObjects, map_path
 from nnunet_cascade.cascade.dicom.origin import KINDS, Kind, Origin
 from nnunet_cascade.cascade.dicom.placing import SeriesPlace
 from nnunet_cascade.cascade.runs.records import record_path
+from nnunet_cascade.cascade.runs.run_lock import hold_file
 from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.dataset_conversion.dicom.headers import UNREADABLE, lenient
-from nnunet_cascade.errors import DicomError, SettingsError
+from nnunet_cascade.errors import CascadeError, DicomError, SettingsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
@@ -192,21 +194,26 @@ def write_story(request: ExportRequest, outcomes: Sequence[ExportOutcome]) -> No
     """Write `dicom_export.json`; what it knows of other cases stays.
 
     Raises:
+        RunError: Another process writes it all the time.
         OSError: It cannot be written.
     """
-    try:
-        told = json.loads(request.story.read_text(encoding="utf-8"))["cases"]
-        known: dict[str, Any] = dict(told)
-    except (OSError, ValueError, KeyError, TypeError):
-        known = {}
-    known.update({outcome.case: _entry(request, outcome) for outcome in outcomes})
-    content = {
-        "notice": NOTICE,
-        "cases": dict(sorted(known.items())),
-        "versions": {**versions(), "highdicom": _highdicom()},
-    }
     request.story.parent.mkdir(parents=True, exist_ok=True)
-    write_json(request.story, content)
+    with hold_file(request.story):  # parts of a run that are side by side tell theirs
+        known = _known_cases(request.story)
+        known.update({outcome.case: _entry(request, outcome) for outcome in outcomes})
+        content = {
+            "notice": NOTICE,
+            "cases": dict(sorted(known.items())),
+            "versions": {**versions(), "highdicom": _highdicom()},
+        }
+        write_json(request.story, content)
+
+
+def _known_cases(story: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(story.read_text(encoding="utf-8"))["cases"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
 
 
 def _entry(request: ExportRequest, outcome: ExportOutcome) -> dict[str, Any]:
@@ -251,9 +258,13 @@ def _outcome(request: ExportRequest, case: str, scan: Scan | None) -> ExportOutc
     try:
         record = read_case_record(request.results, case)
         return _exported(request, case, record, scan or _recorded(record))
-    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+    except (CascadeError, OSError, MemoryError) as error:
         _log.debug("%s", case, exc_info=error)
         return ExportOutcome(case=case, status="failed", error=_line(error))
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+        _log.debug("%s", case, exc_info=error)
+        found = f"its record cannot be understood ({type(error).__name__}: {_line(error)})"
+        return ExportOutcome(case=case, status="failed", error=f"{found}; expected one of this version: predict again")
 
 
 def _recorded(record: Mapping[str, Any]) -> Scan:
@@ -277,6 +288,7 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
     if request.existing == "skip" and _is_done(objects, set(there), kinds):
         return ExportOutcome(case=case, status="skipped", files=tuple(_files(folder)))
     beside = folder.with_name(f".{os.getpid()}.{case}")
+    _sweep(folder)
     try:
         beside.mkdir(parents=True)
         for kind in kinds:
@@ -287,10 +299,19 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
     return ExportOutcome(case=case, status="done", files=tuple(_files(folder)))
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left beside a case's folder."""
+    left = re.compile(rf"\.\d+\.{re.escape(folder.name)}", re.DOTALL)
+    for path in list(folder.parent.glob(".*")):
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
 def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> CaseObjects:
     if Path(case).name != case or case in ("", ".", ".."):
         raise SettingsError(f"case {case!r} can be no folder's name; rename its files")
     place = SeriesPlace.of(scan)
+    place.require_one_origin()
     if set(request.written) != {"rtstruct"}:
         place.require_regular()
     maps = sorted({map_path(request.results, case, suffix) for kind in KINDS for suffix in _MAPS[kind]})

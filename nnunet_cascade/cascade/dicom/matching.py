@@ -1,16 +1,26 @@
-"""Which DICOM series a case belongs to: the one its record names, or the one whose slices its maps lie on."""
+"""Which DICOM series a case belongs to: the one its record names, or one it lies on that is shown to be its CT."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nnunet_cascade.cascade.dicom.placing import SeriesPlace, code_of, recorded_grid, turned_grid
-from nnunet_cascade.cascade.scans import Scan, find_scans
+from nnunet_cascade.cascade.scans import Scan, find_scans, recorded_scan
+from nnunet_cascade.dataset_conversion.case_names import short_hash
+from nnunet_cascade.dataset_conversion.ct.reading import read_slice
 from nnunet_cascade.dataset_conversion.dicom.headers import read_header
 from nnunet_cascade.errors import CascadeError, DicomError
 from nnunet_cascade.geometry import AxisTurn, Grid
+from nnunet_cascade.images import Volume
+
+_PLANES_COMPARED = 9
+_COMPARED_HU = (-1000.0, 3000.0)  # what lies beyond, programs that convert DICOM cut off or fill in
+_ROUNDING_HU = 1.0
+_SHARE_ALIKE = 0.99
 
 
 class KnownSeries:
@@ -31,9 +41,10 @@ class KnownSeries:
         self._places: dict[str, SeriesPlace | None] = {}
 
     def series_of(self, case: str, record: Mapping[str, Any]) -> Scan:
-        """Give the series of a case: the one its record names, else the only one it lies on.
+        """Give the series of a case: the one its record names, else one on whose slices its maps lie.
 
-        Of several that it lies on, the one whose Patient ID, or whose name as a case, is the case's.
+        CTs of two patients may lie alike. So the series must show what the case's image file does, where that is
+        still there, or else be called as the case: by Patient ID, or by the hash that stands for a UID.
 
         Raises:
             DicomError: There is none, or there are several, or the record tells no grid.
@@ -46,16 +57,12 @@ class KnownSeries:
             raise DicomError(f"none of {len(self._scans)} series is {uid}, its CT; give the folder it lies in")
         grid = recorded_grid(record)
         fitting = [scan for scan in self._scans.values() if self._fits(scan, grid)]
-        named = [scan for scan in fitting if case in (scan.case, _patient(scan))]
-        chosen = fitting if len(fitting) == 1 else named
-        if len(chosen) == 1:
-            return chosen[0]
-        if fitting:
-            raise DicomError(f"it lies on the slices of {len(fitting)} series; expected one: give its series alone")
-        raise DicomError(
-            f"it lies on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
-            f"{_told(grid.spacing_mm)} mm); give the series its CT was made from"
-        )
+        if not fitting:
+            raise DicomError(
+                f"it lies on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
+                f"{_told(grid.spacing_mm)} mm); give the series its CT was made from"
+            )
+        return _only(fitting, case, _image(record))
 
     def _fits(self, scan: Scan, grid: Grid) -> bool:
         if scan.series_uid not in self._places:
@@ -69,9 +76,55 @@ class KnownSeries:
         return place.grid.difference(turned_grid(grid, AxisTurn.to_code(grid, code_of(place.grid)))) is None
 
 
-def _patient(scan: Scan) -> str:
+def _only(fitting: Sequence[Scan], case: str, image: Volume | None) -> Scan:
+    """Choose among series on whose slices a case lies."""
+    named = [scan for scan in fitting if case in _names(scan)]
+    alike = [scan for scan in fitting if image is not None and _shows(scan, image)]
+    chosen = named if image is None else [scan for scan in alike if scan in named] or alike
+    if len(chosen) == 1:
+        return chosen[0]
+    lies = f"it lies on the slices of {len(fitting)} series"
+    if chosen:
+        raise DicomError(f"{lies}, of which {len(chosen)} may be its CT; expected one: give its series alone")
+    if image is None:
+        raise DicomError(
+            f"{lies}, but nothing shows that one is its CT: the image file it was predicted from is not where its "
+            "record says, and no Patient ID is the case's name; put the image there again, or predict it from DICOM"
+        )
+    raise DicomError(f"{lies}, but its image shows another CT; give the series that image was made from")
+
+
+def _names(scan: Scan) -> tuple[str, ...]:
+    """Give what a case of a series may be called."""
     header = read_header(scan.slices[0])
-    return "" if header is None else header.patient_id
+    return (scan.case,) if header is None else (scan.case, header.patient_id, f"case_{short_hash(header.study_uid)}")
+
+
+def _image(record: Mapping[str, Any]) -> Volume | None:
+    """Read the image file a case was predicted from; None where it is not there any more, or another one is."""
+    scan = recorded_scan(record)
+    if scan is None or scan.is_dicom:
+        return None
+    try:
+        return scan.read() if scan.fingerprint() == (record.get("inputs") or [None])[0] else None
+    except CascadeError:
+        return None
+
+
+def _shows(scan: Scan, image: Volume) -> bool:
+    """Tell whether a series shows what an image on its slices does, by some of these; its edges may be cut off."""
+    place = SeriesPlace.of(scan)
+    expected = place.placed(image.array, image.grid, what="the image")
+    planes = np.unique(np.linspace(0, len(expected) - 1, _PLANES_COMPARED).round().astype(int))
+    try:
+        if place.files.stack.irregularities:
+            found = scan.read().array[planes]
+        else:
+            found = np.stack([read_slice(place.headers[plane]) for plane in planes])
+    except CascadeError:
+        return False
+    difference = np.abs(np.clip(found, *_COMPARED_HU) - np.clip(expected[planes], *_COMPARED_HU).astype(np.float32))
+    return bool(np.mean(difference <= _ROUNDING_HU) >= _SHARE_ALIKE)
 
 
 def _told(spacing_mm: Iterable[float]) -> str:

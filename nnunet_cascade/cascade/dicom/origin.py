@@ -6,12 +6,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from nnunet_cascade.cascade.bundles.manifest import sha256_of
 from nnunet_cascade.cascade.dicom.placing import SeriesPlace
@@ -137,7 +138,7 @@ def _told_time(record: Mapping[str, Any]) -> datetime | None:
         told = datetime.fromisoformat(str(record["varying"]["predicted_at"]).replace("Z", "+00:00"))
     except (KeyError, TypeError, ValueError):
         return None
-    return told.replace(tzinfo=None, microsecond=0)
+    return (told.astimezone(timezone.utc) if told.tzinfo else told).replace(tzinfo=None, microsecond=0)
 
 
 def _time_of(source: Dataset) -> datetime | None:
@@ -158,7 +159,9 @@ def _digits(source: Dataset, keyword: str, count: int) -> str:
 
 def _text(source: Dataset, keyword: str, longest: int = LONGEST_TEXT) -> str:
     """Give a text of the CT as far as DICOM allows it."""
-    letters = (letter for letter in str(source.get(keyword) or "") if letter.isprintable() and letter != "\\")
+    found = source.get(keyword) or ""
+    text = "".join(map(str, found)) if isinstance(found, MultiValue) else str(found)
+    letters = (letter for letter in text if letter.isprintable() and letter != "\\")
     return "".join(letters)[:longest]
 
 

@@ -17,6 +17,7 @@ from nnunet_cascade.errors import DicomError, GridMismatchError
 from nnunet_cascade.geometry import AxisTurn, Grid, as_index
 
 _Element = TypeVar("_Element", bound=np.generic)
+_COUNTED = {"patient_id": "patients", "study_uid": "studies"}
 _GROWING: dict[int, tuple[str, str]] = {0: ("L", "R"), 1: ("P", "A"), 2: ("S", "I")}
 
 
@@ -53,6 +54,29 @@ class SeriesPlace:
     def paths(self) -> tuple[Path, ...]:
         """The slices' files in that order."""
         return tuple(header.path for header in self.headers)
+
+    def require_one_origin(self) -> None:
+        """Raise a DicomError unless all slices are one patient's and study's, each with a UID, in one named space."""
+        for name in ("patient_id", "study_uid"):
+            count = len({getattr(header, name) for header in self.headers})
+            if count > 1:
+                raise DicomError(
+                    f"the series' slices are of {count} {_COUNTED[name]}, by their headers; expected one: what is "
+                    "found may be put to nobody; mend the headers"
+                )
+        if len({header.sop_uid for header in self.headers}) < len(self.headers):
+            raise DicomError("slices of the series share a SOPInstanceUID, so that nothing can refer to one; mend them")
+        found = {header.frame_of_reference_uid for header in self.headers}
+        if "" in found:
+            raise DicomError(
+                "slices of the series have no FrameOfReferenceUID, which names the space that DICOM objects lie in; "
+                "get the series anew with it, or take the maps as they are (.nii.gz)"
+            )
+        if len(found) > 1:
+            raise DicomError(
+                f"the series' slices name {len(found)} FrameOfReferenceUIDs; expected one: their positions do not mean "
+                "the same, split the series"
+            )
 
     def require_regular(self) -> None:
         """Raise a DicomError unless the slices are the planes of the grid, one by one, as SEG and maps need."""

@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 CHANNEL = "_0000"
 MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty", "_candidates", "_lungs")
 """Endings of what a cascade writes beside the label map of a case."""
-_RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_masks", re.IGNORECASE)
+_RESERVED = re.compile(r"(run|summary)(_part\d+)?|dataset|anatomy|tuning|lung_masks|dicom_export", re.IGNORECASE)
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 _PROBE = ".probe"
 Status = Literal["done", "skipped", "failed"]

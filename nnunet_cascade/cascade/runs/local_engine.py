@@ -7,6 +7,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pickle import UnpicklingError
 from typing import Any, Protocol
+
+from tqdm import tqdm
 
 from nnunet_cascade.cascade.runs.engine import Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
@@ -175,6 +178,8 @@ def _work(channel: Connection, job: CohortJob, device: str, make: MakeWorker) ->
     """Be a worker until the other end of the pipe is closed; what happens to cases is told there, not on the screen."""
     end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # nnU-Net's progress bars would make a lock for all processes, which nobody takes down when this one is killed.
+    tqdm.set_lock(threading.RLock())
     with hold_as_worker(job.worker_lock):
         logging.getLogger("nnunet_cascade").setLevel(logging.CRITICAL)
         try:

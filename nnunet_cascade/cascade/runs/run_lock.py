@@ -112,6 +112,35 @@ def hold_as_worker(path: Path | None) -> Generator[None, None, None]:
         yield
 
 
+@contextmanager
+def hold_file(path: Path) -> Generator[None, None, None]:
+    """Keep others off a file from reading it until it is written anew, by a lock beside it; nothing is left of that.
+
+    On systems or folders without locks there is no protection.
+
+    Raises:
+        RunError: Somebody else holds it for longer than that takes.
+        OSError: The lock's file cannot be opened.
+    """
+    beside, file = path.with_name(f".{path.stem}.lock"), None
+    if fcntl is not None:
+        try:
+            file = _locked(beside, patience_seconds=_PATIENCE_SECONDS)
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+        else:
+            if file is None:
+                raise RunError(f"{path} is being written by another process all the time; end that one, and run again")
+    try:
+        yield
+    finally:
+        if file is not None:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+            file.close()
+
+
 def _share_lock(file: IO[bytes]) -> None:
     """Take a lock together with others; a run that looks whether anybody has it holds it for a moment.
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
@@ -195,6 +196,8 @@ def _read_slice(path: Path) -> Dataset:
     for keyword in _PATIENT_AND_STUDY:
         if keyword not in header:
             setattr(header, keyword, None)
+    if isinstance(header.PatientName, MultiValue):  # a backslash is no part of a name
+        header.PatientName = "".join(map(str, header.PatientName))
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""
     return header

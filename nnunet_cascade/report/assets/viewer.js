@@ -8,7 +8,7 @@
   const [status, stage, canvas, values, controls] = ["status", "stage", "canvas", "values", "controls"].map((name) =>
     document.getElementById(`viewer-${name}`),
   );
-  const TRANSLUCENT_BELOW_MIN = 2; // of NiiVue's COLORMAP_TYPE, which its script keeps to itself
+  const CLEAR_BELOW_MIN = 2; // of NiiVue's COLORMAP_TYPE: colors run from 0, and what lies below cal_min is not drawn
   const images = new Map(); // by layer name, and "ct"
   const due = { ct: false, layers: false }; // what the next frame has to blend again
   let nv = null;
@@ -60,13 +60,14 @@
 
   const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
 
-  /* A value of 0 is clear. */
+  /* A value of 0 is clear. NiiVue knows no other opacity than all or nothing of what lies above another map. */
   const colorsOf = (layer) => {
     const rows = layer.colors.length > 1 ? layer.colors : [layer.color, layer.color];
     const rgb = rows.map(channels);
     const [R, G, B] = [0, 1, 2].map((at) => rgb.map((color) => color[at]));
     const last = rows.length - 1;
-    return { R, G, B, A: rows.map((_, i) => (i ? 255 : 0)), I: rows.map((_, i) => Math.round((255 * i) / last)) };
+    const I = layer.stops || rows.map((_, i) => Math.round((255 * i) / last));
+    return { R, G, B, A: rows.map((_, i) => (i ? 255 : 0)), I };
   };
 
   const labelsOf = (layer) => {
@@ -87,9 +88,9 @@
   async function addLayer(layer) {
     const colormap = `cascade-${layer.name}`;
     nv.addColormap(colormap, colorsOf(layer));
-    const limits = layer.kind === "measure" ? { cal_min: layer.top / 4, cal_max: layer.top } : { cal_min: 0, cal_max: 1 };
+    const limits = layer.kind === "measure" ? { cal_min: layer.clear_below, cal_max: layer.top } : { cal_min: 0, cal_max: 1 };
     const image = await loadImage(layer.file, layer.title, { colormap, opacity: opacityOf(layer.name), ...limits });
-    if (layer.kind === "measure") image.colormapType = TRANSLUCENT_BELOW_MIN; // its colors run from 0 all the same
+    if (layer.kind === "measure") image.colormapType = CLEAR_BELOW_MIN;
     if (layer.kind === "labels" && layer.labels.length) image.setColormapLabel(labelsOf(layer));
     images.set(layer.name, image);
     nv.overlays = told.layers.map((one) => images.get(one.name)).filter(Boolean);

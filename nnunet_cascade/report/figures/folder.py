@@ -8,13 +8,12 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_cascade.cascade.scans import Scan, find_scans, recorded_scan
+from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
-from nnunet_cascade.report.reading.told import Told
 
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 
@@ -54,19 +53,6 @@ def chosen_cases(run: RunFolder, cases: Collection[str]) -> tuple[str, ...]:
         few = ", ".join(known[:5]) + (" …" if len(known) > 5 else "")
         raise SettingsError(f"{run.path} has no case {unknown[0]}; found {few or 'none'}")
     return tuple(case for case in known if not cases or case in cases)
-
-
-def given_scans(images: Path, run: RunFolder) -> dict[str, Scan]:
-    """Find the CTs of a run in a folder: by name, DICOM series by the UID of the record too.
-
-    Raises:
-        InputImageError, DicomError: There is none at all.
-    """
-    found = find_scans(images)
-    by_uid = {scan.series_uid: scan for scan in found.values() if scan.is_dicom}
-    uids = {case: Told(record).at("varying", "image", "series_uid").text for case, record in run.records.items()}
-    named = {row.case: found.get(row.case) or by_uid.get(uids.get(row.case, "")) for row in run.rows}
-    return {case: scan for case, scan in named.items() if scan is not None}
 
 
 def figure_jobs(

@@ -48,7 +48,7 @@ _HEAT, _HEAT_FROM = "inferno", 0.42
 
 
 def heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give the color of an uncertainty, lighter for more.
+    """Give the color of an uncertainty, lighter for more, by its root: a usual one is a tenth of the most.
 
     Args:
         share: Of the most that there can be, 0 to 1; any shape.
@@ -56,4 +56,4 @@ def heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
     Returns:
         Red, green, blue and opacity, 0 to 255, along one more axis at the end.
     """
-    return mpl.colormaps[_HEAT](_HEAT_FROM + (1 - _HEAT_FROM) * share, bytes=True)
+    return mpl.colormaps[_HEAT](_HEAT_FROM + (1 - _HEAT_FROM) * np.sqrt(share), bytes=True)

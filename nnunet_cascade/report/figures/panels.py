@@ -24,7 +24,7 @@ BARS_MM = (5, 10, 20, 50, 100)
 _BAR_SHARE = 0.3
 _HALO_PT = 1.4
 _BEHIND: dict[str, Any] = {"facecolor": "black", "edgecolor": "none", "alpha": 0.65, "pad": 1.2}
-_OPAQUE_FROM, _OPACITY = 0.25, 0.85
+_OPAQUE_FROM, _OPACITY = 0.08, 0.85
 
 
 class Panel:
@@ -50,7 +50,7 @@ class Panel:
         self.show(shades, cmap="gray", vmin=0, vmax=255 / brightness, zorder=0)
 
     def show_heat(self, values: NDArray[Any], inside: NDArray[np.bool_], *, most: float) -> None:
-        """Lay a measure over the CT, clear where it is 0 or outside."""
+        """Lay a measure over the CT, clear where it is 0 or outside, with its full opacity from 2/25 of the most."""
         share = np.where(inside, values / most, 0).clip(0, 1).astype(np.float32)
         colors = heat(share)
         colors[..., 3] = np.rint((share / _OPAQUE_FROM).clip(0, 1) * _OPACITY * 255)

@@ -58,8 +58,10 @@ class FigureSources:
         """Look at a case.
 
         Raises:
-            InputImageError: There is neither a record with a grid nor any image to tell it.
+            InputImageError: There is neither a record with a grid nor any image to tell it, or the name is a path.
         """
+        if Path(request.case).name != request.case:
+            raise InputImageError(f"{request.case!r} is no name of a case: it leads out of the folder of the results")
         facts = facts_of(request.record)
         grid = facts.grid or _grid_of_files(request)
         return cls(request=request, facts=facts, grid=grid, turn=radiological_turn(grid))

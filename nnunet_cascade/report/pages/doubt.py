@@ -35,6 +35,8 @@ def doubt_of(row: CaseRow) -> Doubt:
     """Give how doubtful the result of a case is, and why."""
     if row.status not in {"done", "mask only"}:
         return Doubt(_NO_RESULT, f"{row.status}: {STATUSES[row.status]}")
+    if row.status == "mask only" and row.volume_ml is None:
+        return Doubt(_NO_RESULT, "its mask cannot be read, and there is no record of it")
     spread, words = _spread(row)
     flags = len(row.flags)
     parts = [f"{flags} flag{'s' if flags > 1 else ''} ({', '.join(row.flags)})"] if flags else ["no flag"]

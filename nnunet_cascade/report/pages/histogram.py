@@ -9,6 +9,8 @@ import numpy as np
 
 _FEWEST = 5
 _BINS = 16
+_LEAST_SPREAD = 1e-9
+"""Of the largest value; numbers that are as good as the same fill no bins."""
 _WIDTH, _HEIGHT = 320.0, 60.0
 
 
@@ -47,9 +49,11 @@ class Histogram:
 
 
 def histogram(title: str, values: Sequence[float | None], *, unit: str = "") -> Histogram | None:
-    """Count cases in bins of equal width; None below 5 cases, and where all have the same value."""
+    """Count cases in bins of equal width; None below 5 cases, and where values are the same or endlessly far apart."""
     known = np.array([value for value in values if value is not None], dtype=np.float64)
-    if known.size < _FEWEST or not np.ptp(known) > 0:
+    with np.errstate(over="ignore"):
+        spread = np.ptp(known) if known.size else 0.0
+    if known.size < _FEWEST or not _LEAST_SPREAD * np.abs(known).max() < spread < np.inf:
         return None
     counts, edges = np.histogram(known, bins=_BINS)
     step, highest = _WIDTH / _BINS, int(counts.max())

@@ -8,6 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.setting_rows import SettingRows, setting_rows
 from nnunet_cascade.report.reading.told import Told
 from nnunet_cascade.versions import versions
@@ -277,7 +278,6 @@ def _files(told: Told, folder: Path) -> tuple[FileRow, ...]:
     rows: list[FileRow] = []
     for told_name, size in told.items()[:_MOST_ROWS]:
         name = Path(told_name).name
-        path = folder / name
-        there = bool(name) and "\0" not in name and path.is_file()
-        rows.append(FileRow(name=name, size=size.count, there=there and path.stat().st_size == size.count))
+        there = is_own_file(folder, name) and (folder / name).stat().st_size == size.count
+        rows.append(FileRow(name=name, size=size.count, there=there))
     return tuple(rows)

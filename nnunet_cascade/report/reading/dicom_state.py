@@ -48,14 +48,20 @@ def dicom_states(results: Path) -> tuple[Mapping[str, DicomState], str]:
 def _state(told: Told, exported: Path, case: str) -> DicomState:
     files = tuple(Path(name).name for name in told.at("files").texts())
     error = without_paths(told.at("error").text)
+    if not error and _names_a_folder(case) and not all((exported / case / name).is_file() for name in files):
+        error = "some of its files are gone, as where the case was predicted again; export it again"
     return DicomState(told=True, files=files, error=error, diameters_mm={} if error else _diameters(exported, case))
 
 
 def _diameters(exported: Path, case: str) -> dict[int, float]:
     """Read the diameters of a case's lesions; a case whose name is no folder's has none."""
-    if Path(case).name != case or "\0" in case:
+    if not _names_a_folder(case):
         return {}
     summary, _ = read_told(exported / case / _SUMMARY)
     lesions = [lesion for lesion in summary.at("lesions") if lesion.at("lesions").count == 1]
     found = {lesion.at("segment").count: lesion.at("long_axis_mm").number for lesion in lesions}
     return {number: length for number, length in found.items() if number is not None and length is not None}
+
+
+def _names_a_folder(case: str) -> bool:
+    return Path(case).name == case and "\0" not in case

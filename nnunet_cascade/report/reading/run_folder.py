@@ -12,6 +12,7 @@ from nnunet_cascade.cascade.runs.folder_run import MAPS
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.report.reading.case_row import CaseRow, known_versions, our_versions, row_of_record
+from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.setting_rows import SettingRows, differing, setting_rows, unknown_settings
 from nnunet_cascade.report.reading.told import Told, read_told
@@ -155,7 +156,7 @@ def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, Told], 
 
 def _row(case: str, folder: Path, *, line: Told | None, record: Told | None, damaged: str) -> CaseRow:
     """Give what is known of a case from its record, its mask and its line in the run's story."""
-    mask = (folder / f"{case}{ENDING}").is_file() if "\0" not in case and "/" not in case else False
+    mask = is_own_file(folder, f"{case}{ENDING}")
     failed = line is not None and line.at("status").text == "failed"
     error = line.at("error").text if line is not None else ""
     if record is None:

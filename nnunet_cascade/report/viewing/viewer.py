@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Box, Grid, Vector
 from nnunet_cascade.report.figures.facts import DrawnCandidate, FigureFacts, facts_of
@@ -17,7 +18,10 @@ _GREEN, _PURPLE, _BLUE = "#009E73", "#CC79A7", "#0072B2"  # of Okabe and Ito, fo
 _WINDOWS = ("lung", "mediastinum", "bone")
 _TOPS = {"variance": 0.25, "predictive_entropy": 0.693, "mutual_information": 0.693}
 _STOPS = 9
+_CLEAR_BELOW = 0.02
 _MOST_PLACES = 200
+_HIGHEST_LABEL = np.iinfo(np.uint16).max
+"""Of the maps of candidates; NiiVue makes a color for each number up to the highest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +93,19 @@ def _layer(layer: Layer, file: str, facts: FigureFacts) -> dict[str, Any]:
         more["labels"] = [
             {"id": one.id, "color": DROPPED.color if one.kept is False else layer.color, "title": _verdict(one)}
             for one in facts.candidates
+            if one.id <= _HIGHEST_LABEL
         ]
     if layer.kind == "measure":
         top = _TOPS.get(facts.measure, 0.25) if layer.name == "uncertainty" else 1.0
-        more.update(colors=_colors(), top=top)
+        stops = np.linspace(0, 1, _STOPS, dtype=np.float32) ** 2
+        more.update(colors=_colors(stops), stops=np.rint(255 * stops).astype(int).tolist())
+        more.update(clear_below=round(_CLEAR_BELOW * top, 4), top=top)
     return {**asdict(layer), "file": file, **more}
 
 
-def _colors() -> list[str]:
-    """Give the figure's colors of a measure, at even steps from 0 to the most that there can be."""
-    shades = heat(np.linspace(0, 1, _STOPS, dtype=np.float32))[:, :3].tolist()
+def _colors(shares: NDArray[np.float32]) -> list[str]:
+    """Give the figure's colors of shares of the most that a measure can be."""
+    shades = heat(shares)[:, :3].tolist()
     return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in shades]
 
 

@@ -6,13 +6,17 @@ import gzip
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.cascade.evaluation_workers import LabelFile
+from nnunet_cascade.cascade.prediction_files import read_label_map
 from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.files import whole_file
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, read_volume, write_image
@@ -33,7 +37,7 @@ _INT16 = np.iinfo(np.int16)
 
 
 def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and where it goes
-    case: str, folder: Path, record: Mapping[str, Any], scan: Scan | None, truth: Path | None, into: Path
+    case: str, folder: Path, record: Mapping[str, Any], scan: Scan | None, truth: LabelFile | None, into: Path
 ) -> dict[str, str]:
     """Lay the images of a case into its page's folder.
 
@@ -46,14 +50,15 @@ def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and
         folder: Of the run.
         record: Of the case; where it lists its files, no others are taken.
         scan: The CT; None where nobody knows it.
-        truth: A label map; None where there is none.
+        truth: A label map and what of it is tumor, which alone is shown; None where there is none. What
+            cannot be read is left out: who compares with it says why.
         into: Of the page; it is there.
 
     Returns:
         For each image that there is, of "ct", "truth" and those of `MAPS`, the file's name in `into`.
 
     Raises:
-        InputImageError, DicomError: The CT or the truth is there and cannot be read.
+        InputImageError, DicomError: The CT is there and cannot be read.
         OSError: A file cannot be written.
     """
     placed: dict[str, str] = {}
@@ -63,8 +68,9 @@ def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and
         source = _own_file(folder, f"{case}{suffix}{ENDING}", record)
         if source is not None:
             placed[name] = _share(source, into / f"{name}{ENDING}")
-    if truth is not None and truth.is_file():
-        placed["truth"] = _place_image(truth, "truth", into)
+    if truth is not None and truth.path.is_file():
+        with suppress(CascadeError):
+            placed["truth"] = _place_truth(truth, into)
     return placed
 
 
@@ -92,6 +98,16 @@ def _place_image(source: Path, name: str, into: Path) -> str:
         return _share(source, into / f"{name}{ending}")
     volume = read_volume(source)
     return _write_narrow(volume.array, volume.grid, into / f"{name}{ENDING}")
+
+
+def _place_truth(truth: LabelFile, into: Path) -> str:
+    """Share true labels where they are tumor alone, else write the tumor of them."""
+    volume = read_volume(truth.path)
+    labels = read_label_map(truth.path, volume.grid, truth.tumor, what="true labels")
+    mask = truth.tumor.mask(labels)
+    if np.array_equal(mask, labels != 0) and any(truth.path.name.endswith(ending) for ending in _NIFTI):
+        return _place_image(truth.path, "truth", into)
+    return _write_narrow(mask.astype(np.int16), volume.grid, into / f"truth{ENDING}")
 
 
 def _write_narrow(array: NDArray[Any], grid: Grid, path: Path) -> str:

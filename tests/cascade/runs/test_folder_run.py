@@ -140,7 +140,9 @@ class TestRunning:
         assert [o.status for o in run_cases({"bad": tmp_path / "first"}, task())] == ["failed"]
         assert not (tmp_path / "bad.txt").exists()
 
-    @pytest.mark.parametrize("case", ["run", "Run_part3", "summary", "dataset", "tuning", "anatomy", "lung_masks"])
+    @pytest.mark.parametrize(
+        "case", ["run", "Run_part3", "summary", "dataset", "tuning", "anatomy", "lung_masks", "dicom_export"]
+    )
     def test_a_case_called_as_a_file_of_the_run_is_refused(self, task, tmp_path, case):
         (outcome,) = run_cases({case: tmp_path / "first"}, task())
         assert "rename its files" in outcome.error

@@ -160,3 +160,39 @@ if __name__ == "__main__":
 def test_a_device_that_is_not_there_is_refused_in_one_line(job, device, told):
     with pytest.raises(SettingsError, match=told):
         case_worker(job, device)
+
+
+BARS = """
+import sys
+from contextlib import closing
+from pathlib import Path
+from tqdm import tqdm
+from nnunet_cascade.cascade.runs.engine import Finished
+from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
+from nnunet_cascade.cascade.runs.local_engine import LocalEngine
+from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.cascade.spec import CascadeSpec
+
+class Bars:
+    async def predict(self, files):
+        for _ in tqdm(range(2), disable=True):
+            pass
+        return CaseOutcome(case=files.case, status="done")
+
+def make(job, device):
+    return Bars()
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    job = CohortJob(bundle=folder, output=folder, spec=CascadeSpec())
+    with closing(LocalEngine(job, ["cpu"], make=make)) as engine:
+        engine.submit(engine.start(), CaseFiles(scan=Scan(case="a", path=folder)))
+        while not any(isinstance(event, Finished) for event in engine.wait()):
+            pass
+"""
+
+
+def test_a_worker_with_progress_bars_leaves_nothing_for_the_system_to_clear(tmp_path):
+    (tmp_path / "bars.py").write_text(BARS)
+    done = subprocess.run([sys.executable, tmp_path / "bars.py", tmp_path], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -223,6 +223,7 @@ import time
 from pathlib import Path
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CohortJob
 from nnunet_cascade.cascade.runs.ray_engine import RayEngine
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.cascade.spec import CascadeSpec
 
 def make(job, device):
@@ -266,7 +267,7 @@ def own_ray(folder, *cases):
         start_new_session=True,
     )
     lines = [process.stdout.readline().strip() for _ in range(2)]
-    if lines[0] != "ready":
+    if lines[0] != "ready" or not lines[1]:
         pytest.fail(process.stderr.read())
     return process, int(lines[1])
 

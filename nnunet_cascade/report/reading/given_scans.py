@@ -1,0 +1,22 @@
+"""The CTs of a run, where a user says they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from nnunet_cascade.cascade.scans import Scan, find_scans
+from nnunet_cascade.report.reading.run_folder import RunFolder
+from nnunet_cascade.report.reading.told import Told
+
+
+def given_scans(images: Path, run: RunFolder) -> dict[str, Scan]:
+    """Find the CTs of a run in a folder: by name, DICOM series by the UID of the record too.
+
+    Raises:
+        InputImageError, DicomError: There is none at all.
+    """
+    found = find_scans(images)
+    by_uid = {scan.series_uid: scan for scan in found.values() if scan.is_dicom}
+    uids = {case: Told(record).at("varying", "image", "series_uid").text for case, record in run.records.items()}
+    named = {row.case: found.get(row.case) or by_uid.get(uids.get(row.case, "")) for row in run.rows}
+    return {case: scan for case, scan in named.items() if scan is not None}
