@@ -311,7 +311,8 @@ def test_a_folder_without_a_report_is_refused(tmp_path):
 
 def test_it_serves_until_it_is_interrupted_and_ends_in_peace(report):
     script = (
-        "import sys, pathlib; from nnunet_cascade.report.viewing.server import serve; serve(pathlib.Path(sys.argv[1]))"
+        "import pathlib, signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler);"  # background: ignored
+        "from nnunet_cascade.report.viewing.server import serve; serve(pathlib.Path(sys.argv[1]))"
     )
     command = [sys.executable, "-c", script, str(report)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -323,5 +324,8 @@ def test_it_serves_until_it_is_interrupted_and_ends_in_peace(report):
             assert connection.recv(15) == b"HTTP/1.0 200 OK"
         time.sleep(0.1)
         process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=20)
+        try:
+            rest, errors = process.communicate(timeout=20)
+        finally:
+            process.kill()  # else nobody would end it where it hears nothing
     assert (rest, errors, process.returncode) == ("ended\n", "", 0)
