@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 from drawn_chests import GRID, IN_LEFT, LUNGS, MIDDLE, SPECK, blocks, chest_ct
 
-from nnunet_cascade.cascade.case import Judgement, Lungs, Refinement, concluded
+from nnunet_cascade.cascade.case import Judgement, Lungs, concluded
 from nnunet_cascade.cascade.models import CoarsePrediction
 from nnunet_cascade.cascade.outputs import write_case
+from nnunet_cascade.cascade.refinement import Refinement
 from nnunet_cascade.cascade.roi import plan_rois
 from nnunet_cascade.cascade.runs.run_story import CaseLine, RunReport, RunStory, write_run
 from nnunet_cascade.cascade.scans import Scan

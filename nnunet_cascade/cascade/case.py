@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from nnunet_cascade.cascade.bundles.bundle import LoadedCascade
-from nnunet_cascade.cascade.models import CoarsePrediction, roi_seed
+from nnunet_cascade.cascade.models import CoarsePrediction
 from nnunet_cascade.cascade.preprocessing import Prepared
-from nnunet_cascade.cascade.roi import Canvas, Islands, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
+from nnunet_cascade.cascade.refinement import Refinement, cropped, refined, stage_turn
+from nnunet_cascade.cascade.roi import Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
 from nnunet_cascade.cascade.scan_flags import grid_flags
 from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
 from nnunet_cascade.errors import BundleError, NoLungsError
-from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Labels, Mask, crop_with_fill
-from nnunet_cascade.images import AIR_HU, Volume, require_ct
+from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+from nnunet_cascade.images import Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import find_lungs
 from nnunet_cascade.uncertainty.choices import SamplingFacts
 from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
 from nnunet_cascade.uncertainty.temperature import with_temperature
-from nnunet_cascade.uncertainty.volumes import RoiVotes, Sampled, VolumeSpreads, volume_spreads
+from nnunet_cascade.uncertainty.volumes import Sampled, VolumeSpreads, volume_spreads
 
 TUMOR_NOWHERE = "no_candidate"
 LUNGS_NOT_FOUND = "lungs_not_found"
@@ -136,40 +137,6 @@ class Judgement:
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
-    """What stage 2 sees of one region, as its axes run.
-
-    Attributes:
-        roi: The region, on the image's grid.
-        box: The same, on the turned grid.
-        context: What the array covers there: the region, and air where the image ends.
-        array: (Z, Y, X), float32, HU.
-    """
-
-    roi: Roi
-    box: Box
-    context: Box
-    array: Image
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refinement:
-    """What stage 2 found in all regions; arrays (Z, Y, X) on the image's grid.
-
-    Attributes:
-        probability: Averaged where regions overlap, 0 outside.
-        uncertainty: The same of the measure; None without samples.
-        votes: By region's id, with its box.
-        moved_results: Whether results did not fit on the device.
-    """
-
-    probability: Image
-    uncertainty: Image | None
-    votes: Mapping[int, tuple[Box, RoiVotes]]
-    moved_results: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Clock:
     """Seconds by step."""
 
@@ -213,7 +180,7 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
     with clock.step("anatomy"):
         judgement = judged(image.grid, coarse, lungs, bundle.spec)
     with clock.step("stage2"):
-        refinement = refined(cropped(image, bundle, judgement), image.grid, bundle)
+        refinement = refined(cropped(image, bundle, judgement.rois), image.grid, bundle)
     with clock.step("lesions"):
         result = concluded(image.grid, bundle, judgement, refinement)
     return replace(result, seconds=clock.seconds)
@@ -229,7 +196,7 @@ def prepared_coarse(image: Volume, bundle: LoadedCascade, given: Given) -> Prepa
         return None
     if bundle.stage1 is None:
         raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
-    turn = _turn(bundle.spec.stage1, image.grid)
+    turn = stage_turn(bundle.spec.stage1, image.grid)
     return bundle.stage1.prepare_coarse(image.array, image.grid.spacing_mm, turn)
 
 
@@ -239,7 +206,7 @@ def coarse_prediction(prepared: Prepared | None, grid: Grid, bundle: LoadedCasca
         return CoarsePrediction(given.stage1, None)
     if bundle.stage1 is None or prepared is None:
         raise BundleError(f"{given.case}: there is no stage 1 and no stage-1 mask is given; give one")
-    return bundle.stage1.predict_coarse(prepared, _turn(bundle.spec.stage1, grid))
+    return bundle.stage1.predict_coarse(prepared, stage_turn(bundle.spec.stage1, grid))
 
 
 def lungs_of(image: Volume, spec: CascadeSpec, given: Given) -> Lungs:
@@ -271,50 +238,6 @@ def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec
         filtered=filtered,
         rois=plan_rois(filtered.kept, grid, spec.roi),
         stage1_given=coarse.probability is None,
-    )
-
-
-def cropped(image: Volume, bundle: LoadedCascade, judgement: Judgement) -> tuple[Crop, ...]:
-    """Copy what stage 2 looks at out of an image, which it needs no more: regions, with context up to its patch."""
-    turn = _turn(bundle.spec.stage2, image.grid)
-    turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
-    at_least = patch_voxels(bundle.stage2.patch_size_mm, spacing_mm)
-    boxes = [turn.box(roi.box, image.grid.shape) for roi in judgement.rois]
-    contexts = [box.at_least(at_least) for box in boxes]
-    return tuple(
-        Crop(roi, box, context, crop_with_fill(turned, context, fill=AIR_HU).astype(np.float32, copy=False))
-        for roi, box, context in zip(judgement.rois, boxes, contexts, strict=True)
-    )
-
-
-def refined(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refinement:
-    """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
-
-    All of it happens in the orientation that the network sees, so that a flipped
-    image gives the flipped result.
-
-    Raises:
-        DeviceError: The device has not the memory for one window.
-    """
-    turn = _turn(bundle.spec.stage2, grid)
-    probability, uncertainty = Canvas(grid.shape, turn), Canvas(grid.shape, turn)
-    votes: dict[int, tuple[Box, RoiVotes]] = {}
-    moved = False
-    for crop in crops:
-        seed = roi_seed(bundle.spec.sampling, crop.box)
-        found = bundle.stage2.predict_roi(crop.array, turn.spacing(grid.spacing_mm), seed=seed)
-        moved = moved or found.moved_results
-        inside = crop.box.relative_to(crop.context).slices
-        probability.paste(found.probability[inside], crop.box)
-        if found.uncertainty is not None and found.votes is not None:
-            uncertainty.paste(found.uncertainty[inside], crop.box)
-            votes[crop.roi.id] = crop.roi.box, _turned_back(found.votes, inside, turn)
-    sampled = bundle.stage2.sampling is not None
-    return Refinement(
-        probability=probability.mean(),
-        uncertainty=uncertainty.mean() if sampled else None,
-        votes=votes,
-        moved_results=moved,
     )
 
 
@@ -380,13 +303,6 @@ def _without(found: Mask, kept: Mask, rois: tuple[Roi, ...]) -> Mask:
     return dropped
 
 
-def _turned_back(votes: RoiVotes, inside: tuple[slice, slice, slice], turn: AxisTurn) -> RoiVotes:
-    """Give the votes inside a region as the image's axes run."""
-    planes = votes.planes[(slice(None), slice(None), *inside)]
-    turned = [np.stack([turn.undo(plane) for plane in member]) for member in planes]
-    return replace(votes, planes=np.stack(turned))
-
-
 def _described(
     dropped: Mask, tumor: Mask, sampled: Sampled | None, grid: Grid
 ) -> tuple[tuple[Lesion, ...], VolumeSpreads | None]:
@@ -394,12 +310,6 @@ def _described(
     volumes = None if sampled is None else volume_spreads(labels, dropped, sampled, grid.spacing_mm)
     of_lesions = None if volumes is None else volumes.lesions
     return describe_lesions(labels, grid.spacing_mm, sampled, of_lesions), volumes
-
-
-def _turn(stage: StageSettings, grid: Grid) -> AxisTurn:
-    if stage.orientation == "stored":
-        return AxisTurn((0, 1, 2), (False, False, False))
-    return AxisTurn.to_code(grid, stage.orientation)
 
 
 def _flags(

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,9 +15,8 @@ from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import grid_of, read_volume
-from nnunet_cascade.processes import interrupts_ignored, worker_pool
+from nnunet_cascade.side_by_side import side_by_side
 
-_log = logging.getLogger(__name__)
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1 and --continue"
 
 
@@ -56,26 +52,8 @@ class Scored:
 
 
 def score_jobs(jobs: Sequence[ScoreJob], processes: int) -> Iterator[tuple[ScoreJob, dict[str, Scored]]]:
-    """Score cases in several processes and yield them as they come; with one process, in this one.
-
-    Should a process be killed, the cases left are scored one by one, each in a process of
-    its own; whose process is killed then has failed.
-    """
-    if processes == 1 or not jobs:
-        yield from ((job, score_job(job)) for job in jobs)
-        return
-    left = {job.case: job for job in jobs}
-    with _pool(min(processes, len(jobs))) as pool:
-        futures = _submitted(pool, jobs)
-        try:
-            for future in as_completed(futures):
-                found = future.result()
-                yield left.pop(futures[future].case), found
-        except BrokenProcessPool:
-            _log.warning("a worker process was killed; the %d case(s) left are scored one by one", len(left))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    yield from ((job, _alone(job)) for job in left.values())
+    """Score cases side by side and yield them as they come; one whose process is killed has failed."""
+    return side_by_side(score_job, jobs, processes, killed=_killed)
 
 
 def score_job(job: ScoreJob) -> dict[str, Scored]:
@@ -120,18 +98,5 @@ def _told(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    return worker_pool(processes, preload=__name__)
-
-
-def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[ScoreJob]) -> dict[Future[dict[str, Scored]], ScoreJob]:
-    with interrupts_ignored():
-        return {pool.submit(score_job, job): job for job in jobs}
-
-
-def _alone(job: ScoreJob) -> dict[str, Scored]:
-    with _pool(1) as pool:
-        try:
-            return next(iter(_submitted(pool, [job]))).result()
-        except BrokenProcessPool:
-            return dict.fromkeys(job.predictions, Scored(values={}, error=_KILLED))
+def _killed(job: ScoreJob) -> dict[str, Scored]:
+    return dict.fromkeys(job.predictions, Scored(values={}, error=_KILLED))

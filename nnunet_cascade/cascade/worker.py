@@ -24,15 +24,14 @@ from nnunet_cascade.cascade.case import (
     Lungs,
     coarse_prediction,
     concluded,
-    cropped,
     judged,
     lungs_of,
     prepared_coarse,
-    refined,
 )
 from nnunet_cascade.cascade.models import CoarsePrediction
 from nnunet_cascade.cascade.outputs import write_case
 from nnunet_cascade.cascade.preprocessing import Prepared
+from nnunet_cascade.cascade.refinement import cropped, refined
 from nnunet_cascade.cascade.runs.folder_run import remove_case
 from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cascade.runs.records import Prints, model_checksums
@@ -121,7 +120,7 @@ class CaseWorker:
         case = await self._on(self._reading, self._read, files, clock)
         prints, grid, flags, notes = case.prints, case.image.grid, case.scan.flags, case.scan.notes
         judgement = await self._judgement(case, clock)
-        crops = await self._on(self._rules, cropped, case.image, self._bundle, judgement)
+        crops = await self._on(self._rules, cropped, case.image, self._bundle, judgement.rois)
         del case
         refinement = await self._on(self._networks, _timed(clock, "stage2", refined), crops, grid, self._bundle)
         result = await self._on(

@@ -29,7 +29,6 @@ from nnunet_cascade.dataset_conversion.writing import (
     LEFT_OUT,
     RECORDS,
     CaseJob,
-    convert_case,
     finished_record,
     read_record,
     record_path,
@@ -184,10 +183,7 @@ def _converted(jobs: Sequence[CaseJob], request: ConversionRequest) -> Iterator[
             yield record
     if len(todo) < len(jobs):
         _log.info("%d of %d cases are there already", len(jobs) - len(todo), len(jobs))
-    if request.processes == 1 or len(todo) <= 1:
-        yield from map(convert_case, todo)
-    else:
-        yield from convert_side_by_side(todo, request.processes)
+    yield from convert_side_by_side(todo, request.processes if len(todo) > 1 else 1)
 
 
 def _earlier(job: CaseJob) -> Record | None:

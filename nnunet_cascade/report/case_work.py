@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,12 +12,11 @@ from nnunet_cascade.cascade.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.images import ENDING, read_volume
-from nnunet_cascade.processes import interrupts_ignored, worker_pool
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
+from nnunet_cascade.side_by_side import side_by_side
 
 FIGURE = "figure.png"
-_log = logging.getLogger(__name__)
 _MM3_PER_ML = 1000.0
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 _NO_CT = "its CT is not where it was; give its folder by --images"
@@ -78,28 +74,9 @@ class CaseMade:
 
 
 def make_cases(jobs: Sequence[CaseJob], processes: int) -> Iterator[CaseMade]:
-    """Make what is asked for of many cases, in several processes; with one, in this one.
-
-    Yields:
-        What was made, as it comes. Should a process be killed, the cases left are made one by one,
-        each in a process of its own; whose process is killed then has that as its problem.
-    """
-    if processes == 1 or not jobs:
-        yield from map(make_case, jobs)
-        return
-    left = {job.case: job for job in jobs}
-    with _pool(min(processes, len(jobs))) as pool:
-        futures = _submitted(pool, jobs)
-        try:
-            for future in as_completed(futures):
-                made = future.result()
-                yield made
-                del left[made.case]
-        except BrokenProcessPool:
-            _log.warning("a worker process was killed; the %d case(s) left are made one by one", len(left))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    yield from map(_alone, left.values())
+    """Make what is asked for of many cases side by side, and yield it as it comes; a killed process costs its case."""
+    for _, made in side_by_side(make_case, jobs, processes, killed=_killed):
+        yield made
 
 
 def make_case(job: CaseJob) -> CaseMade:
@@ -201,18 +178,5 @@ def _told(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    return worker_pool(processes, preload=__name__)
-
-
-def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[CaseJob]) -> dict[Future[CaseMade], CaseJob]:
-    with interrupts_ignored():
-        return {pool.submit(make_case, job): job for job in jobs}
-
-
-def _alone(job: CaseJob) -> CaseMade:
-    with _pool(1) as pool:
-        try:
-            return next(iter(_submitted(pool, [job]))).result()
-        except BrokenProcessPool:
-            return CaseMade(case=job.case, problems=(_KILLED,))
+def _killed(job: CaseJob) -> CaseMade:
+    return CaseMade(case=job.case, problems=(_KILLED,))

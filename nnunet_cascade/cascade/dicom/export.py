@@ -8,9 +8,8 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -27,7 +26,7 @@ from nnunet_cascade.dataset_conversion.dicom.headers import UNREADABLE, lenient
 from nnunet_cascade.errors import CascadeError, DicomError, SettingsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.processes import interrupts_ignored, worker_pool
+from nnunet_cascade.side_by_side import side_by_side
 from nnunet_cascade.versions import NOTICE, versions
 
 __all__ = ["KINDS", "Existing", "ExportOutcome", "ExportRequest", "Kind", "export_case", "export_folder"]
@@ -224,37 +223,18 @@ def _entry(request: ExportRequest, outcome: ExportOutcome) -> dict[str, Any]:
 
 
 def _outcomes(request: ExportRequest, scans: Mapping[str, Scan | None]) -> Iterator[ExportOutcome]:
-    if request.processes == 1 or len(scans) < 2:
-        yield from (_outcome(request, case, scan) for case, scan in scans.items())
-        return
-    left = dict(scans)
-    with worker_pool(min(request.processes, len(scans)), preload=__name__) as pool:
-        with interrupts_ignored():
-            futures = {pool.submit(_outcome, request, case, scan): case for case, scan in scans.items()}
-        try:
-            for future in as_completed(futures):
-                outcome = future.result()
-                del left[outcome.case]
-                yield outcome
-        except BrokenProcessPool:
-            _log.warning("a worker process was killed; the %d case(s) left are exported one by one", len(left))
-        finally:
-            pool.shutdown(cancel_futures=True)
-    yield from (_alone(request, case, scan) for case, scan in left.items())
+    processes = request.processes if len(scans) > 1 else 1
+    done = side_by_side(partial(_outcome, request), tuple(scans.items()), processes, killed=_killed, preload=__name__)
+    for _, outcome in done:
+        yield outcome
 
 
-def _alone(request: ExportRequest, case: str, scan: Scan | None) -> ExportOutcome:
-    """Export a case in a process of its own, which may be killed."""
-    with worker_pool(1, preload=__name__) as pool:
-        with interrupts_ignored():
-            future = pool.submit(_outcome, request, case, scan)
-        try:
-            return future.result()
-        except BrokenProcessPool:
-            return ExportOutcome(case=case, status="failed", error=_KILLED)
+def _killed(job: tuple[str, Scan | None]) -> ExportOutcome:
+    return ExportOutcome(case=job[0], status="failed", error=_KILLED)
 
 
-def _outcome(request: ExportRequest, case: str, scan: Scan | None) -> ExportOutcome:
+def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutcome:
+    case, scan = job
     try:
         record = read_case_record(request.results, case)
         return _exported(request, case, record, scan or _recorded(record))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.dataset_conversion.dicom.writing import LONGEST_TEXT, uid_from
+from nnunet_cascade.dataset_conversion.dicom.writing import LONGEST_TEXT, Color, uid_from
 from nnunet_cascade.dataset_conversion.seg.writing import Tracking
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Box, Grid, Mask, as_index
@@ -22,6 +22,16 @@ from nnunet_cascade.versions import NOTICE
 MOST_SEGMENTS = 100
 """Lesions that become a segment of their own; of more, the smallest share the last one."""
 _MM3_PER_ML = 1000.0
+COLORS: tuple[Color, ...] = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 158, 115),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+"""What viewers draw lesions in, in turn: Okabe and Ito's (https://jfly.uni-koeln.de/color/)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +59,11 @@ class TrackedLesion:
     box: Box
     diameters: AxialDiameters | None
     mean_uncertainty: float | None
+
+    @property
+    def color(self) -> Color:
+        """What viewers draw it in."""
+        return COLORS[(self.number - 1) % len(COLORS)]
 
     def to_json(self) -> dict[str, Any]:
         """Give what `summary.json` tells of it."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.cascade.dicom.lesions import (
+    COLORS,
     TrackedLesion,
     case_tracking,
     comments,
@@ -117,7 +118,9 @@ class CaseObjects:
 
     def _write_seg(self, path: Path) -> str:
         algorithm = self.origin.algorithm
-        told = [SegmentDetails(name=x.name, algorithm=algorithm, tracking=x.tracking) for x in self.lesions]
+        told = [
+            SegmentDetails(name=x.name, algorithm=algorithm, tracking=x.tracking, color=x.color) for x in self.lesions
+        ]
         segments = told or [SegmentDetails(name="Tumor", algorithm=algorithm)]
         write_segmentation(
             LabeledSegments(labels=self._numbered[0], segments=tuple(segments)),
@@ -135,8 +138,14 @@ class CaseObjects:
         low, high = float(probability.min()), float(probability.max())
         if low < -_PROBABILITY_ROUNDING or high > 1 + _PROBABILITY_ROUNDING:
             raise DicomError(f"its probabilities reach from {low:g} to {high:g}; expected 0 to 1: predict it again")
+        segment = FractionToWrite(
+            name="Tumor",
+            probability=np.clip(probability, 0, 1),
+            algorithm=self.origin.algorithm,
+            color=COLORS[0],
+        )
         write_probability(
-            FractionToWrite(name="Tumor", probability=np.clip(probability, 0, 1), algorithm=self.origin.algorithm),
+            segment,
             self.place.paths,
             path,
             description=DESCRIPTIONS["probability"],
@@ -175,6 +184,7 @@ class CaseObjects:
                 contours_mm=tuple(
                     mask_contours(segments[lesion.box.slices] == lesion.number, grid.cropped(lesion.box))
                 ),
+                color=lesion.color,
                 interpreted_type="GTV",
                 algorithm="AUTOMATIC",
             )

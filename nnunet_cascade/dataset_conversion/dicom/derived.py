@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,22 +15,21 @@ from typing import Any
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
-from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
+from nnunet_cascade.dataset_conversion.dicom.codes import ARTIFICIAL_INTELLIGENCE
 from nnunet_cascade.dataset_conversion.dicom.headers import UNREADABLE, lenient, reason_of
-from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, uid_from
+from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, save, uid_from
 from nnunet_cascade.errors import DicomError
 
 MISSING_EXTRA = "found no highdicom, which DICOM SEG needs; install it: pip install 'nnunet-cascade[dicom]'"
-ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
-"""The family of algorithms that all of ours belong to."""
 MAKER = "nnunet-cascade"
 # Type 2 in DICOM: always there, perhaps empty; anonymized files may lack them.
 _PATIENT_AND_STUDY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex"),
     *("AccessionNumber", "StudyID", "StudyDate", "StudyTime", "SliceThickness"),
 )
+_Shapes = Mapping[str, tuple[int, ...]]
 _DATED = {
     "DA": re.compile(r"\d{8}|\d{4}\.\d\d\.\d\d"),
     "TM": re.compile(r"\d\d(\d\d(\d\d(\.\d{1,6})?)?)?"),
@@ -101,6 +100,53 @@ class ObjectIdentity:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DerivedObject:
+    """An object to be written beside the CT it was made of.
+
+    Attributes:
+        source: The CT's slices in the order of the object's planes.
+        path: Its folder is made where missing.
+        description: Of the series and of the content.
+        identity: UIDs, number and time.
+
+    Raises:
+        DicomError: DICOM cannot hold the description.
+    """
+
+    source: Sequence[Path]
+    path: Path
+    description: str
+    identity: ObjectIdentity
+
+    def __post_init__(self) -> None:
+        require_text(self.description, what="the series' description")
+
+    def write(
+        self, what: str, build: Callable[[Sequence[Dataset], dict[str, Any]], Dataset], shapes: _Shapes | None = None
+    ) -> None:
+        """Have highdicom build it, and write it; a file of that name appears whole or not at all.
+
+        Args:
+            what: Its kind, for messages.
+            build: Calls highdicom, given the slices and what every constructor asks for.
+            shapes: Of arrays that must have a plane for each slice, by what a message calls them.
+
+        Raises:
+            DicomError: Arrays and slices do not fit, a slice cannot be read, the file cannot be
+                written, or highdicom is not installed.
+        """
+        slices = read_slices(self.source)
+        if shapes is not None:
+            _require_fitting(shapes, slices)
+        # highdicom and pydicom warn of what is odd in the slices' own headers, which is copied as it is.
+        with lenient():
+            with _building(what):
+                dataset = build(slices, self.identity.arguments(self.description))
+                _finish(dataset, self.identity)
+            save(dataset, self.path)
+
+
 def require_name(text: str, *, what: str) -> None:
     """Raise a DicomError naming `what` unless DICOM can hold a text in one piece and it is not empty."""
     require_text(text, what=what)
@@ -117,7 +163,19 @@ def read_slices(source: Sequence[Path]) -> list[Dataset]:
     return [_read_slice(path) for path in source]
 
 
-def require_fitting(shapes: Mapping[str, tuple[int, ...]], slices: Sequence[Dataset]) -> None:
+def algorithm_sequence(algorithm: Algorithm) -> Any:
+    """Give highdicom's description of an algorithm."""
+    from highdicom import AlgorithmIdentificationSequence  # noqa: PLC0415 - an extra
+
+    return AlgorithmIdentificationSequence(
+        name=algorithm.name,
+        family=ARTIFICIAL_INTELLIGENCE,
+        version=algorithm.version,
+        parameters=dict(algorithm.parameters) or None,
+    )
+
+
+def _require_fitting(shapes: _Shapes, slices: Sequence[Dataset]) -> None:
     """Raise a DicomError unless arrays have a plane for each slice, of its rows and columns.
 
     Args:
@@ -138,7 +196,7 @@ def require_fitting(shapes: Mapping[str, tuple[int, ...]], slices: Sequence[Data
 
 
 @contextmanager
-def building(what: str) -> Generator[None, None, None]:
+def _building(what: str) -> Generator[None, None, None]:
     """Let highdicom build an object of slices whose headers are odd; what it refuses becomes a DicomError.
 
     Its log names patients whose names look wrong to it, and is silent meanwhile.
@@ -164,26 +222,16 @@ def building(what: str) -> Generator[None, None, None]:
         log.setLevel(before)
 
 
-def fix_what_varies(dataset: Dataset, identity: ObjectIdentity) -> None:
-    """Replace what highdicom draws anew each time."""
+def _finish(dataset: Dataset, identity: ObjectIdentity) -> None:
+    """Replace what highdicom draws anew each time, and fill in what it leaves out though DICOM asks for it."""
+    if "ContentLabel" in dataset:
+        dataset.ContentCreatorName = ""  # no person made it
     organization = uid_from(identity.sop_uid, "dimension organization")
     for item in (*dataset.get("DimensionOrganizationSequence", ()), *dataset.get("DimensionIndexSequence", ())):
         item.DimensionOrganizationUID = organization
     # highdicom adds itself last.
     dataset.ContributingEquipmentSequence[-1].ContributionDateTime = identity.written_at.strftime("%Y%m%d%H%M%S.%f")
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime
-
-
-def algorithm_sequence(algorithm: Algorithm) -> Any:
-    """Give highdicom's description of an algorithm."""
-    from highdicom import AlgorithmIdentificationSequence  # noqa: PLC0415 - an extra
-
-    return AlgorithmIdentificationSequence(
-        name=algorithm.name,
-        family=ARTIFICIAL_INTELLIGENCE,
-        version=algorithm.version,
-        parameters=dict(algorithm.parameters) or None,
-    )
 
 
 def _read_slice(path: Path) -> Dataset:

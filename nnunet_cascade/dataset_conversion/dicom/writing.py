@@ -19,6 +19,8 @@ LONGEST_TEXT, LONGEST_LABEL = 64, 16
 """Characters in descriptions and names, and in labels."""
 _LONGEST_NUMBER = 16
 _MOST_DIGITS = 15
+Color = tuple[int, int, int]
+"""Red, green and blue, 0 … 255."""
 _IMPLEMENTATION = "NNUNET-CASCADE"
 _UID = re.compile(r"[0-9.]{1,64}")
 _DATE, _TIME = re.compile(r"\d{8}|"), re.compile(r"\d{6}|")
@@ -158,6 +160,12 @@ def save(dataset: Dataset, path: Path) -> None:
         raise DicomError(f"{path} cannot be written ({reason}); check the folder and the space left") from error
     finally:
         _remove(beside)
+
+
+def require_color(color: Color, *, what: str) -> None:
+    """Raise a DicomError naming `what` unless a color is one."""
+    if not all(0 <= value <= 255 for value in color):
+        raise DicomError(f"the color of {what} is {color}; expected three numbers from 0 to 255")
 
 
 def require_text(text: str, *, what: str, longest: int = LONGEST_TEXT) -> None:

@@ -17,7 +17,6 @@ Measure = Literal["variance", "predictive_entropy", "mutual_information"]
 """What a map of uncertainty shows."""
 
 OWN_SCHEME = "99NNC"
-NO_UNITS = Code("1", "UCUM", "no units")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

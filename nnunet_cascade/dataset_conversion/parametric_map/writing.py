@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,9 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
-from nnunet_cascade.dataset_conversion.dicom.derived import (
-    ObjectIdentity,
-    building,
-    fix_what_varies,
-    read_slices,
-    require_fitting,
-)
-from nnunet_cascade.dataset_conversion.dicom.headers import lenient
-from nnunet_cascade.dataset_conversion.dicom.writing import LONGEST_LABEL, require_text, save
-from nnunet_cascade.dataset_conversion.parametric_map.quantities import NO_UNITS
+from nnunet_cascade.dataset_conversion.dicom.codes import LUNG, NO_UNITS
+from nnunet_cascade.dataset_conversion.dicom.derived import DerivedObject, ObjectIdentity
+from nnunet_cascade.dataset_conversion.dicom.writing import LONGEST_LABEL, require_text
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Image
 
@@ -78,19 +72,11 @@ def write_parametric_map(
         DicomError: Map and slices do not fit, a slice cannot be read, the file cannot be
             written, or highdicom is not installed.
     """
-    require_text(description, what="the series' description")
-    slices = read_slices(source)
-    require_fitting({"the map": content.values.shape}, slices)
-    identity = identity or ObjectIdentity()
-    with lenient():
-        with building("Parametric Map"):
-            dataset = _parametric_map(content, slices, description, identity)
-        save(dataset, path)
+    derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
+    derived.write("Parametric Map", partial(_parametric_map, content), {"the map": content.values.shape})
 
 
-def _parametric_map(
-    content: MapToWrite, slices: Sequence[Dataset], description: str, identity: ObjectIdentity
-) -> Dataset:
+def _parametric_map(content: MapToWrite, slices: Sequence[Dataset], common: dict[str, Any]) -> Dataset:
     from highdicom.pm import ParametricMap  # noqa: PLC0415 - an extra
 
     dataset = ParametricMap(
@@ -99,13 +85,43 @@ def _parametric_map(
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[_mapping(content)],
         voi_lut_transformations=[_window(content)],
-        content_description=description,
+        content_description=common["series_description"],
         content_label="UNCERTAINTY",
-        **identity.arguments(description),
+        **common,
     )
-    fix_what_varies(dataset, identity)
-    dataset.Laterality = None  # type 2C, and highdicom does not say: the thorax has two sides
+    dataset.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
+    _order_frames(dataset)
     return dataset
+
+
+def _anatomy() -> Dataset:
+    """Say that the frames show both lungs.
+
+    DICOM does not ask for it, but dcmqi does, by which 3D Slicer reads maps: without, it crashes.
+    """
+    from highdicom.sr import CodedConcept  # noqa: PLC0415 - an extra
+
+    anatomy = Dataset()
+    anatomy.AnatomicRegionSequence = [CodedConcept.from_code(LUNG)]
+    anatomy.FrameLaterality = "B"
+    return anatomy
+
+
+def _order_frames(dataset: Dataset) -> None:
+    """Let frames ascend along the cross product of rows and columns.
+
+    DICOM leaves the order open, but dcmqi does not look at their positions and expects this one.
+    """
+    frames = list(dataset.PerFrameFunctionalGroupsSequence)
+    orientation = dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    normal = np.cross(np.array(orientation[:3], float), np.array(orientation[3:], float))
+    heights = [float(normal @ np.array(frame.PlanePositionSequence[0].ImagePositionPatient, float)) for frame in frames]
+    order = np.argsort(heights)
+    pixels = np.frombuffer(dataset.FloatPixelData, np.float32).reshape(len(frames), -1)
+    dataset.FloatPixelData = pixels[order].tobytes()
+    dataset.PerFrameFunctionalGroupsSequence = [frames[index] for index in order]
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = number
 
 
 def _window(content: MapToWrite) -> Any:

@@ -6,16 +6,17 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import measure
 
+from nnunet_cascade.dataset_conversion.rtstruct.keyholes import join_holes
 from nnunet_cascade.dataset_conversion.rtstruct.polygons import PixelMask, Polygon
 
 
 def trace(mask: PixelMask) -> list[Polygon]:
-    """Draw the outlines of a mask, those of holes among them.
+    """Draw the outlines of a mask, holes joined to the outline around them.
 
     Outlines run half-way between pixels inside and outside, across corners; none
     comes nearer than a third of a pixel to a pixel's centre. `fill` therefore gives the
-    mask back bit for bit, also after rounding. Pixels that touch at a corner get
-    outlines of their own. Vertices stand at corners alone.
+    mask back bit for bit, also after rounding, and so does whatever fills polygons one by one. Pixels that
+    touch at a corner get outlines of their own. Vertices stand at corners, and where holes are joined.
 
     Args:
         mask: (Y, X). Pixels at its border are outlined outside of it.
@@ -32,7 +33,8 @@ def trace(mask: PixelMask) -> list[Polygon]:
         return []
     held = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1)
     corner = np.array([rows[0] - 1, columns[0] - 1], dtype=np.float64)
-    return [_corners(closed[:-1]) + corner for closed in measure.find_contours(held, 0.5)]
+    outlines = [closed[:-1] for closed in measure.find_contours(held, 0.5)]
+    return [_corners(outline) + corner for outline in join_holes(outlines)]
 
 
 def _corners(vertices: NDArray[np.float64]) -> Polygon:

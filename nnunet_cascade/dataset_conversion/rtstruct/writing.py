@@ -16,9 +16,11 @@ from nnunet_cascade.dataset_conversion.ct.geometry import Heights
 from nnunet_cascade.dataset_conversion.dicom.headers import Header
 from nnunet_cascade.dataset_conversion.dicom.writing import (
     LONGEST_LABEL,
+    Color,
     Series,
     decimal_string,
     new_dataset,
+    require_color,
     require_text,
     save,
     uid_from,
@@ -58,7 +60,7 @@ class RoiToWrite:
     name: str
     mask: Mask | None = None
     contours_mm: tuple[Contour, ...] = ()
-    color: tuple[int, int, int] = (255, 0, 0)
+    color: Color = (255, 0, 0)
     interpreted_type: InterpretedType = ""
     algorithm: Algorithm = "MANUAL"
 
@@ -66,8 +68,7 @@ class RoiToWrite:
         require_text(self.name, what="the name of an ROI")
         if not self.name.strip():
             raise DicomError("found an ROI without a name; expected one")
-        if not all(0 <= value <= 255 for value in self.color):
-            raise DicomError(f"the color of {self.name!r} is {self.color}; expected three numbers from 0 to 255")
+        require_color(self.color, what=repr(self.name))
         for contour in self.contours_mm:
             if contour.ndim != 2 or contour.shape[1] != 3 or len(contour) < 3:
                 raise DicomError(
@@ -80,8 +81,8 @@ def write_structure_set(
 ) -> None:
     """Write regions of interest as an RTSTRUCT that belongs to a CT series.
 
-    Masks become one closed contour for each outline, holes too: what fills them by
-    even–odd parity gets each mask back bit for bit. A contour refers to the slice
+    Masks become one closed contour for each outline, to which holes are joined by keyholes: what
+    fills contours one by one or by even–odd parity gets each mask back bit for bit. A contour refers to the slice
     nearest along the normal, at most half a step away; to none where there is none, as on
     planes that were interpolated. The file is in implicit VR: explicit VR cannot hold a
     contour of more than some 1,300 vertices.

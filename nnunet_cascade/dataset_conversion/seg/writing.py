@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,25 +13,18 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 
+from nnunet_cascade.dataset_conversion.dicom.codes import ALTERED_STRUCTURE, PRIMARY_NEOPLASM
 from nnunet_cascade.dataset_conversion.dicom.derived import (
     Algorithm,
+    DerivedObject,
     ObjectIdentity,
     algorithm_sequence,
-    building,
-    fix_what_varies,
-    read_slices,
-    require_fitting,
     require_name,
 )
-from nnunet_cascade.dataset_conversion.dicom.headers import lenient
-from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, save
+from nnunet_cascade.dataset_conversion.dicom.writing import Color, require_color, require_uid
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Image, Mask
 
-ALTERED_STRUCTURE = Code("49755003", "SCT", "Morphologically Altered Structure")
-"""The category of tumors."""
-PRIMARY_NEOPLASM = Code("86049000", "SCT", "Neoplasm, Primary")
-"""The type of primary tumors."""
 LARGEST_FRACTION = 255
 """What stands for a probability of 1."""
 _MOST_IN_LABEL_MAP = np.iinfo(np.uint8).max
@@ -66,9 +60,10 @@ class SegmentDetails:
         property_type: What it is.
         algorithm: None: drawn by hand.
         tracking: None: nothing else refers to it.
+        color: Red, green and blue, 0 … 255, that viewers draw it in; None: theirs.
 
     Raises:
-        DicomError: The name is empty or too long.
+        DicomError: The name is empty or too long, or a color is out of range.
     """
 
     name: str
@@ -76,9 +71,12 @@ class SegmentDetails:
     property_type: Code = PRIMARY_NEOPLASM
     algorithm: Algorithm | None = None
     tracking: Tracking | None = None
+    color: Color | None = None
 
     def __post_init__(self) -> None:
         require_name(self.name, what="a segment's name")
+        if self.color is not None:
+            require_color(self.color, what=f"segment {self.name!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +132,7 @@ class FractionToWrite:
         name: Its label and description.
         probability: (Z, Y, X), 0 to 1, on the slices it is written for.
         algorithm: What made it.
+        color: As of `SegmentDetails`.
 
     Raises:
         DicomError: The name is empty or too long, or the values are no probabilities.
@@ -142,6 +141,7 @@ class FractionToWrite:
     name: str
     probability: Image
     algorithm: Algorithm
+    color: Color | None = None
 
     def __post_init__(self) -> None:
         require_name(self.name, what="a segment's name")
@@ -181,15 +181,8 @@ def write_segmentation(
         DicomError: Masks and slices do not fit, a slice cannot be read, the file cannot be
             written, or highdicom is not installed.
     """
-    require_text(description, what="the series' description")
-    slices = read_slices(source)
-    require_fitting(_shapes(segments), slices)
-    # highdicom and pydicom warn of what is odd in the slices' own headers, which is copied as it is.
-    identity = identity or ObjectIdentity()
-    with lenient():
-        with building("SEG"):
-            dataset = _binary(segments, slices, description, identity)
-        save(dataset, path)
+    derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
+    derived.write("SEG", partial(_binary, segments), _shapes(segments))
 
 
 def write_probability(
@@ -215,14 +208,9 @@ def write_probability(
     Raises:
         DicomError: As `write_segmentation`.
     """
-    require_text(description, what="the series' description")
-    slices = read_slices(source)
-    require_fitting({f"the probability of segment {segment.name!r}": segment.probability.shape}, slices)
-    identity = identity or ObjectIdentity()
-    with lenient():
-        with building("SEG"):
-            dataset = _fractional(segment, slices, description, identity)
-        save(dataset, path)
+    derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
+    shapes = {f"the probability of segment {segment.name!r}": segment.probability.shape}
+    derived.write("SEG", partial(_fractional, segment), shapes)
 
 
 def _shapes(segments: Sequence[SegmentToWrite] | LabeledSegments) -> dict[str, tuple[int, ...]]:
@@ -232,49 +220,41 @@ def _shapes(segments: Sequence[SegmentToWrite] | LabeledSegments) -> dict[str, t
 
 
 def _binary(
-    segments: Sequence[SegmentToWrite] | LabeledSegments,
-    slices: Sequence[Dataset],
-    description: str,
-    identity: ObjectIdentity,
+    segments: Sequence[SegmentToWrite] | LabeledSegments, slices: Sequence[Dataset], common: dict[str, Any]
 ) -> Dataset:
     from highdicom.seg import Segmentation  # noqa: PLC0415 - an extra
 
     labeled = isinstance(segments, LabeledSegments)
     told = segments.segments if labeled else segments
-    dataset = Segmentation(
+    return Segmentation(
         source_images=slices,
         pixel_array=segments.labels if labeled else _pixels([segment.mask for segment in segments]),
         segmentation_type="BINARY",
         segment_descriptions=[_description(number, segment) for number, segment in enumerate(told, start=1)],
-        content_description=description,
-        **identity.arguments(description),
+        content_description=common["series_description"],
+        **common,
     )
-    fix_what_varies(dataset, identity)
-    return dataset
 
 
-def _fractional(
-    segment: FractionToWrite, slices: Sequence[Dataset], description: str, identity: ObjectIdentity
-) -> Dataset:
+def _fractional(segment: FractionToWrite, slices: Sequence[Dataset], common: dict[str, Any]) -> Dataset:
     from highdicom.seg import Segmentation  # noqa: PLC0415 - an extra
 
-    described = SegmentDetails(name=segment.name, algorithm=segment.algorithm)
-    dataset = Segmentation(
+    described = SegmentDetails(name=segment.name, algorithm=segment.algorithm, color=segment.color)
+    return Segmentation(
         source_images=slices,
         pixel_array=segment.probability,
         segmentation_type="FRACTIONAL",
         fractional_type="PROBABILITY",
         max_fractional_value=LARGEST_FRACTION,
         segment_descriptions=[_description(1, described)],
-        content_description=description,
-        **identity.arguments(description),
+        content_description=common["series_description"],
+        **common,
     )
-    fix_what_varies(dataset, identity)
-    return dataset
 
 
 def _description(number: int, segment: SegmentDetails) -> Any:
-    from highdicom.seg import SegmentDescription  # noqa: PLC0415 - an extra
+    from highdicom.color import CIELabColor  # noqa: PLC0415 - an extra
+    from highdicom.seg import SegmentDescription  # noqa: PLC0415
 
     made_by, tracking = segment.algorithm, segment.tracking
     description = SegmentDescription(
@@ -286,6 +266,7 @@ def _description(number: int, segment: SegmentDetails) -> Any:
         algorithm_identification=None if made_by is None else algorithm_sequence(made_by),
         tracking_id=None if tracking is None else tracking.name,
         tracking_uid=None if tracking is None else tracking.uid,
+        display_color=None if segment.color is None else CIELabColor.from_rgb(*segment.color),
     )
     # What the expert files of NSCLC-Radiomics are told apart by; highdicom leaves it out.
     description.SegmentDescription = segment.name

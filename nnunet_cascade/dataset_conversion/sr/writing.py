@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,24 +14,26 @@ from pydicom.dataset import Dataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from nnunet_cascade.dataset_conversion.dicom.derived import (
+from nnunet_cascade.dataset_conversion.dicom.codes import (
+    ALTERED_STRUCTURE,
     ARTIFICIAL_INTELLIGENCE,
+    LUNG,
+    NO_UNITS,
+    PRIMARY_NEOPLASM,
+)
+from nnunet_cascade.dataset_conversion.dicom.derived import (
     MAKER,
     Algorithm,
+    DerivedObject,
     ObjectIdentity,
-    building,
-    fix_what_varies,
-    read_slices,
 )
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient
-from nnunet_cascade.dataset_conversion.dicom.writing import require_text, require_uid, save, uid_from
-from nnunet_cascade.dataset_conversion.parametric_map.quantities import NO_UNITS
-from nnunet_cascade.dataset_conversion.seg.writing import ALTERED_STRUCTURE, PRIMARY_NEOPLASM, Tracking
+from nnunet_cascade.dataset_conversion.dicom.writing import require_uid, uid_from
+from nnunet_cascade.dataset_conversion.seg.writing import Tracking
 from nnunet_cascade.errors import DicomError
 
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
 _CT = Code("25045-6", "LN", "CT unspecified body region")
-_LUNG = Code("39607008", "SCT", "Lung")
 _VOLUME, _ML = Code("118565006", "SCT", "Volume"), Code("ml", "UCUM", "milliliter")
 _LONG_AXIS, _SHORT_AXIS = Code("103339001", "SCT", "Long axis"), Code("103340004", "SCT", "Short axis")
 _MM = Code("mm", "UCUM", "mm")
@@ -131,31 +134,22 @@ def write_report(
         DicomError: A slice or the SEG cannot be read, the file cannot be written, or
             highdicom is not installed.
     """
-    require_text(description, what="the series' description")
-    slices = read_slices(source)
-    identity = identity or ObjectIdentity()
-    with lenient():
-        with building("SR"):
-            segments = _Referred.read(report.segmentation, slices)
-            dataset = _document(report, slices, segments, description, identity)
-        save(dataset, path)
+    derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
+    derived.write("SR", partial(_document, report))
 
 
-def _document(
-    report: ReportToWrite, slices: Sequence[Dataset], segments: _Referred, description: str, identity: ObjectIdentity
-) -> Dataset:
+def _document(report: ReportToWrite, slices: Sequence[Dataset], common: dict[str, Any]) -> Dataset:
     from highdicom.sr import ComprehensiveSR  # noqa: PLC0415 - an extra
 
-    dataset = ComprehensiveSR(
+    segments = _Referred.read(report.segmentation, slices)
+    return ComprehensiveSR(
         evidence=[*slices, segments.dataset],
         content=_content(report, segments)[0],
         is_complete=True,
         is_final=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        **identity.arguments(description),
+        **common,
     )
-    fix_what_varies(dataset, identity)
-    return dataset
 
 
 def _content(report: ReportToWrite, segments: _Referred) -> Any:
@@ -246,7 +240,7 @@ def _tracked(tracking: Tracking) -> Any:
 def _sites() -> list[Any]:
     from highdicom.sr import FindingSite  # noqa: PLC0415 - an extra
 
-    return [FindingSite(anatomic_location=_LUNG)]
+    return [FindingSite(anatomic_location=LUNG)]
 
 
 def _made_by(algorithm: Algorithm) -> Any:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_cascade.cascade.scans import Scan, recorded_scan
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.processes import interrupts_ignored, worker_pool
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
+from nnunet_cascade.side_by_side import side_by_side
 
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 
@@ -93,26 +91,9 @@ def _truth(truths: Path | None, case: str) -> Path | None:
 
 
 def draw_figures(jobs: Sequence[FigureJob], processes: int) -> Iterator[FigureDrawn]:
-    """Draw figures in several processes and yield what became of them as they come; with one process, in this one.
-
-    Should a process be killed, the cases left are drawn one by one, each in a process of its own.
-    """
-    if processes == 1 or not jobs:
-        yield from map(_drawn, jobs)
-        return
-    left = {job.request.case: job for job in jobs}
-    with _pool(min(processes, len(jobs))) as pool:
-        futures = _submitted(pool, jobs)
-        try:
-            for future in as_completed(futures):
-                drawn = future.result()
-                del left[drawn.case]
-                yield drawn
-        except BrokenProcessPool:
-            pass
-        finally:
-            pool.shutdown(cancel_futures=True)
-    yield from map(_alone, left.values())
+    """Draw figures side by side and yield what became of them as they come; a killed process costs its figure."""
+    for _, drawn in side_by_side(_drawn, jobs, processes, killed=_killed):
+        yield drawn
 
 
 def _drawn(job: FigureJob) -> FigureDrawn:
@@ -127,18 +108,5 @@ def _drawn(job: FigureJob) -> FigureDrawn:
     return FigureDrawn(request.case)
 
 
-def _pool(processes: int) -> ProcessPoolExecutor:
-    return worker_pool(processes, preload=__name__)
-
-
-def _submitted(pool: ProcessPoolExecutor, jobs: Sequence[FigureJob]) -> dict[Future[FigureDrawn], FigureJob]:
-    with interrupts_ignored():
-        return {pool.submit(_drawn, job): job for job in jobs}
-
-
-def _alone(job: FigureJob) -> FigureDrawn:
-    with _pool(1) as pool:
-        try:
-            return next(iter(_submitted(pool, [job]))).result()
-        except BrokenProcessPool:
-            return FigureDrawn(job.request.case, _KILLED)
+def _killed(job: FigureJob) -> FigureDrawn:
+    return FigureDrawn(job.request.case, _KILLED)

@@ -131,6 +131,7 @@ class _Extent:
         return _Extent(self.top - rows, self.bottom + rows, self.left - columns, self.right + columns)
 
     def within(self, other: _Extent) -> _Extent:
+        """Give what lies in both."""
         return _Extent(
             max(self.top, other.top),
             min(self.bottom, other.bottom),
@@ -139,6 +140,7 @@ class _Extent:
         )
 
     def and_also(self, other: _Extent) -> _Extent:
+        """Give the smallest extent that holds both."""
         return _Extent(
             min(self.top, other.top),
             max(self.bottom, other.bottom),

@@ -4,13 +4,13 @@ import dataclasses
 import json
 import math
 import shutil
-import subprocess
 
 import highdicom
 import numpy as np
 import pydicom
 import pytest
 from dicom_results import DOTS, GRID, REASON, scan_of, tumor_of, write_results
+from exported_cases import export, exported, union_of_contours, union_of_segments
 from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.dicom.export import (
@@ -24,11 +24,9 @@ from nnunet_cascade.cascade.dicom.export import (
 from nnunet_cascade.cascade.dicom.lesions import MOST_SEGMENTS
 from nnunet_cascade.cascade.dicom.matching import KnownSeries
 from nnunet_cascade.cascade.dicom.placing import code_of
-from nnunet_cascade.cascade.scans import Scan, find_scans
+from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.dataset_conversion.dicom.headers import lenient
 from nnunet_cascade.dataset_conversion.parametric_map.reading import read_parametric_map
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
 from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
 from nnunet_cascade.dataset_conversion.seg.reading import read_segmentation
 from nnunet_cascade.errors import CascadeError, DicomError, GridMismatchError, SettingsError
@@ -37,62 +35,7 @@ from nnunet_cascade.images import write_image
 from nnunet_cascade.processes import worker_pool
 from nnunet_cascade.versions import NOTICE
 
-TURN = math.radians(12)
-OBLIQUE = Grid(
-    shape=GRID.shape,
-    spacing_mm=(3.0, 0.9765625, 0.8),
-    origin_mm=(-101.3, 57.25, 800.4),
-    axes=((0.0, -math.sin(TURN), math.cos(TURN)), (0.0, math.cos(TURN), math.sin(TURN)), (1.0, 0.0, 0.0)),
-)
-GRIDS = {
-    "axial": GRID,
-    "prone": grid_towards("RAS", GRID.shape, GRID.spacing_mm),
-    "feet first": grid_towards("RPI", GRID.shape, GRID.spacing_mm),
-    "oblique": OBLIQUE,
-}
 HOSTILE = ("<script>alert(1)</script>", "Ünïcode 肺", "back\\slash", "x" * 120, "line\nbreak", " ")
-
-
-@dataclasses.dataclass
-class Exported:
-    """A case, what was drawn of it, and the folder of its objects."""
-
-    root: object
-    scan: object
-    drawn: tuple
-
-    def file(self, kind, case="case"):
-        return self.root / "results" / "dicom" / case / f"{kind}.dcm"
-
-    def read(self, kind):
-        return pydicom.dcmread(self.file(kind))
-
-    @property
-    def stack(self):
-        return self.scan.stacked().stack
-
-
-def export(root, case, scan, **request):
-    record = json.loads((root / "results" / f"{case}.json").read_text())
-    return export_case(ExportRequest(results=root / "results", **request), case, record, scan)
-
-
-@pytest.fixture(scope="module", params=GRIDS)
-def each(request, tmp_path_factory):
-    """A case of a series in one of four orientations, exported."""
-    return exported(tmp_path_factory.mktemp("each"), GRIDS[request.param])
-
-
-@pytest.fixture(scope="module")
-def axial(tmp_path_factory):
-    return exported(tmp_path_factory.mktemp("axial"), GRID)
-
-
-def exported(root, grid, **results):
-    scan = scan_of(root / "ct", grid)
-    drawn = write_results(root / "results", "case", scan.stacked().stack.grid, scan=scan, **results)
-    export(root, "case", scan)
-    return Exported(root, scan, drawn)
 
 
 def texts(dataset):
@@ -100,45 +43,6 @@ def texts(dataset):
     words = []
     dataset.walk(lambda _, element: words.append(str(element.value)) if element.VR in ("UT", "LO") else None)
     return "\n".join(words)
-
-
-def union_of_segments(path, stack):
-    file = read_segmentation(path)
-    return np.any([segment_on_stack(file, segment.number, stack).mask for segment in file.segments], axis=0)
-
-
-def union_of_contours(path, stack):
-    found = read_structure_set(path)
-    return np.any([rasterize(found.contours(number).closed, stack).mask for number in found.names], axis=0)
-
-
-def test_the_tumor_reads_back_bit_for_bit_from_seg_and_contours(each):
-    mask = each.drawn[0]
-    np.testing.assert_array_equal(union_of_segments(each.file("seg"), each.stack), mask)
-    np.testing.assert_array_equal(union_of_contours(each.file("rtstruct"), each.stack), mask)
-
-
-def test_highdicom_reads_the_same_tumor(each):
-    file = highdicom.seg.segread(each.file("seg"))
-    uids = [header.sop_uid for header in each.scan.stacked().headers]
-    found = file.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)
-    np.testing.assert_array_equal(found.any(axis=-1), each.drawn[0])
-
-
-def test_probabilities_read_back_within_half_a_step_of_255(each):
-    file = highdicom.seg.segread(each.file("probability"))
-    uids = [header.sop_uid for header in each.scan.stacked().headers]
-    found = file.get_pixels_by_source_instance(uids, assert_missing_frames_are_empty=True)[..., 0]
-    np.testing.assert_allclose(found, each.drawn[1], rtol=0, atol=1 / 510 + 1e-7)
-    assert (file.segmentation_fractional_type.value, file.MaximumFractionalValue) == ("PROBABILITY", 255)
-
-
-def test_uncertainties_read_back_as_they_are(each):
-    found = read_parametric_map(each.file("uncertainty"), each.stack)
-    np.testing.assert_array_equal(found.values, each.drawn[2])
-    assert found.quantity.value == "C1711260"
-    stored = highdicom.pm.ParametricMap.from_dataset(each.read("uncertainty")).get_volume().array
-    assert stored.shape[0] == len(found.planes)
 
 
 def test_each_lesion_is_a_segment_the_largest_first_with_what_made_it(axial):
@@ -519,58 +423,3 @@ def test_parts_side_by_side_keep_each_others_story(tmp_path):
             future.result()
     assert list(json.loads((tmp_path / "dicom_export.json").read_text())["cases"]) == sorted(cases)
     assert [path.name for path in tmp_path.iterdir()] == ["dicom_export.json"]
-
-
-def told_errors(path):
-    done = subprocess.run(["dciodvfy", path], capture_output=True, text=True, check=False)
-    return {line for line in (done.stdout + done.stderr).splitlines() if line.startswith("Error")}
-
-
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
-def test_dciodvfy_finds_no_error_that_the_ct_does_not_have(each):
-    known = told_errors(each.scan.slices[0])
-    for kind in KINDS:
-        assert told_errors(each.file(kind)) <= known, kind
-
-
-@pytest.mark.skipif(shutil.which("dsrdump") is None, reason="DCMTK is not installed (Debian: dcmtk)")
-def test_dcmtk_reads_every_object(axial):
-    for kind in KINDS:
-        done = subprocess.run(["dcmdump", "-q", axial.file(kind)], capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (0, ""), kind
-    done = subprocess.run(["dsrdump", axial.file("report")], capture_output=True, text=True, check=False)
-    # It warns that it does not check texts in UTF-8.
-    assert (done.returncode, [line for line in done.stderr.splitlines() if line[:2] != "W:"]) == (0, [])
-    assert "Tracking Identifier" in done.stdout
-
-
-@pytest.fixture(scope="module")
-def real(real_data, tmp_path_factory):
-    """LUNG1-001 with the experts' contour as a result."""
-    root = tmp_path_factory.mktemp("real")
-    (scan,) = find_scans(real_data / "LUNG1-001").values()
-    stack = scan.stacked().stack
-    contours = read_structure_set(next((real_data / "LUNG1-001" / "mask_rtstruct").rglob("*.dcm")))
-    number = next(number for number, name in contours.names.items() if name == "GTV-1")
-    mask = rasterize(contours.contours(number).closed, stack).mask
-    drawn = write_results(root / "results", "case", stack.grid, mask, scan=scan)
-    export(root, "case", scan)
-    return Exported(root, scan, drawn)
-
-
-def test_a_real_ct_gets_its_tumor_back_bit_for_bit(real):
-    mask, probability, uncertainty = real.drawn
-    assert mask.sum() == 54_639
-    np.testing.assert_array_equal(union_of_segments(real.file("seg"), real.stack), mask)
-    np.testing.assert_array_equal(union_of_contours(real.file("rtstruct"), real.stack), mask)
-    np.testing.assert_array_equal(read_parametric_map(real.file("uncertainty"), real.stack).values, uncertainty)
-    uids = [header.sop_uid for header in real.scan.stacked().headers]
-    found = highdicom.seg.segread(real.file("probability")).get_pixels_by_source_instance(uids)[..., 0]
-    assert float(np.abs(found - probability).max()) <= 1 / 510 + 1e-7
-
-
-@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dciodvfy is not installed (Debian: dicom3tools)")
-def test_dciodvfy_finds_no_error_that_a_real_ct_does_not_have(real):
-    known = told_errors(real.scan.slices[0])
-    for kind in KINDS:
-        assert told_errors(real.file(kind)) <= known, kind
