@@ -34,9 +34,10 @@ def join_holes(outlines: Sequence[Polygon]) -> list[Polygon]:
         return list(outlines)
     paths = [_from_the_top(outline) if hole else outline for outline, hole in zip(outlines, is_hole, strict=True)]
     crossings = _Crossings.of(paths)
-    holes = sorted(np.flatnonzero(is_hole).tolist(), key=lambda hole: -paths[hole][0, 0])
+    holes = np.flatnonzero(is_hole)
+    lowest_first = holes[np.argsort([-paths[hole][0, 0] for hole in holes])].tolist()
     cuts: dict[int, list[_Cut]] = defaultdict(list)
-    for hole in holes:  # what hangs below a hole is joined to it before it is joined itself
+    for hole in lowest_first:  # what hangs below a hole is joined to it before it is joined itself
         around, cut = crossings.above(_joined(paths[hole], cuts.pop(hole, [])))
         cuts[around].append(cut)
     return [_joined(path, cuts.get(number, [])) for number, path in enumerate(paths) if not is_hole[number]]
