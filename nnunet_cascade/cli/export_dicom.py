@@ -38,6 +38,11 @@ def build_parser() -> argparse.ArgumentParser:
         default=list(_KINDS),
         help="what to write; with the report goes the SEG it refers to",
     )
+    parser.add_argument(
+        "--every_slice",
+        action="store_true",
+        help="give the uncertainty a frame for every slice of the CT, which OHIF needs: four bytes a voxel",
+    )
     parser.add_argument("--cases", nargs="+", metavar="CASE", help="default: all in the folder")
     parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time")
     existing = parser.add_mutually_exclusive_group()
@@ -88,6 +93,7 @@ def _request(args: argparse.Namespace) -> ExportRequest:
         output=args.o,
         kinds=tuple(dict.fromkeys(args.kinds)),
         processes=args.np,
+        every_slice=args.every_slice,
         existing="overwrite" if args.overwrite else "skip" if args.skip else "refuse",
     )
 

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,24 +13,57 @@ from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
 
-TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.02", "-device", "cpu", "--resamples", "200")
+TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.05", "-device", "cpu", "--resamples", "200")
 
 
-def run(folder, *arguments, expected=0):
+def run(folder, *arguments, expected=0, **variables):
     command = [sys.executable, str(Path(sys.executable).with_name("nnc-reproduce-paper")), "-o", str(folder)]
-    done = subprocess.run([*command, *TINY, *arguments], capture_output=True, text=True, check=False, env=os.environ)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
+    done = subprocess.run([*command, *TINY, *arguments], capture_output=True, text=True, check=False, env=environment)
     assert expected is None or done.returncode == expected, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     return done
+
+
+@pytest.fixture(scope="module")
+def own_folders(tmp_path_factory):
+    """nnU-Net's folders with a dataset of one's own, of training cases alone."""
+    root = tmp_path_factory.mktemp("own_nnunet")
+    folders = {name: root / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
+    raw = folders["nnUNet_raw"] / "Dataset511_Own"
+    write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
+    for name in ("imagesTs", "labelsTs"):
+        if (raw / name).is_dir():
+            (raw / name).rmdir()
+    return {name: str(folder) for name, folder in folders.items()}
+
+
+@pytest.fixture(scope="module")
+def runs(own_folders, tmp_path_factory):
+    """The runs to come, side by side; asked for, each is there or says what went wrong."""
+    root = tmp_path_factory.mktemp("paper")
+    table = ("--tables", "II")
+    with ThreadPoolExecutor(2) as pool:
+        yield {
+            root / "phantoms": pool.submit(run, root / "phantoms", *table),
+            root / "own": pool.submit(run, root / "own", "-d", "511", "--folds", "2", *table, **own_folders),
+        }
+        pool.shutdown(cancel_futures=True)
+
+
+def finished(runs, name):
+    """The folder of a run when it is through."""
+    folder, done = next((folder, done) for folder, done in runs.items() if folder.name == name)
+    done.result()
+    return folder
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 class TestRun:
     @pytest.fixture(scope="class", autouse=True)
-    def folder(self, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("paper") / "run"
-        run(folder, "--tables", "II")
-        return folder
+    def folder(self, runs):
+        return finished(runs, "phantoms")
 
     def test_the_report_has_the_table_with_the_papers_figures_and_ours(self, folder):
         page = (folder / "reproduction.md").read_text()
@@ -67,25 +101,8 @@ class TestOutOfFold:
     """A dataset of one's own without test cases: every patient is tested by the models that never saw the patient."""
 
     @pytest.fixture(scope="class")
-    def own_folders(self, tmp_path_factory):
-        root = tmp_path_factory.mktemp("own_nnunet")
-        folders = {name: root / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-        settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
-        raw = folders["nnUNet_raw"] / "Dataset511_Own"
-        write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
-        for name in ("imagesTs", "labelsTs"):
-            if (raw / name).is_dir():
-                (raw / name).rmdir()
-        return {name: str(folder) for name, folder in folders.items()}
-
-    @pytest.fixture(scope="class")
-    def folder(self, own_folders, tmp_path_factory):
-        folder = tmp_path_factory.mktemp("paper_of_own") / "run"
-        with pytest.MonkeyPatch.context() as patch:
-            for name, value in own_folders.items():
-                patch.setenv(name, value)
-            run(folder, "-d", "511", "--folds", "2", "--tables", "II")
-        return folder
+    def folder(self, runs):
+        return finished(runs, "own")
 
     def test_every_row_has_every_patient(self, folder):
         methods = json.loads((folder / "reproduction.json").read_text())["tables"]["II"]["comparison"]["methods"]

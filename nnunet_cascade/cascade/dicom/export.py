@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -56,6 +56,7 @@ class ExportRequest:
         processes: Cases at a time, each in a process of its own.
         existing: What to do with cases that were exported before: write them anew, leave them out where they are the
             same, or call it an error.
+        every_slice: Whether the uncertainty has a frame for every slice, as OHIF needs.
 
     Raises:
         SettingsError: Nothing is asked for, or there is no process.
@@ -66,6 +67,7 @@ class ExportRequest:
     kinds: tuple[Kind, ...] = KINDS
     processes: int = 1
     existing: Existing = "overwrite"
+    every_slice: bool = False
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
@@ -296,6 +298,7 @@ def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan:
         place.require_regular()
     maps = sorted({map_path(request.results, case, suffix) for kind in KINDS for suffix in _MAPS[kind]})
     origin = Origin.of(case, record, place, [path for path in maps if path.is_file()])
+    origin = replace(origin, every_slice=request.every_slice)
     return CaseObjects(results=request.results, case=case, record=record, place=place, origin=origin)
 
 

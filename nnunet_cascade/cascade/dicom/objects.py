@@ -160,7 +160,7 @@ class CaseObjects:
         planes = np.flatnonzero(values.any(axis=(1, 2)))
         if not planes.size or quantity is None:
             return _NO_REGION
-        held = slice(int(planes[0]), int(planes[-1]) + 1)
+        held = slice(None) if self.origin.every_slice else slice(int(planes[0]), int(planes[-1]) + 1)
         write_parametric_map(
             MapToWrite(
                 values=np.ascontiguousarray(values[held]),

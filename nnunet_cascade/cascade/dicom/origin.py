@@ -47,6 +47,8 @@ class Origin:
         fingerprint: Of what decides the objects' content; another one, other UIDs.
         written_at: When the case was predicted; the series' own date where its record does not tell.
         algorithm: What found the tumor.
+        every_slice: Whether the uncertainty has a frame for every slice, not from the first to the last alone that
+            has any.
     """
 
     case: str
@@ -54,6 +56,7 @@ class Origin:
     fingerprint: str
     written_at: datetime
     algorithm: Algorithm
+    every_slice: bool = False
 
     @classmethod
     def of(cls, case: str, record: Mapping[str, Any], place: SeriesPlace, maps: Iterable[Path]) -> Origin:
@@ -91,6 +94,8 @@ class Origin:
     def identity(self, kind: Kind) -> ObjectIdentity:
         """Give the UIDs of an object: the same for the same inputs."""
         names = (self.series_uid, self.case, self.fingerprint, kind)
+        if kind == "uncertainty" and self.every_slice:
+            names = (*names, "every slice")
         series_uid = uid_from(*names, "series")
         return ObjectIdentity(
             series_uid=series_uid,

@@ -423,3 +423,24 @@ def test_parts_side_by_side_keep_each_others_story(tmp_path):
             future.result()
     assert list(json.loads((tmp_path / "dicom_export.json").read_text())["cases"]) == sorted(cases)
     assert [path.name for path in tmp_path.iterdir()] == ["dicom_export.json"]
+
+
+def test_a_map_of_every_slice_is_another_object_and_holds_the_same(tmp_path, axial):
+    shutil.copytree(axial.root / "results", tmp_path / "results", ignore=shutil.ignore_patterns("dicom"))
+    export(tmp_path, "case", axial.scan, every_slice=True)
+    folder = tmp_path / "results" / "dicom" / "case"
+    found = read_parametric_map(folder / "uncertainty.dcm", axial.stack)
+    np.testing.assert_array_equal(found.values, axial.drawn[2])
+    assert found.planes == tuple(range(GRID.shape[0]))
+    for kind in KINDS:
+        same = (folder / f"{kind}.dcm").read_bytes() == axial.file(kind).read_bytes()
+        assert same == (kind != "uncertainty")
+    uid = pydicom.dcmread(folder / "uncertainty.dcm").SOPInstanceUID
+    assert uid != axial.read("uncertainty").SOPInstanceUID
+
+
+def test_each_lesion_has_a_color_of_its_own_the_same_in_seg_and_contours(axial):
+    of_contours = [tuple(map(int, roi.ROIDisplayColor)) for roi in axial.read("rtstruct").ROIContourSequence]
+    assert of_contours == [(86, 180, 233), (230, 159, 0)]
+    of_segments = [segment.RecommendedDisplayCIELabValue for segment in axial.read("seg").SegmentSequence]
+    assert [highdicom.color.CIELabColor.from_dicom_value(tuple(value)).to_rgb() for value in of_segments] == of_contours
