@@ -26,8 +26,8 @@ def join_holes(outlines: Sequence[Polygon]) -> list[Polygon]:
         As many as there are outer outlines.
 
     Source:
-        DICOM PS3.3 C.8.8.6.3, "Representing inner and outer contours": without keyholes,
-        contours of type CLOSED_PLANAR are filled each by itself.
+        DICOM PS3.3 C.8.8.6.3, "Representing inner and outer contours": the other way is the type
+        CLOSEDPLANAR_XOR, which came later and which many readers do not know.
     """
     is_hole = [_area(outline) < 0 for outline in outlines]
     if not any(is_hole):
