@@ -12,13 +12,27 @@ export nnUNet_n_proc_DA ?= 2
 # Large pages: convolutions on processors take half the time (docs/performance.md)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test lint docs
+# Trainings of tiny networks start many programs and leave a core idle: they are tested beside all else.
+TRAININGS := tests/reproduction tests/trainers
+
+.PHONY: demo test test-trainings test-others lint docs
 
 demo: $(SETUP)
 	$(BIN)/nnc-demo
 
 test: $(SETUP)
+ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
+else
+	$(MAKE) --keep-going --jobs=2 test-others test-trainings
+
+test-others: $(SETUP)
+	$(BIN)/python -m pytest $(TRAININGS:%=--ignore=%)
+
+# What it prints comes when it is through.
+test-trainings: $(SETUP)
+	@$(BIN)/python -m pytest $(TRAININGS) > $(VENV)/trainings.log 2>&1; code=$$?; cat $(VENV)/trainings.log; exit $$code
+endif
 
 lint: $(SETUP)
 	$(BIN)/ruff check .

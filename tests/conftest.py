@@ -8,9 +8,9 @@ import pytest
 from oriented_grids import ORIENTATIONS, grid_towards
 from tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fixtures of every folder
 
-# Before anything of nnU-Net is imported: two cores, not eight workers; whatever the caller exported.
-os.environ.setdefault("nnUNet_def_n_proc", "2")
-os.environ.update(nnUNet_n_proc_DA="0")  # one process draws, so that the same seed gives the same bits
+# Before anything of nnU-Net is imported, whatever the caller exported: a worker takes longer to start than it has work
+# here, one process draws, so that the same seed gives the same bits, and threads that wait leave the core to others.
+os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="0", OMP_WAIT_POLICY="passive")
 
 
 @pytest.fixture(params=ORIENTATIONS)

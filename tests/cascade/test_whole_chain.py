@@ -3,12 +3,11 @@
 import json
 import shutil
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
-from cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
+from cascade_commands import DATASET, TRAIN_CASCADE, digest, run
 from oriented_grids import grid_towards
 
 from nnunet_cascade.cascade.bundles.bundle import load_cascade, make_bundle, read_spec
@@ -18,36 +17,14 @@ from nnunet_cascade.cascade.outputs import case_record
 from nnunet_cascade.cascade.planning import PlanRequest
 from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.cascade.steps import run_nnunet
-from nnunet_cascade.cli import cascade_predict
-from nnunet_cascade.errors import BundleError, DropoutError, InputImageError, SettingsError, StepFailedError
+from nnunet_cascade.errors import BundleError, DropoutError, InputImageError, StepFailedError
 from nnunet_cascade.geometry import AxisTurn, Grid
-from nnunet_cascade.images import Volume, read_ct, read_labels, read_volume, write_image
+from nnunet_cascade.images import Volume, read_ct, read_volume
 from nnunet_cascade.trainers.roi_manifest import read_manifest
 
 # nnU-Net and torch warn about themselves when trainers are looked up and plots are drawn.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(scope="module")
-def cascade(tiny_cascade):
-    return load_cascade(tiny_cascade.bundle, device=CPU)
-
-
-@pytest.fixture(scope="module")
-def image(tiny_cascade):
-    return read_ct(tiny_cascade.test_image)
-
-
-@pytest.fixture(scope="module")
-def truth(tiny_cascade, image):
-    return read_labels(tiny_cascade.test_truth, image.grid, what="label") > 0
-
-
-@pytest.fixture(scope="module")
-def result(cascade, image, truth):
-    """With the truth as stage 1's prediction, so that stage 2 has work."""
-    return predict_case(image, cascade, Given(stage1=truth))
 
 
 class TestTraining:
@@ -246,217 +223,6 @@ class TestPrediction:
             predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, with_stage1=False))
 
 
-SOURCES = [
-    ("mc_dropout",),
-    ("tta",),
-    ("ensemble",),
-    ("mc_dropout", "tta"),
-    ("tta", "ensemble"),
-    ("mc_dropout", "tta", "ensemble"),
-]
-
-
-class TestSampling:
-    def of(self, tiny_cascade, *, folds=(0, 1), with_stage1=False, stage2=None, **sampling):
-        """The cascade with other samples; the paper's policy on islands keeps masks plain."""
-        spec = read_spec(tiny_cascade.bundle)
-        sampling = SamplingSettings(**{"mc_samples": 8, **sampling})
-        spec = replace(spec, roi=replace(spec.roi, islands="keep"), sampling=sampling)
-        spec = replace(spec, stage2=replace(spec.stage2, folds=folds, **(stage2 or {})))
-        return load_cascade(tiny_cascade.bundle, device=CPU, spec=spec, with_stage1=with_stage1)
-
-    @pytest.mark.parametrize("sources", SOURCES)
-    @pytest.mark.parametrize("measure", ["variance", "predictive_entropy", "mutual_information"])
-    def test_every_source_gives_every_measure(self, tiny_cascade, image, truth, sources, measure):
-        folds = (0, 1) if "ensemble" in sources else (0,)
-        cascade = self.of(tiny_cascade, folds=folds, sources=sources, measure=measure)
-        found = predict_case(image, cascade, Given(stage1=truth))
-        inside = found.regions > 0
-        assert found.uncertainty[inside].mean() > 1e-7
-        highest = 0.25 if measure == "variance" else np.log(2)
-        assert 0 <= found.uncertainty.min() <= found.uncertainty.max() <= highest + 1e-6
-        record = case_record(found, "case", spec=cascade.spec)["uncertainty"]
-        drops, mirrors = "mc_dropout" in sources, 8 if "tta" in sources else 1
-        assert (record["measure"], tuple(record["sources"]), record["seed"]) == (measure, sources, 0)
-        assert (record["members"], record["mirrors"], record["mc_samples"]) == (len(folds), mirrors, 8 if drops else 0)
-        assert record["samples"] == record["volume"]["samples"] == len(folds) * (8 if drops else mirrors)
-
-    def test_naming_the_defaults_changes_no_bit(self, tiny_cascade, image, truth, result):
-        spec = read_spec(tiny_cascade.bundle)
-        named = replace(spec.sampling, sources=("mc_dropout", "ensemble"), measure="variance", stage1_sources=())
-        again = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=named))
-        found = predict_case(image, again, Given(stage1=truth))
-        for name in ("tumor", "probability", "uncertainty"):
-            np.testing.assert_array_equal(getattr(found, name), getattr(result, name))
-
-    @pytest.mark.parametrize("measure", ["predictive_entropy", "mutual_information"])
-    def test_the_measure_changes_neither_mask_nor_probability(self, tiny_cascade, image, truth, result, measure):
-        spec = read_spec(tiny_cascade.bundle)
-        other = replace(spec, sampling=replace(spec.sampling, measure=measure))
-        found = predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, spec=other), Given(stage1=truth))
-        np.testing.assert_array_equal(found.probability, result.probability)
-        np.testing.assert_array_equal(found.tumor, result.tumor)
-        assert found.volumes == result.volumes
-
-    def test_volumes_over_two_folds_are_those_of_each_fold_alone(self, tiny_cascade, image, truth):
-        both = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), Given(stage1=truth))
-        alone = [
-            predict_case(image, self.of(tiny_cascade, folds=(fold,), sources=()), Given(stage1=truth))
-            for fold in (0, 1)
-        ]
-        volumes = [found.tumor.sum() * image.grid.voxel_volume_mm3 / 1000 for found in alone]
-        voxel_ml = image.grid.voxel_volume_mm3 / 1000  # nnU-Net blends alone in half precision
-        assert both.volumes.case.mean_ml == pytest.approx(np.mean(volumes), abs=5 * voxel_ml)
-        assert both.volumes.case.sd_ml == pytest.approx(np.std(volumes), abs=5 * voxel_ml)
-        assert all(found.uncertainty is None and found.volumes is None for found in alone)
-
-    def test_a_region_does_not_depend_on_its_neighbours(self, tiny_cascade, image, truth):
-        cascade = self.of(tiny_cascade, sources=("mc_dropout", "tta"), measure="mutual_information")
-        both = predict_case(image, cascade, Given(stage1=truth))
-        assert len(both.rois) == 2
-        for roi in both.rois:
-            (candidate,) = (c for c in both.filtered.candidates if c.id == roi.candidate)
-            one = both.filtered.labels == candidate.id
-            found = predict_case(image, cascade, Given(stage1=one))
-            mine = (found.regions > 0) & (both.regions == roi.id)
-            assert mine.any()
-            apart = both.rois[0].box.intersection(both.rois[1].box) is None
-            if apart:
-                np.testing.assert_array_equal(found.uncertainty[mine], both.uncertainty[mine])
-                assert found.volumes.case == both.volumes.regions[roi.id]
-
-    def test_lesions_make_up_the_mask(self, result):
-        assert sum(lesion.voxels for lesion in result.lesions) == result.tumor.sum() > 0
-        for lesion in result.lesions:
-            assert lesion.mean_uncertainty <= lesion.max_uncertainty <= result.uncertainty.max()
-            assert lesion.boundary_uncertainty > 0
-            assert lesion.volume.samples == result.sampling.samples
-
-    def test_temperature_scales_the_probability_and_nothing_else(self, tiny_cascade, image, truth):
-        plain = predict_case(image, self.of(tiny_cascade), Given(stage1=truth))
-        cascade = self.of(tiny_cascade, stage2={"temperature": 3.0})
-        warm = predict_case(image, cascade, Given(stage1=truth))
-        inside = plain.regions > 0
-        p = plain.probability[inside].astype(np.float64)
-        expected = 1 / (1 + ((1 - p) / p) ** (1 / 3.0))
-        np.testing.assert_allclose(warm.probability[inside], expected, atol=1e-6)
-        assert not warm.probability[~inside].any()
-        for name in ("tumor", "uncertainty"):
-            np.testing.assert_array_equal(getattr(warm, name), getattr(plain, name))
-        assert warm.volumes == plain.volumes
-        assert case_record(warm, "case", spec=cascade.spec)["tumor"]["temperature"] == 3.0
-
-    def test_with_other_thresholds_samples_are_cut_where_the_scaled_mean_is(self, tiny_cascade, image, truth):
-        low = {"temperature": 3.0, "threshold": 0.45}
-        warm = predict_case(image, self.of(tiny_cascade, stage2=low), Given(stage1=truth))
-        raw = {"threshold": 1 / (1 + ((1 - 0.45) / 0.45) ** 3)}
-        plain = predict_case(image, self.of(tiny_cascade, stage2=raw), Given(stage1=truth))
-        assert warm.volumes == plain.volumes
-
-    def test_without_dropout_as_a_source_stage_two_needs_none(self, tiny_cascade, tmp_path, image, truth):
-        spec = CascadeSpec(sampling=SamplingSettings(sources=("tta",)))
-        make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(1), spec=spec)
-        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), Given(stage1=truth))
-        assert found.sampling.samples == 8
-        assert found.uncertainty[found.regions > 0].mean() > 0
-
-    @pytest.mark.parametrize(
-        ("changes", "message"),
-        [
-            ({"folds": (0,), "sources": ("ensemble",)}, "one fold and one checkpoint"),
-            ({"sources": ("mc_dropout", "tta"), "mc_samples": 7}, "do not go round 8 mirrored images"),
-        ],
-    )
-    def test_a_source_that_the_model_does_not_offer_is_refused(self, tiny_cascade, changes, message):
-        with pytest.raises(SettingsError, match=message):
-            self.of(tiny_cascade, **changes)
-
-    def test_mirroring_that_the_checkpoint_does_not_allow_is_refused(self, tiny_cascade, tmp_path):
-        shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
-        (tmp_path / "b" / "manifest.json").unlink(missing_ok=True)
-        path = tmp_path / "b" / "stage2" / "fold_0" / "checkpoint_final.pth"
-        checkpoint = torch.load(path, weights_only=False)
-        torch.save({**checkpoint, "inference_allowed_mirroring_axes": None}, path)
-        spec = replace(read_spec(tiny_cascade.bundle), sampling=SamplingSettings(sources=("tta",)))
-        with pytest.raises(SettingsError, match="allows the axes None"):
-            load_cascade(tmp_path / "b", device=CPU, spec=spec)
-
-    def test_further_checkpoints_are_members(self, tiny_cascade, tmp_path, image, truth):
-        stage2 = replace(
-            read_spec(tiny_cascade.bundle).stage2, folds=(0,), further_checkpoints=("checkpoint_best.pth",)
-        )
-        bundle = read_spec(tiny_cascade.bundle)
-        spec = replace(bundle, stage2=stage2, sampling=SamplingSettings(sources=("ensemble",)))
-        model = shutil.copytree(tiny_cascade.model(2), tmp_path / tiny_cascade.model(2).name)
-        other = model / "fold_0" / "checkpoint_best.pth"
-        other.unlink(missing_ok=True)
-        with pytest.raises(BundleError, match=r"checkpoint_best\.pth is missing"):
-            make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=model, spec=spec)
-        shutil.copyfile(model / "fold_1" / "checkpoint_final.pth", other)
-        make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=model, spec=spec)
-        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), Given(stage1=truth))
-        folds = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), Given(stage1=truth))
-        np.testing.assert_array_equal(found.uncertainty, folds.uncertainty)
-
-
-class TestStageOneUncertainty:
-    @pytest.fixture(scope="class")
-    def spec(self, tiny_cascade, image):
-        """With a threshold at which the barely trained stage 1 finds something, and no candidate dropped."""
-        spec = read_spec(tiny_cascade.bundle)
-        everything = replace(spec, stage1=replace(spec.stage1, threshold=1e-6))
-        stage1 = load_cascade(tiny_cascade.bundle, device=CPU, spec=everything).stage1
-        coarse = stage1.predict_coarse(stage1.prepare_coarse(image.array, image.grid.spacing_mm))
-        threshold = float(np.quantile(coarse.probability, 0.999))
-        anatomy = replace(spec.anatomy, min_volume_mm3=0.0, min_lung_overlap=0.0, min_lung_overlap_central=0.0)
-        return replace(spec, stage1=replace(spec.stage1, threshold=threshold), anatomy=replace(anatomy, top_k=1))
-
-    def predicted(self, tiny_cascade, image, spec, **changes):
-        return predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, **changes)))
-
-    @pytest.mark.parametrize("sources", [("tta",), ("tta", "ensemble")])
-    @pytest.mark.parametrize("measure", ["variance", "mutual_information"])
-    def test_its_map_is_handed_on_and_changes_nothing_of_its_mask(self, tiny_cascade, image, spec, sources, measure):
-        sampling = replace(spec.sampling, stage1_sources=sources, measure=measure)
-        plain = self.predicted(tiny_cascade, image, spec)
-        found = self.predicted(tiny_cascade, image, spec, sampling=sampling)
-        np.testing.assert_array_equal(found.stage1, plain.stage1)
-        assert [c.mean_probability for c in found.filtered.candidates] == [
-            c.mean_probability for c in plain.filtered.candidates
-        ]
-        assert found.stage1_uncertainty.shape == image.grid.shape
-        for candidate in found.filtered.candidates:
-            mean = found.stage1_uncertainty[found.filtered.labels == candidate.id].mean(dtype=np.float64)
-            assert candidate.mean_uncertainty == pytest.approx(mean)
-            assert candidate.mean_uncertainty > 0
-        assert plain.stage1_uncertainty is None
-        assert {c.mean_uncertainty for c in plain.filtered.candidates} == {None}
-        record = case_record(found, "case", spec=replace(spec, sampling=sampling))["stage1"]["uncertainty"]
-        assert (record["measure"], record["samples"], record["mc_samples"]) == (measure, 16, 0)
-        assert record["sources"] == ["tta", "ensemble"]  # both folds predict together anyway
-
-    def test_candidates_can_be_ranked_by_it(self, tiny_cascade, image, spec):
-        anatomy = replace(spec.anatomy, rank_by="mean_uncertainty")
-        sampling = replace(spec.sampling, stage1_sources=("tta",))
-        found = self.predicted(tiny_cascade, image, spec, anatomy=anatomy, sampling=sampling)
-        (kept,) = found.filtered.kept
-        assert kept.mean_uncertainty == min(c.mean_uncertainty for c in found.filtered.candidates)
-
-    def test_ranking_by_it_without_it_is_refused_before_the_first_case(self, tiny_cascade, spec):
-        spec = replace(spec, anatomy=replace(spec.anatomy, rank_by="mean_uncertainty"))
-        with pytest.raises(SettingsError, match="give it"):
-            load_cascade(tiny_cascade.bundle, device=CPU, spec=spec)
-
-    def test_mirroring_that_is_switched_off_is_no_source(self, tiny_cascade, spec):
-        spec = replace(spec, stage1=replace(spec.stage1, mirroring=False))
-        with pytest.raises(SettingsError, match="mirroring False"):
-            load_cascade(
-                tiny_cascade.bundle,
-                device=CPU,
-                spec=replace(spec, sampling=SamplingSettings(stage1_sources=("tta",))),
-            )
-
-
 class TestBundle:
     def test_uncertainty_of_a_stage_two_without_dropout_is_refused(self, tiny_cascade, tmp_path):
         with pytest.raises(DropoutError, match="no active dropout"):
@@ -508,130 +274,6 @@ class TestBundle:
         path.write_text(path.read_text().replace('"0": "CT"', '"0": "CT", "1": "PET"'))
         with pytest.raises(BundleError, match="takes the channels CT, PET; expected one, the CT, or"):
             load_cascade(tmp_path / "b", device=CPU)
-
-
-@pytest.fixture(scope="module")
-def mixed_inputs(tiny_cascade, tmp_path_factory, image):
-    """One good case among bad ones."""
-    folder = tmp_path_factory.mktemp("inputs")
-    shutil.copyfile(tiny_cascade.test_image, folder / "good_0000.nii.gz")
-    (folder / "truncated_0000.nii.gz").write_bytes(tiny_cascade.test_image.read_bytes()[:2000])
-    broken = image.array.astype(np.float32)
-    broken[0, 0, 0] = np.nan
-    write_image(broken, image.grid, folder / "nan_0000.nii.gz")
-    write_image(np.zeros_like(image.array), image.grid, folder / "mask_0000.nii.gz")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def predicted(tiny_cascade, mixed_inputs, tmp_path_factory):
-    """The command, run for real on them."""
-    output = tmp_path_factory.mktemp("outputs")
-    arguments = ["-i", mixed_inputs, "-o", output, "-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "3"]
-    return output, run("nnc-cascade-predict", *arguments, expected=1)
-
-
-class TestCommand:
-    def test_bad_cases_get_one_line_each_and_the_good_one_is_done(self, predicted):
-        output, done = predicted
-        run_record = json.loads((output / "run.json").read_text())
-        assert run_record["counts"] == {"done": 1, "failed": 3, "left": 0}
-        assert "truncated" in run_record["cases"]["truncated"]["error"]
-        assert "NaN" in run_record["cases"]["nan"]["error"]
-        assert "not a CT" in run_record["cases"]["mask"]["error"]
-        assert "Traceback" not in done.stderr
-        for case in ("truncated", "nan", "mask"):
-            assert f"{case}: " in done.stderr
-            assert not list(output.glob(f"{case}*"))
-
-    def test_a_case_has_its_files_on_its_own_grid(self, predicted, image):
-        output, _ = predicted
-        suffixes = ("", "_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
-        for suffix in suffixes:
-            assert image.grid.difference(read_volume(output / f"good{suffix}.nii.gz").grid) is None
-        assert not [path for path in output.iterdir() if path.name.startswith(".")]
-
-    def test_a_record_explains_itself(self, predicted):
-        record = json.loads((predicted[0] / "good.json").read_text())
-        assert "not a medical device" in record["notice"]
-        assert record["uncertainty"]["mc_samples"] == 3
-        assert record["versions"]["nnunetv2"]
-        for candidate in record["candidates"]:
-            assert candidate["verdict"]["reason"]
-        sizes = [candidate["volume_mm3"] for candidate in record["candidates"]]
-        assert all(a >= b for a, b in pairwise(sizes))
-
-    def test_a_continued_run_leaves_out_what_is_done(self, tiny_cascade, mixed_inputs, predicted, capsys):
-        output, _ = predicted
-        before = (output / "good.nii.gz").stat().st_mtime_ns
-        arguments = ["-i", mixed_inputs, "-o", output, "-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "3"]
-        assert cascade_predict.main([*map(str, arguments), "--continue_prediction"]) == 1
-        assert json.loads((output / "run.json").read_text())["varying"]["skipped"] == ["good"]
-        assert (output / "good.nii.gz").stat().st_mtime_ns == before
-        capsys.readouterr()
-
-    def test_a_stage_one_mask_on_another_grid_fails_its_case_alone(self, tiny_cascade, tmp_path, capsys):
-        case = tiny_cascade.test_image.name.removesuffix("_0000.nii.gz")
-        wrong = grid_towards("LPS", (4, 4, 4))
-        write_image(np.zeros((4, 4, 4), dtype=np.uint8), wrong, tmp_path / f"{case}.nii.gz")
-        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle, "-device", "cpu"]
-        assert cascade_predict.main([*map(str, arguments), "--stage1_predictions", str(tmp_path)]) == 1
-        assert "is not on the image's grid" in capsys.readouterr().err
-
-    def test_lungs_from_a_folder_are_used(self, tiny_cascade, tmp_path, capsys):
-        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle, "-device", "cpu"]
-        lungs = tiny_cascade.raw / "lungsTs"
-        truth = tiny_cascade.raw / "labelsTs"
-        code = cascade_predict.main(
-            [*map(str, arguments), "--mc_samples", "2", "--lungs", str(lungs), "--stage1_predictions", str(truth)]
-        )
-        assert code == 0
-        record = json.loads(next((tmp_path / "o").glob("phantom*.json")).read_text())
-        assert "folder" in record["lungs"]["source"]
-        assert record["stage1"]["given"] is True
-        assert record["rois"]
-        capsys.readouterr()
-
-    def test_samples_are_chosen_on_the_command_line(self, tiny_cascade, tmp_path, capsys):
-        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle, "-device", "cpu"]
-        options = ["--uncertainty_sources", "tta", "ensemble", "--uncertainty_measure", "predictive_entropy"]
-        assert cascade_predict.main([*map(str, arguments), *options, "--stage1_uncertainty", "ensemble"]) == 0
-        path = next((tmp_path / "o").glob("phantom*.json"))
-        record = json.loads(path.read_text())
-        assert record["uncertainty"]["sources"] == ["tta", "ensemble"]
-        assert record["stage1"]["uncertainty"]["measure"] == "predictive_entropy"
-        assert record["settings"]["sampling"]["stage1_sources"] == ["ensemble"]
-        assert path.with_name(f"{path.stem}_stage1_uncertainty.nii.gz").is_file()
-        assert cascade_predict.main([*map(str, arguments), *options]) == 0
-        assert not path.with_name(f"{path.stem}_stage1_uncertainty.nii.gz").is_file()
-        capsys.readouterr()
-
-    def test_wrong_usage_ends_with_two(self, tiny_cascade, tmp_path, capsys):
-        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "o", "-m", tiny_cascade.bundle]
-        assert cascade_predict.main([*map(str, arguments), "--mc_samples", "1"]) == 2
-        assert "mc_samples must be 0 or at least 2" in capsys.readouterr().err
-
-    def test_an_output_that_cannot_be_written_is_one_line(self, tiny_cascade, tmp_path, capsys):
-        (tmp_path / "file").touch()
-        arguments = ["-i", tiny_cascade.test_image, "-o", tmp_path / "file" / "o", "-m", tiny_cascade.bundle]
-        assert cascade_predict.main([*map(str, arguments), "-device", "cpu"]) == 1
-        assert "cannot be written" in capsys.readouterr().err
-
-    def test_plans_and_bundle_commands_end_with_what_to_do_next(self, tiny_cascade, tmp_path):
-        done = run(
-            "nnc-make-bundle",
-            "-o",
-            tmp_path / "b",
-            "--stage1",
-            tiny_cascade.model(1),
-            "--stage2",
-            tiny_cascade.model(2),
-        )
-        assert "next: nnc-cascade-predict" in done.stdout
-        assert read_spec(tmp_path / "b").stage2.folds == (0, 1)
-        done = run("nnc-roi-dataset", "-d", DATASET, "-o", ROI_DATASET + 1, "--context_mm", "96", "96", "96")
-        assert "ground_truth" in done.stdout
-        assert "next: nnc-plan" in done.stdout
 
 
 class TestRealCt:

@@ -1,6 +1,8 @@
 """Builders that the tests of reports share."""
 
 import pytest
+from drawn_figures import write_drawn
+from figure_pixels import Drawn
 from small_run import SmallRun
 
 
@@ -8,3 +10,19 @@ from small_run import SmallRun
 def small_run(tmp_path):
     """A folder of results to write small cases into."""
     return SmallRun(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def request_of(tmp_path_factory):
+    return write_drawn(tmp_path_factory.mktemp("drawn"))
+
+
+@pytest.fixture(scope="session")
+def drawn(request_of):
+    return Drawn(request_of)
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A case whose files a test may spoil."""
+    return write_drawn(tmp_path)

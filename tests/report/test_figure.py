@@ -1,12 +1,9 @@
-"""Figures of cases that were drawn by hand: what each panel shows, where, in every orientation, and what it says."""
+"""Figures of cases that were drawn by hand: what each panel shows, where, in every orientation."""
 
-import json
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
-from dicom_downloads import uid_from
 from drawn_figures import (
     CANDIDATE,
     DROPPED,
@@ -17,96 +14,21 @@ from drawn_figures import (
     REGION,
     TRUTH,
     TUMOR,
-    ct,
-    record,
     stored_grid,
     write_drawn,
 )
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import to_rgb
-from PIL import Image
-from skimage.color import rgb2gray, rgb2lab
+from figure_pixels import ANATOMY, CODES, CT, GROUND_TRUTH, PANELS, RESULT, STAGE1, Drawn
+from skimage.color import rgb2gray
 
-from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.scans import Scan, find_scans
-from nnunet_cascade.dataset_conversion.ct.writing import write_ct_series
-from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series
-from nnunet_cascade.errors import InputImageError, SettingsError
+from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures import palette
-from nnunet_cascade.report.figures.drawing import compose_figure, draw_figure
-from nnunet_cascade.report.figures.facts import facts_of
+from nnunet_cascade.report.figures.drawing import compose_figure
 from nnunet_cascade.report.figures.orientation import edge_letters
 from nnunet_cascade.report.figures.slice_choice import choose_heights
 from nnunet_cascade.report.figures.sources import FigureSources
-from nnunet_cascade.report.figures.text import plain, width_in, wrapped
-from nnunet_cascade.report.figures.window import Window
 from nnunet_cascade.versions import NOTICE
-
-CODES = ("LPS", "RAS", "LAS", "SPL", "AIR", "PSL")
-PANELS = ("CT", "Ground truth", "Stage 1", "After anatomy rules", "Stage 2: tumor and uncertainty")
-CT, GROUND_TRUTH, STAGE1, ANATOMY, RESULT = range(5)
-
-
-class Drawn:
-    """A figure as pixels, and where the millimetres of its panels lie in them."""
-
-    def __init__(self, request):
-        self.figure = compose_figure(request)
-        canvas = FigureCanvasAgg(self.figure)
-        canvas.draw()
-        self.pixels = np.asarray(canvas.buffer_rgba())[..., :3].astype(int)
-        self.panels = self.figure.axes
-
-    def texts(self, panel=None):
-        of = self.figure if panel is None else self.panels[panel]
-        return [text.get_text() for text in of.findobj(lambda artist: hasattr(artist, "get_text"))]
-
-    def said(self, panel=None):
-        return " ".join(" ".join(self.texts(panel)).split())
-
-    def pixel(self, panel, row, column):
-        """Row and column of the picture at the centre of a pixel of the slice."""
-        _, dy, dx = GRID.spacing_mm
-        x, y = self.panels[panel].transData.transform(((column + 0.5) * dx, (row + 0.5) * dy))
-        return round(self.pixels.shape[0] - y), round(x)
-
-    def shade(self, panel, row, column):
-        y, x = self.pixel(panel, row, column)
-        return self.pixels[y, x]
-
-    def colored(self, panel, color):
-        """Where a panel has a color, in pixels (rows, columns) of the picture."""
-        near = np.abs(self.pixels - np.array([round(255 * part) for part in to_rgb(color)])).max(axis=-1) <= 24
-        box = self.panels[panel].get_window_extent()
-        inside = np.zeros_like(near)
-        height = self.pixels.shape[0]
-        inside[round(height - box.y1) : round(height - box.y0), round(box.x0) : round(box.x1)] = True
-        return np.argwhere(near & inside)
-
-    def edges(self, panel, box):
-        """First and last row and column of a box of voxels, in pixels."""
-        top, left = self.pixel(panel, box.start[1] - 0.5, box.start[2] - 0.5)
-        bottom, right = self.pixel(panel, box.stop[1] - 0.5, box.stop[2] - 0.5)
-        return np.array([top, left, bottom, right])
-
-
-@pytest.fixture(scope="module")
-def request_of(tmp_path_factory):
-    return write_drawn(tmp_path_factory.mktemp("drawn"))
-
-
-@pytest.fixture(scope="module")
-def drawn(request_of):
-    return Drawn(request_of)
-
-
-@pytest.fixture
-def own(tmp_path):
-    """A case whose files a test may spoil."""
-    return write_drawn(tmp_path)
-
 
 # What is shown
 
@@ -189,7 +111,7 @@ def test_the_title_tells_case_height_volume_flags_and_the_foot_what_it_is_not(dr
 )
 def test_the_color_bar_names_measure_and_unit_and_ends_where_the_measure_does(own, measure, says, most):
     changed = Drawn(replace(own, record={**own.record, "uncertainty": {"measure": measure}}))
-    (name,) = [text for text in _texts(changed) if " ".join(text.get_text().split()) == says]
+    (name,) = [text for text in changed.artists() if " ".join(text.get_text().split()) == says]
     written, panel = name.get_window_extent(), changed.panels[RESULT].get_window_extent()
     assert panel.y0 - 3 <= written.y0 < written.y1 <= panel.y1 + 3
     assert written.x1 <= changed.pixels.shape[1]
@@ -352,253 +274,3 @@ def test_rows_run_from_head_to_feet_and_say_where_they_lie(request_of):
     assert "3 dropped, 0.84 ml: too small (on other slices)" not in two.said()
     assert "3" in two.texts(ANATOMY)
     assert ELSEWHERE.start[0] == 10
-
-
-# What is missing
-
-
-@pytest.mark.parametrize(
-    ("suffix", "panel", "says"),
-    [
-        ("_stage1", STAGE1, "The mask of stage 1 is missing."),
-        ("_candidates", ANATOMY, "The map of candidates is missing."),
-        ("_lungs", ANATOMY, "The lung mask is missing."),
-        ("_uncertainty", RESULT, "The uncertainty map is missing."),
-        ("", RESULT, "The final mask is missing."),
-    ],
-)
-def test_a_missing_map_is_said_in_its_panel(own, suffix, panel, says):
-    (own.folder / f"case{suffix}.nii.gz").unlink()
-    assert says in Drawn(own).said(panel)
-
-
-def test_damaged_maps_are_said_in_their_panel_without_folders(own):
-    (own.folder / "case_stage1.nii.gz").write_bytes(b"nothing")
-    said = Drawn(own).said(STAGE1)
-    assert "The mask of stage 1 cannot be shown" in said
-    assert str(own.folder) not in said
-
-
-def test_a_case_predicted_without_samples_says_so(own):
-    (own.folder / "case_uncertainty.nii.gz").unlink()
-    unsampled = Drawn(replace(own, record={**own.record, "uncertainty": None}))
-    assert "No uncertainty: predicted without samples." in unsampled.said(RESULT)
-
-
-def test_a_case_without_regions_says_so(own):
-    dropped = [{**item, "verdict": {**item["verdict"], "kept": False}} for item in own.record["candidates"]]
-    nothing = Drawn(replace(own, record={**own.record, "rois": [], "candidates": dropped}))
-    assert "No region: no candidate was kept." in nothing.said(RESULT)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_ct_that_is_gone_is_said_and_outlines_are_drawn(own, known):
-    own.scan.path.unlink()
-    gone = Drawn(own if known else replace(own, scan=None))
-    assert "The CT is not where it was read from" in gone.said(CT)
-    assert len(gone.colored(RESULT, palette.PREDICTED.color)) > 50
-
-
-def test_a_ct_or_truth_on_another_grid_is_said_and_not_drawn(own):
-    elsewhere = Grid(shape=GRID.shape, spacing_mm=GRID.spacing_mm)
-    write_image(ct(), elsewhere, own.scan.path)
-    write_image(np.ones(GRID.shape, np.uint8), elsewhere, own.truth)
-    moved = Drawn(own)
-    assert "the CT is not on the image's grid" in moved.said(CT)
-    assert "the ground truth is not on the image's grid" in moved.said(GROUND_TRUTH)
-    assert len(moved.colored(GROUND_TRUTH, palette.TRUTH.color)) == 0
-
-
-def test_truth_with_several_labels_shows_the_tumor_alone(own):
-    labels = np.zeros(GRID.shape, dtype=np.uint8)
-    labels[TRUTH.slices], labels[5, 20:23, 8:12] = 2, 1
-    write_image(labels, GRID, own.truth)
-    (own.truth.parent / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lung": 1, "tumor": 2}}))
-    unnamed = Drawn(own)
-    assert "say which is tumor by --tumor_label" in unnamed.said(GROUND_TRUTH)
-    named = Drawn(replace(own, truth_tumor=TumorLabel(values=(2,))))
-    columns = named.colored(GROUND_TRUTH, palette.TRUTH.color)[:, 1]
-    assert columns.min() > named.edges(GROUND_TRUTH, TRUTH)[1] - 4
-
-
-def test_maps_without_a_record_are_drawn_and_the_title_says_what_is_unknown(own):
-    bare = Drawn(replace(own, record={}))
-    assert "no record: verdicts, volume and flags are unknown" in bare.said()
-    assert "case · axial, S 70.0 mm" in bare.said()
-    assert len(bare.colored(RESULT, palette.PREDICTED.color)) > 50
-
-
-def test_of_a_case_of_which_nothing_is_there_nothing_can_be_drawn(tmp_path, own):
-    with pytest.raises(InputImageError, match="nothing of ghost to draw"):
-        compose_figure(replace(own, case="ghost", record={}, folder=tmp_path, truth=None, scan=None))
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"candidates": "none", "rois": 3, "lesions": [{}], "flags": {"a": 1}, "tumor": [], "uncertainty": "x"},
-        {"candidates": [{"id": "one"}, {"id": 1, "box": {"start": [9, 9, 9], "stop": [1, 1, 1]}, "volume_ml": None}]},
-        {"rois": [{"box": {"start": [90, 90, 90], "stop": [99, 99, 99]}}], "lesions": [{"box": {"start": [1]}}]},
-        {"grid": {"shape": [12, 30], "spacing_mm": "x"}},
-    ],
-)
-def test_a_record_of_another_make_is_drawn_as_far_as_it_goes(request_of, changed):
-    compose_figure(replace(request_of, record={**request_of.record, **changed}))
-
-
-def test_a_grid_is_taken_from_a_record_or_not_at_all():
-    assert facts_of(record("case")).grid == stored_grid("LPS")
-    assert facts_of({"grid": {"shape": [1, 2, 3], "spacing_mm": [1, 1, 0], "origin_mm": [0, 0, 0]}}).grid is None
-
-
-# The CT of a DICOM series
-
-
-def test_a_dicom_series_gives_the_picture_of_its_image_file(drawn, own, tmp_path):
-    identity = Identity(patient_id="P", study_uid=uid_from("study"), frame_of_reference_uid=uid_from("frame"))
-    folder = tmp_path / "dicom"
-    series = Series(identity=identity, uid=uid_from("series"), number=1, description="CT")
-    write_ct_series(ct(), GRID, folder, series=series)
-    (scan,) = find_scans(folder).values()
-    assert np.array_equal(Drawn(replace(own, scan=scan)).pixels, drawn.pixels)
-
-
-# Text
-
-HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{2}$ & $unbalanced", "a_{b}^{c} \\textbf{x} %", "line\nbreak\ttab")
-
-
-@pytest.mark.parametrize("text", HOSTILE)
-def test_markup_and_formulas_are_shown_as_text(own, text):
-    candidate = {"id": 1, "volume_ml": 1.0, "verdict": {"kept": False, "reason": text}}
-    case_of = {**own.record, "candidates": [candidate], "flags": [text]}
-    figure = Drawn(replace(own, record=case_of))
-    shown = " ".join(text.split())
-    assert f"flags: {shown}" in figure.said()
-    assert f"1 dropped, 1.00 ml: {shown}" in figure.said()
-    assert not any(item.get_parse_math() or item.get_usetex() for item in _texts(figure))
-
-
-def _texts(drawn):
-    return [item for item in drawn.figure.findobj(lambda artist: hasattr(artist, "get_parse_math")) if item.get_text()]
-
-
-def test_long_reasons_and_names_are_wrapped_inside_the_figure(own):
-    reason, name = "W" * 700 + " and so on" * 300, "W" * 200
-    candidate = {"id": 1, "volume_ml": 1.0, "verdict": {"kept": False, "reason": reason}}
-    figure = Drawn(replace(own, case=name, record={**own.record, "candidates": [candidate]}))
-    width = figure.pixels.shape[1]
-    right = max(item.get_window_extent().x1 for item in _texts(figure))
-    assert right <= width
-    assert "…" in figure.said()
-
-
-def test_signs_that_the_font_lacks_stand_as_their_numbers():
-    assert plain("肺 ß µ") == "\\u80ba ß µ"
-    assert plain("a\x00b\u202ec") == "a b c"
-
-
-def test_wrapping_keeps_every_sign_and_breaks_long_words():
-    text = "one two three " + "x" * 50
-    lines = wrapped(text, width_in=0.8, size_pt=8)
-    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
-    assert max(width_in(line, 8) for line in lines) <= 0.8
-    assert wrapped("", width_in=1, size_pt=8) == [""]
-    assert wrapped("a b c d", width_in=0.01, size_pt=8, most_lines=2) == ["a", "…"]
-
-
-# Color
-
-
-def lightness(line):
-    return float(rgb2lab([[to_rgb(line.color)]])[0, 0, 0])
-
-
-@pytest.mark.parametrize("panel", palette.PANELS)
-def test_lines_of_a_panel_differ_without_color(panel):
-    for one, other in combinations(panel, 2):
-        assert one.dashes != other.dashes
-        both_white = one.color == other.color
-        assert both_white or abs(lightness(one) - lightness(other)) >= 15
-
-
-def test_every_kind_of_line_has_a_style_of_its_own():
-    lines = (palette.TRUTH, palette.PREDICTED, palette.DROPPED, palette.LUNGS, palette.REGION)
-    assert len({line.dashes for line in lines}) == len(lines)
-    assert [line.name for line in lines if line.hatch] == ["dropped candidate"]
-
-
-def test_more_uncertainty_is_lighter_and_all_of_it_lighter_than_tissue_below():
-    shades = rgb2lab(palette.heat(np.linspace(0, 1, 20, dtype=np.float32))[:, :3] / 255)[:, 0]
-    assert (np.diff(shades) > 0).all()
-    tissue = rgb2lab([[[palette.HEAT_BRIGHTNESS] * 3]])[0, 0, 0]
-    assert shades[5:].min() > tissue
-
-
-@pytest.mark.parametrize(
-    ("text", "level_hu", "width_hu"),
-    [("lung", -600, 1500), ("mediastinum", 40, 400), ("bone", 400, 1800), ("-50.5,350", -50.5, 350)],
-)
-def test_windows_have_names_or_two_numbers(text, level_hu, width_hu):
-    assert Window.parsed(text) == Window(level_hu=level_hu, width_hu=width_hu)
-
-
-@pytest.mark.parametrize("text", ["liver", "1", "1,2,3", "40,-1", "nan,400", "40,0", "a,b", ""])
-def test_other_windows_are_refused(text):
-    with pytest.raises(SettingsError, match="window"):
-        Window.parsed(text)
-
-
-def test_a_window_runs_from_black_to_white():
-    shades = Window(level_hu=0, width_hu=200).shades(np.array([-500, -100, 0, 100, 900]))
-    assert shades.tolist() == [0, 0, 128, 255, 255]
-
-
-def test_the_window_changes_the_picture_and_is_told(request_of, drawn):
-    bone = Drawn(replace(request_of, window=Window.parsed("bone")))
-    assert bone.shade(CT, 3, 25)[0] < drawn.shade(CT, 3, 25)[0] - 50
-    assert "CT window 400, 1800 HU." in bone.said()
-
-
-# Files
-
-
-@pytest.mark.parametrize(("ending", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
-def test_files_are_what_their_ending_says_and_tell_nothing_of_the_hour(request_of, tmp_path, ending, begins):
-    path = tmp_path / f"figure.{ending}"
-    draw_figure(request_of, path)
-    content = path.read_bytes()
-    assert content.startswith(begins)
-    assert b"CreationDate" not in content
-    assert b"dc:date" not in content
-    assert b"nnunet-cascade" in content
-
-
-def test_a_png_names_the_software_alone(request_of, tmp_path):
-    path = tmp_path / "figure.png"
-    draw_figure(request_of, path)
-    with Image.open(path) as image:
-        assert list(image.text) == ["Software"]
-        assert image.text["Software"].startswith("nnunet-cascade ")
-
-
-def test_a_figure_that_fails_leaves_the_file_that_was_there(own, tmp_path):
-    path = tmp_path / "figure.png"
-    path.write_bytes(b"before")
-    with pytest.raises(InputImageError):
-        draw_figure(replace(own, slice_mm=(999.0,)), path)
-    assert path.read_bytes() == b"before"
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_other_endings_and_numbers_of_slices_are_refused(request_of, tmp_path):
-    with pytest.raises(SettingsError, match=r"figure\.gif: expected a name ending with \.png, \.pdf, \.svg"):
-        draw_figure(request_of, tmp_path / "figure.gif")
-    for slices in (0, 13):
-        with pytest.raises(SettingsError, match=f"found {slices} slices"):
-            replace(request_of, slices=slices)
-
-
-def test_the_scan_of_a_record_need_not_be_there(own):
-    gone = replace(own, scan=Scan(case="case", path=own.folder, series_uid="1.2.3"))
-    assert "The CT is not where it was read from" in Drawn(gone).said(CT)

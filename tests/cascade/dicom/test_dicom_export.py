@@ -249,6 +249,23 @@ def test_slices_that_are_not_the_planes_of_a_volume_are_refused_but_contours_can
     np.testing.assert_array_equal(union_of_contours(files[0], scan.stacked().stack), tumor_of(GRID.shape))
 
 
+def test_on_slices_of_a_tilted_gantry_contours_lie_where_the_voxels_do(tmp_path):
+    scan = scan_of(tmp_path / "ct")
+    for number, path in enumerate(sorted(scan.slices, key=lambda path: pydicom.dcmread(path).SliceLocation)):
+        dataset = pydicom.dcmread(path)
+        x, y, z = map(float, dataset.ImagePositionPatient)
+        dataset.ImagePositionPatient = [x, round(y + 0.4 * number, 4), z]
+        dataset.save_as(path)
+    stack = scan.stacked().stack
+    assert stack.irregularities == ("gantry_tilt",)
+    mask = tumor_of(stack.grid.shape)
+    write_results(tmp_path / "results", "case", stack.grid, mask)
+    with pytest.raises(DicomError, match=r"SEG and maps need .*: export rtstruct alone"):
+        export(tmp_path, "case", scan)
+    (path,) = export(tmp_path, "case", scan, kinds=("rtstruct",))
+    np.testing.assert_array_equal(union_of_contours(path, stack), mask)
+
+
 def test_maps_on_another_grid_are_refused_and_nothing_is_written(tmp_path, axial):
     elsewhere = dataclasses.replace(GRID, origin_mm=(0.0, 0.0, 0.0))
     write_results(tmp_path / "results", "case", elsewhere)

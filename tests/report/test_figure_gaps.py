@@ -1,0 +1,133 @@
+"""Figures of cases of which something is missing, damaged or of another make."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from dicom_downloads import uid_from
+from drawn_figures import (
+    GRID,
+    TRUTH,
+    ct,
+    record,
+    stored_grid,
+)
+from figure_pixels import ANATOMY, CT, GROUND_TRUTH, RESULT, STAGE1, Drawn
+
+from nnunet_cascade.cascade.prediction_files import TumorLabel
+from nnunet_cascade.cascade.scans import find_scans
+from nnunet_cascade.dataset_conversion.ct.writing import write_ct_series
+from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series
+from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import write_image
+from nnunet_cascade.report.figures import palette
+from nnunet_cascade.report.figures.drawing import compose_figure
+from nnunet_cascade.report.figures.facts import facts_of
+
+
+@pytest.mark.parametrize(
+    ("suffix", "panel", "says"),
+    [
+        ("_stage1", STAGE1, "The mask of stage 1 is missing."),
+        ("_candidates", ANATOMY, "The map of candidates is missing."),
+        ("_lungs", ANATOMY, "The lung mask is missing."),
+        ("_uncertainty", RESULT, "The uncertainty map is missing."),
+        ("", RESULT, "The final mask is missing."),
+    ],
+)
+def test_a_missing_map_is_said_in_its_panel(own, suffix, panel, says):
+    (own.folder / f"case{suffix}.nii.gz").unlink()
+    assert says in Drawn(own).said(panel)
+
+
+def test_damaged_maps_are_said_in_their_panel_without_folders(own):
+    (own.folder / "case_stage1.nii.gz").write_bytes(b"nothing")
+    said = Drawn(own).said(STAGE1)
+    assert "The mask of stage 1 cannot be shown" in said
+    assert str(own.folder) not in said
+
+
+def test_a_case_predicted_without_samples_says_so(own):
+    (own.folder / "case_uncertainty.nii.gz").unlink()
+    unsampled = Drawn(replace(own, record={**own.record, "uncertainty": None}))
+    assert "No uncertainty: predicted without samples." in unsampled.said(RESULT)
+
+
+def test_a_case_without_regions_says_so(own):
+    dropped = [{**item, "verdict": {**item["verdict"], "kept": False}} for item in own.record["candidates"]]
+    nothing = Drawn(replace(own, record={**own.record, "rois": [], "candidates": dropped}))
+    assert "No region: no candidate was kept." in nothing.said(RESULT)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_ct_that_is_gone_is_said_and_outlines_are_drawn(own, known):
+    own.scan.path.unlink()
+    gone = Drawn(own if known else replace(own, scan=None))
+    assert "The CT is not where it was read from" in gone.said(CT)
+    assert len(gone.colored(RESULT, palette.PREDICTED.color)) > 50
+
+
+def test_a_ct_or_truth_on_another_grid_is_said_and_not_drawn(own):
+    elsewhere = Grid(shape=GRID.shape, spacing_mm=GRID.spacing_mm)
+    write_image(ct(), elsewhere, own.scan.path)
+    write_image(np.ones(GRID.shape, np.uint8), elsewhere, own.truth)
+    moved = Drawn(own)
+    assert "the CT is not on the image's grid" in moved.said(CT)
+    assert "the ground truth is not on the image's grid" in moved.said(GROUND_TRUTH)
+    assert len(moved.colored(GROUND_TRUTH, palette.TRUTH.color)) == 0
+
+
+def test_truth_with_several_labels_shows_the_tumor_alone(own):
+    labels = np.zeros(GRID.shape, dtype=np.uint8)
+    labels[TRUTH.slices], labels[5, 20:23, 8:12] = 2, 1
+    write_image(labels, GRID, own.truth)
+    (own.truth.parent / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lung": 1, "tumor": 2}}))
+    unnamed = Drawn(own)
+    assert "say which is tumor by --tumor_label" in unnamed.said(GROUND_TRUTH)
+    named = Drawn(replace(own, truth_tumor=TumorLabel(values=(2,))))
+    columns = named.colored(GROUND_TRUTH, palette.TRUTH.color)[:, 1]
+    assert columns.min() > named.edges(GROUND_TRUTH, TRUTH)[1] - 4
+
+
+def test_maps_without_a_record_are_drawn_and_the_title_says_what_is_unknown(own):
+    bare = Drawn(replace(own, record={}))
+    assert "no record: verdicts, volume and flags are unknown" in bare.said()
+    assert "case · axial, S 70.0 mm" in bare.said()
+    assert len(bare.colored(RESULT, palette.PREDICTED.color)) > 50
+
+
+def test_of_a_case_of_which_nothing_is_there_nothing_can_be_drawn(tmp_path, own):
+    with pytest.raises(InputImageError, match="nothing of ghost to draw"):
+        compose_figure(replace(own, case="ghost", record={}, folder=tmp_path, truth=None, scan=None))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"candidates": "none", "rois": 3, "lesions": [{}], "flags": {"a": 1}, "tumor": [], "uncertainty": "x"},
+        {"candidates": [{"id": "one"}, {"id": 1, "box": {"start": [9, 9, 9], "stop": [1, 1, 1]}, "volume_ml": None}]},
+        {"rois": [{"box": {"start": [90, 90, 90], "stop": [99, 99, 99]}}], "lesions": [{"box": {"start": [1]}}]},
+        {"grid": {"shape": [12, 30], "spacing_mm": "x"}},
+    ],
+)
+def test_a_record_of_another_make_is_drawn_as_far_as_it_goes(request_of, changed):
+    compose_figure(replace(request_of, record={**request_of.record, **changed}))
+
+
+def test_a_grid_is_taken_from_a_record_or_not_at_all():
+    assert facts_of(record("case")).grid == stored_grid("LPS")
+    assert facts_of({"grid": {"shape": [1, 2, 3], "spacing_mm": [1, 1, 0], "origin_mm": [0, 0, 0]}}).grid is None
+
+
+# The CT of a DICOM series
+
+
+def test_a_dicom_series_gives_the_picture_of_its_image_file(drawn, own, tmp_path):
+    identity = Identity(patient_id="P", study_uid=uid_from("study"), frame_of_reference_uid=uid_from("frame"))
+    folder = tmp_path / "dicom"
+    series = Series(identity=identity, uid=uid_from("series"), number=1, description="CT")
+    write_ct_series(ct(), GRID, folder, series=series)
+    (scan,) = find_scans(folder).values()
+    assert np.array_equal(Drawn(replace(own, scan=scan)).pixels, drawn.pixels)
