@@ -44,8 +44,8 @@ def side_by_side(
     preload = preload or work.__module__
     left = dict(enumerate(jobs))
     with worker_pool(min(processes, len(jobs)), preload=preload) as pool:
-        numbers = _submitted(pool, work, left)
         try:
+            numbers = _submitted(pool, work, left)  # which a worker that dies meanwhile ends
             for future in as_completed(numbers):
                 made = future.result()
                 yield left.pop(numbers[future]), made

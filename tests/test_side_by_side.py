@@ -2,6 +2,7 @@
 
 import operator
 import os
+from concurrent.futures import ProcessPoolExecutor
 from time import sleep
 
 import pytest
@@ -43,6 +44,20 @@ def test_a_killed_process_costs_its_own_job(caplog):
     made = side_by_side(operator.neg, [1, Deadly(2), 3], 2, killed=lambda job: f"{int(job)} was killed")
     assert sorted(made, key=lambda done: done[0]) == [(1, -1), (2, "2 was killed"), (3, -3)]
     assert "one by one" in caplog.text
+
+
+def test_a_process_that_is_killed_while_jobs_are_handed_out_costs_its_own_job(monkeypatch):
+    submit = ProcessPoolExecutor.submit
+
+    def slowly(pool, work, job):
+        future = submit(pool, work, job)
+        if isinstance(job, Deadly):
+            future.exception()
+        return future
+
+    monkeypatch.setattr(ProcessPoolExecutor, "submit", slowly)
+    made = side_by_side(operator.neg, [Deadly(1), 2, 3], 2, killed=lambda job: f"{int(job)} was killed")
+    assert sorted(made, key=lambda done: done[0]) == [(1, "1 was killed"), (2, -2), (3, -3)]
 
 
 def test_an_error_of_a_job_is_raised():

@@ -1,4 +1,4 @@
-"""nnU-Net's own commands with our trainers: all train and validate, one of each backbone goes on and predicts too."""
+"""nnU-Net's own commands with our trainers: train and validate, go on, predict. One of each backbone and each loss."""
 
 import json
 import shutil
@@ -13,19 +13,17 @@ import torch
 from trainer_cases import BLOCK, CASES, CONFIGURATION, LABELLINGS, run_stock, write_plans
 
 pytestmark = pytest.mark.slow
-OF_BACKBONES = [
+NAMES = [
     "AttentionUNetTrainer",
     "DiceCEROITrainer",
-    "SegResNetTrainer",
-    "SwinUNETRTrainer",
-    "UNETRTrainer",
-    "UncertaintyROISwinUNETRTrainer",
-]
-OF_LOSSES = [
     "DistanceTransformROITrainer",
     "DistanceWeightedCEROIUNETRTrainer",
     "L1DiceFocalROIUNETRTrainer",
+    "SegResNetTrainer",
+    "SwinUNETRTrainer",
+    "UNETRTrainer",
     "UncertaintyLovaszROITrainer",
+    "UncertaintyROISwinUNETRTrainer",
 ]
 LABELLING = LABELLINGS["tumor"]
 CASE = list(CASES)[-1]
@@ -54,20 +52,14 @@ def model_folder(root, name):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Training:
-    """What training left of a trainer."""
+class StockRun:
+    """What three commands left of a trainer; the second went on with one epoch more in the plans."""
 
-    log: str
-    checkpoint: dict
+    training: str
+    first: dict
+    continuing: str
+    second: dict
     model: Path
-
-
-@dataclass(frozen=True, kw_only=True)
-class Further:
-    """What two more commands left: one went on with one epoch more in the plans, one predicted."""
-
-    log: str
-    checkpoint: dict
     prediction: Path
 
 
@@ -77,24 +69,25 @@ def succeeded(done):
     return done.stdout
 
 
-def trained(root, name):
-    """Train with a trainer."""
-    plan(root, name)
-    log = succeeded(train(root, name))
-    model = model_folder(root, name)
-    checkpoint = torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)
-    return Training(log=log, checkpoint=checkpoint, model=model)
-
-
-def trained_further(root, name):
+def stock_run(root, name):
     """Train, go on and predict with a trainer."""
-    training = trained(root, name)
+    model = model_folder(root, name)
+    checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    plan(root, name)
+    training = succeeded(train(root, name))
+    first = torch.load(checkpoint, weights_only=False)
     plan(root, name, epochs=2, final_validation=False)
-    log = succeeded(train(root, name, "--c"))
-    checkpoint = torch.load(training.model / "fold_0" / "checkpoint_final.pth", weights_only=False)
-    folder = root / "predicted" / name
-    succeeded(predict(root, name, root / "to_predict", folder))
-    return training, Further(log=log, checkpoint=checkpoint, prediction=folder / f"{CASE}.nii.gz")
+    continuing = succeeded(train(root, name, "--c"))
+    second = torch.load(checkpoint, weights_only=False)
+    succeeded(predict(root, name, root / "to_predict", root / "predicted" / name))
+    return StockRun(
+        training=training,
+        first=first,
+        continuing=continuing,
+        second=second,
+        model=model,
+        prediction=root / "predicted" / name / f"{CASE}.nii.gz",
+    )
 
 
 @pytest.fixture(scope="module")
@@ -103,58 +96,52 @@ def stock_runs(tiny_root):
     (tiny_root / "to_predict").mkdir()
     shutil.copy(tiny_root / "images" / f"{CASE}_0000.nii.gz", tiny_root / "to_predict")
     with ThreadPoolExecutor(2) as pool:
-        runs = {name: pool.submit(trained_further, tiny_root, name) for name in OF_BACKBONES}
-        runs.update({name: pool.submit(lambda name: (trained(tiny_root, name), None), name) for name in OF_LOSSES})
-        yield runs
+        yield {name: pool.submit(stock_run, tiny_root, name) for name in NAMES}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.mark.parametrize("name", [*OF_BACKBONES, *OF_LOSSES])
-def test_nnunet_trains_and_validates(stock_runs, name):
-    training, _ = stock_runs[name].result()
-    assert "Epoch 0" in training.log
-    assert training.checkpoint["current_epoch"] == 1
-    assert all(value.isfinite().all() for value in training.checkpoint["network_weights"].values())
-    assert "Validation complete" in training.log
-    summary = json.loads((training.model / "fold_0" / "validation" / "summary.json").read_text())
+@pytest.fixture(scope="module", params=NAMES)
+def stock(request, stock_runs):
+    return stock_runs[request.param].result()
+
+
+def test_nnunet_trains_and_validates(stock):
+    assert "Epoch 0" in stock.training
+    assert stock.first["current_epoch"] == 1
+    assert all(value.isfinite().all() for value in stock.first["network_weights"].values())
+    assert "Validation complete" in stock.training
+    summary = json.loads((stock.model / "fold_0" / "validation" / "summary.json").read_text())
     assert [Path(case["prediction_file"]).name for case in summary["metric_per_case"]] == [f"{CASE}.nii.gz"]
     counts = summary["metric_per_case"][0]["metrics"]["1"]
     assert counts["TP"] + counts["FN"] > 0, "the case has a tumor"
 
 
-@pytest.mark.parametrize("name", OF_BACKBONES)
-def test_training_goes_on_where_it_ended(stock_runs, name):
-    training, further = stock_runs[name].result()
-    first, second = training.checkpoint, further.checkpoint
-    assert "Epoch 1" in further.log
-    assert "Epoch 0" not in further.log
-    assert second["current_epoch"] == 2
-    assert len(second["logging"]["train_losses"]) == 2
-    assert second["logging"]["train_losses"][0] == first["logging"]["train_losses"][0]
-    before, after = first["network_weights"], second["network_weights"]
+def test_training_goes_on_where_it_ended(stock):
+    assert "Epoch 1" in stock.continuing
+    assert "Epoch 0" not in stock.continuing
+    assert stock.second["current_epoch"] == 2
+    assert len(stock.second["logging"]["train_losses"]) == 2
+    assert stock.second["logging"]["train_losses"][0] == stock.first["logging"]["train_losses"][0]
+    before, after = stock.first["network_weights"], stock.second["network_weights"]
     assert before.keys() == after.keys()
     assert any(not torch.equal(value, after[name]) for name, value in before.items())
-    assert "final_validation is off" in further.log
+    assert "final_validation is off" in stock.continuing
 
 
-@pytest.mark.parametrize("name", OF_BACKBONES)
-def test_the_prediction_lies_on_the_images_grid_and_has_known_labels(stock_runs, name, tiny_root):
-    _, further = stock_runs[name].result()
+def test_the_prediction_lies_on_the_images_grid_and_has_known_labels(stock, tiny_root):
     image = sitk.ReadImage(str(tiny_root / "to_predict" / f"{CASE}_0000.nii.gz"))
-    found = sitk.ReadImage(str(further.prediction))
+    found = sitk.ReadImage(str(stock.prediction))
     assert found.GetSize() == image.GetSize()
     for what in ("GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(found, what)() == pytest.approx(getattr(image, what)(), abs=1e-6)
     assert set(np.unique(sitk.GetArrayFromImage(found))) <= {0, 1}
 
 
-@pytest.mark.parametrize("name", OF_BACKBONES)
-def test_the_patch_that_was_trained_on_is_the_one_that_predicts(stock_runs, name):
-    training, further = stock_runs[name].result()
-    side = 64 if "SwinUNETR" in name else 32 if "AttentionUNet" in name else 16
-    kept = json.loads((training.model / "plans.json").read_text())
+def test_the_patch_that_was_trained_on_is_the_one_that_predicts(stock):
+    side = 64 if "SwinUNETR" in stock.model.name else 32 if "AttentionUNet" in stock.model.name else 16
+    kept = json.loads((stock.model / "plans.json").read_text())
     assert kept["configurations"][CONFIGURATION]["patch_size"] == [side] * 3
-    for log in (training.log, further.log):
+    for log in (stock.training, stock.continuing):
         assert log.count("the planned (16, 16, 16) become") == (side != 16)
 
 

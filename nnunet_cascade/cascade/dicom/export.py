@@ -275,7 +275,8 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
         beside.mkdir(parents=True)
         for kind in kinds:
             objects.write(kind, beside)
-        _move(beside, folder, stale=[kind for kind in KINDS if kind not in there])
+        kept = {*there, *_there(folder, replace(objects.origin, every_slice=not request.every_slice))}
+        _move(beside, folder, stale=[kind for kind in KINDS if kind not in kept])
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return ExportOutcome(case=case, status="done", files=tuple(_files(folder)))

@@ -74,6 +74,7 @@ class _Crossings:
 
     @classmethod
     def of(cls, paths: Sequence[Polygon]) -> _Crossings:
+        """Find them, in outlines whose vertices part neighbors."""
         start = np.concatenate(paths)
         end = np.concatenate([np.roll(path, -1, axis=0) for path in paths])
         outlines = np.repeat(np.arange(len(paths)), [len(path) for path in paths])

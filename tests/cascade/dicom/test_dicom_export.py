@@ -452,8 +452,12 @@ def test_a_map_of_every_slice_is_another_object_and_holds_the_same(tmp_path, axi
     for kind in KINDS:
         same = (folder / f"{kind}.dcm").read_bytes() == axial.file(kind).read_bytes()
         assert same == (kind != "uncertainty")
-    uid = pydicom.dcmread(folder / "uncertainty.dcm").SOPInstanceUID
-    assert uid != axial.read("uncertainty").SOPInstanceUID
+    made = (folder / "uncertainty.dcm").read_bytes()
+    assert pydicom.dcmread(folder / "uncertainty.dcm").SOPInstanceUID != axial.read("uncertainty").SOPInstanceUID
+    export(tmp_path, "case", axial.scan, kinds=("seg",))
+    assert (folder / "uncertainty.dcm").read_bytes() == made, "it is of the same prediction"
+    export(tmp_path, "case", axial.scan)
+    assert (folder / "uncertainty.dcm").read_bytes() == axial.file("uncertainty").read_bytes()
 
 
 def test_each_lesion_has_a_color_of_its_own_the_same_in_seg_and_contours(axial):
