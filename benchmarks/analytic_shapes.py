@@ -9,10 +9,20 @@ centres lie inside the shape; the volume of those differs from the formula's too
 from __future__ import annotations
 
 import numpy as np
-from known_shapes import SERIES, SHAPES, SMALL_SPHERE, SPACING_MM, centered, contours_on, dice, planes_of, series_grid
+from builders.known_shapes import (
+    SERIES,
+    SHAPES,
+    SMALL_SPHERE,
+    SPACING_MM,
+    centered,
+    contours_on,
+    dice,
+    planes_of,
+    series_grid,
+)
 
-from nnunet_cascade.dataset_conversion.ct.geometry import stack_slices
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.ct.geometry import stack_slices
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 
 _FINE_MM = (0.2, 0.2, 0.2)
 

@@ -33,13 +33,13 @@ from phantom_cohort import environment, fresh, memory_watched, verdict
 from scipy import ndimage
 from untrained_cascade import FULL, QUICK, Size, make_models, plain_arguments, plain_environment
 
-from nnunet_cascade.cascade.bundles.bundle import load_cascade
-from nnunet_cascade.cascade.case import Given, predict_case
+from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.machine import take_threads
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
+from nnunet_cascade.prediction.case import Given, predict_case
 from nnunet_cascade.versions import versions
 
 CASE = "LUNG1-001"

@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_cascade.cascade.bundles.bundle import read_spec
-from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_cohort
-from nnunet_cascade.cascade.runs.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.cascade.runs.local_engine import LocalEngine, Worker, case_worker
-from nnunet_cascade.cascade.scans import find_scans
+from nnunet_cascade.bundles.bundle import read_spec
+from nnunet_cascade.cohort.cohort import CohortRequest, Workers, predict_cohort
+from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
+from nnunet_cascade.cohort.local_engine import LocalEngine, Worker, case_worker
+from nnunet_cascade.scans.search import find_scans
 
 if TYPE_CHECKING:
     from network_clock import Clock
@@ -36,7 +36,7 @@ class HandedIn:
         worker = case_worker(job, device)
         from network_clock import Clock  # noqa: PLC0415 - PyTorch belongs to the worker's process alone
 
-        from nnunet_cascade.cascade import worker as steps  # noqa: PLC0415
+        from nnunet_cascade.cohort import worker as steps  # noqa: PLC0415
 
         clock = Clock()
         clock.around_networks()

@@ -25,13 +25,13 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.geometry import Box, as_index
 from nnunet_cascade.images import write_image
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 from nnunet_cascade.report.figures.drawing import FigureRequest, draw_figure
 from nnunet_cascade.report.figures.slices import read_planes
+from nnunet_cascade.scans.scans import Scan
 
 SIZES = {False: (128, 256, 256), True: (134, 512, 512)}
 MARGIN = (4, 12, 12)

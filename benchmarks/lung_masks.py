@@ -25,15 +25,15 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.evaluation.overlap import dice
 from nnunet_cascade.geometry import Box, Grid, Mask, as_index
 from nnunet_cascade.images import Volume, read_volume
+from nnunet_cascade.postprocessing.lungs.placement import whereabouts
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
-from nnunet_cascade.postprocessing.lungs.whereabouts import whereabouts
 
 CASES = ("CIP_ct64", "LUNG1-001", "LUNG1-002")
 TARGETS = {"CIP_ct64": (0.97, 0.98), "LUNG1-001": (0.95, 0.95), "LUNG1-002": (0.94, 0.94)}

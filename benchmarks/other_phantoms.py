@@ -14,15 +14,15 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundles.bundle import load_cascade
-from nnunet_cascade.cascade.case import Given, predict_case
-from nnunet_cascade.cascade.cross_validation import METHODS, score_methods
+from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.summary import format_table, summarize
 from nnunet_cascade.images import Volume
 from nnunet_cascade.phantom.record import phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
+from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.training.cross_validation import METHODS, score_methods
 
 
 def main() -> None:

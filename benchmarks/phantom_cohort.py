@@ -66,9 +66,9 @@ def bundle(args: argparse.Namespace) -> Path:
     """Give the bundle asked for, or train the demonstration's networks for a moment."""
     if args.bundle is not None:
         return args.bundle
-    from nnunet_cascade.cascade.chain import train_cascade  # noqa: PLC0415 - torch is not needed otherwise
-    from nnunet_cascade.cascade.demo import DemoRequest, demo_chain, make_demo_dataset  # noqa: PLC0415
-    from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders  # noqa: PLC0415
+    from nnunet_cascade.nnunet_folders import own_nnunet_folders  # noqa: PLC0415
+    from nnunet_cascade.reproduction.demo import DemoRequest, demo_chain, make_demo_dataset  # noqa: PLC0415
+    from nnunet_cascade.training.pipeline import train_cascade  # noqa: PLC0415 - torch is not needed otherwise
 
     request = DemoRequest(folder=args.folder / "training", train=8, test=1, folds=2, effort=0.2)
     chain = demo_chain(request)

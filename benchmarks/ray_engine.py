@@ -14,7 +14,7 @@ import sys
 from phantom_cohort import bundle, chosen, command, differences, fresh, new_parser, phantoms, timed, verdict
 
 LARGEST_OVERHEAD = 0.15
-RAY_ALONE = "from nnunet_cascade.cascade.runs.ray_connection import RayConnection; RayConnection(cpus=2).close()"
+RAY_ALONE = "from nnunet_cascade.cohort.ray_connection import RayConnection; RayConnection(cpus=2).close()"
 
 
 def main() -> None:

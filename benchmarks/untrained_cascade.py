@@ -14,10 +14,10 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 from plain_unet import plain_unet
 
-from nnunet_cascade.cascade.bundles.bundle import make_bundle
-from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.bundles.bundle import make_bundle
 from nnunet_cascade.files import write_json
 from nnunet_cascade.plugin.nnunet_cascade_trainers import UncertaintyROITrainer
+from nnunet_cascade.prediction.spec import CascadeSpec
 
 DATASET = "Dataset900_Untrained"
 CONFIGURATION = "3d_fullres"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -83,3 +84,15 @@ def sweep_unfinished(folder: Path, ours: Callable[[str], bool]) -> list[str]:
                 path.unlink(missing_ok=True)
                 swept.append(match["name"])
     return sorted(swept)
+
+
+_BLOCK_BYTES = 1 << 20
+
+
+def sha256_of(path: Path) -> str:
+    """Give the SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

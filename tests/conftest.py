@@ -1,12 +1,14 @@
 """Builders that every folder of tests uses."""
 
+import logging
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
-from oriented_grids import ORIENTATIONS, grid_towards
-from tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fixtures of every folder
+from builders.oriented_grids import ORIENTATIONS, grid_towards
+from builders.predicted_case import cascade, image, result, splits, truth  # noqa: F401 - fixtures of every folder
+from builders.tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fixtures of every folder
 
 # Before anything of nnU-Net is imported, whatever the caller exported: a worker takes longer to start than it has work
 # here, one process draws, so that the same seed gives the same bits, and threads that wait leave the core to others.
@@ -31,3 +33,11 @@ def real_data():
 @pytest.fixture
 def rng():
     return np.random.default_rng(11)
+
+
+@pytest.fixture
+def logged(caplog, monkeypatch):
+    """What the package logs, also after a command has set its own handler."""
+    monkeypatch.setattr(logging.getLogger("nnunet_cascade"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="nnunet_cascade")
+    return caplog

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from builders.oriented_grids import ORIENTATIONS, grid_towards
 from hypothesis import given
 from hypothesis import strategies as st
-from oriented_grids import ORIENTATIONS, grid_towards
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, crop_with_fill

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from oriented_grids import grid_towards
+from builders.oriented_grids import grid_towards
 
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.images import grid_of, read_ct, read_labels, read_volume, to_sitk, write_image

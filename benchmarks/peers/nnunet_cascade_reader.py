@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 from measure import report
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 
 
 def work() -> tuple[np.ndarray, dict[str, np.ndarray]]:

@@ -25,10 +25,10 @@ from nnunet_cascade.cli.common import (
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.anatomy_folder import FilterRequest
-    from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.case_folders.run_report import RunStory
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.postprocessing.tuning import SearchSpace
+    from nnunet_cascade.workflows.anatomy_filter import FilterRequest
 
 _WORDS: dict[str, bool] = {"true": True, "false": False}
 
@@ -106,10 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.anatomy_folder import LUNG_FOLDER, FilterRequest
-    from nnunet_cascade.cascade.prediction_files import TumorLabel
-    from nnunet_cascade.cascade.runs.folder_run import find_masks, open_folder, part_of
-    from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.case_folders.case_files import find_masks
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel
+    from nnunet_cascade.case_folders.run import open_folder, part_of
+    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.workflows.anatomy_filter import LUNG_FOLDER, FilterRequest
 
     share = require_sharing(args)
     _require_mode(args)
@@ -155,7 +156,7 @@ def anatomy_settings(args: argparse.Namespace) -> AnatomySettings:
         SettingsError: Both are given, the file is none, or a setting is unknown or out of range.
     """
     from nnunet_cascade.postprocessing.settings import AnatomySettings
-    from nnunet_cascade.settings.block import from_block
+    from nnunet_cascade.settings.serialization import from_block
 
     if args.settings is not None and args.preset is not None:
         raise SettingsError(f"--settings {args.settings} and --preset {args.preset} exclude each other; give one")
@@ -202,7 +203,7 @@ def search_space(tried: Sequence[str]) -> SearchSpace:
         SettingsError: A threshold is unknown, or a value is no number or out of range.
     """
     from nnunet_cascade.postprocessing.tuning import SearchSpace
-    from nnunet_cascade.settings.block import from_block
+    from nnunet_cascade.settings.serialization import from_block
 
     changed: dict[str, Any] = {}
     for text in tried:
@@ -217,8 +218,8 @@ def search_space(tried: Sequence[str]) -> SearchSpace:
 def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, story: RunStory) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.anatomy_folder import filter_figures, filter_task, keep_dataset_file, verdict_table
-    from nnunet_cascade.cascade.runs.folder_run import run_cases, tell_run
+    from nnunet_cascade.case_folders.run import run_cases, tell_run
+    from nnunet_cascade.workflows.anatomy_filter import filter_figures, filter_task, keep_dataset_file, verdict_table
 
     task = filter_task(request)
     outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="filter", unit="case"))
@@ -233,7 +234,7 @@ def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, s
 def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespace, story: RunStory) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.anatomy_tuning import (
+    from nnunet_cascade.workflows.anatomy_tuning import (
         TuningRequest,
         conclusions,
         measure_cases,

@@ -54,9 +54,13 @@ def _body(args: argparse.Namespace) -> int:
 
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.bundles.bundle import read_spec
-    from nnunet_cascade.cascade.calibration import CalibrationRequest, calibrate, find_results, measure_results
-    from nnunet_cascade.cascade.calibration_report import (
+    from nnunet_cascade.bundles.bundle import read_spec
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel
+    from nnunet_cascade.case_folders.run import prepare_output
+    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
+    from nnunet_cascade.workflows.calibration import CalibrationRequest, calibrate, find_results, measure_results
+    from nnunet_cascade.workflows.calibration_report import (
         CalibrationStory,
         conclusions,
         held_out_tables,
@@ -64,10 +68,6 @@ def _body(args: argparse.Namespace) -> int:
         store_temperature,
         write_report,
     )
-    from nnunet_cascade.cascade.prediction_files import TumorLabel
-    from nnunet_cascade.cascade.runs.folder_run import prepare_output
-    from nnunet_cascade.cascade.runs.run_story import RunStory
-    from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
 
     run = RunStory(begun=time.time(), command=args.argv)
     read_spec(args.m)

@@ -32,12 +32,12 @@ from nnunet_cascade.cli.common import (
 from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers
-    from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
-    from nnunet_cascade.cascade.runs.engine import Engine
-    from nnunet_cascade.cascade.runs.jobs import CohortJob
-    from nnunet_cascade.cascade.scans import FoundScans
-    from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
+    from nnunet_cascade.cohort.cohort import CohortRequest, Workers
+    from nnunet_cascade.cohort.dicom_exports import DicomExports
+    from nnunet_cascade.cohort.engine import Engine
+    from nnunet_cascade.cohort.jobs import CohortJob
+    from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
+    from nnunet_cascade.scans.scans import FoundScans
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -139,8 +139,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.runs.cohort import predict_cohort
-    from nnunet_cascade.cascade.runs.run_story import run_files
+    from nnunet_cascade.case_folders.run_report import run_files
+    from nnunet_cascade.cohort.cohort import predict_cohort
 
     request = _request(args)
     failed = 0
@@ -173,12 +173,12 @@ def _summary(request: CohortRequest, failed: int, story: Path) -> str:
 
 def _request(args: argparse.Namespace) -> CohortRequest:
     """Give what is asked, checked as far as it can be without a model."""
-    from nnunet_cascade.cascade.bundles.bundle import read_notes, read_spec
-    from nnunet_cascade.cascade.runs.cohort import CohortRequest
-    from nnunet_cascade.cascade.runs.folder_run import part_of
-    from nnunet_cascade.cascade.runs.jobs import CohortJob
-    from nnunet_cascade.cascade.runs.run_story import RunStory
-    from nnunet_cascade.cascade.scans import search_scans
+    from nnunet_cascade.bundles.bundle import read_notes, read_spec
+    from nnunet_cascade.case_folders.run import part_of
+    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.cohort.cohort import CohortRequest
+    from nnunet_cascade.cohort.jobs import CohortJob
+    from nnunet_cascade.scans.search import search_scans
 
     begun, share = time.time(), require_sharing(args)
     require_other_folder(args.o, args.i, args.m, args.stage1_predictions, args.lungs)
@@ -210,8 +210,8 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
     """Give what writes DICOM of each case, where that is asked for."""
     if args.dicom is None:
         return None
-    from nnunet_cascade.cascade.dicom.export import KINDS, ExportRequest, Kind
-    from nnunet_cascade.cascade.runs.dicom_exports import DicomExports
+    from nnunet_cascade.cohort.dicom_exports import DicomExports
+    from nnunet_cascade.dicom_export.export import KINDS, ExportRequest, Kind
 
     if not all(scan.is_dicom for scan in found.scans.values()):
         raise SettingsError(
@@ -219,7 +219,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
             "or export later with nnc-export-dicom --series"
         )
     if find_spec("highdicom") is None:
-        from nnunet_cascade.dataset_conversion.seg.reading import MISSING_EXTRA
+        from nnunet_cascade.dicom.seg.reading import MISSING_EXTRA
 
         raise DicomError(MISSING_EXTRA)
     asked: list[Kind] = [kind for kind in KINDS if kind in args.dicom or not args.dicom]
@@ -228,7 +228,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
 
 def _workers(args: argparse.Namespace) -> Workers:
     """Give who predicts: a worker per GPU, or one on the CPU, where nothing else is asked."""
-    from nnunet_cascade.cascade.runs.cohort import Workers
+    from nnunet_cascade.cohort.cohort import Workers
 
     if args.engine == "ray":
         return Workers(count=_count(args, 1), devices=(args.device or "cpu",), engine="ray", make=_ray)
@@ -252,7 +252,7 @@ def _devices(asked: str | None) -> tuple[str, ...]:
 
 
 def _ray(job: CohortJob, workers: Workers) -> Engine:
-    from nnunet_cascade.cascade.runs.ray_engine import RayEngine
+    from nnunet_cascade.cohort.ray_engine import RayEngine
 
     return RayEngine(job, workers.devices[0], workers.count)
 

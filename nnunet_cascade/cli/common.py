@@ -22,9 +22,9 @@ from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.runs.run_lock import Share
-    from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings
+    from nnunet_cascade.case_folders.lock import Share
     from nnunet_cascade.postprocessing.lungs.source import LungSource
+    from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
 DONE, FAILED, WRONG_USAGE = 0, 1, 2
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
@@ -227,7 +227,7 @@ def add_sharing(parser: argparse.ArgumentParser) -> None:
 
 def require_sharing(args: argparse.Namespace) -> Share:
     """Give which of the cases a run does; raises where there is no such part."""
-    from nnunet_cascade.cascade.runs.run_lock import Share
+    from nnunet_cascade.case_folders.lock import Share
 
     return Share(num_parts=args.num_parts, part_id=args.part_id)
 
@@ -275,7 +275,7 @@ def add_lungs(parser: argparse.ArgumentParser) -> None:
 
 def preset_spec(args: argparse.Namespace) -> CascadeSpec:
     """Give the preset with what the options change."""
-    from nnunet_cascade.cascade.spec import CascadeSpec
+    from nnunet_cascade.prediction.spec import CascadeSpec
 
     spec = CascadeSpec.of_preset(args.preset)
     spec = replace(spec, roi=with_margins(spec.roi, args))

@@ -76,7 +76,7 @@ def run_conversion(args: argparse.Namespace, settings: ConversionSettings, *, na
         folds=args.folds,
     )
     if settings.source == "seg" and find_spec("highdicom") is None:
-        from nnunet_cascade.dataset_conversion.seg.reading import MISSING_EXTRA
+        from nnunet_cascade.dicom.seg.reading import MISSING_EXTRA
 
         raise DicomError(MISSING_EXTRA)
     result = convert_download(request)
@@ -86,8 +86,8 @@ def run_conversion(args: argparse.Namespace, settings: ConversionSettings, *, na
 
 def _dataset_folder(number: int, name: str) -> Path:
     """Give the folder of a dataset; nnU-Net takes a number for one dataset alone."""
-    from nnunet_cascade.cascade.nnunet_folders import nnunet_folder
     from nnunet_cascade.dataset_conversion.settings import require_dataset_name
+    from nnunet_cascade.nnunet_folders import nnunet_folder
 
     require_dataset_name(name)
     if not 1 <= number <= 999:

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.demo import DemoRequest, run_demo
+    from nnunet_cascade.reproduction.demo import DemoRequest, run_demo
 
     request = DemoRequest(
         folder=args.o, train=args.train, test=args.test, effort=args.effort, device=chosen_device(args)

@@ -13,8 +13,8 @@ from nnunet_cascade.cli.common import DONE, FAILED, new_parser, require_other_fo
 from nnunet_cascade.errors import InputImageError, SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.evaluation_folder import EvaluationRequest, Predictions
-    from nnunet_cascade.cascade.prediction_files import TumorLabel
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel
+    from nnunet_cascade.workflows.evaluation import EvaluationRequest, Predictions
 
 _TRUTH = "gt"
 
@@ -70,18 +70,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.evaluation_folder import (
-        evaluate_cases,
-        tell_of_gaps,
-        true_labels,
-        values_by_method,
-    )
-    from nnunet_cascade.cascade.evaluation_output import write_evaluation
-    from nnunet_cascade.cascade.runs.folder_run import prepare_output
-    from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.case_folders.run import prepare_output
+    from nnunet_cascade.case_folders.run_report import RunStory
     from nnunet_cascade.evaluation.comparison import ComparisonSettings, compare
     from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
     from nnunet_cascade.evaluation.tables import overview_table
+    from nnunet_cascade.workflows.evaluation import evaluate_cases, tell_of_gaps, true_labels, values_by_method
+    from nnunet_cascade.workflows.evaluation_output import write_evaluation
 
     story = RunStory(begun=time.time(), command=args.argv)
     request = _request(args)
@@ -108,7 +103,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> EvaluationRequest:
-    from nnunet_cascade.cascade.evaluation_folder import EvaluationRequest, Predictions
+    from nnunet_cascade.workflows.evaluation import EvaluationRequest, Predictions
 
     places = [_named(text) for text in args.pred]
     asked = _asked_labels(args.tumor_label, [name for name, _ in places])
@@ -158,7 +153,7 @@ def _asked_labels(texts: Sequence[str], methods: Sequence[str]) -> dict[str, lis
 
 def _tumor(place: Path, labels: Sequence[str]) -> TumorLabel:
     """Read which values are tumor; a raw dataset has its dataset.json above labelsTr."""
-    from nnunet_cascade.cascade.prediction_files import TumorLabel, dataset_file
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
 
     folder = place.parent if "*" in place.name or place.is_file() else place
     if not folder.is_dir():

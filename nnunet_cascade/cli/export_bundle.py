@@ -35,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.bundles.card import CardFacts
-    from nnunet_cascade.cascade.bundles.sharing import export_bundle
+    from nnunet_cascade.bundles.card import CardFacts
+    from nnunet_cascade.bundles.sharing import export_bundle
 
     facts = CardFacts(licence=args.licence, training_data=args.training_data, figures=args.figures)
     export_bundle(args.bundle, args.o, facts, trusted=args.trust_checkpoint)

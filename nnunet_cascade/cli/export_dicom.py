@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.dicom.export import ExportOutcome, ExportRequest
-    from nnunet_cascade.cascade.dicom.matching import KnownSeries
-    from nnunet_cascade.cascade.scans import Scan
+    from nnunet_cascade.dicom_export.export import ExportOutcome, ExportRequest
+    from nnunet_cascade.dicom_export.matching import KnownSeries
+    from nnunet_cascade.scans.scans import Scan
 
 _KINDS = ("seg", "probability", "uncertainty", "rtstruct", "report")
 
@@ -61,8 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.dicom.export import export_folder, write_story
-    from nnunet_cascade.cascade.runs.folder_run import prepare_output
+    from nnunet_cascade.case_folders.run import prepare_output
+    from nnunet_cascade.dicom_export.export import export_folder, write_story
 
     request = _request(args)
     prepare_output(request.folder)
@@ -83,7 +83,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _request(args: argparse.Namespace) -> ExportRequest:
-    from nnunet_cascade.cascade.dicom.export import ExportRequest
+    from nnunet_cascade.dicom_export.export import ExportRequest
     from nnunet_cascade.errors import SettingsError
 
     if not args.i.is_dir():
@@ -102,8 +102,8 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
     """Give the series of each case, and the cases that have none."""
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.dicom.export import ExportOutcome, find_cases
-    from nnunet_cascade.cascade.dicom.matching import KnownSeries
+    from nnunet_cascade.dicom_export.export import ExportOutcome, find_cases
+    from nnunet_cascade.dicom_export.matching import KnownSeries
     from nnunet_cascade.errors import SettingsError
 
     found = find_cases(args.i)
@@ -123,7 +123,7 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
 
 def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
     """Give the series of a case, or why it has none."""
-    from nnunet_cascade.cascade.dicom.export import read_case_record
+    from nnunet_cascade.dicom_export.export import read_case_record
     from nnunet_cascade.errors import CascadeError
 
     try:

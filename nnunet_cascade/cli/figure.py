@@ -93,7 +93,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def _jobs(args: argparse.Namespace) -> list[FigureJob]:
     """Read the run and what is asked for of it."""
-    from nnunet_cascade.cascade.runs.folder_run import prepare_output
+    from nnunet_cascade.case_folders.run import prepare_output
     from nnunet_cascade.report.figures.folder import chosen_cases, figure_jobs
     from nnunet_cascade.report.figures.request import FigureRequest
     from nnunet_cascade.report.figures.sources import tumor_of_truth

@@ -12,7 +12,7 @@ from nnunet_cascade.cli.common import DONE, new_parser, run_command
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.pretrained_weights import ImportedWeights
+    from nnunet_cascade.training.pretrained_weights import ImportedWeights
 
 _MOST = 12
 
@@ -46,8 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.pretrained_weights import import_weights
     from nnunet_cascade.files import write_json
+    from nnunet_cascade.training.pretrained_weights import import_weights
 
     if args.json is not None and not args.json.parent.is_dir():
         raise SettingsError(f"--json {args.json} cannot be written; expected a file in a folder that is there")

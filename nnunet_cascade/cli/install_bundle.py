@@ -28,13 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.bundles.archive import ArchiveLimits
+    from nnunet_cascade.bundles.archive import ArchiveLimits
 
     if args.check == (args.o is not None):
         raise SettingsError("give either -o FOLDER or --check")
     if not 0 < args.max_gb < inf:
         raise SettingsError(f"--max_gb {args.max_gb}; expected a positive number")
-    from nnunet_cascade.cascade.bundles.sharing import check_bundle, install_bundle
+    from nnunet_cascade.bundles.sharing import check_bundle, install_bundle
 
     limits = ArchiveLimits(bytes=int(args.max_gb * 1e9))
     if args.check:

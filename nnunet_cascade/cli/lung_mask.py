@@ -42,9 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.cascade.lung_folder import lung_figures, lung_task
-    from nnunet_cascade.cascade.runs.folder_run import find_images, open_folder, part_of, run_cases, tell_run
-    from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.case_folders.case_files import find_images
+    from nnunet_cascade.case_folders.run import open_folder, part_of, run_cases, tell_run
+    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.workflows.lung_masks import lung_figures, lung_task
 
     share = require_sharing(args)
     require_other_folder(args.o, args.i, args.lungs)

@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.bundles.bundle import make_bundle, with_folds
-    from nnunet_cascade.cascade.spec import StageSettings
+    from nnunet_cascade.bundles.bundle import make_bundle, with_folds
+    from nnunet_cascade.prediction.spec import StageSettings
 
     spec = preset_spec(args)
 

@@ -9,7 +9,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from nnunet_cascade.cli.common import DONE, new_parser, run_command
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.settings.block import with_nearest
+from nnunet_cascade.settings.serialization import with_nearest
 from nnunet_cascade.settings.training import TrainingSettings
 
 _BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.planning import PlanRequest, write_plans
+    from nnunet_cascade.training.planning import PlanRequest, write_plans
 
     spacing = tuple(args.spacing) if args.spacing else (PAPER_SPACING_MM if args.paper else None)
     window = tuple(args.window) if args.window else (PAPER_WINDOW_HU if args.paper else None)

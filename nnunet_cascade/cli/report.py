@@ -12,8 +12,8 @@ from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.report.case_work import CaseMade
-    from nnunet_cascade.report.making import ReportMade, ReportRequest
+    from nnunet_cascade.report.case_assets import CaseMade
+    from nnunet_cascade.report.collect import ReportMade, ReportRequest
 
 _MOST_LINES = 20
 
@@ -75,7 +75,7 @@ def _body(args: argparse.Namespace) -> int:
 
     requests = _requests(args)
     if args.np > 1:
-        start_early("nnunet_cascade.report.case_work")
+        start_early("nnunet_cascade.report.case_assets")
     made = _made(requests)
     for line in (*made.notices, *_told(made)):
         sys.stderr.write(f"{line}\n")
@@ -87,7 +87,7 @@ def _body(args: argparse.Namespace) -> int:
 
 def _requests(args: argparse.Namespace) -> list[ReportRequest]:
     """Give what is asked for of each run."""
-    from nnunet_cascade.report.making import ReportRequest
+    from nnunet_cascade.report.collect import ReportRequest
 
     if len(args.results) > 2:
         raise SettingsError(f"{len(args.results)} folders; expected one, or two to compare")
@@ -116,10 +116,10 @@ def _requests(args: argparse.Namespace) -> list[ReportRequest]:
 
 def _made(requests: list[ReportRequest]) -> ReportMade:
     if len(requests) == 1:
-        from nnunet_cascade.report.making import make_report
+        from nnunet_cascade.report.build import make_report
 
         return make_report(requests[0], _progress)
-    from nnunet_cascade.report.comparison import make_comparison
+    from nnunet_cascade.report.build import make_comparison
 
     return make_comparison(requests[0], requests[1], _progress)
 

@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.runs.run_story import RunStory
+    from nnunet_cascade.case_folders.run_report import RunStory
     from nnunet_cascade.reproduction.cases import require_possible
     from nnunet_cascade.reproduction.report import cost_page
     from nnunet_cascade.reproduction.request import ReproductionRequest

@@ -52,8 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.nnunet_folders import patient_folds, raw_folder, roi_target
-    from nnunet_cascade.cascade.roi_dataset import RoiDatasetRequest, make_roi_dataset
+    from nnunet_cascade.nnunet_folders import patient_folds, raw_folder, roi_target
+    from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
     spec = preset_spec(args)
     target = roi_target(args.d, args.o)

@@ -22,7 +22,7 @@ from nnunet_cascade.cli.common import (
 from nnunet_cascade.cli.plan import PAPER_SPACING_MM, PAPER_TRAINING, PAPER_WINDOW_HU, add_plan_options, training_values
 
 if TYPE_CHECKING:
-    from nnunet_cascade.cascade.planning import PlanRequest
+    from nnunet_cascade.training.planning import PlanRequest
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.cascade.chain import ChainRequest, StageTraining, train_cascade
+    from nnunet_cascade.training.pipeline import ChainRequest, StageTraining, train_cascade
 
     spec = preset_spec(args)
     paper = args.preset == "paper"
@@ -88,7 +88,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace, prefix: str, *, paper: bool) -> PlanRequest:
-    from nnunet_cascade.cascade.planning import PlanRequest
+    from nnunet_cascade.training.planning import PlanRequest
 
     given = {
         name: getattr(args, f"{prefix}{name}")

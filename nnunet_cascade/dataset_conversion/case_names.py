@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient
 from nnunet_cascade.dataset_conversion.settings import CaseNames
+from nnunet_cascade.dicom.folder import Patient
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DEVICES = re.compile(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9]", re.IGNORECASE)

@@ -12,7 +12,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nnunet_cascade.dataset_conversion.case_names import Unnamed, name_cases
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient, Scan, scan_folder
 from nnunet_cascade.dataset_conversion.manifest import (
     MANIFEST,
     Run,
@@ -33,6 +32,7 @@ from nnunet_cascade.dataset_conversion.writing import (
     read_record,
     record_path,
 )
+from nnunet_cascade.dicom.folder import Patient, Scan, scan_folder
 from nnunet_cascade.errors import DicomError, SettingsError
 from nnunet_cascade.files import write_json
 

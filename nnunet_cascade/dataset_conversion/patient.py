@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnunet_cascade.dataset_conversion.ct.reading import CtSeries, SliceFiles, read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.region import Annotation, Region, drawn, unite
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings, Source
@@ -19,6 +17,8 @@ from nnunet_cascade.dataset_conversion.sources import (
     may_be_drawn_on,
     reference_of,
 )
+from nnunet_cascade.dicom.ct.reading import CtSeries, SliceFiles, read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import Patient
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Labels, Mask
 

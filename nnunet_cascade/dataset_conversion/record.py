@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.dataset_conversion.ct.reading import CtSeries
 from nnunet_cascade.dataset_conversion.patient import Converted
 from nnunet_cascade.dataset_conversion.region import Region
+from nnunet_cascade.dicom.ct.reading import CtSeries
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Anatomical, Grid, Mask
 from nnunet_cascade.images import require_ct

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from nnunet_cascade.dataset_conversion.ct.geometry import Stack
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import StructureSet
-from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
-from nnunet_cascade.dataset_conversion.seg.reading import SegmentationFile
 from nnunet_cascade.dataset_conversion.sources import names_of_rois, names_of_segments
+from nnunet_cascade.dicom.ct.geometry import Stack
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import StructureSet
+from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
+from nnunet_cascade.dicom.seg.reading import SegmentationFile
 from nnunet_cascade.geometry import Mask
 
 Annotation = StructureSet | SegmentationFile

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient
-from nnunet_cascade.dataset_conversion.dicom.headers import Header
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.rtstruct.reading import StructureSet, read_structure_set
-from nnunet_cascade.dataset_conversion.seg.reading import SegmentationFile, read_segmentation
+from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.headers import Header
+from nnunet_cascade.dicom.rtstruct.reading import StructureSet, read_structure_set
+from nnunet_cascade.dicom.seg.reading import SegmentationFile, read_segmentation
 from nnunet_cascade.errors import DicomError
 
 _Annotation = TypeVar("_Annotation", StructureSet, SegmentationFile)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from nnunet_cascade.case_folders.pool import side_by_side
 from nnunet_cascade.dataset_conversion.record import Record
 from nnunet_cascade.dataset_conversion.writing import LEFT_OUT, CaseJob, convert_case
-from nnunet_cascade.side_by_side import side_by_side
 
 _KILLED = "its process was killed, most likely for lack of memory; run again with fewer processes"
 

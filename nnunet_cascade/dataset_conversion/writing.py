@@ -12,11 +12,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient
-from nnunet_cascade.dataset_conversion.dicom.headers import reason_of
 from nnunet_cascade.dataset_conversion.patient import Converted, convert_patient
 from nnunet_cascade.dataset_conversion.record import Record, describe
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
+from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.headers import reason_of
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING, write_image

@@ -6,10 +6,10 @@ from dataclasses import asdict, dataclass
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.components import find_components
+from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 from nnunet_cascade.evaluation.lesions import count_components, f1, share
+from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.evaluation.overlap import dice_of_counts
-from nnunet_cascade.evaluation.pairs import EmptyMasks, shared_grid
-from nnunet_cascade.evaluation.parts import separate_parts
 from nnunet_cascade.evaluation.surface import measure_parts
 from nnunet_cascade.geometry import Mask, Spacing
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.parts import MaskPart
+from nnunet_cascade.evaluation.disjoint_boxes import MaskPart
 from nnunet_cascade.geometry import Index, Mask, Spacing
 
 _CONNECTIVITY = 26

@@ -3,8 +3,8 @@
 from types import MappingProxyType
 
 from nnunet_cascade.evaluation.lesions import LESION_DEFINITION
+from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.overlap import DICE_DEFINITION
-from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
 from nnunet_cascade.evaluation.surface import (
     ASSD_DEFINITION,
     HD95_DEFINITION,

@@ -7,7 +7,7 @@ import numpy as np
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.components import Components, find_components
-from nnunet_cascade.evaluation.parts import separate_parts
+from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 from nnunet_cascade.geometry import Mask
 
 LESION_DEFINITION = (

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from nnunet_cascade.evaluation.pairs import require_pair
+from nnunet_cascade.evaluation.mask_pair import require_pair
 from nnunet_cascade.geometry import Mask
 
 DICE_DEFINITION = (

@@ -8,7 +8,7 @@ from statistics import fmean, median
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.lesions import LESION_DEFINITION, f1, share
-from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
+from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.surface import ASSD_DEFINITION, HD95_DEFINITION, NSD_DEFINITION
 
 _COLUMNS = (

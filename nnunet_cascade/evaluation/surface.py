@@ -11,8 +11,8 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.pairs import EmptyMasks, shared_grid
-from nnunet_cascade.evaluation.parts import MaskPart, separate_parts
+from nnunet_cascade.evaluation.disjoint_boxes import MaskPart, separate_parts
+from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.geometry import Grid, Mask, Spacing
 
 HD95_DEFINITION = (

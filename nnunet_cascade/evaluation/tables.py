@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 
 from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, Comparison, MethodFigures
+from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.metric_info import MetricInfo, in_order, metric_info
-from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
 from nnunet_cascade.evaluation.statistics.agreement import (
     BLAND_ALTMAN_DEFINITION,
     CONCORDANCE_DEFINITION,

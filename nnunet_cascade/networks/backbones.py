@@ -10,7 +10,7 @@ from typing import Any, Literal, cast, get_args
 from torch import nn
 
 from nnunet_cascade.networks.patch import legal_patch
-from nnunet_cascade.settings.block import require
+from nnunet_cascade.settings.serialization import require
 from nnunet_cascade.settings.training import NetworkSize
 
 BackboneName = Literal["swin_unetr", "unetr", "segresnet", "attention_unet"]

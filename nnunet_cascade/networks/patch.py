@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from nnunet_cascade.settings.block import require
+from nnunet_cascade.settings.serialization import require
 
 
 class PatchRule(Protocol):

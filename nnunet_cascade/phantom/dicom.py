@@ -14,12 +14,12 @@ import numpy as np
 from pydicom.sr.coding import Code
 from tqdm import tqdm
 
-from nnunet_cascade.dataset_conversion.ct.writing import write_ct_series
-from nnunet_cascade.dataset_conversion.dicom.derived import ObjectIdentity
-from nnunet_cascade.dataset_conversion.dicom.headers import read_header
-from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
-from nnunet_cascade.dataset_conversion.rtstruct.writing import InterpretedType, RoiToWrite, write_structure_set
-from nnunet_cascade.dataset_conversion.seg.writing import SegmentToWrite, write_segmentation
+from nnunet_cascade.dicom.ct.writing import write_ct_series
+from nnunet_cascade.dicom.derived import ObjectIdentity
+from nnunet_cascade.dicom.headers import read_header
+from nnunet_cascade.dicom.rtstruct.writing import InterpretedType, RoiToWrite, write_structure_set
+from nnunet_cascade.dicom.seg.writing import SegmentToWrite, write_segmentation
+from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.errors import DatasetError, DicomError
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.phantom.record import CohortRecord, made_with, planned_phantoms, read_record, write_record

@@ -5,28 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from nnunet_cascade.cascade.evaluation_folder import recorded_uncertainty
-from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.metric_info import MetricInfo, is_uncertainty, metric_info
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.paired import PairedComparison, compare_paired
-from nnunet_cascade.report.making import (
-    CASES,
-    CaseEntry,
-    Progress,
-    ReportMade,
-    ReportRequest,
-    RunEntries,
-    gather,
-    silent,
-)
-from nnunet_cascade.report.pages.names import folder_names
-from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
+from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.reading.scores import SHOWN
 from nnunet_cascade.report.reading.setting_rows import SettingDifference, differing
-from nnunet_cascade.report.report_folder import whole_report
+from nnunet_cascade.workflows.evaluation import recorded_uncertainty
 
 SIDES = ("A", "B")
 """The two runs, in the order they are given; also the names of their folders in a case's."""
@@ -100,47 +86,6 @@ class RunComparison:
     models: tuple[SettingDifference, ...]
     versions: tuple[SettingDifference, ...]
     problems: tuple[str, ...]
-
-
-def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progress = silent) -> ReportMade:
-    """Write a report on two runs beside each other; one that was there is replaced when all is written.
-
-    Args:
-        first: The run that the other is compared with; the report goes to its output.
-        second: The other run.
-        progress: Shows how far it is.
-
-    Raises:
-        SettingsError: A folder has no results, both are the same, or something else is where the report is to be.
-        InputImageError, DatasetError: There are no images or true labels where they are said to be.
-        ReportError: The report cannot be written.
-    """
-    from nnunet_cascade.report.pages.comparing import write_comparison_pages  # noqa: PLC0415 - jinja2, at the end
-
-    if first.results.resolve() == second.results.resolve():
-        raise SettingsError(f"{first.results} and {second.results} are the same folder; give two runs")
-    runs = {side: read_run(request.results) for side, request in zip(SIDES, (first, second), strict=True)}
-    folders = folder_names({row.case for run in runs.values() for row in run.rows})
-    with whole_report(first.output) as folder:
-        found = {
-            side: gather(runs[side], request, _places(runs[side], folder / CASES, folders, side), progress=progress)
-            for side, request in zip(SIDES, (first, second), strict=True)
-        }
-        compared = compare_runs(found, folders)
-        write_comparison_pages(compared, folder)
-    of_cases = [
-        f"{compared.names[side]}: {entry.case}: {problem}"
-        for side, run in found.items()
-        for entry in run.entries
-        for problem in entry.problems
-    ]
-    return ReportMade(
-        index=first.output / "index.html", cases=len(compared.cases), problems=(*compared.problems, *of_cases)
-    )
-
-
-def _places(run: RunFolder, cases: Path, folders: Mapping[str, str], side: str) -> dict[str, Path]:
-    return {row.case: cases / folders[row.case] / side for row in run.rows}
 
 
 def compare_runs(runs: Mapping[str, RunEntries], folders: Mapping[str, str]) -> RunComparison:

@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_cascade.cascade.chain import tumor_label
-from nnunet_cascade.cascade.nnunet_folders import patient_folds, raw_folder
-from nnunet_cascade.cascade.runs.folder_run import CHANNEL
+from nnunet_cascade.case_folders.case_files import CHANNEL
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.images import ENDING
+from nnunet_cascade.nnunet_folders import patient_folds, raw_folder
 from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of
 from nnunet_cascade.reproduction.systems import RoiModel
+from nnunet_cascade.training.pipeline import tumor_label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,20 +13,19 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.cascade.bundles.bundle import DATASET_NAME, PLANS_NAME
-from nnunet_cascade.cascade.chain import StageTraining, model_of, tumor_label
-from nnunet_cascade.cascade.models import StageModel
-from nnunet_cascade.cascade.nnunet_folders import raw_folder
-from nnunet_cascade.cascade.runs.cohort import CohortRequest, Workers, predict_cohort
-from nnunet_cascade.cascade.runs.folder_run import FolderTask, prepare_output, run_cases
-from nnunet_cascade.cascade.runs.jobs import CohortJob
-from nnunet_cascade.cascade.runs.records import Record, files_checksum
-from nnunet_cascade.cascade.scans import image_scans
-from nnunet_cascade.cascade.spec import CascadeSpec, StageSettings
+from nnunet_cascade.bundles.bundle import DATASET_NAME, PLANS_NAME
+from nnunet_cascade.bundles.checksums import files_checksum
+from nnunet_cascade.case_folders.records import Record
+from nnunet_cascade.case_folders.run import FolderTask, prepare_output, run_cases
+from nnunet_cascade.cohort.cohort import CohortRequest, Workers, predict_cohort
+from nnunet_cascade.cohort.jobs import CohortJob
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.geometry import Image
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
+from nnunet_cascade.nnunet_folders import raw_folder
 from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
+from nnunet_cascade.prediction.stage_model import StageModel
 from nnunet_cascade.reproduction.cases import Part, parts_of
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
@@ -38,7 +37,9 @@ from nnunet_cascade.reproduction.request import (
 )
 from nnunet_cascade.reproduction.systems import System, full_ct
 from nnunet_cascade.reproduction.tables import systems_of
-from nnunet_cascade.settings.block import to_block
+from nnunet_cascade.scans.search import image_scans
+from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.training.pipeline import StageTraining, model_of, tumor_label
 
 _log = logging.getLogger(__name__)
 _TRUE_BOXES = "true_boxes"

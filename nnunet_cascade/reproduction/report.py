@@ -10,26 +10,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.runs.run_story import RunStory, varying
+from nnunet_cascade.case_folders.run_report import RunStory, varying
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
 from nnunet_cascade.evaluation.calibration.reliability import draw_reliability
 from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, without_nan
+from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.metric_info import metric_info
-from nnunet_cascade.evaluation.pairs import EMPTY_POLICY
 from nnunet_cascade.evaluation.statistics.bootstrap import BOOTSTRAP_DEFINITION
 from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.reproduction.cases import Part
 from nnunet_cascade.reproduction.claims import RULE, JudgedClaim, Outcome, corrected
-from nnunet_cascade.reproduction.judging import JudgedTable, all_claims
+from nnunet_cascade.reproduction.evaluation import JudgedTable, all_claims
 from nnunet_cascade.reproduction.request import ReproductionRequest, share_of_steps
 from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import Row, systems_of
 from nnunet_cascade.reproduction.training import Training, trainings
-from nnunet_cascade.reproduction.worth import Worth, worth_section
-from nnunet_cascade.settings.block import to_block
+from nnunet_cascade.reproduction.uncertainty_quality import Worth, worth_section
+from nnunet_cascade.settings.serialization import to_block
 from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)

@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nnunet_cascade.cascade.chain import ChainRequest, StageTraining
-from nnunet_cascade.cascade.planning import PlanRequest
-from nnunet_cascade.cascade.spec import CascadeSpec, Preset
 from nnunet_cascade.geometry import Index
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
+from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
-from nnunet_cascade.settings.block import require
+from nnunet_cascade.settings.serialization import require
+from nnunet_cascade.training.pipeline import ChainRequest, StageTraining
+from nnunet_cascade.training.planning import PlanRequest
 
 Size = Literal["full", "tiny"]
 

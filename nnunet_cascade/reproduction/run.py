@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_cascade.cascade.nnunet_folders import own_nnunet_folders, read_json
-from nnunet_cascade.cascade.runs.run_story import RunStory
+from nnunet_cascade.case_folders.run_report import RunStory
 from nnunet_cascade.errors import CascadeError, DatasetError
 from nnunet_cascade.files import write_json
+from nnunet_cascade.nnunet_folders import own_nnunet_folders, read_json
 from nnunet_cascade.reproduction.cases import Part, parts_of, require_possible
-from nnunet_cascade.reproduction.judging import judge, score_systems
+from nnunet_cascade.reproduction.evaluation import judge, score_systems
 from nnunet_cascade.reproduction.prediction import predict_all
 from nnunet_cascade.reproduction.report import Tried, write_report
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import UNCERTAINTY_TABLE
 from nnunet_cascade.reproduction.training import make_phantoms, train_all
-from nnunet_cascade.reproduction.worth import Worth, worth_of
-from nnunet_cascade.settings.block import to_block
+from nnunet_cascade.reproduction.uncertainty_quality import Worth, worth_of
+from nnunet_cascade.settings.serialization import to_block
 
 _FREE = ("tables", "device", "folder", "resamples", "reference_lungs", "lung_weights")
 

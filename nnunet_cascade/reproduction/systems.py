@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nnunet_cascade.cascade.spec import Preset
+from nnunet_cascade.prediction.spec import Preset
 
 Backbone = Literal["UNet", "UNETR", "SwinUNETR"]
 Loss = Literal["dice_ce", "uncertainty", "distance_transform", "uncertainty_lovasz"]

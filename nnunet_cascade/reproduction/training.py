@@ -6,8 +6,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nnunet_cascade.cascade.chain import ChainRequest, log_folder, make_folds, train_models, train_stage
-from nnunet_cascade.cascade.nnunet_folders import nnunet_folder
+from nnunet_cascade.nnunet_folders import nnunet_folder
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.reproduction.request import (
@@ -21,6 +20,7 @@ from nnunet_cascade.reproduction.request import (
 from nnunet_cascade.reproduction.systems import RoiModel
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.training.pipeline import ChainRequest, log_folder, make_folds, train_models, train_stage
 
 _log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nnunet_cascade.settings.block import from_block, require
+from nnunet_cascade.settings.serialization import from_block, require
 
 BLOCK = "nnunet_cascade"
 """Key of the settings block in a plans file."""

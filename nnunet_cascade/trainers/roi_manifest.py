@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Index, as_index
-from nnunet_cascade.settings.block import require
+from nnunet_cascade.settings.serialization import require
 
 MANIFEST_NAME = "roi_manifest.json"
 MANIFEST_VERSION = 1

@@ -8,10 +8,10 @@ from typing import Any
 
 import torch
 
-from nnunet_cascade.uncertainty.ballot import Ballot, Decision, VoteField, Votes, planes_of
 from nnunet_cascade.uncertainty.passes import StochasticPasses, passes_of, probabilities
-from nnunet_cascade.uncertainty.plain import PlainPredictor
+from nnunet_cascade.uncertainty.sample_masks import Ballot, Decision, VoteField, Votes, planes_of
 from nnunet_cascade.uncertainty.sampling import Moments, evaluating, stochastic
+from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
 from nnunet_cascade.uncertainty.windows import unpadded, window_weights
 
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from drawn_chests import IN_LEFT, IN_RIGHT, MIDDLE, SPECK, Folders, blocks
+from builders.drawn_chests import IN_LEFT, IN_RIGHT, MIDDLE, SPECK, Folders, blocks
 
 from nnunet_cascade.cli import anatomy_filter
 from nnunet_cascade.cli.anatomy_filter import anatomy_settings, build_parser, search_space

@@ -4,7 +4,7 @@ import zipfile
 
 import pytest
 
-from nnunet_cascade.cascade.bundles.bundle import available_folds
+from nnunet_cascade.bundles.bundle import available_folds
 from nnunet_cascade.cli import export_bundle, install_bundle, make_bundle
 
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from drawn_results import GRID, DrawnResults, stage2
+from builders.drawn_results import GRID, DrawnResults, stage2
 
-from nnunet_cascade.cascade.bundles.bundle import read_spec
+from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.cli import calibrate
 from nnunet_cascade.evaluation.calibration import replicates
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling

@@ -6,12 +6,12 @@ import subprocess
 import sys
 
 import pytest
-from dicom_downloads import ONE, Ct, write_subject
+from builders.dicom_downloads import ONE, Ct, write_subject
 
-from nnunet_cascade.cascade.runs.jobs import CaseOutcome
-from nnunet_cascade.cascade.spec import CascadeSpec
 from nnunet_cascade.cli import cascade_predict, common
-from nnunet_cascade.dataset_conversion.ct.writing import CtStorage
+from nnunet_cascade.cohort.jobs import CaseOutcome
+from nnunet_cascade.dicom.ct.writing import CtStorage
+from nnunet_cascade.prediction.spec import CascadeSpec
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_a_run_tells_the_arguments_that_it_was_given(folders, monkeypatch):
 
 
 def test_an_interrupted_command_ends_its_run_before_it_says_so(folders, monkeypatch, capsys):
-    from nnunet_cascade.cascade.runs import cohort  # noqa: PLC0415
+    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
 
     ended = []
 
@@ -184,7 +184,7 @@ def test_pytorch_is_not_asked_for_gpus_where_there_is_no_driver(monkeypatch):
 
 def test_the_command_itself_loads_no_pytorch(folders):
     program = (
-        "import sys; from nnunet_cascade.cli import cascade_predict as c; import nnunet_cascade.cascade.runs.cohort\n"
+        "import sys; from nnunet_cascade.cli import cascade_predict as c; import nnunet_cascade.cohort.cohort\n"
         "c._request(c.build_parser().parse_args(sys.argv[1:])); sys.exit('torch' in sys.modules)"
     )
     arguments = ["-i", folders / "in", "-o", folders / "out", "-m", folders / "bundle", "-device", "cpu"]
@@ -241,7 +241,7 @@ def test_without_highdicom_it_is_refused_before_anything_is_predicted(series, mo
 
 
 def test_the_end_says_what_was_left_out_and_that_files_cannot_be_read(series, monkeypatch, capsys):
-    from nnunet_cascade.cascade.runs import cohort  # noqa: PLC0415
+    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
 
     monkeypatch.setattr(cohort, "predict_cohort", lambda _request: (CaseOutcome(case="a", status="done") for _ in "a"))
     assert main(series, "-device", "cpu") == 1

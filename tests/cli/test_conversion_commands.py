@@ -8,7 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_downloads import ELSEWHERE, LUNG, TUMOR, Ct, Seg, Subject, contents, truncate, write_download, write_subject
+from builders.dicom_downloads import (
+    ELSEWHERE,
+    LUNG,
+    TUMOR,
+    Ct,
+    Seg,
+    Subject,
+    contents,
+    truncate,
+    write_download,
+    write_subject,
+)
 
 from nnunet_cascade.cli import conversion, convert_dicom, convert_nsclc_radiomics
 from nnunet_cascade.images import read_volume

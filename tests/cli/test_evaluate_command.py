@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 import pytest
-from label_folders import CASES, LabelFolders, balls
+from builders.label_folders import CASES, LabelFolders, balls
 
 from nnunet_cascade.cli import evaluate
 

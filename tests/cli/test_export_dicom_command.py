@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from dicom_results import GRID, scan_of, write_results
+from builders.dicom_results import GRID, scan_of, write_results
 
 from nnunet_cascade.cli import export_dicom
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from drawn_figures import write_drawn
+from builders.drawn_figures import write_drawn
 from PIL import Image
 
 from nnunet_cascade.cli import figure

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from builders.tiny_plans import PLAIN, write_plans
 from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-from tiny_plans import PLAIN, write_plans
 
 from nnunet_cascade.cli import import_weights
 

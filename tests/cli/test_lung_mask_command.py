@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from drawn_chests import Folders
+from builders.drawn_chests import Folders
 
 from nnunet_cascade.cli import lung_mask
 

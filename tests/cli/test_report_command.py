@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 import pytest
-from drawn_runs import DrawnRun
+from builders.drawn_runs import DrawnRun
 
 from nnunet_cascade.cli import report
 

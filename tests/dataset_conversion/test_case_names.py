@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.dataset_conversion.case_names import name_cases
-from nnunet_cascade.dataset_conversion.dicom.folder import Patient
-from nnunet_cascade.dataset_conversion.dicom.headers import Header
+from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.headers import Header
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 BAD_IDS = (

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dicom_downloads import (
+from builders.dicom_downloads import (
     LUNG,
     SETTINGS,
     TUMOR,
@@ -283,7 +283,7 @@ class TestFullDisk:
 SMALL_FILES_ONLY = """
 import resource, sys
 from pathlib import Path
-from dicom_downloads import convert
+from builders.dicom_downloads import convert
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]),) * 2)
 assert len(convert(Path(sys.argv[1]), Path(sys.argv[2])).left_out) == 2

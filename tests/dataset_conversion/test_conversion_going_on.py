@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_downloads import (
+from builders.dicom_downloads import (
     ELSEWHERE,
     ONE,
     SETTINGS,
@@ -31,10 +31,10 @@ from dicom_downloads import (
 )
 
 from nnunet_cascade.dataset_conversion import cohort, writing
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.workers import convert_side_by_side
 from nnunet_cascade.dataset_conversion.writing import CaseJob
+from nnunet_cascade.dicom.folder import scan_folder
 from nnunet_cascade.errors import DatasetError
 
 
@@ -141,7 +141,7 @@ class TestGoingOn:
 KILLED_BEFORE_RENAMING = """
 import os, sys
 from pathlib import Path
-from dicom_downloads import convert
+from builders.dicom_downloads import convert
 
 source, target, last = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 rename = Path.replace
@@ -246,7 +246,10 @@ def working(seconds, download, dataset):
     """A run of two processes, in a session of its own, while its first patient is at hand."""
     # A shell's background jobs, and what they start, ignore Ctrl-C unless told otherwise.
     heed = "signal.signal(signal.SIGINT, signal.default_int_handler)"
-    script = f"import signal, sys; {heed}; from dicom_downloads import run_slowly; sys.exit(run_slowly(*sys.argv[1:]))"
+    script = (
+        f"import signal, sys; {heed}; from builders.dicom_downloads import run_slowly; "
+        "sys.exit(run_slowly(*sys.argv[1:]))"
+    )
     options = ["-i", download, "-d", "501", "--name", "X", "--np", "2", "--label", "tumor=GTV-1"]
     with subprocess.Popen(
         [sys.executable, "-c", script, *map(str, (seconds, *options))],

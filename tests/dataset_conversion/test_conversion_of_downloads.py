@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_downloads import (
+from builders.dicom_downloads import (
     ELSEWHERE,
     GRID,
     LAYOUTS,

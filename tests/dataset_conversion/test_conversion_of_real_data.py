@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.rtstruct.polygons import fill
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
 from nnunet_cascade.dataset_conversion.sources import choose_ct, choose_structure_set, reference_of
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.polygons import fill
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.images import grid_of
 

@@ -4,20 +4,10 @@ import gzip
 from dataclasses import replace
 
 import pytest
-from dicom_downloads import (
-    LUNG,
-    ONE,
-    SETTINGS,
-    Seg,
-    contents,
-    convert,
-    edit,
-    truncate,
-    write_subject,
-)
+from builders.dicom_downloads import LUNG, ONE, SETTINGS, Seg, contents, convert, edit, truncate, write_subject
 
 from nnunet_cascade.dataset_conversion import cohort
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import scan_folder
 
 SECRETS = {
     "name": "Doe^Jane",

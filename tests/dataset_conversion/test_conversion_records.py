@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dicom_downloads import (
+from builders.dicom_downloads import (
     ELSEWHERE,
     GRID,
     LUNG,
@@ -22,12 +22,12 @@ from dicom_downloads import (
     square,
     write_subject,
 )
-from oriented_grids import ORIENTATIONS, grid_towards
+from builders.oriented_grids import ORIENTATIONS, grid_towards
 
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.patient import convert_patient
 from nnunet_cascade.dataset_conversion.record import describe, orientation_letters
+from nnunet_cascade.dicom.folder import scan_folder
 
 PLAIN = Subject(patient_id="p")
 LUNG_LABEL = Label(name="lung", regions=("Lung-Left",))

@@ -4,18 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
-from dicom_downloads import (
-    NAMES,
-    ONE,
-    SETTINGS,
-    TWO,
-    Ct,
-    both,
-    convert,
-    present,
-    times,
-    write_download,
-)
+from builders.dicom_downloads import NAMES, ONE, SETTINGS, TWO, Ct, both, convert, present, times, write_download
 
 from nnunet_cascade.errors import SettingsError
 

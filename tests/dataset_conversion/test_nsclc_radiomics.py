@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from dicom_downloads import ELSEWHERE, LUNG, TUMOR, Ct, Seg, Subject, convert, lay_out, write_download
+from builders.dicom_downloads import ELSEWHERE, LUNG, TUMOR, Ct, Seg, Subject, convert, lay_out, write_download
 
 from nnunet_cascade.cli import convert_nsclc_radiomics
 from nnunet_cascade.dataset_conversion.nsclc_radiomics import LICENCE, nsclc_radiomics_settings

@@ -1,10 +1,8 @@
 """Which CT, structure set and segmentation of a patient belong together."""
 
 import pytest
-from dicom_downloads import ELSEWHERE, LUNG, TUMOR, TUMOR_LABEL, Ct, Seg, Subject, edit, write_subject
+from builders.dicom_downloads import ELSEWHERE, LUNG, TUMOR, TUMOR_LABEL, Ct, Seg, Subject, edit, write_subject
 
-from nnunet_cascade.dataset_conversion.ct.writing import CtStorage
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.sources import (
     choose_ct,
@@ -13,6 +11,8 @@ from nnunet_cascade.dataset_conversion.sources import (
     may_be_drawn_on,
     reference_of,
 )
+from nnunet_cascade.dicom.ct.writing import CtStorage
+from nnunet_cascade.dicom.folder import scan_folder
 from nnunet_cascade.errors import DicomError
 
 LABELS = (TUMOR_LABEL,)

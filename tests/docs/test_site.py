@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
+from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
 from nnunet_cascade.settings.training import TrainingSettings
 
 DOCS = Path(__file__).parents[2] / "docs"

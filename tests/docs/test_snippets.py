@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from documented_world import MADE_BEFORE, make_world
-from page_snippets import ROOT, SNIPPETS, command_lines, parse_as_its_command, simple_commands
+from builders.documented_world import MADE_BEFORE, make_world
+from builders.page_snippets import ROOT, SNIPPETS, command_lines, parse_as_its_command, simple_commands
 
 # nnU-Net warns where its variables are not set, MONAI on import.
 pytestmark = pytest.mark.filterwarnings("ignore")

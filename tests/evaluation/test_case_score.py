@@ -3,7 +3,7 @@ from dataclasses import astuple, fields
 
 import numpy as np
 import pytest
-from evaluation_strategies import SPACINGS_MM, mask_pairs
+from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_strategies import SPACINGS_MM, mask_pairs
+from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.components import Components, find_components
-from nnunet_cascade.evaluation.parts import separate_parts
+from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 
 
 def components(sizes, shared, centroids):

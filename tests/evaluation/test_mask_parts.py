@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from evaluation_strategies import SPACINGS_MM, mask_pairs
+from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 from scipy import ndimage
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
-from nnunet_cascade.evaluation import parts as parts_module
+from nnunet_cascade.evaluation import disjoint_boxes as parts_module
 from nnunet_cascade.evaluation.case import score_case
-from nnunet_cascade.evaluation.parts import separate_parts
+from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 
 
 @pytest.fixture

@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-from monai_reference import COMMON, monai_nsd_by_area, monai_scores
+from builders.monai_reference import COMMON, monai_nsd_by_area, monai_scores
 from scipy import ndimage
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.geometry import Box
 

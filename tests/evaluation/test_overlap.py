@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_strategies import mask_pairs
+from builders.evaluation_strategies import mask_pairs
 from hypothesis import given
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError

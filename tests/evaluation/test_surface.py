@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from evaluation_strategies import SPACINGS_MM, mask_pairs
+from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage

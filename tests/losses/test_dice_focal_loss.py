@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from loss_references import make_problem
+from builders.loss_references import make_problem
 from torch.nn.functional import cross_entropy
 
 from nnunet_cascade.errors import SettingsError

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from loss_references import SCHEMES, SUBJECTS, make_problem
+from builders.loss_references import SCHEMES, SUBJECTS, make_problem
 
 from nnunet_cascade.losses.boundary import BoundaryLoss
 from nnunet_cascade.losses.distance_weighted import DistanceWeightedLoss

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from loss_references import SCHEMES, SUBJECTS, make_problem
+from builders.loss_references import SCHEMES, SUBJECTS, make_problem
 
 IGNORING = [scheme for scheme in SCHEMES if scheme.endswith("ignore")]
 

@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from evil_pickles import EVIL, kind, scalar, write_pickle
+from builders.evil_pickles import EVIL, kind, scalar, write_pickle
 
 from nnunet_cascade.errors import WeightsError
 from nnunet_cascade.networks.checkpoints import is_plain_weight, read_checkpoint, write_checkpoint

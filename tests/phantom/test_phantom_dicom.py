@@ -6,12 +6,12 @@ import numpy as np
 import pydicom
 import pytest
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
-from nnunet_cascade.dataset_conversion.seg.rasterizing import segment_on_stack
-from nnunet_cascade.dataset_conversion.seg.reading import read_segmentation
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
+from nnunet_cascade.dicom.seg.reading import read_segmentation
 from nnunet_cascade.errors import DatasetError, DicomError, SettingsError
 from nnunet_cascade.phantom import dicom
 from nnunet_cascade.phantom.dicom import write_dicom_cohort, write_phantom_dicom

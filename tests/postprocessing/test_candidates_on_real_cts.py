@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from nnunet_cascade.dataset_conversion.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dataset_conversion.dicom.folder import scan_folder
-from nnunet_cascade.dataset_conversion.rtstruct.rasterizing import rasterize
-from nnunet_cascade.dataset_conversion.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
 from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs

@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
+from builders.oriented_grids import ORIENTATIONS, grid_towards
 from hypothesis import given
 from hypothesis import strategies as st
-from oriented_grids import ORIENTATIONS, grid_towards
 
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.postprocessing.diameters import axial_diameters

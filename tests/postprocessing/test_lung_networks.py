@@ -12,7 +12,7 @@ from lungmask.resunet import UNet
 from nnunet_cascade.errors import LungMaskError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import Volume
-from nnunet_cascade.postprocessing.lungs import learned
+from nnunet_cascade.postprocessing.lungs import lungmask_network as learned
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 

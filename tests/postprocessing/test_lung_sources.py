@@ -7,7 +7,7 @@ import pytest
 from nnunet_cascade.errors import GridMismatchError, LungMaskError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import Volume, write_image
-from nnunet_cascade.postprocessing.lungs import learned
+from nnunet_cascade.postprocessing.lungs import lungmask_network as learned
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 

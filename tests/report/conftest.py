@@ -1,9 +1,9 @@
 """Builders that the tests of reports share."""
 
 import pytest
-from drawn_figures import write_drawn
-from figure_pixels import Drawn
-from small_run import SmallRun
+from builders.drawn_figures import write_drawn
+from builders.figure_pixels import Drawn
+from builders.small_run import SmallRun
 
 
 @pytest.fixture

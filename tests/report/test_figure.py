@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from drawn_figures import (
+from builders.drawn_figures import (
     CANDIDATE,
     DROPPED,
     ELSEWHERE,
@@ -17,7 +17,7 @@ from drawn_figures import (
     stored_grid,
     write_drawn,
 )
-from figure_pixels import ANATOMY, CODES, CT, GROUND_TRUTH, PANELS, RESULT, STAGE1, Drawn
+from builders.figure_pixels import ANATOMY, CODES, CT, GROUND_TRUTH, PANELS, RESULT, STAGE1, Drawn
 from skimage.color import rgb2gray
 
 from nnunet_cascade.errors import InputImageError

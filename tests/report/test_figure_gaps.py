@@ -5,26 +5,20 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from dicom_downloads import uid_from
-from drawn_figures import (
-    GRID,
-    TRUTH,
-    ct,
-    record,
-    stored_grid,
-)
-from figure_pixels import ANATOMY, CT, GROUND_TRUTH, RESULT, STAGE1, Drawn
+from builders.dicom_downloads import uid_from
+from builders.drawn_figures import GRID, TRUTH, ct, record, stored_grid
+from builders.figure_pixels import ANATOMY, CT, GROUND_TRUTH, RESULT, STAGE1, Drawn
 
-from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.scans import find_scans
-from nnunet_cascade.dataset_conversion.ct.writing import write_ct_series
-from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series
+from nnunet_cascade.case_folders.prediction_files import TumorLabel
+from nnunet_cascade.dicom.ct.writing import write_ct_series
+from nnunet_cascade.dicom.writing import Identity, Series
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import compose_figure
 from nnunet_cascade.report.figures.facts import facts_of
+from nnunet_cascade.scans.search import find_scans
 
 
 @pytest.mark.parametrize(

@@ -5,17 +5,17 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from figure_pixels import CT, Drawn
+from builders.figure_pixels import CT, Drawn
 from matplotlib.colors import to_rgb
 from PIL import Image
 from skimage.color import rgb2lab
 
-from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.text import plain, width_in, wrapped
 from nnunet_cascade.report.figures.window import Window
+from nnunet_cascade.scans.scans import Scan
 
 # Text
 

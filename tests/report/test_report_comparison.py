@@ -6,12 +6,12 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from drawn_chests import GRID, IN_LEFT, IN_RIGHT
-from drawn_runs import SPEC, DrawnRun
+from builders.drawn_chests import GRID, IN_LEFT, IN_RIGHT
+from builders.drawn_runs import SPEC, DrawnRun
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.report.comparison import make_comparison
-from nnunet_cascade.report.making import ReportRequest
+from nnunet_cascade.report.build import make_comparison
+from nnunet_cascade.report.collect import ReportRequest
 
 FIRST_ML, SECOND_ML = (64 * GRID.voxel_volume_mm3 / 1000, 32 * GRID.voxel_volume_mm3 / 1000)
 

@@ -9,12 +9,13 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from builders.small_run import SHAPE, SPACING_MM, SmallRun
 from matplotlib.image import imread
-from small_run import SHAPE, SPACING_MM, SmallRun
 
 from nnunet_cascade.errors import ReportError
+from nnunet_cascade.report.build import make_report
+from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.figures.palette import heat
-from nnunet_cascade.report.making import ReportRequest, make_report
 from nnunet_cascade.report.viewing.niivue import place_niivue
 from nnunet_cascade.report.viewing.server import ReportServer
 

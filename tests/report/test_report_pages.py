@@ -10,12 +10,14 @@ from importlib.resources import files
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from drawn_runs import DrawnRun
-from dying_report_workers import die_over_a
+from builders.drawn_runs import DrawnRun
+from builders.dying_report_workers import die_over_a
 
 from nnunet_cascade.errors import ReportError, SettingsError
-from nnunet_cascade.report import case_work, making
-from nnunet_cascade.report.making import ReportRequest, make_report
+from nnunet_cascade.report import case_assets as case_work
+from nnunet_cascade.report import collect as making
+from nnunet_cascade.report.build import make_report
+from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.pages.wording import number, percent, size
 from nnunet_cascade.report.report_folder import MARK, whole_report

@@ -6,18 +6,18 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from oriented_grids import ORIENTATIONS
-from small_run import drawn, spacing_of, turned
+from builders.oriented_grids import ORIENTATIONS
+from builders.small_run import drawn, spacing_of, turned
 
-from nnunet_cascade.cascade.evaluation_workers import LabelFile
-from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.scans import Scan
-from nnunet_cascade.dataset_conversion.ct.writing import CtStorage, write_ct_series
-from nnunet_cascade.dataset_conversion.dicom.writing import Identity, Series, uid_from
+from nnunet_cascade.case_folders.prediction_files import TumorLabel
+from nnunet_cascade.dicom.ct.writing import CtStorage, write_ct_series
+from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.errors import DicomError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.report.viewing.volumes import MAPS, place_volumes
+from nnunet_cascade.scans.scans import Scan
+from nnunet_cascade.workflows.evaluation_workers import LabelFile
 
 CASE = "case"
 

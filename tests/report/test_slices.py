@@ -6,14 +6,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom_downloads import ONE, write_subject
-from oriented_grids import ORIENTATIONS, grid_towards
+from builders.dicom_downloads import ONE, write_subject
+from builders.oriented_grids import ORIENTATIONS, grid_towards
 
-from nnunet_cascade.cascade.scans import Scan, find_scans
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.report.figures.slices import read_grid, read_planes, read_scan_planes
+from nnunet_cascade.scans.scans import Scan
+from nnunet_cascade.scans.search import find_scans
 
 SHAPE = (7, 6, 5)
 PLACES = {0: [0, 2, 3, 6], 1: [1, 5], 2: [4]}
@@ -108,7 +109,7 @@ def test_planes_of_a_dicom_series_are_those_of_its_volume(series, axis):
 
 
 def test_across_a_regular_series_only_the_files_of_the_planes_are_decoded(series, monkeypatch):
-    from nnunet_cascade.dataset_conversion.ct import reading  # noqa: PLC0415 - patched here alone
+    from nnunet_cascade.dicom.ct import reading  # noqa: PLC0415 - patched here alone
 
     decoded, read_slice = [], reading.read_slice
     monkeypatch.setattr(reading, "read_slice", lambda header: decoded.append(header) or read_slice(header))

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from builders.oriented_grids import ORIENTATIONS
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from oriented_grids import ORIENTATIONS
 
 from nnunet_cascade.images import read_volume
 from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, heat

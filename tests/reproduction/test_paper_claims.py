@@ -11,7 +11,7 @@ from nnunet_cascade.evaluation.calibration.counts import count_voxels
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.reproduction.cases import Part
 from nnunet_cascade.reproduction.claims import FEWEST_CASES, Evidence, corrected, judge_claim
-from nnunet_cascade.reproduction.judging import JudgedTable
+from nnunet_cascade.reproduction.evaluation import JudgedTable
 from nnunet_cascade.reproduction.report import Tried, report_page
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import TABLES, Claim, chosen_tables

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nnunet_cascade.cascade.chain import context_mm, model_of
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
@@ -25,6 +24,7 @@ from nnunet_cascade.reproduction.request import (
 from nnunet_cascade.reproduction.systems import BASELINE
 from nnunet_cascade.reproduction.tables import TABLES, chosen_tables, systems_of
 from nnunet_cascade.reproduction.training import trainings
+from nnunet_cascade.training.pipeline import context_mm, model_of
 
 
 def request(*tables, **changed):

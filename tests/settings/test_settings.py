@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nnunet_cascade.cascade.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
 from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
-from nnunet_cascade.settings.block import from_block, to_block
+from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
+from nnunet_cascade.settings.serialization import from_block, to_block
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from builders.trainer_cases import BLOCK, CONFIGURATION, LABELLINGS, folders, write_dataset, write_plans
 from nnunetv2.run.run_training import get_trainer_from_args
-from trainer_cases import BLOCK, CONFIGURATION, LABELLINGS, folders, write_dataset, write_plans
 
 
 @pytest.fixture(scope="session")

@@ -13,11 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from nnunetv2.run.run_training import maybe_load_checkpoint
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
-from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
-from trainer_cases import (
+from builders.trainer_cases import (
     BLOCK,
     CASES,
     CONFIGURATION,
@@ -35,6 +31,10 @@ from trainer_cases import (
     validated,
     weights,
 )
+from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.run.run_training import maybe_load_checkpoint
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
 from nnunet_cascade.networks.dropout import dropout_modules
 from nnunet_cascade.trainers.recipes import RECIPES

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
-from trainer_cases import BLOCK, CASES, CONFIGURATION, LABELLINGS, run_stock, write_plans
+from builders.trainer_cases import BLOCK, CASES, CONFIGURATION, LABELLINGS, run_stock, write_plans
 
 pytestmark = pytest.mark.slow
 NAMES = [

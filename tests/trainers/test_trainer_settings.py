@@ -10,19 +10,9 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, NAMES, U_NETS, begun, size_of, start, validated
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import maybe_load_checkpoint
-from trainer_cases import (
-    BLOCK,
-    EVERY_LOSS,
-    LABELLINGS,
-    NAMES,
-    U_NETS,
-    begun,
-    size_of,
-    start,
-    validated,
-)
 
 from nnunet_cascade.errors import SettingsError, WeightsError
 from nnunet_cascade.losses.distances import SignedDistanceTransform

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain
+from builders.sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain
 
-from nnunet_cascade.uncertainty.ballot import Ballot, Decision, VoteField, planes_of
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
+from nnunet_cascade.uncertainty.sample_masks import Ballot, Decision, VoteField, planes_of
 from nnunet_cascade.uncertainty.windows import unpadded
 
 CPU = torch.device("cpu")

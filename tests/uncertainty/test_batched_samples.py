@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from sampled_networks import PATCH, dropping, initialized, naive_samples, plain
+from builders.sampled_networks import PATCH, dropping, initialized, naive_samples, plain
 from test_passes import unet
 from torch import nn
 
-from nnunet_cascade.uncertainty.ballot import Decision
 from nnunet_cascade.uncertainty.passes import passes_of
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
+from nnunet_cascade.uncertainty.sample_masks import Decision
 from nnunet_cascade.uncertainty.sampling import stochastic
 
 CPU = torch.device("cpu")

@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from nnunet_cascade.cascade.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.cli.cascade_predict import _changed, build_parser
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.uncertainty.choices import SamplePlan, SamplingFacts
+from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
+from nnunet_cascade.uncertainty.sampling_types import SamplePlan, SamplingFacts
 
 PATHS = ("-i", "in", "-o", "out", "-m", "bundle")
 ALL = SamplingSettings(sources=("mc_dropout", "tta", "ensemble"), stage1_sources=("tta",))

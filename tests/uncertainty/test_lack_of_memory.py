@@ -6,12 +6,12 @@ import weakref
 import numpy as np
 import pytest
 import torch
-from sampled_networks import PATCH, dropping, initialized, plain
+from builders.sampled_networks import PATCH, dropping, initialized, plain
 
 from nnunet_cascade.errors import DeviceError
-from nnunet_cascade.uncertainty.observed import ObservedPredictor
-from nnunet_cascade.uncertainty.plain import PlainPredictor
+from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
 from nnunet_cascade.uncertainty.predictor import MonteCarloPredictor
+from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
 
 CPU = torch.device("cpu")
 KINDS = {

@@ -5,8 +5,8 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from builders.sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain, symmetric
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
-from sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain, symmetric
 from test_measures import MEASURES, of_kept_samples
 from torch import nn
 

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from builders.sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain, symmetric
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-from sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain, symmetric
 from test_measures import MEASURES, of_kept_samples
 
+from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
 from nnunet_cascade.uncertainty.measures import uncertainty
-from nnunet_cascade.uncertainty.observed import ObservedPredictor
 
 CPU = torch.device("cpu")
 

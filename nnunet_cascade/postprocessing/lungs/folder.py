@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import LungMaskError, SettingsError
 from nnunet_cascade.geometry import Labels, Mask
 from nnunet_cascade.images import ENDING, Volume, read_labels
+from nnunet_cascade.postprocessing.lungs.placement import whereabouts
 from nnunet_cascade.postprocessing.lungs.result import (
     ELSEWHERE,
     LEFT,
@@ -20,7 +21,6 @@ from nnunet_cascade.postprocessing.lungs.result import (
     UNKNOWN_SIDE,
     LungMask,
 )
-from nnunet_cascade.postprocessing.lungs.whereabouts import whereabouts
 
 _SIDES = ((RIGHT,), (LEFT,))
 _LUNGMASK_LOBES = ((3, 4, 5), (1, 2))

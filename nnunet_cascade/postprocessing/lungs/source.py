@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.folder import SideLabels, read_lungs
-from nnunet_cascade.postprocessing.lungs.learned import DeviceName, LungNetwork, NetworkName, predict_lungs
+from nnunet_cascade.postprocessing.lungs.lungmask_network import DeviceName, LungNetwork, NetworkName, predict_lungs
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 

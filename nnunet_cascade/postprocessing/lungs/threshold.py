@@ -7,11 +7,11 @@ from nnunet_cascade.geometry import Image, Mask, Spacing
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.air import bowel_gas, lung_air
 from nnunet_cascade.postprocessing.lungs.airway import airway
-from nnunet_cascade.postprocessing.lungs.detail import refine
-from nnunet_cascade.postprocessing.lungs.edge import with_open_lung
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.sides import close_sides, split_sides
+from nnunet_cascade.postprocessing.lungs.surface_refinement import refine
 from nnunet_cascade.postprocessing.lungs.tissue import inside_body
+from nnunet_cascade.postprocessing.lungs.truncated_field_of_view import with_open_lung
 from nnunet_cascade.postprocessing.lungs.upright import Upright
 
 _WORKING_MM = 2.0

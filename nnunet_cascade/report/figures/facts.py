@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box, Grid, as_index
-from nnunet_cascade.report.reading.told import Told
+from nnunet_cascade.report.reading.lenient_json import Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

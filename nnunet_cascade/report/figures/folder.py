@@ -6,12 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_cascade.cascade.scans import Scan, recorded_scan
+from nnunet_cascade.case_folders.pool import side_by_side
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
-from nnunet_cascade.side_by_side import side_by_side
+from nnunet_cascade.scans.scans import Scan, recorded_scan
 
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.cascade.prediction_files import TumorLabel
-from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.report.figures.window import Window
+from nnunet_cascade.scans.scans import Scan
 
 _MOST_SLICES = 12
 

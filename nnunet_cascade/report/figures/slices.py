@@ -17,10 +17,10 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from nnunet_cascade.cascade.scans import Scan
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, grid_of, read_volume
+from nnunet_cascade.scans.scans import Scan
 
 _NIFTI = (".nii", ENDING)
 _BYTES_AT_A_TIME = 1 << 24
@@ -107,7 +107,7 @@ def read_scan_planes(scan: Scan, axis: int, places: Sequence[int], *, grid: Grid
     if not scan.is_dicom:
         grid.require_same(read_grid(scan.path), what="the CT")
         return read_planes(scan.path, axis, places)
-    from nnunet_cascade.dataset_conversion.ct.reading import read_slice  # noqa: PLC0415 - for DICOM alone
+    from nnunet_cascade.dicom.ct.reading import read_slice  # noqa: PLC0415 - for DICOM alone
 
     files = scan.stacked()
     grid.require_same(files.stack.grid, what="the CT")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.cascade.prediction_files import TumorLabel, dataset_file
+from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
 from nnunet_cascade.errors import CascadeError, InputImageError
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
 from nnunet_cascade.images import ENDING

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from nnunet_cascade.report.collect import CASES
 from nnunet_cascade.report.comparison import SIDES, ComparedCase, RunComparison
-from nnunet_cascade.report.making import CASES
 from nnunet_cascade.report.pages.writing import PAGE, TO_ROOT, Neighbor, copy_assets, quoted, write_page
 
 

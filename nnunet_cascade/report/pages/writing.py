@@ -16,12 +16,13 @@ from jinja2 import Environment, PackageLoader
 from nnunet_cascade.evaluation.metric_info import MetricInfo
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.description import describe
-from nnunet_cascade.report.case_work import FIGURE
-from nnunet_cascade.report.making import CASES, CaseEntry, RunEntries
+from nnunet_cascade.report.case_assets import FIGURE
+from nnunet_cascade.report.collect import CASES
+from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.pages import wording
-from nnunet_cascade.report.pages.doubt import DOUBT_DEFINITION
 from nnunet_cascade.report.pages.flags import explained
 from nnunet_cascade.report.pages.histogram import histogram
+from nnunet_cascade.report.pages.review_priority import DOUBT_DEFINITION
 from nnunet_cascade.report.reading.case_row import STATUSES
 from nnunet_cascade.report.reading.scores import shown_metrics
 from nnunet_cascade.versions import NOTICE

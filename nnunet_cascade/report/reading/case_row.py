@@ -8,9 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from nnunet_cascade.report.reading.lenient_json import Told
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.setting_rows import SettingRows, setting_rows
-from nnunet_cascade.report.reading.told import Told
 from nnunet_cascade.versions import versions
 
 Status = Literal["done", "mask only", "unreadable", "missing", "failed"]

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nnunet_cascade.report.reading.lenient_json import Told, read_told
 from nnunet_cascade.report.reading.privacy import without_paths
-from nnunet_cascade.report.reading.told import Told, read_told
 
 _STORY = "dicom_export.json"
 _SUMMARY = "summary.json"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from nnunet_cascade.cascade.scans import Scan, find_scans
+from nnunet_cascade.report.reading.lenient_json import Told
 from nnunet_cascade.report.reading.run_folder import RunFolder
-from nnunet_cascade.report.reading.told import Told
+from nnunet_cascade.scans.scans import Scan
+from nnunet_cascade.scans.search import find_scans
 
 
 def given_scans(images: Path, run: RunFolder) -> dict[str, Scan]:

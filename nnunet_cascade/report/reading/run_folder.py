@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from nnunet_cascade.cascade.runs.folder_run import MAPS
+from nnunet_cascade.case_folders.case_files import MAPS
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.report.reading.case_row import CaseRow, known_versions, our_versions, row_of_record
+from nnunet_cascade.report.reading.lenient_json import Told, read_told
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.setting_rows import SettingRows, differing, setting_rows, unknown_settings
-from nnunet_cascade.report.reading.told import Told, read_told
 
 _PART = re.compile(r"run_part(\d+)\.json")
 _PACKAGE = "nnunet-cascade"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_cascade.evaluation.metric_info import MetricInfo, metric_info
-from nnunet_cascade.report.reading.told import Told, read_told
+from nnunet_cascade.report.reading.lenient_json import Told, read_told
 
 SHOWN = ("dice", "hd95_mm", "nsd_2mm", "lesion_recall", "false_positive_components", "volume_error_ml")
 """Metrics that a report shows, in the order of its columns."""

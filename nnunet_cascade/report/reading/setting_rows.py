@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from nnunet_cascade.cascade.spec import CascadeSpec
+from nnunet_cascade.prediction.spec import CascadeSpec
+from nnunet_cascade.report.reading.lenient_json import Told
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
-from nnunet_cascade.report.reading.told import Told
 
 _FILTER_SETTINGS = ("tumor_values", "uncertainty")
 _PATHS = ("lungs.path", "lungs.weights")

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.cascade.evaluation_workers import LabelFile
-from nnunet_cascade.cascade.prediction_files import read_label_map
-from nnunet_cascade.cascade.scans import Scan
+from nnunet_cascade.case_folders.prediction_files import read_label_map
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.files import whole_file
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, read_volume, write_image
+from nnunet_cascade.scans.scans import Scan
+from nnunet_cascade.workflows.evaluation_workers import LabelFile
 
 MAPS: Mapping[str, str] = {
     "lungs": "_lungs",

@@ -1,0 +1,1 @@
+"""Folders of cases: records, locks, and runs that resume."""

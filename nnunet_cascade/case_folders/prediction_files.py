@@ -1,0 +1,235 @@
+"""What nnU-Net leaves in a folder of predictions: label maps, `dataset.json`, and probabilities if asked for."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.case_folders.case_files import CHANNEL
+from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
+from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+from nnunet_cascade.images import ENDING, read_volume
+from nnunet_cascade.nnunet_folders import read_json
+
+_LARGEST = 65535
+_AGREEMENT = 0.9
+_NO_TUMOR = ("background", "ignore")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TumorLabel:
+    """Which values of a prediction are tumor.
+
+    Attributes:
+        values: These.
+        known: All values of `dataset.json`; None where there is none.
+        channels: Of the probabilities, to be added up; none where they cannot be told.
+        regions: Whether the channels are regions, each with a probability of its own.
+        named: Whether somebody said so: `dataset.json` or the user.
+    """
+
+    values: tuple[int, ...] = (1,)
+    known: frozenset[int] | None = None
+    channels: tuple[int, ...] = (1,)
+    regions: bool = False
+    named: bool = False
+
+    @classmethod
+    def of(cls, predictions: Path, asked: Sequence[str] = ()) -> TumorLabel:
+        """Read `dataset.json` beside predictions, or above a `fold_*/validation`.
+
+        Args:
+            predictions: The folder of predictions, or one of them.
+            asked: Names or values that are tumor; without any, the only label there is,
+                or 1 where there is no `dataset.json`.
+
+        Raises:
+            SettingsError: A name or a value is none of `dataset.json`, or there are several labels and none was asked.
+            DatasetError: `dataset.json` cannot be read.
+        """
+        path = dataset_file(predictions)
+        if path is None:
+            return cls() if not asked else cls._of_values(asked)
+        labels = read_json(path).get("labels")
+        if not isinstance(labels, dict):
+            raise DatasetError(f'{path} has no "labels"; expected nnU-Net\'s dataset.json')
+        return cls._of_labels(labels, asked, where=str(path))
+
+    @classmethod
+    def _of_values(cls, asked: Sequence[str]) -> TumorLabel:
+        wrong = [text for text in asked if not text.isdecimal() or int(text) == 0]
+        if wrong:
+            raise SettingsError(
+                f"tumor label {wrong[0]!r}; without a dataset.json beside the predictions give a value from 1 up"
+            )
+        values = tuple(sorted({int(text) for text in asked}))
+        return cls(values=values, channels=values, named=True)
+
+    @classmethod
+    def _of_labels(cls, labels: Mapping[str, Any], asked: Sequence[str], *, where: str) -> TumorLabel:
+        foreground = [name for name in labels if name not in _NO_TUMOR]
+        regions = any(isinstance(value, list) for value in labels.values())
+        try:
+            known = frozenset({0}.union(*(_values(value) for value in labels.values())))
+        except (TypeError, ValueError) as error:
+            raise DatasetError(f"{where} has the labels {labels}; expected numbers, or lists of them") from error
+        if not asked and len(foreground) != 1:
+            raise SettingsError(f"{where} has the labels {', '.join(foreground)}; say which is tumor by --tumor_label")
+        values: set[int] = set()
+        channels: list[int] = []
+        for text in asked or foreground:
+            if text not in foreground and not (text.isdecimal() and int(text) in known - {0}):
+                raise SettingsError(f"{where} has no label {text!r}; found {', '.join(foreground)}")
+            values |= _values(labels[text]) if text in foreground else {int(text)}
+            if not regions:
+                channels.extend(_values(labels[text]) if text in foreground else {int(text)})
+            elif text in foreground:
+                channels.append(foreground.index(text))
+        told = channels if not regions or len(asked or foreground) == len(channels) == 1 else []
+        return cls(values=tuple(sorted(values)), known=known, channels=tuple(told), regions=regions, named=True)
+
+    def mask(self, labels: Labels) -> Mask:
+        """Mark the tumor in a label map (Z, Y, X)."""
+        return np.isin(labels, self.values)
+
+
+def _values(label: Any) -> set[int]:
+    return {int(value) for value in label} if isinstance(label, list) else {int(label)}
+
+
+def dataset_file(predictions: Path) -> Path | None:
+    """Find `dataset.json` beside predictions or, for `fold_*/validation`, in the model's folder."""
+    folder = predictions if predictions.is_dir() else predictions.parent
+    candidates = [folder / "dataset.json"]
+    if folder.name == "validation":
+        candidates.append(folder.parent.parent / "dataset.json")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def find_ct(images: Path, case: str) -> Path:
+    """Find the CT of a case: `<case>_0000.nii.gz`, `<case>.nii.gz`, or the one file that is given.
+
+    Raises:
+        InputImageError: There is none.
+    """
+    if images.is_file():
+        return images
+    for path in (images / f"{case}{CHANNEL}{ENDING}", images / f"{case}{ENDING}"):
+        if path.is_file():
+            return path
+    raise InputImageError(f"{images} holds no CT of {case}; expected {case}{CHANNEL}{ENDING} or {case}{ENDING}")
+
+
+def read_label_map(path: Path, grid: Grid, tumor: TumorLabel, *, what: str) -> Labels:
+    """Read a label map that must lie on a CT's grid.
+
+    Returns:
+        (Z, Y, X), uint8, or uint16 where a value is above 255.
+
+    Raises:
+        InputImageError: As `read_volume`; a value is no label, or none is the tumor's though nobody said which is.
+        GridMismatchError: The file lies on another grid; the message names `what`.
+    """
+    volume = read_volume(path)
+    grid.require_same(volume.grid, what=f"{what} {path}")
+    found = np.unique(volume.array)
+    if found[0] < 0 or found[-1] > _LARGEST or (found != np.rint(found)).any():
+        bad = next(value for value in found.tolist() if not (0 <= value <= _LARGEST and value == round(value)))
+        raise InputImageError(f"{path} holds the value {bad:g}; expected labels, whole numbers from 0 to {_LARGEST}")
+    values = {int(value) for value in found}
+    unknown = sorted(values - (tumor.known or values))
+    if unknown and tumor.known is not None:
+        raise InputImageError(
+            f"{path} holds the value {unknown[0]}; dataset.json knows {', '.join(map(str, sorted(tumor.known)))}"
+        )
+    if not tumor.named and values - {0} and values.isdisjoint(tumor.values):
+        raise InputImageError(
+            f"{path} holds the values {', '.join(map(str, sorted(values)))} and not 1; "
+            "say which is tumor by --tumor_label"
+        )
+    return volume.array.astype(np.uint8 if found[-1] <= 255 else np.uint16)
+
+
+def read_probability(path: Path, tumor: TumorLabel, mask: Mask) -> tuple[Image | None, str]:
+    """Read the tumor probability that nnU-Net saved beside a prediction (`--save_probabilities`).
+
+    Args:
+        path: The `.npz`; it need not be there.
+        tumor: Says which channels.
+        mask: (Z, Y, X), the predicted tumor. Where a tenth of it or more is not what the
+            probabilities say, they are of another prediction or another orientation.
+
+    Returns:
+        (Z, Y, X), or None; and why it cannot be used, "" where it can or is not there.
+    """
+    if not path.is_file():
+        return None, ""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
+            found: NDArray[np.floating[Any]] = content["probabilities"]
+    except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        return None, f"{path.name} cannot be read ({' '.join(str(error).split())})"
+    if found.ndim != 4 or found.shape[1:] != mask.shape:
+        return None, f"{path.name} has shape {found.shape}; expected channels and {mask.shape}"
+    if not tumor.channels or max(tumor.channels) >= len(found):
+        return None, f"{path.name} has {len(found)} channels, and which is the tumor's cannot be told"
+    problem = _disagreement(found, tumor, mask)
+    if problem:
+        return None, f"{path.name} {problem}"
+    return found[list(tumor.channels)].sum(axis=0, dtype=np.float32), ""
+
+
+def _disagreement(found: NDArray[np.floating[Any]], tumor: TumorLabel, mask: Mask) -> str:
+    """Say why probabilities (channels, Z, Y, X) cannot be those of a mask, "" where they can."""
+    if not np.isfinite(found).all():
+        return "holds values that are NaN or infinite"
+    agreeing = _agreement(found[:, mask], tumor)
+    return (
+        ""
+        if agreeing >= _AGREEMENT
+        else f"calls {agreeing:.0%} of the tumor tumor; it belongs to another mask or reader"
+    )
+
+
+def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
+    """Give the share of voxels (channels, n) that their probabilities call tumor; 1 where there is none."""
+    if values.shape[1] == 0:
+        return 1.0
+    if tumor.regions:
+        return float(np.mean(values[tumor.channels[0]] > 0.5))
+    return float(np.mean(np.isin(values.argmax(axis=0), tumor.channels)))
+
+
+def uncertainty_path(folder: Path, case: str) -> Path:
+    """Find the uncertainty map of a case: `<case>_uncertainty.nii.gz`, as a cascade writes it, or `<case>.nii.gz`.
+
+    Raises:
+        InputImageError: There is none.
+    """
+    for path in (folder / f"{case}_uncertainty{ENDING}", folder / f"{case}{ENDING}"):
+        if path.is_file():
+            return path
+    raise InputImageError(f"{folder} holds no uncertainty of {case}; expected {case}_uncertainty{ENDING}")
+
+
+def read_uncertainty(folder: Path, case: str, grid: Grid) -> Image:
+    """Read the uncertainty map of a case.
+
+    Returns:
+        (Z, Y, X), float32, in the measure of the map.
+
+    Raises:
+        InputImageError: There is none, or it cannot be read.
+        GridMismatchError: It lies on another grid.
+    """
+    path = uncertainty_path(folder, case)
+    volume = read_volume(path)
+    grid.require_same(volume.grid, what=f"uncertainty map {path}")
+    return volume.array.astype(np.float32)

@@ -1,0 +1,183 @@
+"""The lesions of a case as DICOM objects refer to them: numbered, tracked and measured."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from nnunet_cascade.dicom.seg.writing import Tracking
+from nnunet_cascade.dicom.writing import LONGEST_TEXT, Color, uid_from
+from nnunet_cascade.errors import DicomError
+from nnunet_cascade.geometry import Box, Grid, Mask, as_index
+from nnunet_cascade.postprocessing.diameters import AxialDiameters, axial_diameters
+from nnunet_cascade.uncertainty.lesions import label_lesions
+from nnunet_cascade.versions import NOTICE
+
+MOST_SEGMENTS = 100
+"""Lesions that become a segment of their own; of more, the smallest share the last one."""
+_MM3_PER_ML = 1000.0
+COLORS: tuple[Color, ...] = (
+    (86, 180, 233),
+    (230, 159, 0),
+    (204, 121, 167),
+    (240, 228, 66),
+    (0, 158, 115),
+    (213, 94, 0),
+    (0, 114, 178),
+)
+"""What viewers draw lesions in, in turn: Okabe and Ito's (https://jfly.uni-koeln.de/color/)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrackedLesion:
+    """One segment.
+
+    Attributes:
+        number: Of the segment; 1 is the largest lesion.
+        name: For people.
+        tracking: By which SEG and report know it; the same voxels of the same series are the same finding.
+        lesions: How many lesions it holds: one, but for the last of more than `MOST_SEGMENTS`.
+        voxels: Its size.
+        volume_ml: Its size.
+        box: Smallest block that holds it.
+        diameters: None where it holds several lesions.
+        mean_uncertainty: None without samples.
+    """
+
+    number: int
+    name: str
+    tracking: Tracking
+    lesions: int
+    voxels: int
+    volume_ml: float
+    box: Box
+    diameters: AxialDiameters | None
+    mean_uncertainty: float | None
+
+    @property
+    def color(self) -> Color:
+        """What viewers draw it in."""
+        return COLORS[(self.number - 1) % len(COLORS)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Give what `summary.json` tells of it."""
+        return {
+            "segment": self.number,
+            "name": self.name,
+            "tracking_uid": self.tracking.uid,
+            "lesions": self.lesions,
+            "voxels": self.voxels,
+            "volume_ml": self.volume_ml,
+            "long_axis_mm": None if self.diameters is None else round(self.diameters.long_axis_mm, 3),
+            "short_axis_mm": None if self.diameters is None else round(self.diameters.short_axis_mm, 3),
+            "long_axis_ends_mm": None if self.diameters is None else [list(end) for end in self.diameters.ends_mm],
+            "mean_uncertainty": self.mean_uncertainty,
+        }
+
+
+def number_segments(mask: Mask, record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], int]:
+    """Number the lesions of a mask as its record does, the largest first.
+
+    Args:
+        mask: (Z, Y, X), as the case was written: ties are broken in array order.
+        record: Of the case.
+
+    Returns:
+        The segments (Z, Y, X), and the number of lesions.
+
+    Raises:
+        DicomError: The record tells of another number of lesions.
+    """
+    labels = label_lesions(mask)
+    count, told = int(labels.max()), record.get("lesions")
+    if isinstance(told, Sequence) and len(told) != count:
+        raise DicomError(
+            f"its mask holds {count} lesion(s) and its record tells of {len(told)}; predict the case again"
+        )
+    return np.minimum(labels, MOST_SEGMENTS).astype(np.uint8), count
+
+
+def tracked_lesions(
+    labels: NDArray[np.uint8], grid: Grid, series_uid: str, count: int, record: Mapping[str, Any]
+) -> tuple[TrackedLesion, ...]:
+    """Measure segments one by one; none where there is none.
+
+    Args:
+        labels: (Z, Y, X), as `number_segments` gives them, on the series' grid.
+        grid: That grid.
+        series_uid: Of the CT.
+        count: Number of lesions.
+        record: Of the case.
+    """
+    found: list[TrackedLesion] = []
+    for number, window in enumerate(ndimage.find_objects(labels), start=1):
+        box = Box(as_index(part.start for part in window), as_index(part.stop for part in window))
+        mask = labels[box.slices] == number
+        shared = count - MOST_SEGMENTS + 1 if count > MOST_SEGMENTS and number == MOST_SEGMENTS else 1
+        name = f"Tumor {number}" if shared == 1 else f"{shared} smaller tumors"
+        voxels = int(np.count_nonzero(mask))
+        found.append(
+            TrackedLesion(
+                number=number,
+                name=name,
+                tracking=Tracking(name=name, uid=_tracking_uid(series_uid, mask, box)),
+                lesions=shared,
+                voxels=voxels,
+                volume_ml=round(voxels * grid.voxel_volume_mm3 / _MM3_PER_ML, 4),
+                box=box,
+                diameters=axial_diameters(mask, grid.cropped(box)) if shared == 1 else None,
+                mean_uncertainty=_mean_uncertainty(record, number, shared),
+            )
+        )
+    return tuple(found)
+
+
+def _tracking_uid(series_uid: str, mask: Mask, box: Box) -> str:
+    voxels = hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()
+    return uid_from(series_uid, "lesion", str(box.start), str(box.stop), voxels)
+
+
+def _mean_uncertainty(record: Mapping[str, Any], number: int, shared: int) -> float | None:
+    """Give the mean over the voxels of lesions that the record tells of; None where it does not."""
+    told = (record.get("lesions") or ())[number - 1 : number - 1 + shared]
+    values = [(lesion.get("mean_uncertainty"), lesion.get("voxels")) for lesion in told]
+    if not values or any(mean is None or not voxels for mean, voxels in values):
+        return None
+    return float(sum(mean * voxels for mean, voxels in values) / sum(voxels for _, voxels in values))
+
+
+def dropped_candidates(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Give the candidates that the rules dropped, with their verdicts."""
+    return [
+        {
+            "candidate": candidate.get("id"),
+            "volume_ml": candidate.get("volume_ml"),
+            "rule": candidate["verdict"].get("rule"),
+            "reason": candidate["verdict"].get("reason"),
+        }
+        for candidate in record.get("candidates", ())
+        if not candidate["verdict"]["kept"]
+    ]
+
+
+def comments(record: Mapping[str, Any], count: int) -> tuple[str, ...]:
+    """Give what the report says in words: the notice, whether anything was found, flags, and why candidates fell."""
+    found = "No tumor was found." if count == 0 else f"{count} tumor(s) found."
+    flags = (f"Flag: {flag}. A flag asks for a look." for flag in record.get("flags", ()))
+    dropped = (
+        f"Candidate {item['candidate']} was dropped by rule {item['rule']}: {item['reason']}."
+        for item in dropped_candidates(record)
+    )
+    return (NOTICE, found, *flags, *dropped)
+
+
+def case_tracking(series_uid: str, case: str) -> Tracking:
+    """Give what the case as a whole is known by."""
+    name = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in case)[:LONGEST_TEXT]
+    return Tracking(name=name.strip() or "case", uid=uid_from(series_uid, case, "case"))

@@ -1,0 +1,252 @@
+"""One case's objects, written one after the other into a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.dicom.parametric_map.quantities import QUANTITIES, Quantity
+from nnunet_cascade.dicom.parametric_map.writing import MapToWrite, write_parametric_map
+from nnunet_cascade.dicom.rtstruct.writing import RoiToWrite, mask_contours, write_structure_set
+from nnunet_cascade.dicom.seg.writing import (
+    FractionToWrite,
+    LabeledSegments,
+    SegmentDetails,
+    write_probability,
+    write_segmentation,
+)
+from nnunet_cascade.dicom.sr.writing import LesionToReport, ReportToWrite, write_report
+from nnunet_cascade.dicom_export.lesions import (
+    COLORS,
+    TrackedLesion,
+    case_tracking,
+    comments,
+    dropped_candidates,
+    number_segments,
+    tracked_lesions,
+)
+from nnunet_cascade.dicom_export.provenance import DESCRIPTIONS, Kind, Origin
+from nnunet_cascade.dicom_export.series_geometry import SeriesPlace
+from nnunet_cascade.errors import DicomError
+from nnunet_cascade.files import write_json
+from nnunet_cascade.geometry import Image
+from nnunet_cascade.images import ENDING, read_volume
+from nnunet_cascade.versions import NOTICE
+
+SUMMARY = "summary.json"
+_NO_SAMPLES = "the case was predicted without samples"
+_NO_REGION = "no region was looked at: it is 0 everywhere"
+_PROBABILITY_ROUNDING = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class CaseObjects:
+    """A case, ready to be written as DICOM; maps are read when they are asked for.
+
+    Attributes:
+        results: The folder of its maps.
+        case: Its name.
+        record: Of it.
+        place: The series it belongs to.
+        origin: Whose it is.
+    """
+
+    results: Path
+    case: str
+    record: Mapping[str, Any]
+    place: SeriesPlace
+    origin: Origin
+
+    def write(self, kind: Kind, folder: Path) -> str:
+        """Write one object, `KIND.dcm`; with the report goes `summary.json`.
+
+        Returns:
+            Why it is left out, "" where it was written.
+
+        Raises:
+            CascadeError: What is wrong with the series, a map or the record.
+        """
+        writers: dict[Kind, Callable[[Path], str]] = {
+            "seg": self._write_seg,
+            "probability": self._write_probability,
+            "uncertainty": self._write_uncertainty,
+            "rtstruct": self._write_rtstruct,
+            "report": self._write_report,
+        }
+        return writers[kind](folder / f"{kind}.dcm")
+
+    def has_none_of(self, kinds: AbstractSet[Kind]) -> bool:
+        """Tell whether the case has nothing to write of these kinds of maps."""
+        suffixes = [f"_{kind}" for kind in kinds]
+        held = [suffix for suffix in suffixes if map_path(self.results, self.case, suffix).is_file()]
+        return not any(self._map(suffix).any() for suffix in held)
+
+    def _map(self, suffix: str) -> Image:
+        """Read a map onto the series' grid."""
+        path = map_path(self.results, self.case, suffix)
+        volume = read_volume(path)
+        return self.place.placed(volume.array, volume.grid, what=path.name)
+
+    @cached_property
+    def _numbered(self) -> tuple[NDArray[np.uint8], int]:
+        path = map_path(self.results, self.case, "")
+        volume = read_volume(path)
+        segments, count = number_segments(volume.array > 0, self.record)
+        return np.ascontiguousarray(self.place.placed(segments, volume.grid, what=path.name)), count
+
+    @cached_property
+    def lesions(self) -> tuple[TrackedLesion, ...]:
+        """The segments of the tumor; none where there is none."""
+        segments, count = self._numbered
+        return tracked_lesions(segments, self.place.grid, self.origin.series_uid, count, self.record)
+
+    @cached_property
+    def _quantity(self) -> Quantity | None:
+        """What the uncertainty is; None without samples."""
+        told = self.record.get("uncertainty")
+        measure = told.get("measure", "variance") if isinstance(told, Mapping) else "variance"
+        if measure not in QUANTITIES:
+            raise DicomError(f"its uncertainty is {measure!r}; expected one of {', '.join(QUANTITIES)}")
+        return QUANTITIES[cast(Any, measure)]
+
+    def _write_seg(self, path: Path) -> str:
+        algorithm = self.origin.algorithm
+        told = [
+            SegmentDetails(name=x.name, algorithm=algorithm, tracking=x.tracking, color=x.color) for x in self.lesions
+        ]
+        segments = told or [SegmentDetails(name="Tumor", algorithm=algorithm)]
+        write_segmentation(
+            LabeledSegments(labels=self._numbered[0], segments=tuple(segments)),
+            self.place.paths,
+            path,
+            description=DESCRIPTIONS["seg"],
+            identity=self.origin.identity("seg"),
+        )
+        return ""
+
+    def _write_probability(self, path: Path) -> str:
+        probability = self._map("_probability")
+        if not probability.any():
+            return _NO_REGION
+        low, high = float(probability.min()), float(probability.max())
+        if low < -_PROBABILITY_ROUNDING or high > 1 + _PROBABILITY_ROUNDING:
+            raise DicomError(f"its probabilities reach from {low:g} to {high:g}; expected 0 to 1: predict it again")
+        segment = FractionToWrite(
+            name="Tumor",
+            probability=np.clip(probability, 0, 1),
+            algorithm=self.origin.algorithm,
+            color=COLORS[0],
+        )
+        write_probability(
+            segment,
+            self.place.paths,
+            path,
+            description=DESCRIPTIONS["probability"],
+            identity=self.origin.identity("probability"),
+        )
+        return ""
+
+    def _write_uncertainty(self, path: Path) -> str:
+        if not map_path(self.results, self.case, "_uncertainty").is_file():
+            return _NO_SAMPLES
+        values, quantity = self._map("_uncertainty"), self._quantity
+        planes = np.flatnonzero(values.any(axis=(1, 2)))
+        if not planes.size or quantity is None:
+            return _NO_REGION
+        held = slice(None) if self.origin.every_slice else slice(int(planes[0]), int(planes[-1]) + 1)
+        write_parametric_map(
+            MapToWrite(
+                values=np.ascontiguousarray(values[held]),
+                quantity=quantity.code,
+                label=quantity.label,
+                explanation=quantity.explanation,
+                largest=quantity.largest,
+            ),
+            self.place.paths[held],
+            path,
+            description=DESCRIPTIONS["uncertainty"],
+            identity=self.origin.identity("uncertainty"),
+        )
+        return ""
+
+    def _write_rtstruct(self, path: Path) -> str:
+        segments, grid = self._numbered[0], self.place.grid
+        rois = [
+            RoiToWrite(
+                name=lesion.name,
+                contours_mm=tuple(
+                    mask_contours(segments[lesion.box.slices] == lesion.number, grid.cropped(lesion.box))
+                ),
+                color=lesion.color,
+                interpreted_type="GTV",
+                algorithm="AUTOMATIC",
+            )
+            for lesion in self.lesions
+        ]
+        nothing = [RoiToWrite(name="Tumor", interpreted_type="GTV", algorithm="AUTOMATIC")]
+        write_structure_set(rois or nothing, grid, self.place.headers, path, series=self.origin.contour_series())
+        return ""
+
+    def _write_report(self, path: Path) -> str:
+        """Write the report; the SEG it refers to lies beside it."""
+        count = self._numbered[1]
+        volume_ml = round(sum(lesion.volume_ml for lesion in self.lesions), 4)
+        report = ReportToWrite(
+            tracking=case_tracking(self.origin.series_uid, self.case),
+            lesions=tuple(_told(lesion) for lesion in self.lesions),
+            count=count,
+            volume_ml=volume_ml,
+            uncertainty=None if self._quantity is None else self._quantity.code,
+            comments=comments(self.record, count),
+            segmentation=path.with_name("seg.dcm"),
+            algorithm=self.origin.algorithm,
+        )
+        write_report(
+            report,
+            self.place.paths,
+            path,
+            description=DESCRIPTIONS["report"],
+            identity=self.origin.identity("report"),
+        )
+        write_json(path.with_name(SUMMARY), self._summary(count, volume_ml))
+        return ""
+
+    def _summary(self, count: int, volume_ml: float) -> dict[str, Any]:
+        uncertainty = self.record.get("uncertainty") or {}
+        return {
+            "case": self.case,
+            "notice": NOTICE,
+            "series_uid": self.origin.series_uid,
+            "predicted_at": self.origin.written_at.isoformat(),
+            "count": count,
+            "volume_ml": volume_ml,
+            "mean_uncertainty": uncertainty.get("mean_in_tumor"),
+            "uncertainty_measure": uncertainty.get("measure"),
+            "lesions": [lesion.to_json() for lesion in self.lesions],
+            "dropped": dropped_candidates(self.record),
+            "flags": list(self.record.get("flags", ())),
+        }
+
+
+def map_path(results: Path, case: str, suffix: str) -> Path:
+    """Give the path of a map of a case."""
+    return results / f"{case}{suffix}{ENDING}"
+
+
+def _told(lesion: TrackedLesion) -> LesionToReport:
+    diameters = lesion.diameters
+    return LesionToReport(
+        tracking=lesion.tracking,
+        segment=lesion.number,
+        volume_ml=lesion.volume_ml,
+        long_axis_mm=None if diameters is None else round(diameters.long_axis_mm, 3),
+        short_axis_mm=None if diameters is None else round(diameters.short_axis_mm, 3),
+        mean_uncertainty=lesion.mean_uncertainty,
+    )

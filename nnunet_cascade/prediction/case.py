@@ -1,0 +1,332 @@
+"""One case through the whole cascade."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from nnunet_cascade.errors import BundleError, NoLungsError
+from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+from nnunet_cascade.images import Volume, require_ct
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
+from nnunet_cascade.postprocessing.lungs.result import LungMask
+from nnunet_cascade.postprocessing.lungs.source import find_lungs
+from nnunet_cascade.prediction.loaded import LoadedCascade
+from nnunet_cascade.prediction.preprocessing import Prepared
+from nnunet_cascade.prediction.refinement import Refinement, cropped, refined, stage_turn
+from nnunet_cascade.prediction.roi import Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
+from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
+from nnunet_cascade.prediction.stage_model import CoarsePrediction
+from nnunet_cascade.scans.flags import grid_flags
+from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
+from nnunet_cascade.uncertainty.sampling_types import SamplingFacts
+from nnunet_cascade.uncertainty.temperature import with_temperature
+from nnunet_cascade.uncertainty.volumes import Sampled, VolumeSpreads, volume_spreads
+
+TUMOR_NOWHERE = "no_candidate"
+LUNGS_NOT_FOUND = "lungs_not_found"
+ROI_CLIPPED = "roi_clipped"
+ROI_EMPTY = "roi_without_tumor"
+ISLANDS_DROPPED = "islands_dropped"
+ISLANDS_KEPT = "islands_kept"
+EMPTY_RESULT = "empty_result"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseResult:
+    """What the cascade found in one image; all arrays (Z, Y, X) on the image's own grid.
+
+    Attributes:
+        grid: The image's.
+        tumor: The final mask.
+        probability: Mean tumor probability inside the regions, scaled by the temperature
+            of stage 2; 0 outside.
+        uncertainty: The measure of the settings, made of the samples as the network gave
+            them, inside the regions; 0 outside where it is undefined; None without samples.
+        sampling: What was sampled in stage 2, or None.
+        lesions: Components of the mask, the largest first.
+        volumes: Spread of the volumes over the samples; None without samples or regions.
+        regions: Label map of the regions.
+        rois: The regions.
+        clipped_rois: Ids of regions whose faces the mask reaches.
+        stage1: Stage 1's mask, before any rule.
+        stage1_given: Whether it was handed in instead of predicted.
+        stage1_uncertainty: The measure of the settings over stage 1's samples; None without.
+        stage1_sampling: What was sampled in stage 1, or None.
+        filtered: All candidates with their verdicts.
+        lungs: The lung mask, or None where none could be made.
+        islands: What became of components away from every kept candidate.
+        flags: What a reader should look at, in words that stay the same.
+        notes: What explains a flag, in one line each.
+        moved_results: Stages whose results did not fit on the device and went to the computer's own memory.
+        seconds: Time each step took.
+    """
+
+    grid: Grid
+    tumor: Mask
+    probability: Image
+    uncertainty: Image | None
+    sampling: SamplingFacts | None
+    lesions: tuple[Lesion, ...]
+    volumes: VolumeSpreads | None
+    regions: Labels
+    rois: tuple[Roi, ...]
+    clipped_rois: tuple[int, ...]
+    stage1: Mask
+    stage1_given: bool
+    stage1_uncertainty: Image | None
+    stage1_sampling: SamplingFacts | None
+    filtered: FilteredCandidates
+    lungs: LungMask | None
+    islands: Islands
+    flags: tuple[str, ...]
+    notes: tuple[str, ...]
+    moved_results: tuple[str, ...]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """What a user hands in instead of having it made.
+
+    Attributes:
+        case: Name of the case, by which files are found.
+        stage1: (Z, Y, X), a mask instead of stage 1's prediction.
+        lungs: A lung mask instead of the one the bundle's source would make.
+    """
+
+    case: str = "case"
+    stage1: Mask | None = None
+    lungs: LungMask | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lungs:
+    """What is known of the lungs of a case.
+
+    Attributes:
+        mask: Or None where none could be made.
+        notes: Why not.
+    """
+
+    mask: LungMask | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """What becomes of stage 1's findings.
+
+    Attributes:
+        coarse: Them.
+        lungs: What they were judged by.
+        filtered: All candidates with their verdicts.
+        rois: Where stage 2 looks.
+        stage1_given: Whether they were handed in.
+    """
+
+    coarse: CoarsePrediction
+    lungs: Lungs
+    filtered: FilteredCandidates
+    rois: tuple[Roi, ...]
+    stage1_given: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Seconds by step."""
+
+    seconds: dict[str, float] = field(default_factory=dict[str, float])
+
+    @contextmanager
+    def step(self, name: str) -> Generator[None, None, None]:
+        """Add the time that what is done inside takes."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
+
+
+def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = None) -> CaseResult:
+    """Run the cascade on one CT, step by step.
+
+    Args:
+        image: The CT in HU, in any orientation. Left unchanged.
+        bundle: As `load_cascade` gives it.
+        given: What is handed in instead of made.
+
+    Returns:
+        The result on the image's own grid. No candidate, or every candidate
+        rejected, gives an empty mask and a flag, never an error.
+
+    Raises:
+        InputImageError: The image is no CT.
+        GridMismatchError: A given mask is not of the image's shape.
+        BundleError: The bundle was loaded without stage 1 and no mask is given.
+        LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
+        DeviceError: The device has not the memory for one window.
+    """
+    given, clock = given or Given(), Clock()
+    require_ct(image.array, name=given.case)
+    with clock.step("stage1"):
+        coarse = coarse_prediction(prepared_coarse(image, bundle, given), image.grid, bundle, given)
+    with clock.step("lungs"):
+        lungs = lungs_of(image, bundle.spec, given)
+    with clock.step("anatomy"):
+        judgement = judged(image.grid, coarse, lungs, bundle.spec)
+    with clock.step("stage2"):
+        refinement = refined(cropped(image, bundle, judgement.rois), image.grid, bundle)
+    with clock.step("lesions"):
+        result = concluded(image.grid, bundle, judgement, refinement)
+    return replace(result, seconds=clock.seconds)
+
+
+def prepared_coarse(image: Volume, bundle: LoadedCascade, given: Given) -> Prepared | None:
+    """Preprocess an image for stage 1; None where its mask is given.
+
+    Raises:
+        BundleError: The bundle was loaded without stage 1 and no mask is given.
+    """
+    if given.stage1 is not None:
+        return None
+    if bundle.stage1 is None:
+        raise BundleError(f"{given.case}: the bundle was loaded without stage 1 and no stage-1 mask is given; give one")
+    turn = stage_turn(bundle.spec.stage1, image.grid)
+    return bundle.stage1.prepare_coarse(image.array, image.grid.spacing_mm, turn)
+
+
+def coarse_prediction(prepared: Prepared | None, grid: Grid, bundle: LoadedCascade, given: Given) -> CoarsePrediction:
+    """Run stage 1, or take the mask that is given instead."""
+    if given.stage1 is not None:
+        return CoarsePrediction(given.stage1, None)
+    if bundle.stage1 is None or prepared is None:
+        raise BundleError(f"{given.case}: there is no stage 1 and no stage-1 mask is given; give one")
+    return bundle.stage1.predict_coarse(prepared, stage_turn(bundle.spec.stage1, grid))
+
+
+def lungs_of(image: Volume, spec: CascadeSpec, given: Given) -> Lungs:
+    """Give the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged.
+
+    Raises:
+        LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
+    """
+    if given.lungs is not None:
+        return Lungs(given.lungs)
+    try:
+        return Lungs(find_lungs(image, spec.lungs, case=given.case))
+    except NoLungsError as error:
+        return Lungs(None, (str(error),))
+
+
+def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec) -> Judgement:
+    """Ask the anatomy rules, and draw regions around what they keep.
+
+    Raises:
+        GridMismatchError: A mask is not of the image's shape.
+    """
+    filtered = filter_candidates(
+        coarse.mask, grid, lungs.mask, spec.anatomy, probability=coarse.probability, uncertainty=coarse.uncertainty
+    )
+    return Judgement(
+        coarse=replace(coarse, probability=None),  # nobody looks at it any more
+        lungs=lungs,
+        filtered=filtered,
+        rois=plan_rois(filtered.kept, grid, spec.roi),
+        stage1_given=coarse.probability is None,
+    )
+
+
+def concluded(grid: Grid, bundle: LoadedCascade, judgement: Judgement, refinement: Refinement) -> CaseResult:
+    """Make the final mask of what stage 2 found, and describe it; no step has a time yet.
+
+    The refinement's probability is scaled in place.
+    """
+    spec, rois, coarse = bundle.spec, judgement.rois, judgement.coarse
+    regions = roi_map(rois, grid.shape)
+    found = _found(refinement.probability, rois, regions, spec.stage2)
+    islands = judge_islands(found, judgement.filtered.kept_mask(), spec.roi, grid.spacing_mm)
+    clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
+    spread = refinement.uncertainty
+    sampled = None if spread is None else Sampled(uncertainty=spread, regions=regions, votes=refinement.votes)
+    lesions, volumes = _described(_without(found, islands.mask, rois), islands.mask, sampled, grid)
+    moved = {"stage1": coarse.moved_results, "stage2": refinement.moved_results}
+    of_grid = grid_flags(grid, as_stored="stored" in {spec.stage1.orientation, spec.stage2.orientation})
+    given = judgement.stage1_given
+    return CaseResult(
+        grid=grid,
+        tumor=islands.mask,
+        probability=refinement.probability,
+        uncertainty=spread,
+        sampling=bundle.stage2.sampling,
+        lesions=lesions,
+        volumes=volumes,
+        regions=regions,
+        rois=rois,
+        clipped_rois=clipped,
+        stage1=coarse.mask,
+        stage1_given=given,
+        stage1_uncertainty=coarse.uncertainty,
+        stage1_sampling=bundle.stage1.sampling if bundle.stage1 and not given else None,
+        filtered=judgement.filtered,
+        lungs=judgement.lungs.mask,
+        islands=islands,
+        flags=(*of_grid, *_flags(judgement.filtered, judgement.lungs.mask, islands, rois, clipped)),
+        notes=(*of_grid.values(), *judgement.lungs.notes),
+        moved_results=tuple(stage for stage, was in moved.items() if was),
+        seconds={},
+    )
+
+
+def _found(probability: Image, rois: tuple[Roi, ...], regions: Labels, stage: StageSettings) -> Mask:
+    """Scale the probability by the temperature, in place, and mark what passes the threshold inside the regions."""
+    found = np.zeros(probability.shape, dtype=np.bool_)
+    for roi in rois:
+        here = roi.box.slices
+        if stage.temperature != 1:
+            mine = regions[here] == roi.id  # what regions share is scaled once
+            probability[here][mine] = with_temperature(probability[here][mine], stage.temperature)
+    for roi in rois:
+        found[roi.box.slices] = probability[roi.box.slices] >= stage.threshold
+    return found
+
+
+def _without(found: Mask, kept: Mask, rois: tuple[Roi, ...]) -> Mask:
+    """Give what was found and not kept, all of it inside the regions."""
+    dropped = np.zeros(found.shape, dtype=np.bool_)
+    for roi in rois:
+        dropped[roi.box.slices] = found[roi.box.slices] & ~kept[roi.box.slices]
+    return dropped
+
+
+def _described(
+    dropped: Mask, tumor: Mask, sampled: Sampled | None, grid: Grid
+) -> tuple[tuple[Lesion, ...], VolumeSpreads | None]:
+    labels = label_lesions(tumor)
+    volumes = None if sampled is None else volume_spreads(labels, dropped, sampled, grid.spacing_mm)
+    of_lesions = None if volumes is None else volumes.lesions
+    return describe_lesions(labels, grid.spacing_mm, sampled, of_lesions), volumes
+
+
+def _flags(
+    filtered: FilteredCandidates,
+    lungs: LungMask | None,
+    islands: Islands,
+    rois: tuple[Roi, ...],
+    clipped: tuple[int, ...],
+) -> tuple[str, ...]:
+    """Collect what a reader should look at, each once, in the order of the steps."""
+    raised = {
+        TUMOR_NOWHERE: not filtered.candidates,
+        ROI_EMPTY: any(not islands.mask[roi.box.slices].any() for roi in rois),
+        ISLANDS_DROPPED: islands.count > 0 and islands.dropped,
+        ISLANDS_KEPT: islands.count > 0 and not islands.dropped,
+        ROI_CLIPPED: bool(clipped),
+        EMPTY_RESULT: not islands.mask.any(),
+    }
+    of_lungs = (LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
+    return tuple(dict.fromkeys((*of_lungs, *filtered.flags, *(flag for flag, up in raised.items() if up))))

@@ -1,0 +1,194 @@
+"""What is written for a case: images on the CT's own grid and a record that explains them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nnunet_cascade.case_folders.records import MadeFrom, write_record
+from nnunet_cascade.geometry import Box, Grid, Labels, Mask
+from nnunet_cascade.images import ENDING, write_image
+from nnunet_cascade.prediction.case import CaseResult
+from nnunet_cascade.prediction.roi import Roi
+from nnunet_cascade.prediction.spec import CascadeSpec
+from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS, SamplingFacts
+from nnunet_cascade.versions import NOTICE, versions
+
+_MM3_PER_ML = 1000.0
+
+
+def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the record says besides
+    result: CaseResult,
+    folder: Path,
+    case: str,
+    *,
+    spec: CascadeSpec,
+    notes: tuple[str, ...] = (),
+    made_from: MadeFrom | None = None,
+    varying: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the images of a case, then its record, which is there only when all else is.
+
+    Args:
+        result: Of the case.
+        folder: Where to write; it must be there.
+        case: Start of each file name.
+        spec: The settings it was predicted with.
+        notes: Further lines for the record, such as what the models were trained on.
+        made_from: What decided the result; None names the settings alone.
+        varying: What else of this very run the record tells, such as the device.
+
+    Raises:
+        InputImageError: An image cannot be written.
+        OSError: The record cannot be written.
+    """
+    images: dict[str, NDArray[Any]] = {
+        "": result.tumor,
+        "_probability": result.probability,
+        "_roi": result.regions,
+        "_stage1": result.stage1,
+        "_candidates": result.filtered.labels,
+    }
+    if result.uncertainty is not None:
+        images["_uncertainty"] = result.uncertainty
+    if result.stage1_uncertainty is not None:
+        images["_stage1_uncertainty"] = result.stage1_uncertainty
+    if result.lungs is not None:
+        images["_lungs"] = result.lungs.labels
+    for suffix, array in images.items():
+        written = array.astype(np.uint16) if suffix == "_candidates" else array
+        write_image(written, result.grid, folder / f"{case}{suffix}{ENDING}")
+    content = case_record(result, case, spec=spec, notes=notes)
+    content["varying"] = {**content["varying"], **(varying or {})}
+    content["files"] = [f"{case}{suffix}{ENDING}" for suffix in images]
+    write_record(folder, case, content, made_from or MadeFrom(settings=spec.to_json()))
+
+
+def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Give the record of a case; what varies from run to run stands in `varying` alone."""
+    voxels = int(np.count_nonzero(result.tumor))
+    return {
+        "case": case,
+        "notice": NOTICE,
+        "notes": [*notes, *result.notes],
+        "flags": list(result.flags),
+        "grid": _grid(result.grid),
+        "tumor": {
+            "voxels": voxels,
+            "volume_ml": _ml(voxels, result.grid),
+            "temperature": spec.stage2.temperature,
+        },
+        "lesions": [lesion.to_json() for lesion in result.lesions],
+        "uncertainty": _uncertainty(result, spec),
+        "stage1": {
+            "given": result.stage1_given,
+            "candidates": len(result.filtered.candidates),
+            "volume_ml": _ml(int(np.count_nonzero(result.stage1)), result.grid),
+            "uncertainty": _stage1_uncertainty(result),
+        },
+        "lungs": _lungs(result),
+        "candidates": [candidate.to_json() for candidate in result.filtered.candidates],
+        "rois": [_roi(result, roi) for roi in result.rois],
+        "islands": {
+            "policy": spec.roi.islands,
+            "count": result.islands.count,
+            "volume_ml": _ml(result.islands.voxels, result.grid),
+        },
+        "settings": spec.to_json(),
+        "versions": versions(),
+        "varying": {"seconds": result.seconds, "results_moved_off_the_device": list(result.moved_results)},
+    }
+
+
+def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None:
+    if result.uncertainty is None:
+        return None
+    values, regions, tumor = _where_regions_are(result)
+    inside = regions > 0
+    return {
+        **_sampling(result.sampling),
+        "seed": spec.sampling.seed,
+        "mean_in_tumor": float(values[tumor].mean()) if tumor.any() else None,
+        "mean_in_rois": float(values[inside].mean()) if inside.any() else None,
+        "total_ml": _total_ml(values[inside], result.grid),
+        "volume": None if result.volumes is None else asdict(result.volumes.case),
+    }
+
+
+def _where_regions_are(result: CaseResult) -> tuple[NDArray[np.float32], Labels, Mask]:
+    """Give uncertainty, regions and tumor inside the smallest box that holds all regions; else there is nothing."""
+    boxes = [roi.box for roi in result.rois] or [Box((0, 0, 0), (1, 1, 1))]
+    here = reduce(Box.union, boxes).slices
+    uncertainty = np.zeros(result.grid.shape, np.float32) if result.uncertainty is None else result.uncertainty
+    return uncertainty[here], result.regions[here], result.tumor[here]
+
+
+def _stage1_uncertainty(result: CaseResult) -> dict[str, Any] | None:
+    if result.stage1_uncertainty is None:
+        return None
+    inside = result.stage1_uncertainty[result.stage1]
+    return {
+        **_sampling(result.stage1_sampling),
+        "mean_in_mask": float(inside.mean()) if inside.size else None,
+        "total_ml": _total_ml(result.stage1_uncertainty, result.grid),
+    }
+
+
+def _sampling(facts: SamplingFacts | None) -> dict[str, Any]:
+    """Say what was sampled, how often, and what was made of it."""
+    if facts is None:
+        return {}
+    return {
+        "measure": facts.measure,
+        "definition": DEFINITIONS[facts.measure],
+        "sources": list(facts.sources),
+        "samples": facts.samples,
+        "mc_samples": facts.passes,
+        "mirrors": facts.mirrors,
+        "members": facts.members,
+    }
+
+
+def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
+    """Give the integral of a measure over space, in its unit times ml."""
+    return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / _MM3_PER_ML
+
+
+def _lungs(result: CaseResult) -> dict[str, Any] | None:
+    lungs = result.lungs
+    if lungs is None:
+        return None
+    return {"source": lungs.source, "volume_ml": round(lungs.volume_ml, 3), "flags": list(lungs.flags)}
+
+
+def _roi(result: CaseResult, roi: Roi) -> dict[str, Any]:
+    tumor = result.tumor[roi.box.slices]
+    uncertainty = None if result.uncertainty is None or not tumor.any() else result.uncertainty[roi.box.slices][tumor]
+    return {
+        "id": roi.id,
+        "candidate": roi.candidate,
+        "box": {"start": list(roi.box.start), "stop": list(roi.box.stop)},
+        "tumor_ml": _ml(int(tumor.sum()), result.grid),
+        "mean_uncertainty_in_tumor": None if uncertainty is None else float(uncertainty.mean()),
+        "volume": None if result.volumes is None else asdict(result.volumes.regions[roi.id]),
+        "clipped": roi.id in result.clipped_rois,
+    }
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    return {
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing_mm),
+        "origin_mm": list(grid.origin_mm),
+        "axes": [list(axis) for axis in grid.axes],
+    }
+
+
+def _ml(voxels: int, grid: Grid) -> float:
+    return round(voxels * grid.voxel_volume_mm3 / _MM3_PER_ML, 4)

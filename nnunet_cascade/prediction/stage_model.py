@@ -1,0 +1,351 @@
+"""The two networks of a cascade, loaded once, applied to arrays on an image's own grid."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import interpolate
+
+from nnunet_cascade._startup import register
+from nnunet_cascade.errors import BundleError, SettingsError
+from nnunet_cascade.geometry import AxisTurn, Box, Image, Mask, Spacing, Stored, as_index
+from nnunet_cascade.machine import require_precision
+from nnunet_cascade.networks.dropout import require_dropout
+from nnunet_cascade.nnunet_folders import read_json
+from nnunet_cascade.prediction.edge_channel import with_edge_channel
+from nnunet_cascade.prediction.interpolation import Interpolation
+from nnunet_cascade.prediction.model_files import (
+    load_members,
+    require_files,
+    require_reader,
+    takes_edges,
+    tumor_channel,
+)
+from nnunet_cascade.prediction.preprocessing import Prepared, preprocess
+from nnunet_cascade.prediction.spec import SamplingSettings, StageSettings
+from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
+from nnunet_cascade.uncertainty.measures import uncertainty
+from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
+from nnunet_cascade.uncertainty.sample_masks import Decision
+from nnunet_cascade.uncertainty.sampling_types import SamplePlan, SamplingFacts, Source
+from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.temperature import unscaled
+from nnunet_cascade.uncertainty.volumes import RoiVotes
+
+_Value = TypeVar("_Value", bound=np.generic)
+_AS_STORED = AxisTurn((0, 1, 2), (False, False, False))
+_ROUNDING = np.float32(1e-6)
+
+
+@dataclass(frozen=True, slots=True)
+class CoarsePrediction:
+    """What stage 1 says about a whole image.
+
+    Attributes:
+        mask: (Z, Y, X), tumor wherever its share of probability passes the threshold.
+        probability: (Z, Y, X), of the tumor, 0 to 1; 0 as well where no coarse voxel
+            around passes the threshold. None where the mask was given.
+        uncertainty: (Z, Y, X), in the measure of the settings; None without samples.
+        moved_results: Whether the network's results did not fit on the device.
+    """
+
+    mask: Mask
+    probability: Image | None
+    uncertainty: Image | None = None
+    moved_results: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RoiPrediction:
+    """What stage 2 says about one crop.
+
+    Attributes:
+        probability: (Z, Y, X), mean tumor probability over the samples, 0 to 1.
+        uncertainty: (Z, Y, X), in the measure of the settings; None without samples.
+        votes: What each sample calls tumor; None without samples.
+        moved_results: Whether the network's results did not fit on the device.
+    """
+
+    probability: Image
+    uncertainty: Image | None = None
+    votes: RoiVotes | None = None
+    moved_results: bool = False
+
+
+class StageModel:
+    """A trained nnU-Net model folder, ready to predict arrays.
+
+    Args:
+        folder: With plans.json, dataset.json and a folder per fold.
+        settings: How to predict.
+        device: Where to predict.
+        plan: What to sample, or None for one prediction without uncertainty. A plan
+            aside serves `predict_coarse`, any other one `predict_roi`.
+        trusted: Whether checkpoints and plans may run code of their own choice.
+        precision: What networks compute in on a CPU; moments are float32 in either case.
+
+    Raises:
+        BundleError: A file is missing, the model takes other channels than the CT and
+            perhaps its edge magnitude, or it has no such tumor label.
+        DropoutError: Monte-Carlo dropout was asked of a model without active dropout.
+        SettingsError: Another source of samples was asked for than the model and its settings offer, or
+            a precision that the device lacks.
+    """
+
+    def __init__(  # noqa: PLR0913 - what is loaded, where, and how far it is trusted
+        self,
+        folder: Path,
+        settings: StageSettings,
+        *,
+        device: torch.device,
+        plan: SamplePlan | None = None,
+        trusted: bool = False,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> None:
+        require_precision(precision, device)
+        require_files(folder, settings)
+        dataset_json = read_json(folder / "dataset.json")
+        self._with_edges = takes_edges(dataset_json, where=str(folder))
+        self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
+        require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
+        register()
+        self._folder, self._threshold = folder, settings.threshold
+        # What it loads is None to a type checker until it is loaded.
+        with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
+            self._predictor: Any = _predictor(settings, plan, device, self._tumor_channel)
+            load_members(self._predictor, folder, settings, trusted=trusted)
+        self._predictor.half_precision = precision == "bfloat16"
+        # The predictor asks for the fastest convolutions; we ask for the same ones every time.
+        torch.backends.cudnn.benchmark = False
+        torch.backends.cudnn.deterministic = True
+        self.sampling = None if plan is None else _facts(plan, self._predictor, settings, where=str(folder))
+        if plan is not None and plan.passes > 0:
+            require_dropout(cast(torch.nn.Module, self._predictor.network))
+
+    @property
+    def patch_size_mm(self) -> Spacing:
+        """Extent of the network's patch along (Z, Y, X) of the image."""
+        configuration = self._predictor.configuration_manager
+        sizes = np.array(configuration.patch_size) * np.array(configuration.spacing)
+        z, y, x = (float(sizes[axis]) for axis in self._predictor.plans_manager.transpose_backward)
+        return z, y, x
+
+    def prepare_coarse(self, image: Stored, spacing_mm: Spacing, turn: AxisTurn = _AS_STORED) -> Prepared:
+        """Preprocess a whole image for `predict_coarse`, which takes no network.
+
+        Args:
+            image: (Z, Y, X) in HU. Left unchanged.
+            spacing_mm: Voxel size along (Z, Y, X).
+            turn: To the axes that the network sees.
+        """
+        return self._preprocessed(turn.apply(image), turn.spacing(spacing_mm))
+
+    def predict_coarse(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
+        """Predict a whole image deterministically; a plan to sample aside changes neither mask nor probability.
+
+        Args:
+            prepared: As `prepare_coarse` gives it.
+            turn: As it was given there.
+
+        Returns:
+            The prediction as the image's own axes run.
+        """
+        decisive, aside = self._decisive(prepared)
+        mask, probability = self._coarse_mask(decisive.numpy(), prepared, turn)
+        spread = [self._spread(part, prepared, turn) for part in aside]
+        return CoarsePrediction(mask, probability, spread[0] if spread else None, moved_results=self._moved)
+
+    def predict_everywhere(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
+        """Predict as `predict_coarse` does, with the probability of every voxel, which takes time and memory."""
+        decisive, _ = self._decisive(prepared)
+        mask, _ = self._coarse_mask(decisive.numpy(), prepared, turn)
+        return CoarsePrediction(mask, self._spread(decisive[0], prepared, turn), moved_results=self._moved)
+
+    def _decisive(self, prepared: Prepared) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+        """Run the network: the tumor's probability, and its strongest rival's where that counts; what lies aside."""
+        data = torch.from_numpy(prepared.data)
+        aside: tuple[torch.Tensor, ...] = ()
+        self._predictor.moved_results = False
+        if self.sampling is None:
+            logits = self._predictor.predict_logits_from_preprocessed_data(data).float()
+        else:
+            logits, moments = self._predictor.predict_observed(data, channel=self._tumor_channel)
+            logits, aside = logits.float(), (self._measured(*moments),)
+        probabilities = self._probabilities(logits)
+        self._require_finite(probabilities, *aside)
+        tumor = probabilities[self._tumor_channel]
+        others = [channel for channel in range(len(probabilities)) if channel != self._tumor_channel]
+        alone = self._predictor.label_manager.has_regions or len(others) == 1
+        return tumor[None] if alone else torch.stack((tumor, probabilities[others].amax(0))), aside
+
+    def _coarse_mask(self, channels: NDArray[np.float32], prepared: Prepared, turn: AxisTurn) -> tuple[Mask, Image]:
+        """Decide on the image's grid, looking only where a coarse voxel passes the threshold.
+
+        What lies between voxels that all fail it fails as well: the share of the tumor
+        that is asked for is linear in the probabilities, and interpolation is a weighted mean.
+
+        Args:
+            channels: (1 or 2, …), the tumor's probability, and that of its strongest rival where that counts.
+            prepared: Where they lie.
+            turn: Of the image's axes.
+        """
+        mask, probability = self._empty(np.bool_, prepared, turn), self._empty(np.float32, prepared, turn)
+        mask_there, probability_there = (self._part(whole, prepared, turn) for whole in (mask, probability))
+        grid = Interpolation(as_index(channels.shape[1:]), prepared.box.shape)
+        for box in grid.boxes(self._excess(channels) > -_ROUNDING):
+            found = grid.values(channels, box)
+            probability_there[box.slices] = found[0]
+            mask_there[box.slices] = self._excess(found) > 0
+        return mask, probability
+
+    def _excess(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Give by how much a probability passes the threshold, or its share in that of tumor and rival does."""
+        tumor, *rivals = channels
+        return tumor - np.float32(self._threshold) * (tumor + rivals[0] if rivals else np.float32(1))
+
+    def _spread(self, aside: torch.Tensor, prepared: Prepared, turn: AxisTurn) -> Image:
+        whole = self._empty(np.float32, prepared, turn)
+        self._part(whole, prepared, turn)[:] = self._interpolated(aside[None], prepared)[0]
+        return whole
+
+    def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
+        """Give zeros on the image's grid, as its own axes run; they take no memory before something is written."""
+        backward = self._predictor.plans_manager.transpose_backward
+        seen = [prepared.whole[axis] for axis in backward]
+        return np.zeros([seen[turn.order.index(axis)] for axis in range(3)], dtype=kind)
+
+    def _part(self, whole: NDArray[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
+        """Give the part of an array on the image's grid that the network saw, as it saw it, in the same memory."""
+        forward = self._predictor.plans_manager.transpose_forward
+        return turn.apply(whole).transpose(forward)[prepared.box.slices]
+
+    def predict_roi(self, crop: Image, spacing_mm: Spacing, *, seed: int) -> RoiPrediction:
+        """Predict a crop, sampled where the model was loaded for it.
+
+        Args:
+            crop: (Z, Y, X) in HU. Left unchanged.
+            spacing_mm: Voxel size along (Z, Y, X).
+            seed: Of the dropout masks; the global generators are left as they were.
+        """
+        prepared = self._preprocessed(crop, spacing_mm)
+        data, channel = torch.from_numpy(prepared.data), self._tumor_channel
+        self._predictor.moved_results = False
+        if self.sampling is None:
+            logits = self._predictor.predict_logits_from_preprocessed_data(data).float()
+            probability = self._to_image_grid(self._probabilities(logits)[channel][None], prepared)[0]
+            return RoiPrediction(probability, moved_results=self._moved)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            samples = self._predictor.predict_samples(data)
+        moments = [
+            each[channel] for each in (samples.mean, samples.mean_square, samples.mean_entropy) if each is not None
+        ]
+        found = torch.stack((samples.mean[channel], self._measured(*moments)))
+        probability, spread = self._to_image_grid(found, prepared)
+        planes = self._to_image_grid_unmixed(samples.votes.planes.flatten(0, 1).numpy(), prepared)
+        planes = planes.reshape(*samples.votes.planes.shape[:2], *planes.shape[1:])
+        votes = RoiVotes(planes, samples.votes.passes, samples.votes.windows)
+        return RoiPrediction(probability, spread, votes, moved_results=self._moved)
+
+    @property
+    def _moved(self) -> bool:
+        return bool(self._predictor.moved_results)
+
+    def _preprocessed(self, image: Stored, spacing_mm: Spacing) -> Prepared:
+        channels = with_edge_channel(image, spacing_mm) if self._with_edges else image[None]
+        return preprocess(channels, spacing_mm, self._predictor)
+
+    def _measured(
+        self, mean: torch.Tensor, mean_square: torch.Tensor, mean_entropy: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        facts = cast(SamplingFacts, self.sampling)
+        return uncertainty(facts.measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
+
+    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(logits) if self._predictor.label_manager.has_regions else torch.softmax(logits, 0)
+
+    def _require_finite(self, *found: torch.Tensor) -> None:
+        """Raise where a network predicts NaN, in which no tumor would be found."""
+        if not all(bool(torch.isfinite(part).all()) for part in found):
+            raise BundleError(f"{self._folder} predicts NaN; expected probabilities; train the model again")
+
+    def _to_image_grid(self, channels: torch.Tensor, prepared: Prepared) -> NDArray[np.float32]:
+        """Carry (C, …) from the preprocessed grid back to the image's; 0 where nnU-Net cropped zeros away."""
+        self._require_finite(channels)
+        return self._placed(self._interpolated(channels, prepared), prepared)
+
+    def _interpolated(self, channels: torch.Tensor, prepared: Prepared) -> NDArray[np.float32]:
+        """Carry (C, …) back to the spacing of the image.
+
+        Both grids cover the same extent, so voxel faces, not centres, coincide at the
+        ends (`align_corners=False`), as in nnU-Net's own resampling.
+        """
+        size = prepared.box.shape
+        return interpolate(channels[None], size=size, mode="trilinear", align_corners=False)[0].numpy()
+
+    def _to_image_grid_unmixed(self, channels: NDArray[np.uint8], prepared: Prepared) -> NDArray[np.uint8]:
+        """Carry (C, …) back to the image's grid as they are: each voxel takes the one its centre lies in."""
+        nearest = [
+            ((np.arange(size) + 0.5) * count / size).astype(np.intp)
+            for size, count in zip(prepared.box.shape, channels.shape[1:], strict=True)
+        ]
+        return self._placed(channels[:, nearest[0][:, None, None], nearest[1][:, None], nearest[2]], prepared)
+
+    def _placed(self, channels: NDArray[_Value], prepared: Prepared) -> NDArray[_Value]:
+        """Undo nnU-Net's cropping and its order of axes."""
+        whole = np.zeros((len(channels), *prepared.whole), dtype=channels.dtype)
+        whole[(slice(None), *prepared.box.slices)] = channels
+        backward = self._predictor.plans_manager.transpose_backward
+        return np.ascontiguousarray(whole.transpose((0, *(axis + 1 for axis in backward))))
+
+
+def roi_seed(sampling: SamplingSettings, box: Box) -> int:
+    """Give the seed of one ROI: it follows from the setting and the box alone, not from neighbours or file names."""
+    text = f"{sampling.seed}:{box.start}:{box.stop}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
+
+
+def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.device, channel: int) -> PlainPredictor:
+    """Make the predictor of a plan, without a model yet; it takes the votes of a sample where the final mask would."""
+    step_size = settings.step_size
+    if plan is None:
+        return PlainPredictor(device=device, step_size=step_size, mirroring=settings.mirroring)
+    entropy = plan.measure == "mutual_information"
+    if plan.aside:
+        return ObservedPredictor(device=device, step_size=step_size, mirroring=settings.mirroring, entropy=entropy)
+    decision = Decision(channel, unscaled(settings.threshold, settings.temperature))
+    return MonteCarloPredictor(
+        samples=plan.passes,
+        device=device,
+        step_size=step_size,
+        mirroring=settings.mirroring or "tta" in plan.sources,
+        extras=Extras(entropy=entropy, decision=decision),
+        batch_size=plan.batch_size,
+    )
+
+
+def _facts(plan: SamplePlan, predictor: Any, settings: StageSettings, *, where: str) -> SamplingFacts:
+    """Say what will be sampled in fact; raise where that lacks what was asked for."""
+    members, mirrors = len(predictor.list_of_parameters), len(predictor.flips())
+    there: dict[Source, bool] = {"mc_dropout": plan.passes > 0, "tta": mirrors > 1, "ensemble": members > 1}
+    missing = {
+        "tta": f"{where} predicts no mirrored images (mirroring {settings.mirroring}; "
+        f"the checkpoint allows the axes {predictor.allowed_mirroring_axes}); leave tta out of the sources of samples",
+        "ensemble": f"{where} has one fold and one checkpoint to predict with; add some, or leave ensemble out of the "
+        "sources of samples",
+    }
+    for source in plan.sources:
+        if not there[source]:
+            raise SettingsError(missing[source])
+    if "tta" in plan.sources and 0 < plan.passes < mirrors:
+        raise SettingsError(f"mc_samples {plan.passes} do not go round {mirrors} mirrored images; ask for more")
+    sources: tuple[Source, ...] = tuple(source for source in get_args(Source) if there[source])
+    return SamplingFacts(sources=sources, members=members, mirrors=mirrors, passes=plan.passes, measure=plan.measure)

@@ -1,0 +1,182 @@
+"""What takes long for a case: its figure, its volumes for the viewer, and its metrics; each in a process of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nnunet_cascade.case_folders.pool import side_by_side
+from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
+from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.images import ENDING, read_volume
+from nnunet_cascade.report.reading.own_files import is_own_file
+from nnunet_cascade.report.reading.privacy import without_paths
+from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_job
+
+FIGURE = "figure.png"
+_MM3_PER_ML = 1000.0
+_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
+_NO_CT = "its CT is not where it was; give its folder by --images"
+_METHOD = "run"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseJob:
+    """What to make of a case.
+
+    Attributes:
+        case: Its name.
+        results: Folder of the run.
+        record: Of the case; None where there is none.
+        scan: Its CT; None: where its record says it lies.
+        truth: File of its true labels, or None.
+        tumor: Which values of its mask are tumor.
+        truth_tumor: Which values of its true labels are tumor.
+        into: Its folder in the report, which is there.
+        viewer: Whether volumes are placed there for the viewer.
+    """
+
+    case: str
+    results: Path
+    record: Mapping[str, Any] | None
+    scan: Scan | None
+    truth: Path | None
+    tumor: TumorLabel
+    truth_tumor: TumorLabel
+    into: Path
+    viewer: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseMade:
+    """What was made of a case.
+
+    Attributes:
+        case: Its name.
+        figure: Whether its figure is there.
+        volumes: Files for the viewer, by what they show.
+        scores: Metrics by name; none without true labels.
+        volume_ml: Of the mask, where no record tells.
+        lesions: Number of its components, where no record tells.
+        problems: What could not be made and why, in a sentence each, without paths.
+    """
+
+    case: str
+    figure: bool = False
+    volumes: Mapping[str, str] = field(default_factory=dict[str, str])
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    volume_ml: float | None = None
+    lesions: int | None = None
+    problems: tuple[str, ...] = ()
+
+
+def make_cases(jobs: Sequence[CaseJob], processes: int) -> Iterator[CaseMade]:
+    """Make what is asked for of many cases side by side, and yield it as it comes; a killed process costs its case."""
+    for _, made in side_by_side(make_case, jobs, processes, killed=_killed):
+        yield made
+
+
+def make_case(job: CaseJob) -> CaseMade:
+    """Make what is asked for of one case; what cannot be made does not keep the rest from it."""
+    scan, problems = _scan(job)
+    if not is_own_file(job.results, f"{job.case}{ENDING}"):
+        return CaseMade(case=job.case)
+    figure, of_figure = _figure(job, scan)
+    volumes, of_volumes = _volumes(job, scan)
+    scores, of_scores = _scores(job)
+    volume_ml, lesions, of_mask = _measured(job)
+    found = (*problems, *of_figure, *of_volumes, *of_scores, *of_mask)
+    return CaseMade(
+        case=job.case,
+        figure=figure,
+        volumes=volumes,
+        scores=scores,
+        volume_ml=volume_ml,
+        lesions=lesions,
+        problems=tuple(dict.fromkeys(without_paths(problem, _known_paths(job, scan)) for problem in found)),
+    )
+
+
+def _scan(job: CaseJob) -> tuple[Scan | None, list[str]]:
+    """Give the CT of a case, whose files are there; else None and why."""
+    try:
+        scan = job.scan if job.scan is not None or job.record is None else recorded_scan(job.record)
+    except (CascadeError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
+        return None, [f"its CT cannot be found: {_told(error)}"]
+    if scan is None:
+        return None, ["nothing tells where its CT is; give its folder by --images"]
+    if scan.files and all(path.is_file() for path in scan.files):
+        return scan, []
+    return None, [_NO_CT]
+
+
+def _figure(job: CaseJob, scan: Scan | None) -> tuple[bool, list[str]]:
+    from nnunet_cascade.report.figures.drawing import draw_figure  # noqa: PLC0415 - loads matplotlib
+    from nnunet_cascade.report.figures.request import FigureRequest  # noqa: PLC0415
+
+    try:
+        request = FigureRequest(
+            case=job.case,
+            folder=job.results,
+            record=job.record or {},
+            scan=scan,
+            truth=job.truth,
+            truth_tumor=job.truth_tumor,
+        )
+        draw_figure(request, job.into / FIGURE)
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+        return False, [f"there is no figure: {_told(error)}"]
+    return True, []
+
+
+def _volumes(job: CaseJob, scan: Scan | None) -> tuple[Mapping[str, str], list[str]]:
+    if not job.viewer:
+        return {}, []
+    from nnunet_cascade.report.viewing.volumes import place_volumes  # noqa: PLC0415 - not every report has a viewer
+
+    truth = None if job.truth is None else LabelFile(job.truth, job.truth_tumor)
+    try:
+        return place_volumes(job.case, job.results, job.record or {}, scan, truth, job.into), []
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+        return {}, [f"there is no viewer: {_told(error)}"]
+
+
+def _scores(job: CaseJob) -> tuple[Mapping[str, float], list[str]]:
+    if job.truth is None:
+        return {}, []
+    prediction = LabelFile(job.results / f"{job.case}{ENDING}", job.tumor)
+    files = ScoreJob(case=job.case, truth=LabelFile(job.truth, job.truth_tumor), predictions={_METHOD: prediction})
+    scored = score_job(files)[_METHOD]
+    return scored.values, [f"it cannot be compared with the true labels: {scored.error}"] if scored.error else []
+
+
+def _measured(job: CaseJob) -> tuple[float | None, int | None, list[str]]:
+    """Measure a mask that has no record: volume and components."""
+    if job.record is not None:
+        return None, None, []
+    import cc3d  # noqa: PLC0415 - for masks without a record alone
+
+    path = job.results / f"{job.case}{ENDING}"
+    try:
+        grid = read_volume(path).grid
+        mask = job.tumor.mask(read_label_map(path, grid, job.tumor, what="mask"))
+    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+        return None, None, [f"its mask cannot be read: {_told(error)}"]
+    lesions = int(cc3d.connected_components(mask, connectivity=26).max(initial=0))
+    return float(mask.sum()) * grid.voxel_volume_mm3 / _MM3_PER_ML, lesions, []
+
+
+def _known_paths(job: CaseJob, scan: Scan | None) -> list[Path]:
+    of_scan = [] if scan is None else [scan.path, *scan.files]
+    return [*of_scan, job.results, job.into, *([] if job.truth is None else [job.truth])]
+
+
+def _told(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _killed(job: CaseJob) -> CaseMade:
+    return CaseMade(case=job.case, problems=(_KILLED,))

@@ -1,0 +1,1 @@
+"""CTs to predict: where one is, and how it is found and read."""

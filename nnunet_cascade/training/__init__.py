@@ -1,0 +1,1 @@
+"""From an nnU-Net dataset to a trained cascade."""

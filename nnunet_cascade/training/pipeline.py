@@ -1,0 +1,368 @@
+"""The whole training of a cascade, from a raw dataset to a bundle, step by step and resumable."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from nnunetv2.utilities.crossval_split import generate_crossval_split
+
+from nnunet_cascade.bundles.bundle import make_bundle
+from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.files import write_json
+from nnunet_cascade.images import ENDING
+from nnunet_cascade.networks.backbones import BACKBONES
+from nnunet_cascade.networks.patch import legal_patch
+from nnunet_cascade.nnunet_folders import (
+    model_folder,
+    patient_folds,
+    preprocessed_folder,
+    raw_folder,
+    read_json,
+    roi_target,
+)
+from nnunet_cascade.plugin import nnunet_cascade_trainers
+from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.prediction.spec import CascadeSpec
+from nnunet_cascade.settings.serialization import require, to_block
+from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
+from nnunet_cascade.training.nnunet_commands import run_nnunet
+from nnunet_cascade.training.planning import PlanRequest, write_plans
+from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
+
+_log = logging.getLogger(__name__)
+_DEFAULT_PATCH_MM = 112.0
+_FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
+_ROOM_TO_TURN = 1.5
+_REQUEST = "nnunet_cascade_request"
+_NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageTraining:
+    """How one stage is planned and trained.
+
+    Attributes:
+        plan: What differs from nnU-Net's own plans.
+        trainer: Name of an nnU-Net trainer.
+    """
+
+    plan: PlanRequest
+    trainer: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainRequest:
+    """A cascade to be trained.
+
+    Attributes:
+        dataset: Number of the raw dataset with whole images.
+        roi_dataset: Number of the stage-2 dataset to be made.
+        bundle: Folder for the finished bundle.
+        stage1: How stage 1 is trained.
+        stage2: How stage 2 is trained.
+        spec: Settings of prediction; its folds follow from `folds`.
+        folds: Number of folds; all of them are trained, and predict together.
+        oracle_boxes: Train stage 2 on boxes from the ground truth.
+        jitter_mm: How far a face of a box may move in training.
+        edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
+        tumor_labels: Label values of the dataset that are tumor.
+        device: cpu, cuda or mps.
+        processes: For preprocessing.
+        notes: Lines that every result of the bundle repeats.
+        trusted: Whether trainers of any origin may be loaded again for prediction.
+    """
+
+    dataset: int
+    roi_dataset: int
+    bundle: Path
+    stage1: StageTraining
+    stage2: StageTraining
+    spec: CascadeSpec
+    folds: int = 5
+    oracle_boxes: bool = False
+    jitter_mm: float = 8.0
+    edge_channel: bool = False
+    tumor_labels: tuple[int, ...] = (1,)
+    device: str = "cuda"
+    processes: int = 2
+    notes: tuple[str, ...] = ()
+    trusted: bool = False
+
+    def __post_init__(self) -> None:
+        require(
+            self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
+        )
+        require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
+
+
+def train_cascade(request: ChainRequest) -> None:
+    """Plan, preprocess and train both stages, make the bundle, cross-validate; what is done is not done again.
+
+    Args:
+        request: The cascade. It is recorded beside the bundle: a second run with other
+            settings is refused rather than mixed with the first.
+
+    Raises:
+        DatasetError: The dataset is not as expected, or an earlier run had other settings.
+        StepFailedError: A command of nnU-Net did not succeed.
+        CascadeError: As the steps raise.
+    """
+    _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
+
+
+def train_models(request: ChainRequest) -> None:
+    """Do the same as far as the bundle, without the cross-validation.
+
+    Raises:
+        DatasetError, StepFailedError, CascadeError: As `train_cascade`.
+    """
+    _run(request, _model_steps(request))
+
+
+_Steps = list[tuple[str, Callable[[], None]]]
+
+
+def _model_steps(request: ChainRequest) -> _Steps:
+    logs = log_folder(request)
+    return [
+        ("folds", lambda: make_folds(request)),
+        ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
+        ("ROI dataset", lambda: _make_roi_dataset(request)),
+        ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
+        ("bundle", lambda: _make_bundle(request)),
+    ]
+
+
+def _run(request: ChainRequest, steps: _Steps) -> None:
+    tumor_label(request)
+    _require_same_request(request)
+    for number, (title, step) in enumerate(steps, start=1):
+        _log.info("[%d/%d] %s", number, len(steps), title)
+        step()
+
+
+def _require_same_request(request: ChainRequest) -> None:
+    """Record a first run's request beside the bundle; raise where a later run asks for something else."""
+    path = log_folder(request) / "request.json"
+    wanted = json.loads(json.dumps(to_block(request)))
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, wanted)
+        return
+    known = _with_defaults(read_json(path))
+    changed = sorted(name for name in wanted if name not in _FREE and wanted[name] != known.get(name))
+    if changed:
+        raise DatasetError(
+            f"{path} was written by a run with other {', '.join(changed)}; give the same options to go on, "
+            "or other names and dataset numbers to train anew"
+        )
+
+
+def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what an earlier release did not write: it did what the defaults still do."""
+    own = {item.name: item.default for item in fields(ChainRequest) if item.default is not MISSING}
+    whole = {**json.loads(json.dumps(own)), **known}
+    return {**whole, "spec": _filled(known.get("spec", {}), json.loads(json.dumps(to_block(CascadeSpec()))))}
+
+
+def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    nested = {
+        name: _filled(known[name], value) for name, value in defaults.items() if isinstance(known.get(name), dict)
+    }
+    return {**defaults, **known, **nested}
+
+
+def log_folder(request: ChainRequest) -> Path:
+    """Give the folder of the commands' logs."""
+    return request.bundle.with_name(f"{request.bundle.name}_logs")
+
+
+def cross_validation_folder(request: ChainRequest) -> Path:
+    """Give the folder of the cross-validation's predictions and scores."""
+    return request.bundle.with_name(f"{request.bundle.name}_cross_validation")
+
+
+def train_stage(
+    dataset: int, stage: StageTraining, request: ChainRequest, logs: Path, folds: tuple[Any, ...] = ()
+) -> None:
+    """Plan, preprocess and train one stage, every fold of the request or the folds named."""
+    _plan(dataset, stage)
+    _preprocess(dataset, stage, request, logs)
+    for fold in folds or range(request.folds):
+        train_fold(dataset, stage, fold, device=request.device, logs=logs)
+
+
+def model_of(dataset: int, stage: StageTraining) -> Path:
+    """Give the model folder of a stage."""
+    plan = stage.plan
+    return model_folder(dataset, trainer=stage.trainer, plans=plan.name, configuration=plan.configuration)
+
+
+def make_folds(request: ChainRequest) -> None:
+    """Write nnU-Net's own random folds where there are none; those that are there must be as many as asked."""
+    path = preprocessed_folder(request.dataset) / "splits_final.json"
+    own = raw_folder(request.dataset) / "splits_final.json"
+    if not path.is_file() and own.is_file():
+        shutil.copyfile(own, path)
+    if path.is_file():
+        found = len(json.loads(path.read_text()))
+        if found != request.folds:
+            raise DatasetError(
+                f"{path} has {found} folds, asked are {request.folds}; give --folds {found} or remove it"
+            )
+        return
+    cases = sorted(p.name.removesuffix(ENDING) for p in (raw_folder(request.dataset) / "labelsTr").glob(f"*{ENDING}"))
+    if len(cases) < request.folds:
+        raise DatasetError(f"{len(cases)} cases for {request.folds} folds; give fewer folds or more cases")
+    splits = generate_crossval_split(cases, seed=_NNUNET_SEED, n_splits=request.folds)
+    write_json(path, [{part: [str(case) for case in cases] for part, cases in fold.items()} for fold in splits])
+
+
+def _plan(dataset: int, stage: StageTraining) -> None:
+    path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
+    wanted = json.loads(json.dumps(to_block(stage.plan)))
+    if path.is_file():
+        if read_json(path).get(_REQUEST) != wanted:
+            raise DatasetError(
+                f"{path} was planned with other settings; choose another plans name, or remove it and its models"
+            )
+        return
+    write_plans(dataset, stage.plan)
+    write_json(path, {**read_json(path), _REQUEST: wanted})
+
+
+def _preprocess(dataset: int, stage: StageTraining, request: ChainRequest, logs: Path) -> None:
+    name, configuration = stage.plan.name, stage.plan.configuration
+    folder = preprocessed_folder(dataset) / f"{name}_{configuration}"
+    expected = len(list((raw_folder(dataset) / "labelsTr").glob(f"*{ENDING}")))
+    # nnU-Net writes the properties last of each case's three files.
+    if len(list(folder.glob("*.pkl"))) == expected:
+        return
+    arguments = ["-d", str(dataset), "-plans_name", name, "-c", configuration, "-np", str(request.processes)]
+    log = logs / f"preprocess_{dataset}_{name}.log"
+    run_nnunet("nnUNetv2_preprocess", arguments, log=log, title=f"preprocess {name}")
+
+
+def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: str, logs: Path) -> None:
+    """Train one fold, go on where it stopped, or validate what is trained; a validated fold is done."""
+    plan = stage.plan
+    settings = TrainingSettings.from_plans({BLOCK: plan.training})
+    folder = model_of(dataset, stage) / f"fold_{fold}"
+    trained = (folder / "checkpoint_final.pth").is_file()
+    if (folder / "validation" / "summary.json").is_file() or (trained and not settings.final_validation):
+        return
+    interrupted = (folder / "checkpoint_latest.pth").is_file()
+    resume = ["--val"] if trained else ["--c"] if interrupted else []
+    arguments = [str(dataset), plan.configuration, str(fold), "-tr", stage.trainer, "-p", plan.name]
+    run_nnunet(
+        "nnUNetv2_train",
+        [*arguments, "-device", device, *resume],
+        log=logs / f"train_{dataset}_{plan.name}_fold_{fold}.log",
+        title=f"train {plan.name} fold {fold}",
+        epochs=settings.epochs,
+    )
+
+
+def _make_roi_dataset(request: ChainRequest) -> None:
+    source = raw_folder(request.dataset)
+    target = roi_target(request.dataset, request.roi_dataset)
+    wanted = RoiDatasetRequest(
+        source=source,
+        target=target,
+        splits=patient_folds(request.dataset),
+        stage1=None if request.oracle_boxes else model_of(request.dataset, request.stage1),
+        tumor_labels=request.tumor_labels,
+        anatomy=request.spec.anatomy,
+        lungs=request.spec.lungs,
+        roi=request.spec.roi,
+        edge_channel=request.edge_channel,
+        jitter_mm=request.jitter_mm,
+        context_mm=context_mm(request.stage2),
+    )
+    if target.is_dir():
+        require_made_so(wanted)
+    else:
+        make_roi_dataset(wanted)
+
+
+def context_mm(stage: StageTraining) -> tuple[float, float, float]:
+    """Give what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
+    plan = stage.plan
+    if plan.patch_size is None or plan.spacing_mm is None:
+        patch_mm = _DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
+    else:
+        # nnU-Net may order the axes anew: the longest one serves for all.
+        patch = _enlarged(plan.patch_size, stage.trainer)
+        patch_mm = max(voxels * size for voxels, size in zip(patch, plan.spacing_mm, strict=True))
+    extent_mm = _ROOM_TO_TURN * patch_mm
+    return extent_mm, extent_mm, extent_mm
+
+
+def _enlarged(patch_size: tuple[int, ...], trainer: str) -> tuple[int, ...]:
+    """Give the patch that a trainer makes of a planned one, where it is one of ours."""
+    backbone = getattr(getattr(nnunet_cascade_trainers, trainer, None), "backbone", None)
+    return patch_size if backbone is None else legal_patch(patch_size, BACKBONES[backbone])
+
+
+def final_spec(request: ChainRequest) -> CascadeSpec:
+    """Give the settings of the bundle: those of the request with every trained fold."""
+    folds = tuple(range(request.folds))
+    return replace(
+        request.spec,
+        stage1=replace(request.spec.stage1, folds=folds, tumor_label=tumor_label(request)),
+        stage2=replace(request.spec.stage2, folds=folds),
+        # A folder of the training cases' masks has none for another image.
+        lungs=LungSource() if request.spec.lungs.kind == "folder" else request.spec.lungs,
+    )
+
+
+def tumor_label(request: ChainRequest) -> str:
+    """Name the tumor where the dataset has several labels; "" where it has one.
+
+    Raises:
+        DatasetError: The tumor is not exactly one of several labels.
+    """
+    labels: dict[str, Any] = read_json(raw_folder(request.dataset) / "dataset.json")["labels"]
+    names = [name for name, value in labels.items() if value in request.tumor_labels]
+    if len(labels) == 2 and len(names) == 1:
+        return ""
+    if len(names) != 1:
+        raise DatasetError(f"labels {labels} with tumor labels {request.tumor_labels}; expected exactly one of them")
+    return names[0]
+
+
+def _make_bundle(request: ChainRequest) -> None:
+    if request.bundle.is_dir():
+        return
+    make_bundle(
+        request.bundle,
+        stage1=model_of(request.dataset, request.stage1),
+        stage2=model_of(request.roi_dataset, request.stage2),
+        spec=final_spec(request),
+        notes=request.notes,
+        trusted=request.trusted,
+    )
+
+
+def _cross_validate(request: ChainRequest) -> None:
+    folder = cross_validation_folder(request)
+    if (folder / "scores.json").is_file():
+        return
+    task = CrossValidation(
+        source=raw_folder(request.dataset),
+        splits=patient_folds(request.dataset),
+        stage1_model=model_of(request.dataset, request.stage1),
+        bundle=request.bundle,
+        output=folder,
+        device=request.device,
+        tumor_labels=request.tumor_labels,
+        trusted=request.trusted,
+    )
+    _log.info("%s", cross_validate(task))

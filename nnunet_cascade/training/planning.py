@@ -1,0 +1,226 @@
+"""Plans files of our own, made from nnU-Net's, that leave nnU-Net's untouched."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
+from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
+
+from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.files import write_text
+from nnunet_cascade.geometry import Index, Spacing
+from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, read_json
+from nnunet_cascade.settings.serialization import require, to_block
+from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+
+_WORKERS = "nnUNet_n_proc_DA"
+_STOCK_PLANS = "nnUNetPlans"
+_SMALLEST_FEATURE_MAP = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanRequest:
+    """What shall differ from nnU-Net's own plans.
+
+    Attributes:
+        name: Of the new plans; also the start of its data_identifier, so that
+            preprocessed data of other plans are never overwritten.
+        configuration: The one configuration of the new plans.
+        spacing_mm: Voxel size along (Z, Y, X), or None for nnU-Net's choice.
+        window_hu: Lowest and highest Hounsfield unit; values are clipped to it and
+            scaled to −1…1. None keeps nnU-Net's normalisation.
+        patch_size: Along the preprocessed axes, or None for nnU-Net's choice.
+        max_patch_mm: The patch is cut to this extent along each axis; None cuts nothing.
+        batch_size: Or None for nnU-Net's choice.
+        batch_dice: Sum the Dice over a batch, which gives crops without tumor a
+            gradient; None for nnU-Net's choice.
+        features: Channels of each resolution, which also bounds their number; None
+            for nnU-Net's choice.
+        training: The settings block; what it leaves out keeps the defaults.
+
+    Raises:
+        SettingsError: A value is out of range, or the name is nnU-Net's own.
+    """
+
+    name: str
+    configuration: str = "3d_fullres"
+    spacing_mm: Spacing | None = None
+    window_hu: tuple[float, float] | None = None
+    patch_size: Index | None = None
+    max_patch_mm: float | None = None
+    batch_size: int | None = None
+    batch_dice: bool | None = None
+    features: tuple[int, ...] | None = None
+    training: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def __post_init__(self) -> None:
+        require(self.name.isidentifier(), f"a plans name has letters, digits and underscores; found {self.name!r}")
+        require(self.name != _STOCK_PLANS, f"{_STOCK_PLANS} are the baseline's plans; choose another name")
+        if self.window_hu is not None:
+            low, high = self.window_hu
+            require(low < high, f"the window must grow from low to high; found {low} to {high} HU")
+        for values, what in (
+            (self.spacing_mm, "spacing"),
+            (self.patch_size, "patch size"),
+            (self.features, "features"),
+        ):
+            require(values is None or min(values) > 0, f"{what} must be positive; found {values}")
+        require(
+            self.batch_size is None or self.batch_size >= 1, f"batch size must be at least 1; found {self.batch_size}"
+        )
+        TrainingSettings.from_plans({BLOCK: self.training})
+
+
+def write_plans(dataset_id: int, request: PlanRequest) -> Path:
+    """Write a plans file beside nnU-Net's own, fingerprinting the dataset first where that was not done.
+
+    Args:
+        dataset_id: Of a raw nnU-Net dataset.
+        request: What shall differ.
+
+    Returns:
+        The plans file, in the dataset's preprocessed folder.
+
+    Raises:
+        DatasetError: The dataset is missing or has no such configuration, or plans of
+            that name are there that are not ours.
+    """
+    folder = preprocessed_folder(dataset_id)
+    if not (folder / "dataset_fingerprint.json").is_file():
+        _fingerprint(dataset_id)
+    path = folder / f"{request.name}.json"
+    if path.is_file() and BLOCK not in read_json(path):
+        raise DatasetError(f"{path} is there already and not one of ours; choose another name")
+    planner = ExperimentPlanner(
+        dataset_name(dataset_id),
+        plans_name=f"{request.name}Draft",
+        overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
+    )
+    with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
+        plans = cast(dict[str, Any], planner.plan_experiment())
+    write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
+    (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
+    return path
+
+
+def _fingerprint(dataset_id: int) -> None:
+    """Let nnU-Net check and fingerprint the dataset; what it objects to is the dataset's fault."""
+    try:
+        extract_fingerprints([dataset_id], num_processes=2, check_dataset_integrity=True)
+    except (AssertionError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300] or "its integrity check failed, see above"
+        raise DatasetError(f"nnU-Net refuses dataset {dataset_id} ({reason}); repair the dataset") from error
+
+
+def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
+    """Give plans as requested: one configuration, renamed, with window, size and settings block.
+
+    Args:
+        plans: As nnU-Net's planner made them for the requested spacing. Left unchanged.
+        request: What shall differ.
+
+    Raises:
+        DatasetError: The plans have no such configuration.
+    """
+    known = plans["configurations"]
+    if request.configuration not in known:
+        raise DatasetError(f"the plans have no {request.configuration}; they have {', '.join(known)}")
+    configuration = dict(known[request.configuration])
+    if configuration.get("inherits_from") is not None:
+        raise DatasetError(f"{request.configuration} inherits from another configuration; choose 3d_fullres")
+    configuration["data_identifier"] = f"{request.name}_{request.configuration}"
+    if request.batch_size is not None:
+        configuration["batch_size"] = request.batch_size
+    if request.batch_dice is not None:
+        configuration["batch_dice"] = request.batch_dice
+    if not (request.patch_size is None and request.features is None and request.max_patch_mm is None):
+        configuration = _resized(configuration, request)
+    if _is_isotropic(configuration["spacing"]):
+        configuration = _without_separate_z(configuration)
+    block = to_block(TrainingSettings.from_plans({BLOCK: request.training}))
+    changed = {"plans_name": request.name, "configurations": {request.configuration: configuration}, BLOCK: block}
+    if request.window_hu is not None:
+        properties = plans["foreground_intensity_properties_per_channel"]
+        changed["foreground_intensity_properties_per_channel"] = {
+            channel: {**values, **_window_properties(request.window_hu)} for channel, values in properties.items()
+        }
+    return {**plans, **changed}
+
+
+@contextmanager
+def _threads_for_planning() -> Generator[None, None, None]:
+    """Let nnU-Net's planner set torch's threads, which fails for nnUNet_n_proc_DA=0, and set them back."""
+    threads, workers = torch.get_num_threads(), os.environ.get(_WORKERS)
+    try:
+        if workers == "0":
+            os.environ[_WORKERS] = "1"
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        if workers is not None:
+            os.environ[_WORKERS] = workers
+
+
+def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
+    """Give the network of a configuration another patch size or other features, by nnU-Net's rules of pooling."""
+    architecture = dict(configuration["architecture"])
+    kwargs = dict(architecture["arch_kwargs"])
+    patch = [int(size) for size in request.patch_size or configuration["patch_size"]]
+    if request.max_patch_mm is not None:
+        allowed = [max(1, int(request.max_patch_mm / size)) for size in configuration["spacing"]]
+        patch = [min(size, most) for size, most in zip(patch, allowed, strict=True)]
+    features = list(request.features or kwargs["features_per_stage"])
+    _, strides, kernels, patch, _ = get_pool_and_conv_props(
+        configuration["spacing"], patch, _SMALLEST_FEATURE_MAP, max(len(features) - 1, 1)
+    )
+    # Axes pool at different resolutions on anisotropic grids, so there may be more steps than features.
+    stages = min(len(strides), len(features))
+    kwargs.update(
+        n_stages=stages,
+        features_per_stage=features[:stages],
+        strides=[list(stride) for stride in strides[:stages]],
+        kernel_sizes=[list(kernel) for kernel in kernels[:stages]],
+    )
+    for key, length in (
+        ("n_conv_per_stage", stages),
+        ("n_blocks_per_stage", stages),
+        ("n_conv_per_stage_decoder", stages - 1),
+    ):
+        if key in kwargs:
+            kwargs[key] = _lengthened(kwargs[key], length)
+    architecture["arch_kwargs"] = kwargs
+    return {**configuration, "architecture": architecture, "patch_size": [int(size) for size in patch]}
+
+
+def _lengthened(values: Sequence[int], length: int) -> list[int]:
+    return [*values, *[values[-1]] * length][:length]
+
+
+def _is_isotropic(spacing: Sequence[float]) -> bool:
+    return max(spacing) <= 1.01 * min(spacing)
+
+
+def _without_separate_z(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Resample all three axes alike: else a 3 mm slice becomes a staircase on an isotropic grid."""
+    names = [f"resampling_fn_{what}_kwargs" for what in ("data", "seg", "probabilities")]
+    return {**configuration, **{name: {**configuration[name], "force_separate_z": False} for name in names}}
+
+
+def _window_properties(window_hu: tuple[float, float]) -> dict[str, float]:
+    low, high = window_hu
+    return {"percentile_00_5": low, "percentile_99_5": high, "mean": (low + high) / 2, "std": (high - low) / 2}
+
+
+def _plain(value: Any) -> Any:
+    """Turn what NumPy left in a plan into what JSON knows."""
+    return value.tolist() if hasattr(value, "tolist") else str(value)

@@ -1,0 +1,80 @@
+"""One tiny cascade for the whole session, trained by the real commands."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from builders.cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
+
+from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
+from nnunet_cascade.phantom.settings import PhantomSettings
+
+
+@dataclass(frozen=True)
+class TinyCascade:
+    root: Path
+    baseline_before: dict
+    log: str
+
+    @property
+    def bundle(self):
+        return self.root / "bundle"
+
+    @property
+    def raw(self):
+        return self.root / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
+
+    @property
+    def roi_raw(self):
+        return self.root / "nnUNet_raw" / f"Dataset{ROI_DATASET}_PhantomsROI"
+
+    @property
+    def preprocessed(self):
+        return self.root / "nnUNet_preprocessed" / f"Dataset{DATASET}_Phantoms"
+
+    def model(self, stage):
+        dataset, trainer, plans = {
+            1: (self.raw.name, "CascadeTrainer", "nnUNetCascadeCoarsePlans"),
+            2: (self.roi_raw.name, "UncertaintyROITrainer", "nnUNetCascadeROIPlans"),
+        }[stage]
+        return self.root / "nnUNet_results" / dataset / f"{trainer}__{plans}__3d_fullres"
+
+    @property
+    def test_image(self):
+        return self.raw / "imagesTs" / f"phantom_{TEST_SEEDS[0]}_0000.nii.gz"
+
+    @property
+    def test_truth(self):
+        return self.raw / "labelsTs" / f"phantom_{TEST_SEEDS[0]}.nii.gz"
+
+
+@pytest.fixture(scope="session")
+def nnunet_root(tmp_path_factory):
+    """nnU-Net's three folders, named in the environment as long as the session runs."""
+    root = tmp_path_factory.mktemp("nnunet")
+    names = {name: str(root / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+    for folder in names.values():
+        Path(folder).mkdir()
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(names)
+    yield root
+    for name, value in before.items():
+        os.environ.pop(name)
+        if value is not None:
+            os.environ[name] = value
+
+
+@pytest.fixture(scope="session")
+def tiny_cascade(nnunet_root):
+    """A cascade of two folds trained by `nnc-train-cascade` on four phantoms, after nnU-Net's own planning."""
+    raw = nnunet_root / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
+    settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
+    write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=TEST_SEEDS[:1], settings=settings)
+    # nnU-Net's planner refuses the nnUNet_n_proc_DA=0 that the tests train with.
+    workers = os.environ.pop("nnUNet_n_proc_DA")
+    run("nnUNetv2_plan_and_preprocess", "-d", DATASET, "-c", "3d_fullres", "-np", "2", "-npfp", "2")
+    os.environ.update(nnUNet_n_proc_DA=workers)
+    stock = digest(nnunet_root / "nnUNet_preprocessed")
+    done = run("nnc-train-cascade", "-o", nnunet_root / "bundle", *TRAIN_CASCADE)
+    return TinyCascade(nnunet_root, stock, done.stderr)

@@ -1,0 +1,365 @@
+"""A bundle that goes out says what it is and nothing of this machine; one that comes in is tried before it is there."""
+
+import contextlib
+import json
+import os
+import shutil
+import zipfile
+
+import pytest
+import torch
+from builders.evil_pickles import EVIL, write_pickle
+from builders.malicious_files import (
+    NESTED,
+    RunsShell,
+    change_configuration,
+    change_json,
+    hide_in_checkpoint,
+    poison_checkpoint,
+    rename_trainer,
+    write_trainer,
+)
+
+from nnunet_cascade.bundles.archive import write_archive
+from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
+from nnunet_cascade.bundles.card import CardFacts
+from nnunet_cascade.bundles.manifest import ListedFile, to_manifest
+from nnunet_cascade.bundles.sharing import check_bundle, export_bundle, install_bundle
+from nnunet_cascade.errors import BundleError, CascadeError, SettingsError
+from nnunet_cascade.files import sha256_of
+
+FACTS = CardFacts(licence="CC BY 4.0", training_data="four phantoms | of this package")
+# nnU-Net warns where its variables are not set, MONAI on import.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def zipped(made):
+    """The same as a zip."""
+    export_bundle(made, made.with_name("tiny.zip"), FACTS)
+    return made.with_name("tiny.zip")
+
+
+@pytest.fixture
+def packed(bundle, tmp_path):
+    """Zip the bundle to break with a manifest that says what is in it, as a stranger would."""
+
+    def pack():
+        contents = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+        listed = {
+            name: ListedFile(bytes=path.stat().st_size, sha256=sha256_of(path)) for name, path in contents.items()
+        }
+        manifest = json.dumps(to_manifest(listed, {})).encode()
+        write_archive(tmp_path / "evil.zip", {**contents, "manifest.json": manifest})
+        return tmp_path / "evil.zip"
+
+    return pack
+
+
+@pytest.fixture
+def untried(monkeypatch):
+    """Models are not loaded before an export, where it is about texts."""
+    monkeypatch.setattr("nnunet_cascade.bundles.sharing.load_cascade", lambda *_, **__: None)
+
+
+def contents(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def tree(folder):
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def refused(path, target, told):
+    """A zip is refused in one line by installing and by checking, and nothing is left."""
+    before = set(target.parent.iterdir())
+    for act in (lambda: install_bundle(path, target), lambda: check_bundle(path)):
+        with pytest.raises(BundleError, match=told) as caught:
+            act()
+        assert "\n" not in str(caught.value)
+        assert str(path) in str(caught.value)
+        assert set(target.parent.iterdir()) == before
+
+
+class TestExport:
+    def test_the_same_bundle_gives_the_same_bytes(self, made, zipped, tmp_path):
+        other = shutil.copytree(made, tmp_path / "elsewhere")
+        export_bundle(other, tmp_path / "tiny.zip", FACTS)
+        assert (tmp_path / "tiny.zip").read_bytes() == zipped.read_bytes()
+
+    def test_the_manifest_says_what_it_is(self, zipped):
+        inside = contents(zipped)
+        manifest = json.loads(inside["manifest.json"])
+        assert (manifest["licence"], manifest["training_data"]) == (FACTS.licence, FACTS.training_data)
+        assert set(manifest["files"]) == set(inside) - {"manifest.json"}
+        assert "nnunetv2" in manifest["versions"]
+
+    def test_nothing_of_training_and_of_this_machine_is_inside(self, tiny_cascade, tmp_path):
+        """A bundle of an earlier release has the checkpoints as training left them."""
+        bundle = shutil.copytree(tiny_cascade.bundle, tmp_path / "b")
+        (bundle / "manifest.json").unlink(missing_ok=True)
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        content = torch.load(tiny_cascade.model(2) / "fold_0" / path.name, weights_only=False)
+        content["init_args"]["dataset_json"]["training"] = ["/home/jane/imagesTr/Jane_Doe.nii.gz"]
+        torch.save(content, path)
+        change_json(bundle / "stage2" / "dataset.json", lambda d: d.update(training=["/home/jane/Jane_Doe.nii.gz"]))
+        (bundle / "calibration.json").write_text('{"temperature": 1.2, "varying": {"command": ["-m", "/home/jane/b"]}}')
+        (bundle / "stray.txt").write_text("Jane Doe")
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        inside = contents(tmp_path / "b.zip")
+        assert not any(word in each for each in inside.values() for word in (b"Jane", b"jane", str(tmp_path).encode()))
+        assert json.loads(inside["calibration.json"]) == {"temperature": 1.2}
+        install_bundle(tmp_path / "b.zip", tmp_path / "installed")
+        content = torch.load(tmp_path / "installed" / "stage2" / "fold_0" / path.name, weights_only=True)
+        assert set(content) == {
+            "network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"
+        }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "see /home/jane/data", "C:\\Users\\jane", "\\\\server\\share\\x", "~/data/x", "file:///data", "at=/mnt/a/b",
+            "host:/home/j/x", "see:/home/j/x", "[/home/j/x]", "`/home/j/x`", "</mnt/p/x>", "{/home/j/x}", "x|/home/j/x",
+            "~jane/cases/x", "jane@host:cases/x", "smb://srv/jane/x", "../jane/x", "(D:/x)",
+        ],
+    )  # fmt: skip
+    @pytest.mark.usefixtures("untried")
+    def test_a_path_in_a_text_is_refused(self, bundle, tmp_path, text):
+        (bundle / "notes.txt").write_text(f"{text}\n")
+        with pytest.raises(BundleError, match=r"notes\.txt holds .* a path of a computer; expected none"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert not (tmp_path / "b.zip").exists()
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "https://example.org/~jane/a/b", "1/2 of them", "mm/s and/or ml", "3 mm / 5 mm", "~40/50 cases",
+            "<b>x</b></i>", "jane@example.org: ask", "https://doi.org/10.1000/182",
+        ],
+    )  # fmt: skip
+    @pytest.mark.usefixtures("untried")
+    def test_what_is_no_path_is_not(self, bundle, tmp_path, text):
+        (bundle / "notes.txt").write_text(f"{text}\n")
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    @pytest.mark.usefixtures("untried")
+    def test_a_path_that_json_names_twice_and_reads_once_is_refused(self, bundle, tmp_path):
+        (bundle / "provenance.json").write_text('{"models": "/home/jane/x", "models": ["a"]}')
+        with pytest.raises(BundleError, match=r"provenance\.json holds '/home/jane/x'"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    def test_nothing_hides_in_checkpoints(self, bundle, tmp_path):
+        hide_in_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", b"Jane Doe")
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert not any(b"Jane Doe" in each for each in contents(tmp_path / "b.zip").values())
+
+    @pytest.mark.usefixtures("untried")
+    def test_a_report_of_calibration_loses_its_cases(self, bundle, tmp_path):
+        (bundle / "calibration.json").write_text('{"temperature": 1.2, "cases": {"Jane_Doe": {}}}')
+        export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert json.loads(contents(tmp_path / "b.zip")["calibration.json"]) == {"temperature": 1.2}
+
+    @pytest.mark.parametrize(
+        ("name", "content", "told"),
+        [
+            ("notes.txt", "München\n".encode("latin-1"), r"notes\.txt is no text in UTF-8"),
+            ("provenance.json", b"{{", r"provenance\.json cannot be read as text or JSON"),
+            ("provenance.json", NESTED.encode(), r"provenance\.json cannot be read as text or JSON"),
+            ("provenance.json", b" " * (1 << 24) + b"{}", r"provenance\.json is longer than 16777216 bytes"),
+            ("calibration.json", b"[]", r"calibration\.json holds list; expected a JSON object"),
+        ],
+        ids=["latin", "broken", "nested", "long", "list"],
+    )
+    @pytest.mark.usefixtures("untried")
+    def test_broken_texts_are_refused_in_one_line(self, bundle, tmp_path, name, content, told):
+        (bundle / name).write_bytes(content)
+        with pytest.raises(CascadeError, match=told) as caught:
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert "\n" not in str(caught.value)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+    @pytest.mark.parametrize(
+        "changed", [{"kind": "folder", "path": "lungs"}, {"kind": "lungmask", "weights": "/a.pth"}]
+    )
+    def test_lung_masks_of_this_machine_are_refused(self, bundle, tmp_path, changed):
+        change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(changed))
+        with pytest.raises(BundleError, match="a place on one machine"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    def test_a_missing_model_is_refused(self, bundle, tmp_path):
+        (bundle / "stage2" / "fold_1" / "checkpoint_final.pth").unlink()
+        with pytest.raises(BundleError, match="is missing"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
+
+    def test_a_changed_model_is_refused(self, made, tmp_path):
+        bundle = shutil.copytree(made, tmp_path / "b")
+        (bundle / "stage2" / "plans.json").write_text((bundle / "stage2" / "plans.json").read_text() + "\n")
+        with pytest.raises(BundleError, match="was changed after the bundle was made"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+
+    def test_a_file_is_not_overwritten(self, made, zipped):
+        with pytest.raises(BundleError, match="is there already"):
+            export_bundle(made, zipped, FACTS)
+
+    @pytest.mark.parametrize("name", ["licence", "training_data"])
+    def test_licence_and_training_data_have_to_be_said(self, name):
+        with pytest.raises(SettingsError, match=f"{name} is empty"):
+            CardFacts(**{"licence": "x", "training_data": "y", name: " "})
+
+
+class TestCard:
+    def test_it_says_what_the_bundle_is(self, zipped):
+        card = contents(zipped)["MODEL_CARD.md"].decode()
+        assert card.startswith("# tiny\n\nResearch software, not a medical device.")
+        assert "- Licence: CC BY 4.0\n- Training data: four phantoms | of this package" in card
+        assert "- a | note" in card
+        assert (
+            "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |" in card
+        )
+        assert "None were given." in card
+        assert "--trust-checkpoint" not in card
+
+    def test_it_has_the_figures_of_an_evaluation_and_no_case(self, made, tmp_path):
+        between = {"low": 0.5, "high": 0.75}
+        dice = {"mean": {"value": 0.625, "n": 4, "bca": between, "percentile": None}}
+        recall = {"value": None, "n": 0, "bca": None, "percentile": None}
+        methods = {"a|b": {"cases": ["Jane"], "metrics": {"dice": dice}, "pooled": {"lesion_recall": recall}}}
+        (tmp_path / "evaluation.json").write_text(json.dumps({"comparison": {"methods": methods}}))
+        facts = CardFacts(licence="x", training_data="y", figures=tmp_path / "evaluation.json")
+        export_bundle(made, tmp_path / "b.zip", facts)
+        card = contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
+        assert "| a\\|b | 0.625 (0.5 … 0.75; n = 4) | – | – | – | – |" in card
+        assert "Jane" not in card
+
+    @pytest.mark.parametrize("text", ["", "[]", NESTED, '{"comparison": {}}', '{"comparison": {"methods": {"a": {}}}}'])
+    def test_figures_that_are_none_are_refused(self, made, tmp_path, text):
+        (tmp_path / "evaluation.json").write_text(text)
+        facts = CardFacts(licence="x", training_data="y", figures=tmp_path / "evaluation.json")
+        with pytest.raises(BundleError, match=r"is no evaluation\.json of nnc-evaluate"):
+            export_bundle(made, tmp_path / "b.zip", facts)
+
+
+class TestInstall:
+    def test_what_was_packed_is_there_and_loads(self, zipped, tmp_path):
+        install_bundle(zipped, tmp_path / "b")
+        assert tree(tmp_path / "b") == contents(zipped)
+        assert [path.name for path in tmp_path.iterdir()] == ["b"]
+        assert load_cascade(tmp_path / "b", device=torch.device("cpu")).stage1 is not None
+
+    def test_checking_leaves_nothing(self, zipped, tmp_path):
+        assert check_bundle(zipped) == read_spec(zipped.with_name("bundle"))
+        assert list(tmp_path.iterdir()) == []
+
+    def test_a_target_that_is_there_is_refused(self, zipped, tmp_path):
+        (tmp_path / "b").mkdir()
+        with pytest.raises(BundleError, match="is there already"):
+            install_bundle(zipped, tmp_path / "b")
+        assert list((tmp_path / "b").iterdir()) == []
+
+    @pytest.mark.parametrize("there", [True, False])
+    def test_a_link_as_target_is_refused(self, zipped, tmp_path, there):
+        if there:
+            (tmp_path / "victim").mkdir()
+        (tmp_path / "b").symlink_to(tmp_path / "victim")
+        with pytest.raises(BundleError, match="is there already"):
+            install_bundle(zipped, tmp_path / "b")
+        assert not there or list((tmp_path / "victim").iterdir()) == []
+
+    @pytest.mark.parametrize("name", ["none/b", "..", "file/b"])
+    def test_a_place_that_is_no_folder_is_refused(self, zipped, tmp_path, name):
+        (tmp_path / "file").touch()
+        with pytest.raises(BundleError, match=r"cannot be made|is there already"):
+            install_bundle(zipped, tmp_path / name)
+
+    def test_a_changed_zip_is_refused(self, zipped, tmp_path):
+        changed = {**contents(zipped), "stage1/plans.json": b"{}"}
+        write_archive(tmp_path / "b.zip", changed)
+        with pytest.raises(BundleError, match=r"stage1/plans\.json has 2 bytes; its manifest says"):
+            install_bundle(tmp_path / "b.zip", tmp_path / "b")
+        assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
+
+    def test_code_in_a_checkpoint_is_refused(self, bundle, packed, canary, tmp_path):
+        poison_checkpoint(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", canary, kind=RunsShell)
+        refused(packed(), tmp_path / "b", r"stage1.fold_0.checkpoint_final\.pth asks for .*system .*--trust-checkpoint")
+        assert not canary.exists()
+
+    def test_evil_plans_are_refused(self, bundle, packed, tmp_path):
+        change_configuration(bundle / "stage2", lambda c: c["architecture"].update(network_class_name="os.system"))
+        refused(packed(), tmp_path / "b", "stage2: network_class_name names 'os.system'")
+
+    def test_settings_that_name_a_place_are_refused(self, bundle, packed, tmp_path):
+        change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(kind="lungmask", weights="/etc/passwd"))
+        refused(packed(), tmp_path / "b", "lungs.weights names '/etc/passwd', a place on one machine")
+
+    @pytest.mark.parametrize("name", ["cascade.json", "stage1/dataset.json", "stage2/fold_1/checkpoint_final.pth"])
+    def test_a_bundle_that_lacks_a_file_is_refused(self, bundle, packed, tmp_path, name):
+        (bundle / name).unlink()
+        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
+
+    def test_an_unknown_version_of_settings_is_refused(self, bundle, packed, tmp_path):
+        change_json(bundle / "cascade.json", lambda spec: spec.update(version=9))
+        refused(packed(), tmp_path / "b", "bundle version 9")
+
+    @pytest.mark.parametrize(
+        ("name", "content"),
+        [
+            ("cascade.json", NESTED.encode()),
+            ("cascade.json", b"\xff\xfe{}"),
+            ("stage1/plans.json", NESTED.encode()),
+            ("stage1/dataset.json", b'{"a":' * 200_000),
+            ("notes.txt", b"\xff\xfe"),
+            ("provenance.json", b"{{{{"),
+            ("calibration.json", b"[]"),
+        ],
+    )
+    def test_texts_that_cannot_be_read_are_refused(self, bundle, packed, tmp_path, name, content):
+        (bundle / name).write_bytes(content)
+        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
+
+    @pytest.mark.parametrize("deep", [100, 400, 900])
+    def test_what_is_nested_too_deep_for_a_part_of_the_work_is_taken_or_refused(self, bundle, packed, deep):
+        change_json(bundle / "stage1" / "plans.json", lambda plans: plans.update(more=None))
+        text = (bundle / "stage1" / "plans.json").read_text()
+        (bundle / "stage1" / "plans.json").write_text(text.replace("null}", "[" * deep + "]" * deep + "}"))
+        with contextlib.suppress(BundleError):
+            check_bundle(packed())
+
+    def test_whatever_else_a_bundle_makes_stumble_is_its_fault(self, zipped, tmp_path, monkeypatch):
+        monkeypatch.setattr("nnunet_cascade.bundles.sharing.load_cascade", {}.__getitem__)
+        refused(zipped, tmp_path / "b", "TypeError: ")
+
+    def test_a_checkpoint_that_makes_numpy_touch_other_memory_is_refused(self, bundle, packed, tmp_path):
+        write_pickle(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", EVIL["a number that counts references"])
+        refused(packed(), tmp_path / "b", r"checkpoint_final\.pth cannot be read as weights \(numpy\.dtype is no plain")
+
+    def test_a_folder_of_another_process_is_left_alone(self, zipped, made, tiny_cascade, tmp_path):
+        theirs = tmp_path / f".{os.getpid()}.b"
+        theirs.mkdir()
+        (theirs / "theirs").touch()
+        models = {"stage1": tiny_cascade.model(1), "stage2": tiny_cascade.model(2), "spec": read_spec(made)}
+        for make in (lambda: install_bundle(zipped, tmp_path / "b"), lambda: make_bundle(tmp_path / "b", **models)):
+            make()
+            assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.name, "b"]
+            assert (theirs / "theirs").exists()
+            shutil.rmtree(tmp_path / "b")
+
+    def test_a_name_that_no_system_takes_is_refused(self, zipped, made, tmp_path):
+        for act in (lambda to: install_bundle(zipped, to), lambda to: export_bundle(made, to, FACTS)):
+            with pytest.raises(BundleError, match="expected a name without a NUL"):
+                act(tmp_path / "a\0b")
+
+    def test_an_honest_trainer_of_a_third_party_needs_trust_at_every_step(self, bundle, canary, tmp_path, monkeypatch):
+        write_trainer(tmp_path / "theirs", canary)
+        monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
+        rename_trainer(bundle / "stage1", "TheirTrainer")
+        with pytest.raises(BundleError, match="TheirTrainer"):
+            export_bundle(bundle, tmp_path / "b.zip", FACTS)
+        export_bundle(bundle, tmp_path / "b.zip", FACTS, trusted=True)
+        assert "was packed with `--trust-checkpoint`" in contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
+        canary.rmdir()
+        refused(tmp_path / "b.zip", tmp_path / "c", "trainer_name names 'TheirTrainer'")
+        assert not canary.exists()
+        install_bundle(tmp_path / "b.zip", tmp_path / "c", trusted=True)
+        assert load_cascade(tmp_path / "c", device=torch.device("cpu"), trusted=True).stage1 is not None

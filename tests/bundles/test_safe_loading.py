@@ -1,0 +1,448 @@
+"""A model from elsewhere gives numbers, not orders."""
+
+import copy
+import os
+import subprocess
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from builders.malicious_files import (
+    EVIL,
+    RunsShell,
+    change_configuration,
+    change_json,
+    hide_in_checkpoint,
+    poison_checkpoint,
+    rename_trainer,
+    write_trainer,
+)
+from builders.tiny_plans import RESIDUAL, write_plans
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+from nnunet_cascade._startup import register
+from nnunet_cascade.bundles.bundle import load_cascade
+from nnunet_cascade.errors import BundleError
+from nnunet_cascade.nnunet_folders import read_json
+from nnunet_cascade.prediction.allowlist import known_trainer, require_known_names
+from nnunet_cascade.prediction.model_files import Checkpoint, load_members, takes_edges, tumor_channel
+from nnunet_cascade.prediction.spec import StageSettings
+from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+
+CPU = torch.device("cpu")
+# nnU-Net warns where its variables are not set and of plans of old releases, MONAI on import.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def loaded(folder, *, trusted=False, **settings):
+    predictor = PlainPredictor(device=CPU, step_size=0.5, mirroring=True)
+    register()
+    load_members(predictor, folder, StageSettings(**settings), trusted=trusted)
+    return predictor
+
+
+def refusal(folder, **settings):
+    """The one line that a model is refused with."""
+    with pytest.raises(BundleError) as caught:
+        loaded(folder, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def logits(predictor):
+    """What each member says about the same noise."""
+    patch = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 1, 24, 24, 32)).astype(np.float32))
+    found = []
+    for weights in predictor.list_of_parameters:
+        predictor.network.load_state_dict(weights)
+        with torch.no_grad():
+            found.append(predictor.network.eval()(patch))
+    return torch.stack(found)
+
+
+def assert_alike(ours, theirs):
+    """Two predictors were loaded alike."""
+    assert len(ours.list_of_parameters) == len(theirs.list_of_parameters)
+    for mine, other in zip(ours.list_of_parameters, theirs.list_of_parameters, strict=True):
+        assert list(mine) == list(other)
+        assert all(torch.equal(mine[name], other[name]) for name in mine)
+    assert str(ours.network) == str(theirs.network)
+    assert ours.configuration_manager.configuration == theirs.configuration_manager.configuration
+    assert ours.plans_manager.plans == theirs.plans_manager.plans
+    for name in ("dataset_json", "trainer_name", "allowed_mirroring_axes"):
+        assert getattr(ours, name) == getattr(theirs, name)
+    assert type(ours.label_manager) is type(theirs.label_manager)
+    assert torch.equal(logits(ours), logits(theirs))
+
+
+class TestHonestModels:
+    @pytest.mark.parametrize("stage", ["stage1", "stage2"])
+    @pytest.mark.parametrize("folds", [(0,), (0, 1)])
+    def test_it_is_loaded_as_nnunet_loads_it(self, tiny_cascade, stage, folds):
+        folder = tiny_cascade.bundle / stage
+        assert_alike(loaded(folder, folds=folds), loaded(folder, folds=folds, trusted=True))
+
+    def test_so_is_a_model_as_training_left_it(self, tiny_cascade):
+        folder = tiny_cascade.model(2)
+        assert_alike(loaded(folder, folds=(0, 1)), loaded(folder, folds=(0, 1), trusted=True))
+
+    def test_so_are_the_fold_of_all_cases_and_further_checkpoints(self, bundle):
+        folder = bundle / "stage2"
+        (folder / "fold_1").rename(folder / "fold_all")
+        (folder / "fold_all" / "best.pth").write_bytes((folder / "fold_0" / "checkpoint_final.pth").read_bytes())
+        settings = {"folds": ("all",), "further_checkpoints": ("best.pth",)}
+        ours = loaded(folder, **settings)
+        assert len(ours.list_of_parameters) == 2
+        assert_alike(ours, loaded(folder, **settings, trusted=True))
+
+    def test_so_are_regions(self, bundle):
+        folder = bundle / "stage2"
+        labels = {"background": 0, "both": [1, 2], "tumor": 2}
+        change_json(folder / "dataset.json", lambda d: d.update(labels=labels, regions_class_order=[1, 2]))
+        ours = loaded(folder, tumor_label="tumor")
+        assert ours.label_manager.has_regions
+        assert_alike(ours, loaded(folder, tumor_label="tumor", trusted=True))
+
+    def test_so_is_a_trainer_of_nnunets_own(self, bundle):
+        rename_trainer(bundle / "stage1", "nnUNetTrainerNoMirroring")
+        assert_alike(loaded(bundle / "stage1"), loaded(bundle / "stage1", trusted=True))
+
+    def test_so_are_plans_of_an_old_release(self, bundle):
+        def age(configuration):
+            arguments = configuration.pop("architecture")["arch_kwargs"]
+            configuration.update(
+                UNet_class_name="PlainConvUNet",
+                UNet_base_num_features=arguments["features_per_stage"][0],
+                unet_max_num_features=arguments["features_per_stage"][-1],
+                n_conv_per_stage_encoder=arguments["n_conv_per_stage"],
+                n_conv_per_stage_decoder=arguments["n_conv_per_stage_decoder"],
+                num_pool_per_axis=[1, 1, 1],
+                pool_op_kernel_sizes=arguments["strides"],
+                conv_kernel_sizes=arguments["kernel_sizes"],
+            )
+
+        change_configuration(bundle / "stage2", age)
+        assert_alike(loaded(bundle / "stage2"), loaded(bundle / "stage2", trusted=True))
+
+    def test_plans_of_residual_networks_and_torchs_resampling_are_known(self, tmp_path):
+        plans = read_json(write_plans(tmp_path, architecture=RESIDUAL))
+        resampling = {
+            f"resampling_fn_{what}{end}": value
+            for what in ("data", "seg", "probabilities")
+            for end, value in (("", "resample_torch_fornnunet"), ("_kwargs", {"is_seg": False, "num_threads": 2}))
+        }
+        plans["configurations"]["3d_fullres"] |= {**resampling, "normalization_schemes": ["ZScoreNormalization"]}
+        require_known_names(PlansManager(plans), "3d_fullres", read_json(tmp_path / "dataset.json"), where=tmp_path)
+
+    def test_our_trainers_are_found_without_a_look_at_the_users_folders(self, bundle, canary, tmp_path, monkeypatch):
+        write_trainer(tmp_path / "theirs", canary)
+        monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
+        assert known_trainer("UncertaintyROITrainer", where=bundle).__module__ == "nnunet_cascade.trainers.stage2"
+        loaded(bundle / "stage2")
+        assert not canary.exists()
+
+
+class TestCheckpoints:
+    @pytest.mark.parametrize("kind", EVIL)
+    @pytest.mark.parametrize("key", ["logging", "network_weights", "extra"])
+    def test_code_in_it_is_refused_by_name_and_not_run(self, bundle, canary, kind, key):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        poison_checkpoint(path, canary, kind=kind, key=key)
+        told = refusal(bundle / "stage2")
+        assert not canary.exists()
+        wanted = {"TouchesCanary": ".mkdir", "RunsShell": ".system", "Evaluates": "eval"}[kind.__name__]
+        assert f"{path} asks for " in told
+        assert wanted in told
+        assert "--trust-checkpoint would allow it, and with it any code" in told
+
+    def test_the_same_file_does_run_code_where_it_is_trusted(self, bundle, canary):
+        poison_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", canary)
+        loaded(bundle / "stage2", trusted=True)
+        assert canary.is_dir()
+
+    @pytest.mark.parametrize("name", ["fold_1/checkpoint_final.pth", "fold_0/best.pth"])
+    def test_every_member_is_looked_at(self, bundle, canary, name):
+        folder = bundle / "stage2"
+        (folder / "fold_0" / "best.pth").write_bytes((folder / "fold_0" / "checkpoint_final.pth").read_bytes())
+        (folder / "fold_1" / "best.pth").write_bytes((folder / "fold_0" / "checkpoint_final.pth").read_bytes())
+        poison_checkpoint(folder / name, canary, kind=RunsShell)
+        assert f"{folder / name} asks for" in refusal(folder, folds=(0, 1), further_checkpoints=("best.pth",))
+        assert not canary.exists()
+
+    @pytest.mark.parametrize(
+        "change",
+        [
+            {"network_weights": {"a": 1}},
+            {"network_weights": [torch.ones(2)]},
+            {"trainer_name": 7},
+            {"init_args": {}},
+            {"init_args": None},
+            {"inference_allowed_mirroring_axes": "xyz"},
+            {"inference_allowed_mirroring_axes": (0, 7)},
+            {"inference_allowed_mirroring_axes": [[0]]},
+            {"inference_allowed_mirroring_axes": (0.0,)},
+            {"network_weights": {"a": torch.ones(2, device="meta")}},
+            {"network_weights": {"a": torch.ones(1).expand(1 << 40)}},
+        ],
+    )
+    def test_what_is_no_checkpoint_of_nnunets_is_refused(self, bundle, change):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        torch.save({**torch.load(path, weights_only=False), **change}, path)
+        assert f"{path} is no checkpoint of nnU-Net v2" in refusal(bundle / "stage2")
+
+    def test_weights_of_another_network_are_refused(self, bundle):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        path.write_bytes((bundle / "stage1" / "fold_0" / "checkpoint_final.pth").read_bytes())
+        assert "cannot be loaded" in refusal(bundle / "stage2")
+
+    def test_one_that_unpacks_to_more_than_it_is_is_refused(self, bundle):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("checkpoint_final/data/99", bytes(1 << 24))
+        assert "is compressed, as no PyTorch checkpoint is" in refusal(bundle / "stage2")
+
+    def test_old_formats_are_refused_where_pytorch_is_not_safe_with_them(self, bundle, monkeypatch):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        torch.save(torch.load(path, weights_only=False), path, _use_new_zipfile_serialization=False)
+        loaded(bundle / "stage2")
+        monkeypatch.setattr(torch, "__version__", "2.5.1")
+        assert "PyTorch 2.5.1 can be made to run code by the older formats" in refusal(bundle / "stage2")
+
+    def test_what_is_written_again_predicts_the_same_and_holds_nothing_else(self, tiny_cascade, tmp_path):
+        source = tiny_cascade.model(2) / "fold_0" / "checkpoint_final.pth"
+        checkpoint = Checkpoint.read(source)
+        checkpoint.write(tmp_path / "bare.pth")
+        again = Checkpoint.read(tmp_path / "bare.pth")
+        assert {name: getattr(again, name) for name in ("trainer", "configuration", "mirroring_axes")} == {
+            "trainer": "UncertaintyROITrainer", "configuration": "3d_fullres", "mirroring_axes": (0, 1, 2)
+        }  # fmt: skip
+        assert all(torch.equal(value, checkpoint.weights[name]) for name, value in again.weights.items())
+        content = torch.load(tmp_path / "bare.pth", weights_only=True)
+        assert content["init_args"] == {"configuration": "3d_fullres"}
+        assert (tmp_path / "bare.pth").stat().st_size < 0.75 * source.stat().st_size
+        names = [list(set_of.values()) for set_of in (checkpoint.weights, again.weights)]
+        shared = [[value.data_ptr() for value in values] for values in names]
+        assert len(set(shared[0])) == len(set(shared[1])) < len(shared[1])
+
+    def test_nothing_hides_behind_weights(self, bundle, tmp_path):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        honest = Checkpoint.read(path)
+        hide_in_checkpoint(path, b"Jane Doe")
+        assert b"Jane Doe" in path.read_bytes()
+        hiding = Checkpoint.read(path)
+        for each, name in ((honest, "honest.pth"), (hiding, "hiding.pth")):
+            each.write(tmp_path / name)
+        assert b"Jane Doe" not in (tmp_path / "hiding.pth").read_bytes()
+        assert (tmp_path / "hiding.pth").stat().st_size == (tmp_path / "honest.pth").stat().st_size
+        again = Checkpoint.read(tmp_path / "hiding.pth").weights
+        assert all(torch.equal(value, honest.weights[name]) for name, value in again.items())
+
+    def test_dictionaries_whose_methods_are_something_else_are_refused(self, bundle):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        content = OrderedDict(torch.load(path, weights_only=False))
+        content.get = "x"
+        torch.save(content, path)
+        assert f"{path} cannot be read (TypeError" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize("trusted", [True, False])
+    @pytest.mark.parametrize("length", [0, 100, 2000])
+    def test_half_a_checkpoint_is_refused_in_one_line(self, bundle, trusted, length):
+        path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
+        path.write_bytes(path.read_bytes()[:length])
+        with pytest.raises(BundleError, match=r"cannot be read .*expected a PyTorch checkpoint, whole") as caught:
+            Checkpoint.read(path, trusted=trusted)
+        assert "\n" not in str(caught.value)
+
+
+class TestUnusableModels:
+    """What loads and could not predict is refused where it is loaded."""
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda plans: plans.pop("foreground_intensity_properties_per_channel"), "intensity"),
+            (lambda plans: plans.update(transpose_forward=[7, 8, 9]), "IndexError"),
+            (lambda plans: plans.update(transpose_forward=[1, 2, 0], transpose_backward=[1, 2, 0]), "axes are turned"),
+        ],
+    )
+    def test_plans(self, bundle, change, told):
+        change_json(bundle / "stage1" / "plans.json", change)
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            (lambda c: c.pop("patch_size"), "KeyError: 'patch_size'"),
+            (lambda c: c.update(patch_size="abc"), "patch_size is 'abc'; expected three sides in voxels"),
+            (lambda c: c.update(patch_size=[8, 8, 0]), "expected three sides in voxels"),
+            (lambda c: c.update(patch_size=[8, 8]), "a 2d model"),
+            (lambda c: c.update(spacing=None), "TypeError"),
+            (lambda c: c.update(spacing=[1, 1, 0]), "expected three lengths in mm"),
+            (lambda c: c.pop("resampling_fn_data_kwargs"), "KeyError: 'resampling_fn_data_kwargs'"),
+            (lambda c: c.update(normalization_schemes=[]), "IndexError"),
+            (
+                lambda c: c.update(
+                    resampling_fn_data="resample_torch_fornnunet", resampling_fn_data_kwargs={"num_threads": "x"}
+                ),
+                "set_num_threads",
+            ),
+        ],
+    )
+    def test_configurations(self, bundle, change, told):
+        change_configuration(bundle / "stage1", change)
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            ({"background": 0, "tumor": 9}, "the tumor is label 9, of 2; expected labels numbered from 0 on"),
+            ({"background": 0, "tumor": -1}, "the tumor is label -1"),
+            ({"background": 0, "tumor": "x"}, "cannot be loaded"),
+        ],
+    )
+    def test_labels(self, bundle, labels, told):
+        change_json(bundle / "stage1" / "dataset.json", lambda d: d.update(labels=labels))
+        assert told in refusal(bundle / "stage1")
+
+    @pytest.mark.parametrize(
+        ("labels", "told"),
+        [
+            (None, "labels is None; expected numbers by name"),
+            (["tumor"], r"labels is \['tumor'\]"),
+            ({"tumor": "x"}, "label tumor is 'x'; expected a whole number"),
+            ({"tumor": None}, "label tumor is None"),
+            ({"tumor": []}, r"label tumor is \[\]"),
+        ],
+    )
+    def test_labels_that_are_none(self, labels, told):
+        with pytest.raises(BundleError, match=told):
+            tumor_channel({"labels": labels}, "", where="model")
+
+    def test_a_list_of_one_label_is_no_region(self):
+        assert tumor_channel({"labels": {"background": 0, "tumor": [1]}}, "", where="model") == 1
+
+    @pytest.mark.parametrize("names", [["CT"], {"CT": "0"}, "CT", None])
+    def test_channels_that_are_none(self, names):
+        with pytest.raises(BundleError, match=r"channel_names is .*; expected names by number"):
+            takes_edges({"channel_names": names}, where="model")
+
+
+class TestPlans:
+    @pytest.mark.parametrize("name", ["subprocess.Popen", "os.system", "builtins.exec", "PlainConvUNet", None, 7])
+    def test_the_network_is_one_of_nnunets_own(self, bundle, canary, name, monkeypatch):
+        monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: canary.mkdir())
+        monkeypatch.setattr(os, "system", lambda *_, **__: canary.mkdir())
+        change_configuration(bundle / "stage2", lambda c: c["architecture"].update(network_class_name=name))
+        told = refusal(bundle / "stage2")
+        assert f"network_class_name names {name!r}, which would be imported and called" in told
+        assert "such as dynamic_network_architectures.architectures.unet.ResidualUNet" in told
+        assert "--trust-checkpoint would allow it" in told
+        assert not canary.exists()
+
+    def test_the_same_plans_do_run_code_where_they_are_trusted(self, bundle, canary):
+        module = bundle / "canary_module.py"
+        module.write_text(f"import pathlib\npathlib.Path({str(canary)!r}).mkdir()\n")
+        change_configuration(
+            bundle / "stage2", lambda c: c["architecture"].update(network_class_name="canary_module.Network")
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.syspath_prepend(bundle)
+            refusal(bundle / "stage2")
+            assert not canary.exists()
+            with pytest.raises(BundleError, match="cannot be loaded"):
+                loaded(bundle / "stage2", trusted=True)
+        assert canary.is_dir()
+
+    @pytest.mark.parametrize(
+        ("key", "value"),
+        [
+            ("conv_op", "subprocess.Popen"),
+            ("norm_op", "torch.hub.load"),
+            ("dropout_op", "torch.nn.modules.utils.os.system"),
+            ("nonlin", "os.system"),
+            ("conv_op", ["torch.nn.Conv3d"]),
+        ],
+    )
+    def test_layers_are_some_of_torchs(self, bundle, key, value):
+        change_configuration(bundle / "stage2", lambda c: c["architecture"]["arch_kwargs"].update({key: value}))
+        assert f"{key} names {value!r}" in refusal(bundle / "stage2")
+
+    def test_nothing_but_layers_is_imported(self, bundle):
+        def change(configuration):
+            configuration["architecture"]["_kw_requires_import"].append("n_stages")
+            configuration["architecture"]["arch_kwargs"]["n_stages"] = "os.system"
+
+        change_configuration(bundle / "stage2", change)
+        assert "_kw_requires_import names 'n_stages'" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize("what", ["data", "seg", "probabilities"])
+    def test_resampling_is_one_of_nnunets_functions(self, bundle, what):
+        change_configuration(
+            bundle / "stage2", lambda c: c.update({f"resampling_fn_{what}": "recursive_find_python_class"})
+        )
+        assert f"resampling_fn_{what} names 'recursive_find_python_class'" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize("arguments", [{"data": 1}, {"exec": "x"}, {"order": {"a": 1}}])
+    def test_its_arguments_are_plain_and_its_own(self, bundle, arguments):
+        change_configuration(bundle / "stage2", lambda c: c["resampling_fn_seg_kwargs"].update(arguments))
+        assert "resampling_fn_seg_kwargs" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize(
+        ("change", "told"),
+        [
+            ({"preprocessor_name": "recursive_find_python_class"}, "preprocessor_name"),
+            ({"normalization_schemes": ["os"]}, "normalization_schemes"),
+            ({"normalization_schemes": [None]}, "normalization_schemes"),
+        ],
+    )
+    def test_preprocessing_is_nnunets_own(self, bundle, change, told):
+        change_configuration(bundle / "stage2", lambda c: c.update(change))
+        assert f"{told} names" in refusal(bundle / "stage2")
+
+    @pytest.mark.parametrize(
+        "change", [{"label_manager": "recursive_find_python_class"}, {"image_reader_writer": "join"}]
+    )
+    def test_readers_and_label_managers_are_nnunets_own(self, bundle, change):
+        change_json(bundle / "stage2" / "plans.json", lambda plans: plans.update(change))
+        assert f"{next(iter(change))} names" in refusal(bundle / "stage2")
+
+    def test_so_is_the_reader_of_the_dataset(self, bundle):
+        change_json(bundle / "stage2" / "dataset.json", lambda d: d.update(overwrite_image_reader_writer="os"))
+        assert "overwrite_image_reader_writer names 'os'" in refusal(bundle / "stage2")
+
+    def test_what_a_configuration_inherits_is_looked_at_too(self, bundle):
+        def inherit(plans):
+            parent = copy.deepcopy(plans["configurations"]["3d_fullres"])
+            parent["architecture"]["network_class_name"] = "os.system"
+            plans["configurations"] = {"evil": parent, "3d_fullres": {"inherits_from": "evil"}}
+
+        change_json(bundle / "stage2" / "plans.json", inherit)
+        assert "network_class_name names 'os.system'" in refusal(bundle / "stage2")
+
+    def test_a_circle_of_configurations_is_refused(self, bundle):
+        circle = {"configurations": {"3d_fullres": {"inherits_from": "b"}, "b": {"inherits_from": "3d_fullres"}}}
+        change_json(bundle / "stage2" / "plans.json", lambda plans: plans.update(circle))
+        assert "cannot be loaded" in refusal(bundle / "stage2")
+
+
+class TestTrainers:
+    def test_a_trainer_of_another_folder_is_refused_unless_it_is_trusted(self, bundle, canary, tmp_path, monkeypatch):
+        write_trainer(tmp_path / "theirs", canary)
+        monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
+        rename_trainer(bundle / "stage1", "TheirTrainer")
+        told = refusal(bundle / "stage1")
+        assert "trainer_name names 'TheirTrainer'" in told
+        assert "a trainer of nnU-Net's own or of nnunet-cascade" in told
+        assert not canary.exists()
+        honest = loaded(bundle / "stage1", trusted=True)
+        assert canary.is_dir()
+        assert honest.trainer_name == "TheirTrainer"
+        assert logits(honest).shape == (1, 1, 2, 24, 24, 32)
+        assert load_cascade(bundle, device=CPU, trusted=True).stage1 is not None
+
+    @pytest.mark.parametrize("name", ["os.system", "np", "join", "../evil", "__builtins__", ""])
+    def test_what_is_no_trainer_is_refused(self, bundle, name):
+        rename_trainer(bundle / "stage1", name)
+        assert f"trainer_name names {name!r}" in refusal(bundle / "stage1")

@@ -1,0 +1,199 @@
+"""A worker takes several cases at a time, and each as if it were alone."""
+
+import asyncio
+import json
+import shutil
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from nnunet_cascade.bundles.bundle import load_cascade, read_spec
+from nnunet_cascade.bundles.checksums import model_checksums
+from nnunet_cascade.case_folders.records import read_finished
+from nnunet_cascade.cohort import worker as module
+from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
+from nnunet_cascade.cohort.worker import CaseWorker
+from nnunet_cascade.errors import BundleError
+from nnunet_cascade.images import read_ct, read_labels, read_volume
+from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.scans.search import find_scans
+
+# nnU-Net and torch warn about themselves when trainers are looked up.
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def job(tiny_cascade, tmp_path_factory):
+    spec = read_spec(tiny_cascade.bundle)
+    spec = replace(spec, sampling=replace(spec.sampling, mc_samples=2))
+    output = tmp_path_factory.mktemp("worker")
+    threads = torch.get_num_threads()
+    return CohortJob(
+        bundle=tiny_cascade.bundle,
+        spec=spec,
+        output=output,
+        model=model_checksums(tiny_cascade.bundle, spec),
+        threads=threads,
+    )
+
+
+@pytest.fixture(scope="module")
+def worker(job):
+    made = CaseWorker(job, "cpu")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def files(tiny_cascade, tmp_path):
+    """The test image as several cases, with the truth instead of stage 1."""
+
+    def of(*cases, given=True):
+        for case in cases:
+            shutil.copyfile(tiny_cascade.test_image, tmp_path / f"{case}_0000.nii.gz")
+        mask = tiny_cascade.test_truth if given else None
+        return [CaseFiles(scan=scan, stage1_mask=mask) for scan in find_scans(tmp_path).values() if scan.case in cases]
+
+    return of
+
+
+@pytest.fixture(scope="module")
+def loop():
+    """A worker lives in one event loop."""
+    made = asyncio.new_event_loop()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def outcomes(loop):
+    async def all_of_them(worker, files):
+        return await asyncio.gather(*(worker.predict(each) for each in files))
+
+    return lambda worker, files: loop.run_until_complete(all_of_them(worker, files))
+
+
+def test_models_that_were_changed_since_the_run_began_are_refused(job):
+    """A worker that takes a lost one's place must not write records that name other models than it has."""
+    changed = {**job.model, "stage2": "0" * 64}
+    with pytest.raises(BundleError, match="was changed since the run began"):
+        CaseWorker(replace(job, model=changed), "cpu")
+
+
+def test_cases_at_a_time_are_what_predict_case_gives_alone(tiny_cascade, worker, job, files, outcomes):
+    cases = files("a", "b", "c", "d", "e")
+    done = outcomes(worker, cases)
+    assert [(outcome.case, outcome.status, outcome.error) for outcome in done] == [
+        (each.case, "done", "") for each in cases
+    ]
+    assert set(done[0].seconds) >= {"read", "stage1", "lungs", "anatomy", "stage2", "write"}
+    image = read_ct(tiny_cascade.test_image)
+    truth = read_labels(tiny_cascade.test_truth, image.grid, what="label") > 0
+    cascade = load_cascade(job.bundle, device=torch.device("cpu"), spec=job.spec)
+    alone = predict_case(image, cascade, Given(stage1=truth))
+    assert alone.tumor.any()
+    for each in cases:
+        for ending, expected in (("", alone.tumor), ("_probability", alone.probability), ("_roi", alone.regions)):
+            found = read_volume(job.output / f"{each.case}{ending}.nii.gz").array
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_stage_one_runs_where_no_mask_is_given(worker, job, files, outcomes):
+    (outcome,) = outcomes(worker, files("own", given=False))
+    assert outcome.status == "done"
+    assert json.loads((job.output / "own.json").read_text())["stage1"]["given"] is False
+
+
+def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job, files, outcomes):
+    (each,) = files("kept")
+    outcomes(worker, [each])
+    made_from = job.made_from(each.prints())
+    record = read_finished(job.output, "kept", made_from)
+    assert record is not None
+    assert record["varying"]["threads"] == torch.get_num_threads()
+    assert record["varying"]["results_moved_off_the_device"] == []
+    each.scan.path.write_bytes(each.scan.path.read_bytes() + b"\0")
+    assert read_finished(job.output, "kept", job.made_from(each.prints())) is None
+
+
+@pytest.mark.parametrize(
+    ("broken", "error", "said"),
+    [
+        ("prepared_coarse", MemoryError(), "this computer's memory is too small for the case"),
+        ("coarse_prediction", RuntimeError("two\nlines"), "two lines"),
+        ("lungs_of", ZeroDivisionError(), "ZeroDivisionError"),
+        ("refined", torch.cuda.OutOfMemoryError("x"), "x"),
+        ("write_case", OSError(28, "No space left on device"), "No space left on device"),
+    ],
+)
+def test_an_error_of_any_step_is_one_line_and_leaves_nothing(
+    worker, job, files, outcomes, monkeypatch, broken, error, said
+):
+    def fail(*_, **__):
+        raise error
+
+    monkeypatch.setattr(module, broken, fail)
+    (job.output / "bad_probability.nii.gz").write_text("of an earlier run")
+    (outcome,) = outcomes(worker, files("bad"))
+    assert outcome.status == "failed"
+    assert said in outcome.error
+    assert "\n" not in outcome.error
+    assert not list(job.output.glob("bad*"))
+    monkeypatch.undo()
+    assert outcomes(worker, files("good after it"))[0].status == "done"
+
+
+def test_an_image_that_went_half_way_through_writing_leaves_nothing(worker, job, files, outcomes, monkeypatch):
+    from nnunet_cascade.prediction import outputs  # noqa: PLC0415
+
+    write = outputs.write_image
+
+    def fail_late(array, grid, path):
+        if path.name.endswith("_candidates.nii.gz"):
+            raise OSError(28, "No space left on device")
+        write(array, grid, path)
+
+    monkeypatch.setattr(outputs, "write_image", fail_late)
+    (outcome,) = outcomes(worker, files("full"))
+    assert outcome.status == "failed"
+    assert not list(job.output.glob("full*"))
+
+
+def test_no_more_cases_are_under_way_than_there_is_room_for(worker, job, files, outcomes, monkeypatch):
+    read, most, under_way, lock = module.CaseWorker._predict, [0], [0], threading.Lock()
+
+    async def counted(self, *given):
+        with lock:
+            under_way[0] += 1
+            most[0] = max(most[0], under_way[0])
+        try:
+            return await read(self, *given)
+        finally:
+            with lock:
+                under_way[0] -= 1
+
+    monkeypatch.setattr(module.CaseWorker, "_predict", counted)
+    assert {o.status for o in outcomes(worker, files(*"pqrstu"))} == {"done"}
+    assert most[0] == job.capacity
+
+
+def test_networks_run_on_one_thread(worker, files, outcomes, monkeypatch):
+    seen, refined = set(), module.refined
+
+    def noted(*given):
+        seen.add(threading.current_thread().name)
+        return refined(*given)
+
+    monkeypatch.setattr(module, "refined", noted)
+    outcomes(worker, files("v", "w"))
+    assert len(seen) == 1
+
+
+def test_a_closed_worker_has_no_threads_left(job):
+    before = set(threading.enumerate())
+    made = CaseWorker(job, "cpu")
+    made.close()
+    assert set(threading.enumerate()) <= before

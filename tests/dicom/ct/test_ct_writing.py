@@ -1,0 +1,224 @@
+"""CT series, written, and what every DICOM object that is written shares."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
+from nnunet_cascade.dicom.ct.writing import CtStorage, write_ct_series
+from nnunet_cascade.dicom.headers import read_header
+from nnunet_cascade.dicom.writing import decimal_string, uid_from
+from nnunet_cascade.errors import DicomError
+from nnunet_cascade.images import grid_of
+
+LOWEST_HU, HIGHEST_HU = -1024, 3071
+NEEDED_BY_THE_STANDARD = """
+    ImageType SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality PixelSpacing
+    ImageOrientationPatient ImagePositionPatient SamplesPerPixel PhotometricInterpretation Rows Columns BitsAllocated
+    BitsStored HighBit PixelRepresentation RescaleIntercept RescaleSlope PixelData
+"""
+ALLOWED_TO_BE_EMPTY = """
+    PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime StudyID AccessionNumber SeriesNumber KVP
+    ReferringPhysicianName Manufacturer PositionReferenceIndicator AcquisitionNumber SliceThickness InstanceNumber
+"""
+
+
+@pytest.fixture
+def voxels(rng, axial_grid):
+    array = rng.integers(LOWEST_HU, HIGHEST_HU, axial_grid.shape, endpoint=True, dtype=np.int16)
+    array[0, 0, :2] = LOWEST_HU, HIGHEST_HU
+    return array
+
+
+def corners_mm(grid):
+    return [grid.world_mm(tuple(np.array(at) * (np.array(grid.shape) - 1))) for at in np.ndindex(2, 2, 2)]
+
+
+def test_a_volume_comes_back_on_its_grid(write_slices, as_read, placed_grid, voxels):
+    ct = read_ct_series(stack_files(write_slices(placed_grid, voxels)[::-1]))
+    assert ct.voxels.dtype == np.int16
+    np.testing.assert_array_equal(ct.voxels, as_read(voxels, placed_grid))
+    assert ct.stack.irregularities == ()
+    found = np.array(corners_mm(ct.stack.grid)).reshape(2, 4, 3)
+    np.testing.assert_allclose(found.reshape(8, 3), as_read_corners(placed_grid, as_read), atol=1e-8)
+
+
+def as_read_corners(grid, as_read):
+    return as_read(np.array(corners_mm(grid)).reshape(2, 4, 3), grid).reshape(8, 3)
+
+
+def test_itk_puts_the_volume_where_we_do(write_slices, as_read, placed_grid, voxels):
+    paths = [str(header.path) for header in as_read(np.array(write_slices(placed_grid, voxels)), placed_grid)]
+    image = sitk.ReadImage(paths)
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), as_read(voxels, placed_grid))
+    np.testing.assert_allclose(corners_mm(grid_of(image)), as_read_corners(placed_grid, as_read), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        CtStorage(signed=True),
+        CtStorage(rescale=((1.0, -2048.0),)),
+        CtStorage(rescale=((1.0, -1024.0), (0.5, -1024.0), (-1.0, 4000.0), (0.25, -1500.0), (1.0, -3000.0))),
+        CtStorage(signed=True, rescale=((1.0, 20000.0),)),
+        CtStorage(compressed=True),
+        CtStorage(compressed=True, signed=True),
+        CtStorage(image_type=("DERIVED", "SECONDARY", "AXIAL")),
+        CtStorage(file_names=("b", "e.dcm", "a.dcm", "d", "c.IMA")),
+    ],
+)
+def test_the_voxels_come_back_however_they_are_stored(write_slices, axial_grid, voxels, storage):
+    headers = write_slices(axial_grid, voxels, storage=storage)
+    np.testing.assert_array_equal(read_ct_series(stack_files(headers)).voxels, voxels)
+    assert all(header.is_whole for header in headers)
+
+
+def test_storage_is_what_was_asked_for(write_slices, axial_grid, voxels):
+    storage = CtStorage(signed=True, compressed=True, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
+    headers = write_slices(axial_grid, voxels, storage=storage)
+    dataset = pydicom.dcmread(headers[0].path)
+    assert dataset.PixelRepresentation == 1
+    assert dataset.RescaleIntercept == 0
+    assert headers[0].transfer_syntax == "RLE Lossless"
+    assert headers[0].is_localizer
+
+
+def test_files_are_named_in_the_order_of_the_planes(write_slices, axial_grid):
+    assert [header.path.name for header in write_slices(axial_grid)] == [f"1-00{n}.dcm" for n in (1, 2, 3, 4, 5)]
+    named = CtStorage(file_names=tuple("edcba"))
+    assert [header.path.name for header in write_slices(axial_grid, storage=named)] == list("edcba")
+
+
+@pytest.mark.parametrize(
+    ("value", "storage"),
+    [
+        (-1025, CtStorage()),
+        (0.5, CtStorage()),
+        (1, CtStorage(rescale=((2.0, 0.0),))),
+        (-1, CtStorage(rescale=((1.0, 0.0),))),
+        (40000, CtStorage(signed=True)),
+    ],
+)
+def test_what_the_pixels_cannot_hold_is_refused(write_slices, axial_grid, value, storage):
+    with pytest.raises(DicomError, match="on plane 0; expected"):
+        write_slices(axial_grid, np.full(axial_grid.shape, value), storage=storage)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"rescale": ((0.0, 1.0),)}, "slope of 0"),
+        ({"file_names": ("a", "a", "b", "c", "d")}, "twice"),
+        ({"file_names": ("a", "b")}, "2 file names for 5 planes"),
+        ({"rescale": ((1.0, 0.0),) * 2}, "2 rescale pairs"),
+    ],
+)
+def test_storage_that_cannot_be_is_refused(write_slices, axial_grid, changes, word):
+    with pytest.raises(DicomError, match=word):
+        write_slices(axial_grid, storage=CtStorage(**changes))
+
+
+def test_voxels_of_another_shape_are_refused(write_slices, axial_grid, voxels):
+    with pytest.raises(DicomError, match="expected the same"):
+        write_slices(axial_grid, voxels[1:])
+
+
+def test_each_file_holds_what_the_standard_needs(write_slices, axial_grid):
+    dataset = pydicom.dcmread(write_slices(axial_grid)[2].path)
+    assert [name for name in NEEDED_BY_THE_STANDARD.split() if dataset.get(name) in (None, "")] == []
+    assert [name for name in ALLOWED_TO_BE_EMPTY.split() if name not in dataset] == []
+    assert dataset.InstanceNumber == 3
+
+
+def test_the_header_names_the_series_and_one_file_each(write_slices, series_of, axial_grid):
+    headers = write_slices(axial_grid)
+    assert {(h.patient_id, h.series_uid, h.modality, h.series_description) for h in headers} == {
+        ("NOBODY", series_of("ct").uid, "CT", "ct")
+    }
+    assert {h.frame_of_reference_uid for h in headers} == {series_of("ct").identity.frame_of_reference_uid}
+    assert len({h.sop_uid for h in headers}) == 5
+
+
+def test_the_same_series_has_the_same_bytes(write_slices, axial_grid, voxels, tmp_path, series_of):
+    headers = write_slices(axial_grid, voxels)
+    again = write_ct_series(voxels, axial_grid, tmp_path / "again", series=series_of("ct"))
+    assert [path.read_bytes() for path in again] == [header.path.read_bytes() for header in headers]
+
+
+def test_nothing_is_left_beside_the_files(write_slices, axial_grid):
+    headers = write_slices(axial_grid)
+    assert {path.name for path in headers[0].path.parent.iterdir()} == {header.path.name for header in headers}
+
+
+def test_a_file_where_a_folder_should_be_is_named(tmp_path, axial_grid, voxels, series_of):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DicomError, match=r"1-001\.dcm cannot be written"):
+        write_ct_series(voxels, axial_grid, tmp_path / "file" / "ct", series=series_of("ct"))
+
+
+def test_voxels_are_left_unchanged(write_slices, axial_grid, voxels):
+    before = voxels.copy()
+    write_slices(axial_grid, voxels)
+    np.testing.assert_array_equal(voxels, before)
+
+
+@given(st.floats(-9999, 9999))
+def test_numbers_keep_the_digits_that_fit(value):
+    text = decimal_string(value)
+    assert len(text) <= 16
+    assert abs(float(text) - value) <= 1e-10
+
+
+@given(st.floats(-1e300, 1e300))
+def test_every_number_fits(value):
+    text = decimal_string(value)
+    assert len(text) <= 16
+    assert math.isclose(float(text), value, rel_tol=1e-8, abs_tol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(-0.0, "0"), (-183.0, "-183"), (0.1 + 0.2, "0.3"), (-1 / 3, "-0.3333333333333"), (1e-20, "1e-20")],
+)
+def test_numbers_are_as_short_as_they_can_be(value, text):
+    assert decimal_string(value) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_number_is_refused(value):
+    with pytest.raises(DicomError, match="expected finite"):
+        decimal_string(value)
+
+
+def test_a_uid_follows_from_its_parts():
+    assert uid_from("a", "b") == uid_from("a", "b")
+    assert len({uid_from("a", "b"), uid_from("ab"), uid_from("b", "a"), uid_from("a", "b", "")}) == 4
+    assert pydicom.uid.UID(uid_from("a")).is_valid
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"study_uid": "1.2.x"}, "study_uid"),
+        ({"patient_name": "two\\values"}, "patient_name"),
+        ({"patient_id": "x" * 65}, "patient_id"),
+        ({"sex": "male"}, "sex"),
+        ({"date": "2000-01-01"}, "date"),
+        ({"time": "noon"}, "time"),
+    ],
+)
+def test_an_identity_is_valid_from_birth(series_of, changes, word):
+    with pytest.raises(DicomError, match=word):
+        dataclasses.replace(series_of("ct").identity, **changes)
+
+
+def test_text_in_any_script_comes_back(tmp_path, axial_grid, voxels, series_of):
+    series = dataclasses.replace(series_of("ct"), description="Thorax – Übersicht 肺")
+    path = write_ct_series(voxels, axial_grid, tmp_path, series=series)[0]
+    assert read_header(path).series_description == "Thorax – Übersicht 肺"

@@ -1,0 +1,213 @@
+"""RTSTRUCT, written."""
+
+import dataclasses
+
+import numpy as np
+import pydicom
+import pytest
+from scipy import ndimage
+
+from nnunet_cascade.dicom.ct.reading import stack_files
+from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
+from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
+from nnunet_cascade.dicom.rtstruct.writing import RoiToWrite, write_structure_set
+from nnunet_cascade.dicom.writing import uid_from
+from nnunet_cascade.errors import DicomError, GridMismatchError
+
+SQUARE = np.array([(2.0, 2.0), (2.0, 7.0), (8.0, 7.0), (8.0, 2.0)])
+
+
+@pytest.fixture
+def write(tmp_path, series_of):
+    """Write regions and read them again: `write(rois, grid, headers)`."""
+
+    def build(rois, grid, headers):
+        path = tmp_path / "rs" / "1-1.dcm"
+        write_structure_set(rois, grid, headers, path, series=series_of("contours"))
+        return path, read_structure_set(path)
+
+    return build
+
+
+def square_mm(grid, plane, polygon=SQUARE):
+    """A square on a plane of a grid, as world positions."""
+    return np.array([grid.world_mm((plane, row, column)) for row, column in polygon])
+
+
+@pytest.fixture
+def shapes(rng, axial_grid):
+    """Masks with islands, holes, pixels that touch at corners, at borders and nowhere."""
+    shape = axial_grid.shape
+    shell = np.zeros(shape, dtype=bool)
+    shell[1:4, 2:9, 1:9] = True
+    shell[2, 4:7, 3:7] = False
+    shell[2, 5, 4] = True
+    return {
+        "noise": rng.random(shape) > 0.5,
+        "shell": shell,
+        "blobs": ndimage.gaussian_filter(rng.standard_normal(shape), (0, 1.5, 1.5)) > 0,
+        "full": np.ones(shape, dtype=bool),
+        "empty": np.zeros(shape, dtype=bool),
+    }
+
+
+def test_masks_come_back_bit_for_bit(write, write_slices, as_read, placed_grid, shapes):
+    headers = write_slices(placed_grid)
+    rois = [RoiToWrite(name=name, mask=mask) for name, mask in shapes.items()]
+    _, found = write(rois, placed_grid, headers)
+    stack = stack_files(headers).stack
+    for number, name in found.names.items():
+        raster = rasterize(found.contours(number).closed, stack)
+        np.testing.assert_array_equal(raster.mask, as_read(shapes[name], placed_grid))
+        assert (raster.twins, raster.slivers, raster.outside) == (0, 0, 0)
+
+
+def test_contours_are_written_as_they_are(write, write_slices, placed_grid):
+    contours = tuple(square_mm(placed_grid, plane) + np.array([0.1, 0.2, 0.3]) / 7 for plane in (0, 3))
+    _, found = write([RoiToWrite(name="squares", contours_mm=contours)], placed_grid, write_slices(placed_grid))
+    for written, read in zip(contours, found.contours(1).closed, strict=True):
+        np.testing.assert_allclose(read, written, atol=1e-10)
+
+
+def test_contours_may_repeat_what_a_mask_has(write, write_slices, axial_grid, shapes):
+    _, alone = write([RoiToWrite(name="shell", mask=shapes["shell"])], axial_grid, write_slices(axial_grid))
+    outer = alone.contours(1).closed[0]
+    headers = write_slices(axial_grid)
+    _, found = write([RoiToWrite(name="shell", mask=shapes["shell"], contours_mm=(outer,))], axial_grid, headers)
+    raster = rasterize(found.contours(1).closed, stack_files(headers).stack)
+    assert raster.twins == 1
+    np.testing.assert_array_equal(raster.mask, shapes["shell"])
+
+
+def test_a_contour_refers_to_the_slice_on_its_plane(write, write_slices, as_read, placed_grid):
+    headers = write_slices(placed_grid)
+    contours = tuple(square_mm(placed_grid, plane) for plane in (0, 4, 2))
+    path, _ = write([RoiToWrite(name="squares", contours_mm=contours)], placed_grid, as_read(headers, placed_grid))
+    items = pydicom.dcmread(path).ROIContourSequence[0].ContourSequence
+    found = [item.ContourImageSequence[0].ReferencedSOPInstanceUID for item in items]
+    assert found == [headers[plane].sop_uid for plane in (0, 4, 2)]
+
+
+def test_a_contour_on_a_plane_without_a_slice_refers_to_none(write, write_slices, axial_grid, shapes):
+    headers = write_slices(axial_grid)
+    path, _ = write([RoiToWrite(name="full", mask=shapes["full"])], axial_grid, [*headers[:2], *headers[3:]])
+    items = pydicom.dcmread(path).ROIContourSequence[0].ContourSequence
+    assert ["ContourImageSequence" in item for item in items] == [True, True, False, True, True]
+
+
+def test_the_file_refers_to_study_series_and_slices(write, write_slices, series_of, axial_grid):
+    headers = write_slices(axial_grid)
+    path, found = write([RoiToWrite(name="nothing")], axial_grid, headers)
+    frame_uid = series_of("ct").identity.frame_of_reference_uid
+    assert found.frame_of_reference_uids == {frame_uid}
+    assert found.series_uids == {headers[0].series_uid}
+    study = pydicom.dcmread(path).ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
+    assert study.ReferencedSOPInstanceUID == headers[0].study_uid
+    images = study.RTReferencedSeriesSequence[0].ContourImageSequence
+    assert [image.ReferencedSOPInstanceUID for image in images] == [header.sop_uid for header in headers]
+
+
+def test_an_roi_says_what_it_is_and_who_drew_it(write, write_slices, axial_grid, shapes):
+    rois = [
+        RoiToWrite(name="Lunge – links", mask=shapes["shell"]),
+        RoiToWrite(
+            name="GTV-1",
+            mask=shapes["full"],
+            color=(1, 2, 3),
+            interpreted_type="GTV",
+            algorithm="AUTOMATIC",
+        ),
+    ]
+    path, found = write(rois, axial_grid, write_slices(axial_grid))
+    assert dict(found.names) == {1: "Lunge – links", 2: "GTV-1"}
+    dataset = pydicom.dcmread(path)
+    assert [roi.ROIGenerationAlgorithm for roi in dataset.StructureSetROISequence] == ["MANUAL", "AUTOMATIC"]
+    assert [item.RTROIInterpretedType for item in dataset.RTROIObservationsSequence] == ["", "GTV"]
+    assert list(dataset.ROIContourSequence[1].ROIDisplayColor) == [1, 2, 3]
+    assert dataset.StructureSetLabel == "contours"
+    assert (dataset.Modality, dataset.ApprovalStatus) == ("RTSTRUCT", "UNAPPROVED")
+
+
+def test_a_region_without_a_voxel_is_a_name_without_contours(write, write_slices, axial_grid, shapes):
+    rois = [RoiToWrite(name="empty", mask=shapes["empty"]), RoiToWrite(name="nothing")]
+    path, found = write(rois, axial_grid, write_slices(axial_grid))
+    assert found.contours(1).closed == found.contours(2).closed == ()
+    assert not any("ContourSequence" in item for item in pydicom.dcmread(path).ROIContourSequence)
+
+
+def test_a_contour_may_have_thousands_of_vertices(write, write_slices, axial_grid):
+    angles = np.linspace(0, 2 * np.pi, 5000, endpoint=False)
+    circle = square_mm(axial_grid, 2, 5 + 3 * np.column_stack([np.sin(angles), np.cos(angles)]))
+    _, found = write([RoiToWrite(name="circle", contours_mm=(circle,))], axial_grid, write_slices(axial_grid))
+    np.testing.assert_allclose(found.contours(1).closed[0], circle, atol=1e-10)
+
+
+def test_numbers_have_at_most_sixteen_characters(write, write_slices, placed_grid, shapes):
+    path, _ = write([RoiToWrite(name="noise", mask=shapes["noise"])], placed_grid, write_slices(placed_grid))
+    items = pydicom.dcmread(path).ROIContourSequence[0].ContourSequence
+    texts = b"\\".join(item.get_item(0x30060050).value.rstrip(b" ") for item in items).split(b"\\")
+    assert max(map(len, texts)) <= 16
+
+
+def test_the_same_regions_have_the_same_bytes(write, write_slices, axial_grid, shapes):
+    headers = write_slices(axial_grid)
+    rois = [RoiToWrite(name="noise", mask=shapes["noise"])]
+    first = write(rois, axial_grid, headers)[0].read_bytes()
+    assert write(rois, axial_grid, headers)[0].read_bytes() == first
+
+
+def test_a_mask_of_another_shape_is_refused(write, write_slices, axial_grid, shapes):
+    with pytest.raises(GridMismatchError, match="mask of 'full'"):
+        write([RoiToWrite(name="full", mask=shapes["full"][1:])], axial_grid, write_slices(axial_grid))
+
+
+def test_slices_of_two_series_are_refused(write, write_slices, axial_grid):
+    headers = write_slices(axial_grid)
+    headers[1] = dataclasses.replace(headers[1], series_uid=uid_from("other"))
+    with pytest.raises(DicomError, match="2 series"):
+        write([RoiToWrite(name="nothing")], axial_grid, headers)
+
+
+def test_no_slices_are_refused(write, axial_grid):
+    with pytest.raises(DicomError, match="0 series"):
+        write([RoiToWrite(name="nothing")], axial_grid, [])
+
+
+def test_no_regions_are_refused(write, write_slices, axial_grid):
+    with pytest.raises(DicomError, match="no region"):
+        write([], axial_grid, write_slices(axial_grid))
+
+
+def test_a_grid_that_lies_elsewhere_is_refused(write, write_slices, axial_grid):
+    elsewhere = dataclasses.replace(axial_grid, origin_mm=(0.0, 0.0, 1000.0))
+    with pytest.raises(DicomError, match="none of 5 slices"):
+        write([RoiToWrite(name="nothing")], elsewhere, write_slices(axial_grid))
+
+
+def test_a_grid_that_is_tilted_is_refused(write, write_slices, axial_grid):
+    tilted = dataclasses.replace(axial_grid, axes=((0.0, 0.6, 0.8), (0.0, 0.8, -0.6), (1.0, 0.0, 0.0)))
+    with pytest.raises(DicomError, match="not parallel"):
+        write([RoiToWrite(name="nothing")], tilted, write_slices(axial_grid))
+
+
+def test_a_slice_that_says_not_where_it_lies_is_refused(write, write_slices, axial_grid):
+    headers = write_slices(axial_grid)
+    headers[3] = dataclasses.replace(headers[3], plane=None)
+    with pytest.raises(DicomError, match=r"1-004\.dcm does not say where it lies"):
+        write([RoiToWrite(name="nothing")], axial_grid, headers)
+
+
+@pytest.mark.parametrize(
+    ("changes", "word"),
+    [
+        ({"name": " "}, "without a name"),
+        ({"name": "a\\b"}, "backslash"),
+        ({"name": "x" * 65}, "at most 64"),
+        ({"color": (0, 0, 256)}, "color"),
+        ({"contours_mm": (np.zeros((2, 3)),)}, "three vertices"),
+        ({"contours_mm": (np.zeros((4, 2)),)}, "three vertices"),
+    ],
+)
+def test_a_region_is_valid_from_birth(changes, word):
+    with pytest.raises(DicomError, match=word):
+        RoiToWrite(**{"name": "GTV-1", **changes})

@@ -1,0 +1,116 @@
+"""Stage 1's mask is that of full interpolation, though most of the image is never looked at."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import interpolate
+
+from nnunet_cascade.errors import BundleError
+from nnunet_cascade.geometry import AxisTurn, Box
+from nnunet_cascade.prediction.interpolation import Interpolation
+from nnunet_cascade.prediction.preprocessing import Prepared
+from nnunet_cascade.prediction.stage_model import StageModel
+
+STORED = AxisTurn((0, 1, 2), (False, False, False))
+TURNED = AxisTurn((2, 0, 1), (True, False, True))
+GRIDS = [
+    ((9, 14, 11), (17, 40, 33)),
+    ((40, 37, 5), (33, 90, 5)),
+    ((7, 70, 8), (5, 71, 31)),
+    ((1, 3, 4), (6, 1, 4)),
+]
+
+
+def smooth(rng, shape):
+    """Logits with a few hills."""
+    values = torch.from_numpy(rng.normal(size=(1, 1, *shape)).astype(np.float32))
+    kernel = torch.full((1, 1, 3, 3, 3), 1 / 9)
+    return torch.nn.functional.conv3d(values, kernel, padding=1)[0, 0] - 1.5
+
+
+def full(channels, shape):
+    return interpolate(channels[None], size=shape, mode="trilinear", align_corners=False)[0].numpy()
+
+
+@pytest.mark.parametrize(("coarse", "fine"), GRIDS)
+def test_values_in_a_box_are_pytorchs(rng, coarse, fine):
+    channels = torch.from_numpy(rng.random((2, *coarse), dtype=np.float32))
+    grid, expected = Interpolation(coarse, fine), full(channels, fine)
+    whole = grid.values(channels.numpy(), Box.whole(fine))
+    np.testing.assert_allclose(whole, expected, atol=3e-7)
+    box = Box(tuple(size // 2 for size in fine), fine)
+    np.testing.assert_array_equal(grid.values(channels.numpy(), box), whole[(slice(None), *box.slices)])
+
+
+def test_nothing_wanted_gives_no_box():
+    assert not list(Interpolation((4, 4, 4), (8, 8, 8)).boxes(np.zeros((4, 4, 4), dtype=bool)))
+
+
+def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channel=1):
+    """A stage whose network gives these logits."""
+    model = StageModel.__new__(StageModel)
+    backward = [forward.index(axis) for axis in range(3)]
+    model._predictor = SimpleNamespace(
+        label_manager=SimpleNamespace(has_regions=regions),
+        plans_manager=SimpleNamespace(transpose_forward=forward, transpose_backward=backward),
+        predict_logits_from_preprocessed_data=lambda _: logits,
+        moved_results=False,
+    )
+    model._threshold, model._tumor_channel, model._folder, model.sampling = threshold, channel, "stage1", None
+    return model
+
+
+def expected_mask(logits, fine, *, regions, threshold, channel=1):
+    probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
+    if regions or len(logits) == 2:
+        return full(probabilities[channel][None], fine)[0] > threshold
+    others = [place for place in range(len(logits)) if place != channel]
+    tumor, rival = full(torch.stack((probabilities[channel], probabilities[others].amax(0))), fine)
+    return tumor > threshold * (tumor + rival)
+
+
+@pytest.mark.parametrize(("coarse", "fine"), GRIDS)
+@pytest.mark.parametrize(("labels", "regions"), [(2, False), (4, False), (3, True)])
+@pytest.mark.parametrize("threshold", [0.5, 0.2, 0.9])
+def test_the_mask_is_that_of_full_interpolation(rng, coarse, fine, labels, regions, threshold):
+    logits = torch.stack([smooth(rng, coarse) for _ in range(labels)])
+    model = stage(logits, regions=regions, threshold=threshold)
+    found = model.predict_coarse(Prepared(np.zeros((1, *coarse), np.float32), fine, Box.whole(fine)))
+    expected = expected_mask(logits, fine, regions=regions, threshold=threshold)
+    np.testing.assert_array_equal(found.mask, expected)
+    probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
+    np.testing.assert_allclose(found.probability[expected], full(probabilities, fine)[1][expected], atol=3e-7)
+
+
+def test_a_turned_cropped_and_transposed_image_gets_its_mask_where_it_belongs(rng):
+    logits = torch.stack([smooth(rng, (6, 7, 8)) for _ in range(2)])
+    inside = Box((1, 2, 0), (14, 17, 20))
+    mask = np.zeros((15, 18, 21), dtype=bool)  # as the network's axes run
+    mask[inside.slices] = expected_mask(logits, inside.shape, regions=False, threshold=0.4)
+    forward = (1, 2, 0)
+    seen = mask.transpose([forward.index(axis) for axis in range(3)])
+    expected = TURNED.undo(seen)
+    model = stage(logits, threshold=0.4, forward=forward)
+    found = model.predict_coarse(Prepared(np.zeros((1, 6, 7, 8), np.float32), mask.shape, inside), TURNED)
+    np.testing.assert_array_equal(found.mask, expected)
+    assert expected.any()
+    assert found.mask.flags.c_contiguous
+
+
+def test_a_tumor_that_fills_the_image_or_none_of_it_is_right():
+    for value, filled in ((4.0, True), (-4.0, False)):
+        logits = torch.stack((torch.zeros(5, 5, 5), torch.full((5, 5, 5), value)))
+        found = stage(logits).predict_coarse(
+            Prepared(np.zeros((1, 5, 5, 5), np.float32), (9, 8, 7), Box.whole((9, 8, 7)))
+        )
+        assert found.mask.all() == found.mask.any() == filled
+
+
+def test_nan_is_an_error_also_where_nobody_would_look():
+    logits = torch.full((2, 3, 3, 3), -9.0)
+    logits[0] = 9.0
+    logits[1, 0, 0, 0] = torch.nan
+    with pytest.raises(BundleError, match="predicts NaN"):
+        stage(logits).predict_coarse(Prepared(np.zeros((1, 3, 3, 3), np.float32), (3, 3, 3), Box.whole((3, 3, 3))))

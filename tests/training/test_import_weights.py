@@ -1,0 +1,274 @@
+"""A file of weights becomes a checkpoint that stock nnU-Net starts from."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from builders.tiny_plans import PLAIN, RESIDUAL, write_plans
+from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
+
+from nnunet_cascade.errors import BundleError, DatasetError, SettingsError, WeightsError
+from nnunet_cascade.plugin import nnunet_cascade_trainers
+from nnunet_cascade.training.pretrained_weights import import_weights
+
+# MONAI warns on import, nnU-Net where its variables are not set.
+pytestmark = pytest.mark.filterwarnings("ignore")
+TINY = {"network_size": "tiny", "seed": 5}
+
+
+@pytest.fixture
+def trainer_of(tmp_path, monkeypatch):
+    """Trainers as nnU-Net makes them for a plans file, with their network built."""
+    for variable in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    # nnU-Net tells the kind of its data by their endings, before there is anything to train.
+    data = tmp_path / "nnUNet_preprocessed" / "Dataset501_Phantoms" / "nnUNetPlans_3d_fullres"
+    data.mkdir(parents=True)
+    (data / "case.npz").touch()
+
+    def make(plans, name):
+        content = {**json.loads(plans.read_text()), "continue_training": False}
+        dataset = json.loads((plans.parent / "dataset.json").read_text())
+        kind = getattr(nnunet_cascade_trainers, name)
+        trainer = kind(content, "3d_fullres", 0, dataset, torch.device("cpu"))
+        trainer.initialize()
+        return trainer
+
+    return make
+
+
+@pytest.fixture
+def checkpoint_of(trainer_of, tmp_path):
+    """A checkpoint as stock nnU-Net writes one, of a network with other weights; gives its path and the weights."""
+
+    def make(trainer, labels=("tumor",), architecture=PLAIN, **block):
+        plans = write_plans(
+            tmp_path / "other", labels=labels, architecture=architecture, block={**TINY, "seed": 9, **block}
+        )
+        trained = trainer_of(plans, trainer)
+        trained.logger.log("ema_fg_dice", np.float64(0.5), 0)
+        trained.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
+        return tmp_path / "checkpoint_final.pth", trained.network.state_dict()
+
+    return make
+
+
+@pytest.fixture
+def swinvit(trainer_of, tmp_path):
+    """A file as MONAI's self-supervised pretraining leaves it; gives its path and the network it is from."""
+    plans = write_plans(tmp_path / "swin", block={**TINY, "seed": 9})
+    trained = trainer_of(plans, "SwinUNETRTrainer").network
+    weights = {f"module.{name}".replace("linear", "fc"): value for name, value in trained.swinViT.state_dict().items()}
+    weights |= {"module.rotation_head.weight": torch.ones(4, 192), "module.convTrans3d.bias": torch.ones(1)}
+    torch.save({"epoch": 1, "state_dict": weights}, tmp_path / "model_swinvit.pt")
+    return tmp_path / "model_swinvit.pt", trained.state_dict()
+
+
+def run(source, plans, trainer, output, *, trusted=False):
+    return import_weights(
+        source, plans=plans, configuration="3d_fullres", trainer=trainer, output=output, trusted=trusted
+    )
+
+
+def equal(found, expected, names):
+    return [name for name in names if torch.equal(found[name], expected[name])]
+
+
+def test_stock_nnunet_starts_swin_unetr_from_a_self_supervised_encoder(swinvit, trainer_of, tmp_path):
+    source, trained = swinvit
+    plans = write_plans(tmp_path / "mine", block=TINY)
+    run(source, plans, "SwinUNETRTrainer", tmp_path / "weights.pth")
+    network = trainer_of(plans, "SwinUNETRTrainer").network
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    load_pretrained_weights(network, str(tmp_path / "weights.pth"))
+    after = network.state_dict()
+    inside = [name for name in after if name.startswith("swinViT.")]
+    outside = [name for name in after if not name.startswith("swinViT.")]
+    assert equal(after, trained, inside) == inside
+    assert len(equal(before, trained, inside)) < len(inside)
+    # What the file has not is what the trainer's own seed would have given.
+    assert equal(after, before, outside) == outside
+
+
+@pytest.mark.parametrize("architecture", [PLAIN, RESIDUAL], ids=["plain", "residual"])
+def test_a_network_without_dropout_and_with_other_labels_starts_one_with_dropout(
+    architecture, checkpoint_of, trainer_of, tmp_path
+):
+    source, trained = checkpoint_of("CascadeTrainer", labels=("lung", "heart", "tumor"), architecture=architecture)
+    plans = write_plans(tmp_path / "mine", architecture=architecture, block=TINY)
+    network = trainer_of(plans, "UncertaintyROITrainer").network
+    with pytest.raises(AssertionError, match="is missing"):
+        load_pretrained_weights(network, str(source))
+    imported = run(source, plans, "UncertaintyROITrainer", tmp_path / "weights.pth")
+    load_pretrained_weights(network, str(tmp_path / "weights.pth"))
+    after = network.state_dict()
+    body = [name for name in imported.fitted.taken if "seg_layers" not in name]
+    assert equal(after, trained, body) == body
+    assert len(body) == len(list(network.parameters())) - len(imported.fitted.of_other_shape)
+    assert {each.name.split(".")[1] for each in imported.fitted.of_other_shape} == {"seg_layers"}
+    assert imported.fitted.left == imported.fitted.unused == ()
+
+
+def test_unetr_gets_the_position_embedding_of_the_patch_it_will_train_on(checkpoint_of, trainer_of, tmp_path):
+    source, trained = checkpoint_of("UNETRTrainer")
+    plans = write_plans(tmp_path / "mine", block=TINY, labels=("a", "b"))  # 20 × 40 × 48 becomes 32 × 48 × 48
+    imported = run(source, plans, "DiceCEROIUNETRTrainer", tmp_path / "weights.pth")
+    network = trainer_of(plans, "DiceCEROIUNETRTrainer").network
+    load_pretrained_weights(network, str(tmp_path / "weights.pth"))
+    assert imported.record["patch_size"] == [32, 48, 48]
+    assert torch.equal(
+        network.state_dict()["vit.patch_embedding.position_embeddings"],
+        trained["vit.patch_embedding.position_embeddings"],
+    )
+    assert [each.name for each in imported.fitted.of_other_shape] == ["out.conv.conv.weight", "out.conv.conv.bias"]
+
+
+def test_the_checkpoint_says_where_it_comes_from_in_plain_types(swinvit, tmp_path):
+    source, _ = swinvit
+    imported = run(source, write_plans(tmp_path / "mine", block=TINY), "SwinUNETRTrainer", tmp_path / "weights.pth")
+    stored = torch.load(tmp_path / "weights.pth", weights_only=True)
+    record = stored["imported_from"]
+    assert record == imported.record == json.loads(json.dumps(record))
+    assert record["file"] == "model_swinvit.pt"
+    assert record["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert (record["trainer"], record["plans"], record["seed"]) == ("SwinUNETRTrainer", "nnUNetPlans", 5)
+    assert (record["weights_taken"], record["weights"]) == (126, len(stored["network_weights"]))
+    assert record["versions"]["torch"] == torch.__version__.partition("+")[0]
+
+
+def test_names_of_the_same_weight_are_stored_once(checkpoint_of, tmp_path):
+    source, _ = checkpoint_of("CascadeTrainer")
+    run(source, write_plans(tmp_path / "mine", block=TINY), "UncertaintyROITrainer", tmp_path / "weights.pth")
+    stored = torch.load(tmp_path / "weights.pth", weights_only=True)["network_weights"]
+    assert len({value.data_ptr() for value in stored.values()}) < len(stored) / 2
+
+
+def test_what_it_wrote_can_be_imported_again(swinvit, tmp_path):
+    plans = write_plans(tmp_path / "mine", block=TINY)
+    run(swinvit[0], plans, "SwinUNETRTrainer", tmp_path / "first.pth")
+    again = run(tmp_path / "first.pth", plans, "SwinUNETRTrainer", tmp_path / "second.pth").fitted
+    assert (again.left, again.of_other_shape, again.unused) == ((), (), ())
+
+
+def test_the_global_generator_is_left_as_it_was(swinvit, tmp_path):
+    torch.manual_seed(3)
+    before = torch.random.get_rng_state()
+    run(swinvit[0], write_plans(tmp_path / "mine", block=TINY), "SwinUNETRTrainer", tmp_path / "weights.pth")
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+class TestRefusals:
+    """Nothing is written where something is wrong, and what was there stays."""
+
+    @pytest.fixture
+    def plans(self, tmp_path):
+        return write_plans(tmp_path / "mine", block=TINY)
+
+    @pytest.fixture
+    def stray(self, tmp_path):
+        torch.save({"state_dict": {"a.weight": torch.ones(3)}}, tmp_path / "stray.pt")
+        return tmp_path / "stray.pt"
+
+    @pytest.fixture(autouse=True)
+    def output(self, tmp_path):
+        (tmp_path / "weights.pth").write_text("of before")
+        yield tmp_path / "weights.pth"
+        assert (tmp_path / "weights.pth").read_text() == "of before"
+        assert not list(tmp_path.glob(".*"))
+
+    def test_weights_that_fit_nowhere(self, stray, plans, output):
+        with pytest.raises(WeightsError, match=r"stray\.pt: 0% of the network's encoder.*same architecture"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_a_missing_file(self, plans, output, tmp_path):
+        with pytest.raises(WeightsError, match="is no file"):
+            run(tmp_path / "nothing.pt", plans, "CascadeTrainer", output)
+
+    @pytest.mark.parametrize(
+        ("name", "nearest"),
+        [("SwinUNETR", "SwinUNETRTrainer"), ("uncertaintyroitrainer", "UncertaintyROITrainer")],
+    )
+    def test_an_unknown_trainer_is_met_with_the_nearest_name(self, name, nearest, stray, plans, output):
+        with pytest.raises(SettingsError, match=f"no trainer {name}; did you mean {nearest}\\? expected one of "):
+            run(stray, plans, name, output)
+
+    def test_a_trainer_like_none_is_met_with_all(self, stray, plans, output):
+        with pytest.raises(SettingsError, match=r"no trainer xyz; expected one of .*CascadeTrainer"):
+            run(stray, plans, "xyz", output)
+
+    def test_a_configuration_that_the_plans_have_not(self, stray, plans, output):
+        with pytest.raises(SettingsError, match="no configuration 3d_lowres; found 3d_fullres"):
+            import_weights(stray, plans=plans, configuration="3d_lowres", trainer="CascadeTrainer", output=output)
+
+    def test_missing_plans_and_what_is_no_plans_file(self, stray, plans, output):
+        with pytest.raises(DatasetError, match=r"nnUNetPlan\.json cannot be read"):
+            run(stray, plans.with_name("nnUNetPlan.json"), "CascadeTrainer", output)
+        with pytest.raises(DatasetError, match=r"dataset\.json has no configurations; expected a plans file"):
+            run(stray, plans.with_name("dataset.json"), "CascadeTrainer", output)
+
+    def test_plans_without_a_dataset_beside_them(self, stray, plans, output):
+        plans.with_name("dataset.json").unlink()
+        with pytest.raises(DatasetError, match=r"dataset\.json cannot be read"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_plans_that_no_network_can_be_built_from(self, stray, plans, output):
+        content = json.loads(plans.read_text())
+        content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] = 2
+        plans.write_text(json.dumps(content))
+        with pytest.raises(DatasetError, match="no network can be built"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_plans_that_name_a_network_of_others_unless_they_are_trusted(self, stray, plans, output):
+        content = json.loads(plans.read_text())
+        content["configurations"]["3d_fullres"]["architecture"]["network_class_name"] = "nowhere.Net"
+        plans.write_text(json.dumps(content))
+        with pytest.raises(BundleError, match=r"network_class_name names 'nowhere\.Net', which would be imported"):
+            run(stray, plans, "CascadeTrainer", output)
+        with pytest.raises(DatasetError, match="no network can be built"):
+            run(stray, plans, "CascadeTrainer", output, trusted=True)
+
+    @pytest.mark.parametrize("name", ["recursive_find_python_class", "torch", "softmax_helper_dim0"])
+    def test_plans_that_name_a_label_manager_of_others(self, name, stray, plans, output):
+        plans.write_text(json.dumps({**json.loads(plans.read_text()), "label_manager": name}))
+        with pytest.raises(BundleError, match=f"label_manager names '{name}', which would be imported"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_plans_that_are_nested_without_end(self, stray, plans, output):
+        plans.write_text("[" * 200_000)
+        with pytest.raises(DatasetError, match=r"nnUNetPlans\.json cannot be read as JSON"):
+            run(stray, plans, "CascadeTrainer", output)
+
+    def test_a_misspelt_setting_in_the_plans(self, stray, output, tmp_path):
+        plans = write_plans(tmp_path / "misspelt", block={"network_sise": "tiny"})
+        with pytest.raises(SettingsError, match="did you mean network_size"):
+            run(stray, plans, "SwinUNETRTrainer", output)
+
+    def test_a_two_dimensional_patch_for_monai(self, stray, output, tmp_path):
+        plans = write_plans(tmp_path / "flat", patch_size=(64, 64), block=TINY)
+        with pytest.raises(SettingsError, match="three sides"):
+            run(stray, plans, "SwinUNETRTrainer", output)
+
+    def test_an_output_that_is_no_place_for_a_file(self, stray, plans, output, tmp_path):
+        assert output.is_file()
+        for wrong in (tmp_path, tmp_path / "nowhere" / "weights.pth"):
+            with pytest.raises(SettingsError, match="cannot be written"):
+                run(stray, plans, "CascadeTrainer", wrong)
+
+    def test_the_file_itself_is_never_written_over(self, stray, plans):
+        before = stray.read_bytes()
+        with pytest.raises(SettingsError, match="is where the weights come from"):
+            run(stray, plans, "CascadeTrainer", stray.parent / "mine" / ".." / stray.name)
+        assert stray.read_bytes() == before
+
+    def test_a_full_disk_leaves_nothing_behind(self, swinvit, plans, output, monkeypatch):
+        save = torch.save
+
+        def fill(content, path):
+            save(content, path)
+            raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+        monkeypatch.setattr(torch, "save", fill)
+        with pytest.raises(OSError, match=r"weights\.pth cannot be written \(\[enforce fail"):
+            run(swinvit[0], plans, "SwinUNETRTrainer", output)

@@ -1,0 +1,124 @@
+"""Plans of our own, made from nnU-Net's."""
+
+import copy
+
+import pytest
+
+from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.training.planning import PlanRequest, adapted
+
+RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
+STOCK = {
+    "plans_name": "nnUNetPlans",
+    "foreground_intensity_properties_per_channel": {
+        "0": {"mean": -40.0, "std": 90.0, "percentile_00_5": -900.0, "percentile_99_5": 200.0, "max": 900.0}
+    },
+    "configurations": {
+        "2d": {"spacing": [1.0, 1.0], "data_identifier": "nnUNetPlans_2d"},
+        "3d_fullres": {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "spacing": [1.0, 1.0, 1.0],
+            "patch_size": [96, 128, 128],
+            "batch_size": 2,
+            **{f"resampling_fn_{what}_kwargs": dict(RESAMPLING) for what in ("data", "seg", "probabilities")},
+            "architecture": {
+                "arch_kwargs": {
+                    "n_stages": 6,
+                    "features_per_stage": [32, 64, 128, 256, 320, 320],
+                    "strides": [[1, 1, 1]] + [[2, 2, 2]] * 5,
+                    "kernel_sizes": [[3, 3, 3]] * 6,
+                    "n_conv_per_stage": [2] * 6,
+                    "n_conv_per_stage_decoder": [2] * 5,
+                }
+            },
+        },
+    },
+}  # fmt: skip
+
+
+def adapt(**changes):
+    return adapted(STOCK, PlanRequest(name="Ours", **changes))
+
+
+def test_plans_get_a_name_and_a_data_identifier_of_their_own():
+    plans = adapt()
+    assert plans["plans_name"] == "Ours"
+    assert plans["configurations"]["3d_fullres"]["data_identifier"] == "Ours_3d_fullres"
+    assert list(plans["configurations"]) == ["3d_fullres"]
+
+
+def test_nnunets_plans_are_left_unchanged():
+    before = copy.deepcopy(STOCK)
+    adapt(window_hu=(-1000, 400), patch_size=(32, 32, 32), features=(8, 16), batch_size=1)
+    assert before == STOCK
+
+
+def test_the_name_of_nnunets_own_plans_is_refused():
+    with pytest.raises(SettingsError, match="baseline"):
+        PlanRequest(name="nnUNetPlans")
+
+
+def test_isotropic_plans_resample_all_axes_alike():
+    kwargs = adapt()["configurations"]["3d_fullres"]
+    assert all(
+        kwargs[f"resampling_fn_{what}_kwargs"]["force_separate_z"] is False for what in ("data", "seg", "probabilities")
+    )
+
+
+def test_anisotropic_plans_keep_nnunets_resampling():
+    stock = copy.deepcopy(STOCK)
+    stock["configurations"]["3d_fullres"]["spacing"] = [3.0, 1.0, 1.0]
+    plans = adapted(stock, PlanRequest(name="Ours"))
+    assert plans["configurations"]["3d_fullres"]["resampling_fn_data_kwargs"]["force_separate_z"] is None
+
+
+def test_a_window_clips_and_scales_to_plus_minus_one():
+    properties = adapt(window_hu=(-1000.0, 400.0))["foreground_intensity_properties_per_channel"]["0"]
+    assert (properties["percentile_00_5"], properties["percentile_99_5"]) == (-1000.0, 400.0)
+    assert (-1000.0 - properties["mean"]) / properties["std"] == -1
+    assert (400.0 - properties["mean"]) / properties["std"] == 1
+    assert properties["max"] == 900.0
+
+
+def test_the_settings_block_holds_every_setting():
+    block = adapt(training={"epochs": 3, "mc_samples": 5})[BLOCK]
+    assert TrainingSettings.from_plans({BLOCK: block}) == TrainingSettings(epochs=3, mc_samples=5)
+    assert "dropout" in block
+
+
+@pytest.mark.parametrize(("features", "stages"), [((8, 16, 32), 3), ((8, 16, 32, 64, 64, 64, 64), 4)])
+def test_a_network_has_as_many_stages_as_patch_and_features_allow(features, stages):
+    kwargs = adapt(patch_size=(32, 32, 32), features=features)["configurations"]["3d_fullres"]["architecture"][
+        "arch_kwargs"
+    ]
+    assert kwargs["n_stages"] == stages
+    for key in ("features_per_stage", "strides", "kernel_sizes", "n_conv_per_stage"):
+        assert len(kwargs[key]) == stages
+    assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
+
+
+def test_a_patch_size_is_made_legal_for_its_network():
+    configuration = adapt(patch_size=(33, 32, 32), features=(8, 16, 32))["configurations"]["3d_fullres"]
+    assert configuration["patch_size"] == [36, 32, 32]
+
+
+def test_an_unknown_configuration_is_named():
+    with pytest.raises(DatasetError, match="no 3d_lowres; they have 2d, 3d_fullres"):
+        adapt(configuration="3d_lowres")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a/b"},
+        {"spacing_mm": (0, 1, 1)},
+        {"window_hu": (4, 4)},
+        {"batch_size": 0},
+        {"training": {"epochs": 0}},
+        {"training": {"epoch": 1}},
+    ],
+)
+def test_a_request_out_of_range_is_refused(wrong):
+    with pytest.raises(SettingsError):
+        PlanRequest(**{"name": "Ours", **wrong})
