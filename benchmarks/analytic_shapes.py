@@ -17,7 +17,7 @@ from builders.known_shapes import (
     centered,
     contours_on,
     dice,
-    planes_of,
+    packed_planes,
     series_grid,
 )
 
@@ -31,7 +31,7 @@ def row(name: str, series: str, spacing_mm: tuple[float, float, float]) -> str:
     """Draw a shape and give a table row."""
     shape, size_mm = (SMALL_SPHERE, 18.0) if name == "0.5 ml sphere" else (SHAPES[name], 80.0)
     grid = series_grid(series, spacing_mm, size_mm)
-    shape, planes = centered(shape, grid), planes_of(grid)
+    shape, planes = centered(shape, grid), packed_planes(grid)
     stack = stack_slices(planes)
     mask, truth = rasterize(contours_on(shape, planes), stack).mask, shape.voxels(stack.grid)
     volumes = [np.count_nonzero(voxels) * grid.voxel_volume_mm3 / shape.volume_mm3 - 1 for voxels in (mask, truth)]

@@ -39,7 +39,7 @@ from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, wri
 from nnunet_cascade.machine import take_threads
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.versions import versions
 
 CASE = "LUNG1-001"
@@ -127,7 +127,7 @@ def differing(asked: argparse.Namespace, output: Path, images: Path, mask: Path,
     """Name the maps of the cascade that differ from those of `predict_case`, in one process and without a runner."""
     take_threads(asked.threads)
     image = read_ct(images / f"{CASE}_0000{ENDING}")
-    given = Given(case=CASE, stage1=read_labels(mask, image.grid, what="mask") > 0)
+    given = PrecomputedInputs(case=CASE, stage1=read_labels(mask, image.grid, what="mask") > 0)
     loaded = load_cascade(bundle, device=torch.device("cpu"), precision=asked.precision)
     result = predict_case(image, loaded, given)
     maps: dict[str, Any] = {

@@ -26,13 +26,13 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.evaluation.overlap import dice
 from nnunet_cascade.geometry import Box, Grid, Mask, as_index
 from nnunet_cascade.images import Volume, read_volume
-from nnunet_cascade.postprocessing.lungs.placement import whereabouts
+from nnunet_cascade.postprocessing.lungs.placement import lung_placement
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 
 CASES = ("CIP_ct64", "LUNG1-001", "LUNG1-002")
@@ -67,7 +67,7 @@ def real_case(name: str) -> RealCase:
         ct = read_volume(folder / "ct-64.nrrd")
         regions = read_volume(folder / "lm-64.nrrd").array.astype(np.int32) & 255
         return RealCase(name=name, ct=ct, lungs=np.isin(regions, CIP_LUNGS), others={})
-    patient = scan_folder(folder).patients[0]
+    patient = index_folder(folder).patients[0]
     series = read_ct_series(stack_files(patient.of_modality("CT")))
     structures = read_structure_set(patient.of_modality("RTSTRUCT")[0].path)
     masks = {
@@ -245,8 +245,8 @@ def whereabouts_rows(cases: dict[str, RealCase]) -> Iterator[str]:
             foreign[:depth] = other.lungs[:depth]
             masks[f"those of {following}"] = foreign
         for what, mask in masks.items():
-            seen = whereabouts(case.ct, mask)
-            told = "elsewhere" if seen.is_elsewhere else "–"
+            seen = lung_placement(case.ct, mask)
+            told = "elsewhere" if seen.is_misplaced else "–"
             yield f"| {name} | {what} | {seen.air_share:.0%} | {seen.air_covered:.0%} | {told} |"
 
 

@@ -21,7 +21,7 @@ from nnunet_cascade.images import Volume
 from nnunet_cascade.phantom.record import phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.training.cross_validation import METHODS, score_methods
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     for seed in tqdm(range(args.first, args.first + args.count), unit="phantom"):
         phantom = make_phantom(seed, PhantomSettings(tumors=(1, 2)))
         name = phantom_name(seed)
-        result = predict_case(Volume(phantom.ct, phantom.grid), bundle, Given(case=name))
+        result = predict_case(Volume(phantom.ct, phantom.grid), bundle, PrecomputedInputs(case=name))
         for method, score in zip(METHODS, score_methods(name, result, phantom.tumors > 0), strict=True):
             scores[method].append(score)
     print(format_table([summarize(method, cases) for method, cases in scores.items()]))

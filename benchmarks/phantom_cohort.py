@@ -67,11 +67,11 @@ def bundle(args: argparse.Namespace) -> Path:
     if args.bundle is not None:
         return args.bundle
     from nnunet_cascade.nnunet_folders import own_nnunet_folders  # noqa: PLC0415
-    from nnunet_cascade.reproduction.demo import DemoRequest, demo_chain, make_demo_dataset  # noqa: PLC0415
+    from nnunet_cascade.reproduction.demo import DemoRequest, demo_training, make_demo_dataset  # noqa: PLC0415
     from nnunet_cascade.training.pipeline import train_cascade  # noqa: PLC0415 - torch is not needed otherwise
 
     request = DemoRequest(folder=args.folder / "training", train=8, test=1, folds=2, effort=0.2)
-    chain = demo_chain(request)
+    chain = demo_training(request)
     if not chain.bundle.is_dir():
         request.folder.mkdir(parents=True, exist_ok=True)
         with own_nnunet_folders(request.folder):

@@ -213,7 +213,7 @@ def inference_ratio(size: Size, rounds: int, device: torch.device) -> bool:
     trainer = make_trainer("UncertaintyROITrainer", size, device)
     image = make_batch(trainer, size)["data"][:1].to(device)
     trainer.network.decoder.deep_supervision = False
-    predictor = MonteCarloPredictor(samples=T_INFERENCE, device=device)
+    predictor = MonteCarloPredictor(mc_samples=T_INFERENCE, device=device)
     predictor.label_manager = SimpleNamespace(has_regions=False)
     ways = {"whole": StochasticPasses(trainer.network), "shared": passes_of(trainer.network)}
 

@@ -7,7 +7,7 @@ VARIABLE = "nnUNet_extTrainer"
 
 
 def plugin_folder() -> str:
-    """Give the folder whose modules nnU-Net is to import."""
+    """Return the folder whose modules nnU-Net is to import."""
     # pathlib would cost every interpreter start more than all the rest
     return os.path.join(os.path.dirname(__file__), "plugin")  # noqa: PTH118, PTH120
 

@@ -22,8 +22,8 @@ def require_free(target: Path) -> None:
 
 
 @contextmanager
-def whole_folder(target: Path) -> Generator[Path, None, None]:
-    """Give an empty folder beside a folder's name to fill; it is on the disk before it gets the name.
+def atomic_folder(target: Path) -> Generator[Path, None, None]:
+    """Return an empty folder beside a folder's name to fill; it is on the disk before it gets the name.
 
     An error inside leaves nothing of it. Nobody else's folder is written to or removed, whatever it is called.
 

@@ -66,3 +66,13 @@ class WeightsError(CascadeError, ValueError):
 
 class ReportError(CascadeError, RuntimeError):
     """A report, or a part of it, cannot be made, shown or served."""
+
+
+def one_line(error: BaseException, *, longest: int | None = None) -> str:
+    """Return an error's message in one line, or its type's name if it has none.
+
+    Args:
+        error: The error.
+        longest: Number of characters after which the line is cut; None keeps all.
+    """
+    return (" ".join(str(error).split()) or type(error).__name__)[:longest]

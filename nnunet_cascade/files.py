@@ -15,8 +15,8 @@ _BESIDE = re.compile(r"\.\d+\.(?P<name>.+)")
 
 
 @contextmanager
-def whole_file(path: Path) -> Generator[Path, None, None]:
-    """Give a name beside a file's to write to; what was written there is on the disk before it gets the file's name.
+def atomic_file(path: Path) -> Generator[Path, None, None]:
+    """Return a name beside a file's to write to; what was written there is on the disk before it gets the file's name.
 
     An error inside leaves nothing of it, and a file that was there before as it was.
 
@@ -34,12 +34,12 @@ def whole_file(path: Path) -> Generator[Path, None, None]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as a `whole_file`; line ends stay as they are.
+    """Write text as a `atomic_file`; line ends stay as they are.
 
     Raises:
         OSError: The file cannot be written; one that was there before is as it was.
     """
-    with whole_file(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="")
 
 
@@ -90,7 +90,7 @@ _BLOCK_BYTES = 1 << 20
 
 
 def sha256_of(path: Path) -> str:
-    """Give the SHA-256 of a file, read in pieces."""
+    """Return the SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):

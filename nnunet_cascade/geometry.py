@@ -48,7 +48,7 @@ _DIRECTION_TOLERANCE = 1e-3
 
 
 def as_index(values: Iterable[int]) -> Index:
-    """Give three whole numbers, of NumPy or not, as an index (Z, Y, X)."""
+    """Return three whole numbers, of NumPy or not, as an index (Z, Y, X)."""
     z, y, x = (int(value) for value in values)
     return z, y, x
 
@@ -88,7 +88,7 @@ class Grid:
         return math.prod(self.spacing_mm)
 
     def world_mm(self, index: tuple[float, float, float]) -> Vector:
-        """Give the world position (x, y, z) of a (fractional) voxel index (Z, Y, X)."""
+        """Return the world position (x, y, z) of a (fractional) voxel index (Z, Y, X)."""
         steps = np.array(index) * np.array(self.spacing_mm)
         x, y, z = np.array(self.origin_mm) + steps @ np.array(self.axes)
         return float(x), float(y), float(z)
@@ -108,7 +108,7 @@ class Grid:
         return axis, 1 if self.axes[axis][world] >= 0 else -1
 
     def cropped(self, box: Box) -> Grid:
-        """Give the grid of the part of an array inside a box; the box may reach outside."""
+        """Return the grid of the part of an array inside a box; the box may reach outside."""
         return Grid(
             shape=box.shape,
             spacing_mm=self.spacing_mm,
@@ -159,7 +159,7 @@ class Box:
 
     @classmethod
     def around(cls, mask: Mask) -> Box:
-        """Give the smallest box that holds every voxel of a mask; it must have one."""
+        """Return the smallest box that holds every voxel of a mask; it must have one."""
         spans = [np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
         if any(span.size == 0 for span in spans):
             raise SettingsError("an empty mask has no bounding box; test for voxels first")
@@ -167,7 +167,7 @@ class Box:
 
     @classmethod
     def whole(cls, shape: Index) -> Box:
-        """Give the box of a whole array."""
+        """Return the box of a whole array."""
         return cls((0, 0, 0), shape)
 
     @property
@@ -182,18 +182,18 @@ class Box:
         return z, y, x
 
     def grown(self, voxels: Index) -> Box:
-        """Give the box with `voxels` more on both sides of each axis."""
+        """Return the box with `voxels` more on both sides of each axis."""
         return Box(
             as_index(low - more for low, more in zip(self.start, voxels, strict=True)),
             as_index(high + more for high, more in zip(self.stop, voxels, strict=True)),
         )
 
     def grown_mm(self, margin_mm: float, spacing_mm: Spacing) -> Box:
-        """Give the box with at least `margin_mm` more on every side: fractions of voxels count as whole ones."""
+        """Return the box with at least `margin_mm` more on every side: fractions of voxels count as whole ones."""
         return self.grown(as_index(math.ceil(margin_mm / size - 1e-6) for size in spacing_mm))
 
     def at_least(self, shape: Index) -> Box:
-        """Give the box grown about its centre until it has `shape` voxels, the odd one at the end."""
+        """Return the box grown about its centre until it has `shape` voxels, the odd one at the end."""
         missing = [max(0, wanted - size) for wanted, size in zip(shape, self.shape, strict=True)]
         return Box(
             as_index(low - lack // 2 for low, lack in zip(self.start, missing, strict=True)),
@@ -201,25 +201,25 @@ class Box:
         )
 
     def intersection(self, other: Box) -> Box | None:
-        """Give the part inside both boxes, or None where they do not meet."""
+        """Return the part inside both boxes, or None where they do not meet."""
         start = as_index(max(a, b) for a, b in zip(self.start, other.start, strict=True))
         stop = as_index(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
         return Box(start, stop) if all(a < b for a, b in zip(start, stop, strict=True)) else None
 
     def union(self, other: Box) -> Box:
-        """Give the smallest box that holds both."""
+        """Return the smallest box that holds both."""
         start = as_index(min(a, b) for a, b in zip(self.start, other.start, strict=True))
         return Box(start, as_index(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)))
 
     def clipped(self, shape: Index) -> Box:
-        """Give the part of the box inside an array of `shape`; there must be one."""
+        """Return the part of the box inside an array of `shape`; there must be one."""
         inside = self.intersection(Box.whole(shape))
         if inside is None:
             raise SettingsError(f"box {self.start} to {self.stop} lies outside an array of shape {shape}")
         return inside
 
     def relative_to(self, outer: Box) -> Box:
-        """Give the same voxels counted from the start of `outer`."""
+        """Return the same voxels counted from the start of `outer`."""
         return Box(
             as_index(a - b for a, b in zip(self.start, outer.start, strict=True)),
             as_index(a - b for a, b in zip(self.stop, outer.start, strict=True)),
@@ -240,7 +240,7 @@ class AxisTurn:
 
     @classmethod
     def to_code(cls, grid: Grid, code: str) -> AxisTurn:
-        """Give the turn after which x, y and z indices grow towards the letters of a code.
+        """Return the turn after which x, y and z indices grow towards the letters of a code.
 
         Args:
             grid: Of the original array.
@@ -262,7 +262,7 @@ class AxisTurn:
         return array[self._senses].transpose(back)
 
     def box(self, box: Box, shape: Index) -> Box:
-        """Give the same voxels in the turned array; `shape` is that of the original."""
+        """Return the same voxels in the turned array; `shape` is that of the original."""
         ends = [
             (shape[axis] - box.stop[axis], shape[axis] - box.start[axis]) if flip else (box.start[axis], box.stop[axis])
             for axis, flip in zip(self.order, self.flipped, strict=True)
@@ -270,7 +270,7 @@ class AxisTurn:
         return Box(as_index(start for start, _ in ends), as_index(stop for _, stop in ends))
 
     def spacing(self, spacing_mm: Spacing) -> Spacing:
-        """Give the voxel size along the turned axes."""
+        """Return the voxel size along the turned axes."""
         z, y, x = (spacing_mm[axis] for axis in self.order)
         return z, y, x
 

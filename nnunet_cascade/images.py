@@ -16,8 +16,8 @@ from nibabel.nifti1 import Nifti1Image
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import InputImageError
-from nnunet_cascade.files import whole_file
+from nnunet_cascade.errors import InputImageError, one_line
+from nnunet_cascade.files import atomic_file
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask, Stored
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def read_labels(path: Path, grid: Grid, *, what: str) -> Labels:
 
 
 def _as_labels(numbers: NDArray[Any], path: Path) -> Labels:
-    """Give whole numbers in the smallest type of `_LABEL_TYPES` that holds them all."""
+    """Return whole numbers in the smallest type of `_LABEL_TYPES` that holds them all."""
     if np.can_cast(numbers.dtype, np.int16):
         return numbers.astype(np.int16)
     low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
@@ -134,7 +134,7 @@ def _as_labels(numbers: NDArray[Any], path: Path) -> Labels:
 
 
 def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
-    """Give the grid of a three-dimensional SimpleITK image or file, its (x, y, z) turned to (Z, Y, X)."""
+    """Return the grid of a three-dimensional SimpleITK image or file, its (x, y, z) turned to (Z, Y, X)."""
     nx, ny, nz = image.GetSize()
     sx, sy, sz = image.GetSpacing()
     direction = np.array(image.GetDirection()).reshape(3, 3)
@@ -144,7 +144,7 @@ def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
 
 
 def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:
-    """Give an array (Z, Y, X) as a SimpleITK image on a grid of the same shape.
+    """Return an array (Z, Y, X) as a SimpleITK image on a grid of the same shape.
 
     Booleans become 8-bit integers.
     """
@@ -166,7 +166,7 @@ def write_image(array: NDArray[Any] | Mask, grid: Grid, path: Path) -> None:
     import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
 
     try:
-        with whole_file(path) as beside:
+        with atomic_file(path) as beside:
             sitk.WriteImage(to_sitk(array, grid), str(beside), useCompression=True)
             if path.name.endswith(ENDING):
                 _require_whole_gzip(beside, array.nbytes)
@@ -185,7 +185,7 @@ def _require_whole_gzip(path: Path, size: int) -> None:
 
 
 def _checked(stored: NDArray[Any], path: Path) -> Image:
-    """Give voxels as float32, all of them finite."""
+    """Return voxels as float32, all of them finite."""
     array = stored.astype(np.float32, copy=False)
     if stored.dtype.kind == "f":
         _require_finite(array, path)
@@ -234,7 +234,7 @@ def _way_out(reason: str) -> str:
 
 
 def _nifti_voxels(path: Path) -> NDArray[Any] | None:
-    """Give the voxels (…, Z, Y, X) of a NIfTI file as they are stored; None where they are scaled or no plain numbers.
+    """Return the voxels (…, Z, Y, X) of a NIfTI file as stored; None if they are scaled or not plain numbers.
 
     Raises:
         InputImageError: The file does not hold all its voxels, its checksum is wrong, or a voxel is NaN.
@@ -246,7 +246,7 @@ def _nifti_voxels(path: Path) -> NDArray[Any] | None:
             while file.read(_READ_BYTES):  # at its end the checksum is compared
                 pass
     except (OSError, EOFError, ValueError, zlib.error, ImageFileError, WrapStructError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise InputImageError(f"{path} cannot be read ({reason}); it may be truncated: copy it again") from error
     if stored.dtype.kind == "f":
         _require_finite(stored, path)

@@ -21,13 +21,13 @@ _LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
 
 
 def processors() -> int:
-    """Give the number of processors this process may use: those it is bound to, within the share of a container."""
+    """Return the number of processors this process may use: those it is bound to, within the share of a container."""
     bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(bound, _share(_CGROUP))))
 
 
 def _share(cgroup: Path) -> float:
-    """Give how many processors a container is worth (cgroup v2, else v1); infinitely many without a limit."""
+    """Return how many processors a container is worth (cgroup v2, else v1); infinitely many without a limit."""
     try:
         quota, period = (cgroup / "cpu.max").read_text().split()
     except (OSError, ValueError):
@@ -43,7 +43,7 @@ def _share(cgroup: Path) -> float:
 
 
 def threads_per_worker(workers: int = 1) -> int:
-    """Give the number of threads of each worker: OMP_NUM_THREADS where that is set, else its share of the machine."""
+    """Return the number of threads of each worker: OMP_NUM_THREADS where that is set, else its share of the machine."""
     asked = os.environ.get(_THREADS, "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
@@ -51,7 +51,7 @@ def threads_per_worker(workers: int = 1) -> int:
 
 
 def memory_environment() -> dict[str, str]:
-    """Give the variables by which a process that computes on processors takes its memory in large pages.
+    """Return the variables by which a process that computes on processors takes its memory in large pages.
 
     The arrays between two layers are handed back to the system and taken anew each time; in pages of
     4 KiB that costs as much as the convolutions do. What the user has set stays. glibc reads it from
@@ -61,7 +61,7 @@ def memory_environment() -> dict[str, str]:
 
 
 def worker_environment(workers: int, *, threads: int | None = None) -> dict[str, str]:
-    """Give the variables of a worker's environment; libraries read them when they are loaded.
+    """Return the variables of a worker's environment; libraries read them when they are loaded.
 
     Threads that have no work sleep instead of spinning, for the steps of other cases want their
     processor. glibc shares few pools of memory among threads, else each keeps what

@@ -17,7 +17,7 @@ _SMALL_MACHINE = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "0"}  # one proc
 
 
 def nnunet_folder(variable: str) -> Path:
-    """Give the folder that one of nnU-Net's variables names.
+    """Return the folder that one of nnU-Net's variables names.
 
     Args:
         variable: `nnUNet_raw`, `nnUNet_preprocessed` or `nnUNet_results`.
@@ -32,7 +32,7 @@ def nnunet_folder(variable: str) -> Path:
 
 
 def dataset_name(dataset_id: int) -> str:
-    """Give the full name, such as Dataset501_NSCLCRadiomics, of the dataset with a number.
+    """Return the full name, such as Dataset501_NSCLCRadiomics, of the dataset with a number.
 
     Raises:
         DatasetError: No folder of nnU-Net's, or more than one name, has the number.
@@ -48,7 +48,7 @@ def dataset_name(dataset_id: int) -> str:
 
 
 def raw_folder(dataset_id: int) -> Path:
-    """Give the raw folder of a dataset; it must hold a dataset.json."""
+    """Return the raw folder of a dataset; it must hold a dataset.json."""
     folder = nnunet_folder("nnUNet_raw") / dataset_name(dataset_id)
     if not (folder / "dataset.json").is_file():
         raise DatasetError(f"{folder} has no dataset.json; expected an nnU-Net v2 raw dataset")
@@ -56,19 +56,19 @@ def raw_folder(dataset_id: int) -> Path:
 
 
 def preprocessed_folder(dataset_id: int) -> Path:
-    """Give the preprocessed folder of a dataset, made where it is missing."""
+    """Return the preprocessed folder of a dataset, made where it is missing."""
     folder = nnunet_folder("nnUNet_preprocessed") / dataset_name(dataset_id)
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def model_folder(dataset_id: int, *, trainer: str, plans: str, configuration: str) -> Path:
-    """Give the folder that nnU-Net trains a model into."""
+    """Return the folder that nnU-Net trains a model into."""
     return nnunet_folder("nnUNet_results") / dataset_name(dataset_id) / f"{trainer}__{plans}__{configuration}"
 
 
 def roi_target(dataset_id: int, roi_dataset_id: int) -> Path:
-    """Give the raw folder that the stage-2 dataset of a dataset gets; it need not be there."""
+    """Return the raw folder that the stage-2 dataset of a dataset gets; it need not be there."""
     source = raw_folder(dataset_id)
     return source.with_name(f"Dataset{roi_dataset_id:03d}_{source.name.split('_', 1)[1]}ROI")
 

@@ -19,7 +19,7 @@ _SIGKILL = 9
 
 
 def worker_pool(processes: int, *, preload: str) -> ProcessPoolExecutor:
-    """Give a pool whose workers end with the process that started it.
+    """Return a pool whose workers end with the process that started it.
 
     Args:
         processes: How many.
@@ -79,7 +79,7 @@ def _interrupts_blocked() -> Generator[None, None, None]:
 
 
 def _context(preload: str) -> BaseContext:
-    """Give the way workers are started: forked from a server of their own, or fresh where there is none.
+    """Return the way workers are started: forked from a server of their own, or fresh where there is none.
 
     Never forked from the caller itself: they may inherit locks of ITK's threads.
     """

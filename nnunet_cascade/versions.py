@@ -21,5 +21,5 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Give the versions of Python and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}

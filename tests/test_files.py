@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from nnunet_cascade import files
-from nnunet_cascade.files import flush_folder, sweep_unfinished, whole_file, write_json, write_text
+from nnunet_cascade.files import atomic_file, flush_folder, sweep_unfinished, write_json, write_text
 
 
 def names(folder):
@@ -68,7 +68,7 @@ def test_a_file_that_finds_no_room_is_an_error_and_leaves_nothing(tmp_path):
 
 def test_an_error_while_a_file_is_made_leaves_nothing(tmp_path):
     def interrupted():
-        with whole_file(tmp_path / "a") as beside:
+        with atomic_file(tmp_path / "a") as beside:
             beside.write_text("half")
             raise KeyboardInterrupt
 

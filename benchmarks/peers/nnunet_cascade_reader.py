@@ -9,14 +9,14 @@ import numpy as np
 from measure import report
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 
 
 def work() -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Read headers, CT and contours, and draw all ROIs."""
-    patient = scan_folder(Path(sys.argv[1])).patients[0]
+    patient = index_folder(Path(sys.argv[1])).patients[0]
     ct = read_ct_series(stack_files(patient.of_modality("CT")))
     structures = read_structure_set(patient.of_modality("RTSTRUCT")[0].path)
     names = structures.names.items()

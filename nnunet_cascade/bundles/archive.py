@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from nnunet_cascade.bundles.manifest import MANIFEST_NAME, ListedFile, parsed_manifest
-from nnunet_cascade.errors import BundleError, CascadeError
+from nnunet_cascade.errors import BundleError, CascadeError, one_line
 from nnunet_cascade.settings.serialization import require
 
 Content = Path | bytes
@@ -124,12 +124,12 @@ def _opened(path: Path):  # noqa: ANN202 - a generator of an open archive
     except Exception as error:
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # which a place outside of the file gives
             raise
-        reason = " ".join(str(error).split())[:150] or type(error).__name__
+        reason = one_line(error, longest=150)
         raise BundleError(f"{path} cannot be read as a zip ({reason}); get the bundle again") from error
 
 
 def _checked(archive: zipfile.ZipFile, path: Path, limits: ArchiveLimits) -> dict[str, zipfile.ZipInfo]:
-    """Give the members by name, after everything that can be known without unpacking."""
+    """Return the members by name, after everything that can be known without unpacking."""
     infos = archive.infolist()
     if len(infos) > limits.files:
         raise BundleError(f"{path} holds {len(infos)} files; expected at most {limits.files}; it is no bundle")

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from nnunet_cascade.atomic_folder import require_free, whole_folder
+from nnunet_cascade.atomic_folder import atomic_folder, require_free
 from nnunet_cascade.bundles.manifest import MANIFEST_NAME, file_checksums, require_unchanged, write_manifest
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.files import sha256_of, write_json, write_text
@@ -162,7 +162,7 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     for _, source, settings in models:
         _require_complete(source, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with whole_folder(target) as beside:
+    with atomic_folder(target) as beside:
         sources: dict[str, str] = {}
         for name, source, settings in models:
             packed = _pack_model(source, beside / name, settings, trusted=trusted)
@@ -182,7 +182,7 @@ def available_folds(model: Path, checkpoint: str) -> tuple[int, ...]:
 
 
 def with_folds(settings: StageSettings, model: Path) -> StageSettings:
-    """Give stage settings for all trained folds of a model.
+    """Return stage settings for all trained folds of a model.
 
     Raises:
         BundleError: No fold is trained.
@@ -196,7 +196,7 @@ def with_folds(settings: StageSettings, model: Path) -> StageSettings:
 
 
 def without_images(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
-    """Give a dataset.json without the lists of images that some tools put in."""
+    """Return a dataset.json without the lists of images that some tools put in."""
     return {key: value for key, value in dataset_json.items() if key in _DATASET_KEYS}
 
 

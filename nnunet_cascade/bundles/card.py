@@ -115,7 +115,7 @@ def _model_row(stage: str, settings: StageSettings, facts: ModelFacts) -> tuple[
 
 
 def _configuration(facts: ModelFacts) -> Mapping[str, Any]:
-    """Give a configuration with what it inherits."""
+    """Return a configuration with what it inherits."""
     configurations: Mapping[str, Any] = facts.plans["configurations"]
     found, name = dict[str, Any](), facts.configuration
     for _ in configurations:

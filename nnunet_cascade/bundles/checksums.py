@@ -14,7 +14,7 @@ from nnunet_cascade.prediction.spec import CascadeSpec
 
 
 def model_checksums(bundle: Path, spec: CascadeSpec, *, with_stage1: bool = True) -> dict[str, str]:
-    """Give one SHA-256 for the files of each stage that prediction uses: plans, dataset and checkpoints.
+    """Return one SHA-256 for the files of each stage that prediction uses: plans, dataset and checkpoints.
 
     Weights that are given for lungmask are "lungs" beside "stage1" and "stage2".
 
@@ -31,7 +31,7 @@ def model_checksums(bundle: Path, spec: CascadeSpec, *, with_stage1: bool = True
 
 
 def files_checksum(folder: Path, names: Iterable[str]) -> str:
-    """Give one SHA-256 for files of a model by their names below a folder, in whatever order.
+    """Return one SHA-256 for files of a model by their names below a folder, in whatever order.
 
     Raises:
         BundleError: One of them is missing or cannot be read.

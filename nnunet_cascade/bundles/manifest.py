@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, one_line
 from nnunet_cascade.files import sha256_of, write_json
 from nnunet_cascade.settings.serialization import require
 
@@ -42,7 +42,7 @@ class ListedFile:
 
 
 def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Give the SHA-256 of files by their names below a folder, such as `stage1/plans.json`.
+    """Return the SHA-256 of files by their names below a folder, such as `stage1/plans.json`.
 
     Raises:
         OSError: A file is missing or cannot be read.
@@ -63,7 +63,7 @@ def listed_files(folder: Path, names: Iterable[str]) -> dict[str, ListedFile]:
 
 
 def to_manifest(files: Mapping[str, ListedFile], further: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the contents of a manifest: format, what else is known, and all files by name."""
+    """Return the contents of a manifest: format, what else is known, and all files by name."""
     listed = {name: {"bytes": files[name].bytes, "sha256": files[name].sha256} for name in sorted(files)}
     return {"format": FORMAT, "format_version": FORMAT_VERSION, **further, "files": listed}
 
@@ -92,9 +92,7 @@ def parsed_manifest(text: str | bytes, *, where: str) -> dict[str, ListedFile]:
     try:
         content: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise BundleError(
-            f"{where} is not JSON ({' '.join(str(error).split())[:100]}); get the bundle again"
-        ) from error
+        raise BundleError(f"{where} is not JSON ({one_line(error, longest=100)}); get the bundle again") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BundleError(f"{where} is no manifest of a bundle; expected one that nnc-export-bundle wrote")
     if content.get("format_version") != FORMAT_VERSION:
@@ -106,7 +104,7 @@ def parsed_manifest(text: str | bytes, *, where: str) -> dict[str, ListedFile]:
     try:
         return {name: ListedFile(**values) for name, values in listed.items()}
     except (AttributeError, TypeError, ValueError) as error:
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, longest=150)
         raise BundleError(f"{where} lists files as none does ({reason}); get the bundle again") from error
 
 

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import torch
 
-from nnunet_cascade.atomic_folder import require_free, whole_folder
+from nnunet_cascade.atomic_folder import atomic_folder, require_free
 from nnunet_cascade.bundles.archive import (
     CARD_NAME,
     ArchiveLimits,
@@ -37,8 +37,8 @@ from nnunet_cascade.bundles.bundle import (
 )
 from nnunet_cascade.bundles.card import CardFacts, ModelFacts, model_card
 from nnunet_cascade.bundles.manifest import MANIFEST_NAME, ListedFile, to_manifest
-from nnunet_cascade.errors import BundleError, CascadeError
-from nnunet_cascade.files import sha256_of, whole_file
+from nnunet_cascade.errors import BundleError, CascadeError, one_line
+from nnunet_cascade.files import atomic_file, sha256_of
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.model_files import Checkpoint
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -110,7 +110,7 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
         listed = {name: _listed(content) for name, content in contents.items()}
         said = {"licence": facts.licence, "training_data": facts.training_data, "versions": versions()}
         contents[MANIFEST_NAME] = _as_json(to_manifest(listed, said))
-        with whole_file(target) as beside:
+        with atomic_file(target) as beside:
             write_archive(beside, contents)
 
 
@@ -130,7 +130,7 @@ def install_bundle(path: Path, target: Path, *, limits: ArchiveLimits | None = N
     require_free(target)
     if not target.parent.is_dir() or target.name in {"", ".."}:
         raise BundleError(f"{target} cannot be made; expected the name of a folder in one that is there")
-    with whole_folder(target) as beside:
+    with atomic_folder(target) as beside:
         _unpack(path, beside, limits or ArchiveLimits(), trusted=trusted)
 
 
@@ -160,7 +160,7 @@ def _unpack(path: Path, folder: Path, limits: ArchiveLimits, *, trusted: bool) -
         raise
     except Exception as error:
         kind = "" if isinstance(error, CascadeError) else f"{type(error).__name__}: "
-        told = " ".join(str(error).split()).replace(f"{folder}{os.sep}", "").replace(str(folder), "the bundle")
+        told = one_line(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the bundle")
         raise BundleError(f"{path}: {kind}{told}") from error
     return spec
 
@@ -176,7 +176,7 @@ def _require_no_places(spec: CascadeSpec, where: str) -> None:
 
 
 def _bare(source: Path, scratch: Path, *, trusted: bool) -> Content:
-    """Give a file without what others do not need: as it is, as bytes, or written anew to another place."""
+    """Return a file without what others do not need: as it is, as bytes, or written anew to another place."""
     if source.name == DATASET_NAME:
         return _as_json(without_images(read_json(source)))
     if source.name == _CALIBRATION_NAME:
@@ -189,7 +189,7 @@ def _bare(source: Path, scratch: Path, *, trusted: bool) -> Content:
 
 
 def _facts_of(bundle: Path, spec: CascadeSpec, *, trusted: bool) -> dict[str, ModelFacts]:
-    """Give what is known of both models."""
+    """Return what is known of both models."""
     firsts = {
         stage: bundle / stage / f"fold_{settings.folds[0]}" / settings.checkpoint
         for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2))
@@ -223,13 +223,13 @@ def _require_nothing_of_this_machine(contents: Mapping[str, Content]) -> None:
 
 
 def _texts(name: str, content: Content) -> Iterator[str]:
-    """Give the texts in a file: lines, or all that JSON names and says, be it twice under one name."""
+    """Return the texts in a file: lines, or all that JSON names and says, be it twice under one name."""
     raw = content if isinstance(content, bytes) else content.read_bytes()
     try:
         lines = raw.decode().splitlines()
         waiting: list[Any] = [json.loads(raw, object_pairs_hook=list)] if name.endswith(".json") else [lines]
     except (ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:100]
+        reason = one_line(error, longest=100)
         raise BundleError(f"{name} cannot be read as text or JSON ({reason}); mend it or take it out") from error
     while waiting:
         part = waiting.pop()

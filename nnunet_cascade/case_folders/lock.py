@@ -32,7 +32,7 @@ _OF_PART = re.compile(r"run_part\d+\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Share:
+class Part:
     """Which of the cases a run does, as nnU-Net shares them out.
 
     Attributes:
@@ -56,16 +56,16 @@ class Share:
         return f"_part{self.part_id}" if self.num_parts > 1 else ""
 
     def lock(self, folder: Path) -> Path:
-        """Give the file that the run holds a lock on."""
+        """Return the file that the run holds a lock on."""
         return folder / f".run{self.ending}.lock"
 
     def worker_lock(self, folder: Path) -> Path:
-        """Give the file that each of its workers holds a lock on."""
+        """Return the file that each of its workers holds a lock on."""
         return folder / f".run{self.ending}.workers"
 
 
 @contextmanager
-def hold_folder(folder: Path, share: Share) -> Generator[None, None, None]:
+def hold_folder(folder: Path, share: Part) -> Generator[None, None, None]:
     """Keep other runs off an output folder, but for other parts of the same number of parts.
 
     Nothing is left of the lock at the end; what a killed run leaves holds nobody up, unless it
@@ -157,8 +157,8 @@ def _share_lock(file: IO[bytes]) -> None:
     return None
 
 
-def _own_lock(folder: Path, share: Share) -> IO[str] | None:
-    """Give the run's lock, held; None, with a warning, where there are no locks."""
+def _own_lock(folder: Path, share: Part) -> IO[str] | None:
+    """Return the run's lock, held; None, with a warning, where there are no locks."""
     if fcntl is None:
         _log.warning("this system has no file locks; see to it that no other run writes to %s", folder)
         return None
@@ -178,14 +178,14 @@ def _own_lock(folder: Path, share: Share) -> IO[str] | None:
 
 
 def _in_use(path: Path, advice: str = "") -> RunError:
-    """Give the error that tells who holds a lock; what a killed run of another user left cannot be looked into."""
+    """Return the error that tells who holds a lock; what a killed run of another user left cannot be looked into."""
     left = "" if os.access(path, os.W_OK) else f" (another user's; where that run was killed, remove {path.name} there)"
     return RunError(
         f"{path.parent} is in use by {_holder(path)}{left}; {advice}wait until it ends, or choose another folder"
     )
 
 
-def _require_same_parts(folder: Path, share: Share) -> None:
+def _require_same_parts(folder: Path, share: Part) -> None:
     """Refuse to share cases out otherwise than the runs did whose stories lie there: some would be done by nobody."""
     if share.num_parts == 1:
         return
@@ -206,7 +206,7 @@ def _number_of_parts(path: Path) -> int | None:
     return number if isinstance(number, int) else None
 
 
-def _require_alone(folder: Path, share: Share) -> None:
+def _require_alone(folder: Path, share: Part) -> None:
     """Refuse where a run is at work that does some of the same cases; workers of a killed one end a moment after it."""
     runs = _others(folder, share, ".lock")
     workers = [share.worker_lock(folder), *_others(folder, share, ".workers")]
@@ -226,7 +226,7 @@ def _clear(path: Path, *, patience_seconds: float) -> bool:
     return not path.is_file() or _free(path, patience_seconds=patience_seconds)
 
 
-def _others(folder: Path, share: Share, ending: str) -> list[Path]:
+def _others(folder: Path, share: Part, ending: str) -> list[Path]:
     """List the files of runs that may not be at work beside this one: all but parts of the same number."""
     own = {share.lock(folder).name, share.worker_lock(folder).name}
     found = [path for path in sorted(folder.glob(f".run*{ending}")) if path.name not in own]
@@ -253,7 +253,7 @@ def _free(path: Path, *, patience_seconds: float) -> bool:
 
 
 def _locked(path: Path, *, patience_seconds: float) -> IO[str] | None:
-    """Give a file open and locked; None where somebody else holds it all the time.
+    """Return a file open and locked; None where somebody else holds it all the time.
 
     Raises:
         OSError: The file cannot be opened, or its file system has no locks.
@@ -289,7 +289,7 @@ def _is_named(file: IO[str], path: Path) -> bool:
         return False
 
 
-def _tell_holder(file: IO[str], share: Share) -> None:
+def _tell_holder(file: IO[str], share: Part) -> None:
     since = time.strftime("%F %T", time.localtime())
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
     file.truncate(0)

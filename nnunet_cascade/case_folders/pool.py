@@ -15,7 +15,7 @@ Job = TypeVar("Job")
 Made = TypeVar("Made")
 
 
-def side_by_side(
+def map_in_processes(
     work: Callable[[Job], Made],
     jobs: Sequence[Job],
     processes: int,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.case_files import CHANNEL
-from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
+from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError, one_line
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.nnunet_folders import read_json
@@ -175,7 +175,7 @@ def read_probability(path: Path, tumor: TumorLabel, mask: Mask) -> tuple[Image |
         with path.open("rb") as file, np.load(file, allow_pickle=False) as content:
             found: NDArray[np.floating[Any]] = content["probabilities"]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        return None, f"{path.name} cannot be read ({' '.join(str(error).split())})"
+        return None, f"{path.name} cannot be read ({one_line(error)})"
     if found.ndim != 4 or found.shape[1:] != mask.shape:
         return None, f"{path.name} has shape {found.shape}; expected channels and {mask.shape}"
     if not tumor.channels or max(tumor.channels) >= len(found):
@@ -199,7 +199,7 @@ def _disagreement(found: NDArray[np.floating[Any]], tumor: TumorLabel, mask: Mas
 
 
 def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
-    """Give the share of voxels (channels, n) that their probabilities call tumor; 1 where there is none."""
+    """Return the share of voxels (channels, n) that their probabilities call tumor; 1 where there is none."""
     if values.shape[1] == 0:
         return 1.0
     if tumor.regions:

@@ -16,13 +16,13 @@ from nnunet_cascade.versions import NOTICE, versions
 
 Record = dict[str, Any]
 """What is known of a case, as its JSON file holds it."""
-Prints = list[list[str]]
+InputChecksums = list[list[str]]
 """Name and SHA-256 of each file a case is made from."""
 _PACKAGE = "nnunet-cascade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MadeFrom:
+class CaseFingerprint:
     """What decides the files of a case: a record made from the same need not be made again.
 
     Attributes:
@@ -34,17 +34,17 @@ class MadeFrom:
     """
 
     settings: Mapping[str, Any]
-    inputs: Prints | None = None
+    inputs: InputChecksums | None = None
     model: Mapping[str, str] | None = None
     precision: str | None = None
     ignored_settings: frozenset[str] = frozenset()
 
     def to_json(self) -> Record:
-        """Give what a record holds of it."""
+        """Return what a record holds of it."""
         values = {"inputs": self.inputs, "settings": self.settings, "model": self.model, "precision": self.precision}
         return json.loads(json.dumps({name: value for name, value in values.items() if value is not None}))
 
-    def is_that_of(self, record: Record) -> bool:
+    def matches(self, record: Record) -> bool:
         """Tell whether a record's files were decided by the same, by this version of the package.
 
         What decides nothing does not count, such as the path of lung masks whose checksums are known.
@@ -77,11 +77,11 @@ def _version() -> str:
 
 
 def record_path(folder: Path, case: str) -> Path:
-    """Give the path of a case's record."""
+    """Return the path of a case's record."""
     return folder / f"{case}.json"
 
 
-def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from: MadeFrom) -> Record:
+def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from: CaseFingerprint) -> Record:
     """Write the record of a case, and give it as it stands there; what varies from run to run is in `varying` alone.
 
     Call it last: its "files" are on the disk, under their names, before the record is.
@@ -104,11 +104,11 @@ def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from:
     return json.loads(json.dumps(record))
 
 
-def read_finished(folder: Path, case: str, made_from: MadeFrom) -> Record | None:
-    """Give the record of a case made from the same by the same version, whose files are there; else None."""
+def read_finished(folder: Path, case: str, made_from: CaseFingerprint) -> Record | None:
+    """Return the record of a case made from the same by the same version, whose files are there; else None."""
     try:
         record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
-        same = made_from.is_that_of(record)
+        same = made_from.matches(record)
         whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -127,8 +127,8 @@ def remove_recorded(folder: Path, case: str) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def fingerprints(paths: Iterable[Path]) -> Prints:
-    """Give name and SHA-256 of files; those that are missing have an empty one.
+def input_checksums(paths: Iterable[Path]) -> InputChecksums:
+    """Return name and SHA-256 of files; those that are missing have an empty one.
 
     Raises:
         InputImageError: A file cannot be read.

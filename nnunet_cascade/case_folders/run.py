@@ -13,18 +13,18 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from nnunet_cascade.case_folders.case_files import MAPS
-from nnunet_cascade.case_folders.lock import Share, hold_folder
+from nnunet_cascade.case_folders.lock import Part, hold_folder
 from nnunet_cascade.case_folders.records import (
-    MadeFrom,
+    CaseFingerprint,
     Record,
-    fingerprints,
+    input_checksums,
     read_finished,
     record_path,
     remove_recorded,
     write_record,
 )
-from nnunet_cascade.case_folders.run_report import CaseLine, RunReport, RunStory, run_files, write_run
-from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunReport, run_files, write_run
+from nnunet_cascade.errors import InputImageError, one_line
 from nnunet_cascade.files import sweep_unfinished
 from nnunet_cascade.images import ENDING
 
@@ -65,18 +65,18 @@ class FolderTask:
         settings: As plain values.
         work: Writes the files of a case and gives its record, which names them under "files".
         inputs: Gives the files a case is made from, or folders of them; default its own file.
-        skip_done: Whether cases are left out whose record holds the same settings and the same files.
+        resume: Whether cases are left out whose record holds the same settings and the same files.
     """
 
     output: Path
     settings: Mapping[str, Any]
     work: Callable[[str, Path], Record]
     inputs: Callable[[str, Path], Iterable[Path]] = _itself
-    skip_done: bool = False
+    resume: bool = False
 
 
-def part_of(cases: Mapping[str, _Case], share: Share) -> dict[str, _Case]:
-    """Give every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work.
+def part_of(cases: Mapping[str, _Case], share: Part) -> dict[str, _Case]:
+    """Return every `num_parts`-th case, beginning with number `part_id`, as nnU-Net shares out work.
 
     Raises:
         InputImageError: As `require_distinct_files`.
@@ -115,7 +115,7 @@ def require_writable(folder: Path) -> None:
 
 
 @contextmanager
-def open_folder(folder: Path, share: Share, cases: Iterable[str]) -> Generator[None, None, None]:
+def open_folder(folder: Path, share: Part, cases: Iterable[str]) -> Generator[None, None, None]:
     """Make an output folder, keep other runs off it, and clear it of files that a killed run left unfinished.
 
     Args:
@@ -159,8 +159,8 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
     for case, path in cases.items():
         try:
             require_case_name(case)
-            made_from = MadeFrom(settings=task.settings, inputs=fingerprints(task.inputs(case, path)))
-            finished = read_finished(task.output, case, made_from) if task.skip_done else None
+            made_from = CaseFingerprint(settings=task.settings, inputs=input_checksums(task.inputs(case, path)))
+            finished = read_finished(task.output, case, made_from) if task.resume else None
             if finished is not None:
                 yield Outcome(case=case, status="skipped", record=finished)
                 continue
@@ -168,7 +168,7 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
             record = write_record(task.output, case, task.work(case, path), made_from)
             yield Outcome(case=case, status="done", record=record)
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-            yield Outcome(case=case, status="failed", error=told(case, error))
+            yield Outcome(case=case, status="failed", error=log_case_error(case, error))
 
 
 def require_distinct_files(cases: Iterable[str]) -> None:
@@ -208,30 +208,30 @@ def require_case_name(case: str) -> None:
         raise InputImageError(f"a case called {case} would share {case}.json with the run itself; rename its files")
 
 
-def told(case: str, error: Exception) -> str:
+def log_case_error(case: str, error: Exception) -> str:
     """Log why a case failed; gives it in one line."""
-    message = " ".join(str(error).split()) or type(error).__name__
+    message = one_line(error)
     _log.debug("%s", case, exc_info=error)
     _log.error("%s: %s", case, message)
     return message
 
 
-def tell_run(
-    outcomes: Sequence[Outcome], task: FolderTask, story: RunStory, figures: Callable[[Record], Mapping[str, Any]]
+def write_run_report(
+    outcomes: Sequence[Outcome], task: FolderTask, context: RunContext, figures: Callable[[Record], Mapping[str, Any]]
 ) -> Path:
     """Write `run.json`, the story of a run, and `summary.csv`, a line per case.
 
     Args:
         outcomes: Of all cases.
         task: What was done.
-        story: What else is known.
+        context: What else is known.
         figures: Gives what both files tell of a case with a record.
 
     Returns:
         The path of `run.json`.
     """
     lines = [_line(outcome, figures) for outcome in outcomes]
-    return write_run(lines, RunReport(output=task.output, story=story, settings=task.settings, total=len(outcomes)))
+    return write_run(lines, RunReport(output=task.output, context=context, settings=task.settings, total=len(outcomes)))
 
 
 def _line(outcome: Outcome, figures: Callable[[Record], Mapping[str, Any]]) -> CaseLine:

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from nnunet_cascade.case_folders.lock import Share
+from nnunet_cascade.case_folders.lock import Part
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.versions import NOTICE, versions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunStory:
+class RunContext:
     """What is known of a run besides its cases.
 
     Attributes:
@@ -28,7 +28,7 @@ class RunStory:
 
     begun: float
     command: tuple[str, ...] = ()
-    share: Share = field(default_factory=Share)
+    share: Part = field(default_factory=Part)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,7 @@ class CaseLine:
     earlier: bool = False
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `run.json` holds of it."""
+        """Return what `run.json` holds of it."""
         return {"status": self.status, **self.figures, **({"error": self.error} if self.error else {})}
 
 
@@ -60,7 +60,7 @@ class RunReport:
 
     Attributes:
         output: Folder of the results.
-        story: Of the run.
+        context: Of the run.
         settings: As plain values.
         total: Number of cases it has to do.
         made_with: Further values that decide the results, such as the models' checksums.
@@ -68,7 +68,7 @@ class RunReport:
     """
 
     output: Path
-    story: RunStory
+    context: RunContext
     settings: Mapping[str, Any]
     total: int
     made_with: Mapping[str, Any] = field(default_factory=dict[str, Any])
@@ -90,7 +90,7 @@ def write_run(lines: Sequence[CaseLine], report: RunReport) -> Path:
     Raises:
         OSError: A file cannot be written.
     """
-    share = report.story.share
+    share = report.context.share
     counts = {status: sum(line.status == status for line in lines) for status in ("done", "failed")}
     content: dict[str, Any] = {
         "notice": NOTICE,
@@ -102,7 +102,7 @@ def write_run(lines: Sequence[CaseLine], report: RunReport) -> Path:
         **report.made_with,
         "versions": versions(),
         "varying": {
-            **varying(report.story),
+            **varying(report.context),
             "skipped": [line.case for line in lines if line.earlier],
             **report.varying,
         },
@@ -113,17 +113,17 @@ def write_run(lines: Sequence[CaseLine], report: RunReport) -> Path:
     return path
 
 
-def run_files(output: Path, share: Share) -> tuple[Path, Path]:
-    """Give the paths of a run's story and of its table."""
+def run_files(output: Path, share: Part) -> tuple[Path, Path]:
+    """Return the paths of a run's story and of its table."""
     return output / f"run{share.ending}.json", output / f"summary{share.ending}.csv"
 
 
-def varying(story: RunStory) -> dict[str, Any]:
-    """Give what differs from run to run, for its JSON file."""
+def varying(context: RunContext) -> dict[str, Any]:
+    """Return what differs from run to run, for its JSON file."""
     return {
-        "command": list(story.command),
-        "seconds": round(time.time() - story.begun, 1),
-        "begun": time.strftime("%FT%TZ", time.gmtime(story.begun)),
+        "command": list(context.command),
+        "seconds": round(time.time() - context.begun, 1),
+        "begun": time.strftime("%FT%TZ", time.gmtime(context.begun)),
     }
 
 

@@ -25,7 +25,7 @@ from nnunet_cascade.cli.common import (
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.postprocessing.tuning import SearchSpace
     from nnunet_cascade.workflows.anatomy_filter import FilterRequest
@@ -109,7 +109,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.case_folders.case_files import find_masks
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.case_folders.run import open_folder, part_of
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.workflows.anatomy_filter import LUNG_FOLDER, FilterRequest
 
     share = require_sharing(args)
@@ -124,16 +124,16 @@ def _body(args: argparse.Namespace) -> int:
         lungs=lung_source(args),
         tumor=TumorLabel.of(args.i, args.tumor_label),
         uncertainty=args.uncertainty,
-        skip_done=args.continue_prediction,
+        resume=args.continue_prediction,
     )
     if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
         raise SettingsError("rank_by=mean_uncertainty needs uncertainty maps; give their folder with --uncertainty")
     cases = part_of(find_masks(args.i), share)
-    story = RunStory(begun=time.time(), command=args.argv, share=share)
+    context = RunContext(begun=time.time(), command=args.argv, share=share)
     with open_folder(args.o, share, cases):
         if args.tune:
-            return _tune(cases, request, args, story)
-        return _filter(cases, request, args.i, story)
+            return _tune(cases, request, args, context)
+        return _filter(cases, request, args.i, context)
 
 
 def _require_mode(args: argparse.Namespace) -> None:
@@ -150,13 +150,13 @@ def _require_mode(args: argparse.Namespace) -> None:
 
 
 def anatomy_settings(args: argparse.Namespace) -> AnatomySettings:
-    """Give the preset or the file, changed by --set and --top_k.
+    """Return the preset or the file, changed by --set and --top_k.
 
     Raises:
         SettingsError: Both are given, the file is none, or a setting is unknown or out of range.
     """
     from nnunet_cascade.postprocessing.settings import AnatomySettings
-    from nnunet_cascade.settings.serialization import from_block
+    from nnunet_cascade.settings.serialization import from_json
 
     if args.settings is not None and args.preset is not None:
         raise SettingsError(f"--settings {args.settings} and --preset {args.preset} exclude each other; give one")
@@ -167,7 +167,7 @@ def anatomy_settings(args: argparse.Namespace) -> AnatomySettings:
     changed = dict(_pair(text) for text in args.set)
     if args.top_k is not None:
         changed["top_k"] = parsed_top_k(args.top_k)
-    return from_block(AnatomySettings, {**begun, **changed}, where="anatomy settings")
+    return from_json(AnatomySettings, {**begun, **changed}, where="anatomy settings")
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
@@ -197,13 +197,13 @@ def _pair(text: str) -> tuple[str, Any]:
 
 
 def search_space(tried: Sequence[str]) -> SearchSpace:
-    """Give the usual values of each threshold with what --try changes.
+    """Return the usual values of each threshold with what --try changes.
 
     Raises:
         SettingsError: A threshold is unknown, or a value is no number or out of range.
     """
     from nnunet_cascade.postprocessing.tuning import SearchSpace
-    from nnunet_cascade.settings.serialization import from_block
+    from nnunet_cascade.settings.serialization import from_json
 
     changed: dict[str, Any] = {}
     for text in tried:
@@ -212,26 +212,26 @@ def search_space(tried: Sequence[str]) -> SearchSpace:
             changed[name] = [float(value) for value in values.split(",")]
         except ValueError as error:
             raise SettingsError(f"--try {text!r}; expected NAME=V,V,... with numbers") from error
-    return from_block(SearchSpace, changed, where="--try")
+    return from_json(SearchSpace, changed, where="--try")
 
 
-def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, story: RunStory) -> int:
+def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, context: RunContext) -> int:
     from tqdm import tqdm
 
-    from nnunet_cascade.case_folders.run import run_cases, tell_run
+    from nnunet_cascade.case_folders.run import run_cases, write_run_report
     from nnunet_cascade.workflows.anatomy_filter import filter_figures, filter_task, keep_dataset_file, verdict_table
 
     task = filter_task(request)
     outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="filter", unit="case"))
     keep_dataset_file(predictions, request.output)
-    path = tell_run(outcomes, task, story, filter_figures)
+    path = write_run_report(outcomes, task, context, filter_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     print(verdict_table(outcomes))
     print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
     return FAILED if failed else DONE
 
 
-def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespace, story: RunStory) -> int:
+def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespace, context: RunContext) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.workflows.anatomy_tuning import (
@@ -255,7 +255,7 @@ def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespa
     )
     measured = list(tqdm(measure_cases(cases, tuning), total=len(cases), desc="measure", unit="case"))
     tuned = tune(measured, tuning)
-    settings, report = write_tuning(tuned, measured, tuning, story)
+    settings, report = write_tuning(tuned, measured, tuning, context)
     print(tuning_table(tuned))
     print("\n".join(conclusions(tuned, measured)))
     print(f"{report} tells the whole story; next: nnc-anatomy-filter … --settings {settings}")

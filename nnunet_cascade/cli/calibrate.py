@@ -57,11 +57,11 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.bundle import read_spec
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.case_folders.run import prepare_output
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
     from nnunet_cascade.workflows.calibration import CalibrationRequest, calibrate, find_results, measure_results
     from nnunet_cascade.workflows.calibration_report import (
-        CalibrationStory,
+        CalibrationReport,
         conclusions,
         held_out_tables,
         reason_against,
@@ -69,7 +69,7 @@ def _body(args: argparse.Namespace) -> int:
         write_report,
     )
 
-    run = RunStory(begun=time.time(), command=args.argv)
+    run = RunContext(begun=time.time(), command=args.argv)
     read_spec(args.m)
     request = CalibrationRequest(
         bundle=args.m,
@@ -84,21 +84,21 @@ def _body(args: argparse.Namespace) -> int:
         prepare_output(args.o)
     found = find_results(args.i)
     measured = tuple(tqdm(measure_results(found, request), total=len(found), desc="measure", unit="case"))
-    story = CalibrationStory(
+    report = CalibrationReport(
         request=request, found=found, measured=measured, calibration=calibrate(measured, request), run=run
     )
-    print(held_out_tables(story.calibration))
-    print("\n".join(conclusions(story)))
-    stored = not (args.dry_run or reason_against(story))
+    print(held_out_tables(report.calibration))
+    print("\n".join(conclusions(report)))
+    stored = not (args.dry_run or reason_against(report))
     if stored:
-        store_temperature(story)
+        store_temperature(report)
         print(f"stored in {args.m}, which says in calibration.json where it comes from")
     if args.o is not None:
-        print(f"{write_report(story, args.o)} tells the whole story")
-    failed = len(story.usable) < len(measured) or bool(reason_against(story))
+        print(f"{write_report(report, args.o)} tells the whole story")
+    failed = len(report.usable) < len(measured) or bool(reason_against(report))
     return FAILED if failed else DONE
 
 
 def _with_dataset_file(truths: Path) -> Path:
-    """Give the folder whose `dataset.json` names the labels: nnU-Net keeps it above `labelsTr`."""
+    """Return the folder whose `dataset.json` names the labels: nnU-Net keeps it above `labelsTr`."""
     return truths.parent if (truths.parent / "dataset.json").is_file() else truths

@@ -152,13 +152,13 @@ def _body(args: argparse.Namespace) -> int:
             failed += outcome.status == "failed"
             bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
             bar.update()
-    story, _ = run_files(args.o, request.story.share)
-    print(_summary(request, failed, story))
+    report, _ = run_files(args.o, request.context.share)
+    print(_summary(request, failed, report))
     not_exported = request.exports is not None and request.exports.failed
     return FAILED if failed or not_exported or request.told.get("unreadable_files") else DONE
 
 
-def _summary(request: CohortRequest, failed: int, story: Path) -> str:
+def _summary(request: CohortRequest, failed: int, report: Path) -> str:
     """Say what became of a run, for who comes back in the morning."""
     parts = [f"{len(request.cases) - failed} of {len(request.cases)} cases done"]
     left_out, unreadable = request.told.get("left_out", ()), request.told.get("unreadable_files", 0)
@@ -168,14 +168,14 @@ def _summary(request: CohortRequest, failed: int, story: Path) -> str:
         parts.append(f"{unreadable} unreadable file(s), named above, may be anybody's: a case may lack slices")
     if request.exports is not None and request.exports.failed:
         parts.append(f"{len(request.exports.failed)} case(s) not exported as DICOM")
-    return "; ".join([*parts, f"{story} tells the whole story"])
+    return "; ".join([*parts, f"{report} tells the whole report"])
 
 
 def _request(args: argparse.Namespace) -> CohortRequest:
-    """Give what is asked, checked as far as it can be without a model."""
+    """Return what is asked, checked as far as it can be without a model."""
     from nnunet_cascade.bundles.bundle import read_notes, read_spec
     from nnunet_cascade.case_folders.run import part_of
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.cohort.cohort import CohortRequest
     from nnunet_cascade.cohort.jobs import CohortJob
     from nnunet_cascade.scans.search import search_scans
@@ -198,16 +198,16 @@ def _request(args: argparse.Namespace) -> CohortRequest:
         cases=part_of(found.scans, share),
         job=job,
         stage1_masks=args.stage1_predictions,
-        skip_done=args.continue_prediction,
+        resume=args.continue_prediction,
         workers=workers,
-        story=RunStory(begun=begun, command=args.argv, share=share),
+        context=RunContext(begun=begun, command=args.argv, share=share),
         told=found.to_json(),
         exports=_exports(found, args),
     )
 
 
 def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None:
-    """Give what writes DICOM of each case, where that is asked for."""
+    """Return what writes DICOM of each case, where that is asked for."""
     if args.dicom is None:
         return None
     from nnunet_cascade.cohort.dicom_exports import DicomExports
@@ -227,7 +227,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
 
 
 def _workers(args: argparse.Namespace) -> Workers:
-    """Give who predicts: a worker per GPU, or one on the CPU, where nothing else is asked."""
+    """Return who predicts: a worker per GPU, or one on the CPU, where nothing else is asked."""
     from nnunet_cascade.cohort.cohort import Workers
 
     if args.engine == "ray":
@@ -258,7 +258,7 @@ def _ray(job: CohortJob, workers: Workers) -> Engine:
 
 
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
-    """Give a bundle's settings with what the options change."""
+    """Return a bundle's settings with what the options change."""
     spec = replace(spec, sampling=_sampling(spec.sampling, args))
     if args.top_k is not None:
         spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
@@ -271,7 +271,7 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
 
 
 def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingSettings:
-    """Give what is sampled, with what the options change; without mirroring nothing is mirrored."""
+    """Return what is sampled, with what the options change; without mirroring nothing is mirrored."""
     names = {"sources": args.uncertainty_sources, "stage1_sources": args.stage1_uncertainty}
     asked = {name: _sources(given) for name, given in names.items() if given is not None}
     if args.disable_tta:

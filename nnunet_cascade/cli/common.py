@@ -22,7 +22,7 @@ from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
 
 if TYPE_CHECKING:
-    from nnunet_cascade.case_folders.lock import Share
+    from nnunet_cascade.case_folders.lock import Part
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
@@ -103,7 +103,7 @@ def set_up_logging() -> None:
 
 
 def new_parser(prog: str, description: str) -> argparse.ArgumentParser:
-    """Give a parser whose help shows defaults."""
+    """Return a parser whose help shows defaults."""
     parser = argparse.ArgumentParser(
         prog=prog,
         description=f"{description} {NOTICE}",
@@ -139,7 +139,7 @@ def _device(text: str) -> str:
 
 
 def chosen_device(args: argparse.Namespace) -> str:
-    """Give the device asked for, or the best there is."""
+    """Return the device asked for, or the best there is."""
     import torch
 
     count = torch.cuda.device_count()
@@ -198,7 +198,7 @@ def add_margins(parser: argparse.ArgumentParser, *, default: str) -> None:
 
 
 def with_margins(roi: RoiSettings, args: argparse.Namespace) -> RoiSettings:
-    """Give settings of regions with what the options of `add_margins` change."""
+    """Return settings of regions with what the options of `add_margins` change."""
     if args.margin_mm is not None:
         roi = replace(roi, margin_mm=args.margin_mm, margin_voxels=None)
     if args.margin_voxels is not None:
@@ -225,11 +225,11 @@ def add_sharing(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-part_id", type=int, default=0, help="which of the runs this is, from 0")
 
 
-def require_sharing(args: argparse.Namespace) -> Share:
-    """Give which of the cases a run does; raises where there is no such part."""
-    from nnunet_cascade.case_folders.lock import Share
+def require_sharing(args: argparse.Namespace) -> Part:
+    """Return which of the cases a run does; raises where there is no such part."""
+    from nnunet_cascade.case_folders.lock import Part
 
-    return Share(num_parts=args.num_parts, part_id=args.part_id)
+    return Part(num_parts=args.num_parts, part_id=args.part_id)
 
 
 def require_other_folder(output: Path, *inputs: Path | None) -> None:
@@ -274,7 +274,7 @@ def add_lungs(parser: argparse.ArgumentParser) -> None:
 
 
 def preset_spec(args: argparse.Namespace) -> CascadeSpec:
-    """Give the preset with what the options change."""
+    """Return the preset with what the options change."""
     from nnunet_cascade.prediction.spec import CascadeSpec
 
     spec = CascadeSpec.of_preset(args.preset)
@@ -286,21 +286,21 @@ def preset_spec(args: argparse.Namespace) -> CascadeSpec:
 
 
 def jitter_mm(args: argparse.Namespace) -> float:
-    """Give --jitter_mm, or what the preset does in training: the paper's boxes stand still."""
+    """Return --jitter_mm, or what the preset does in training: the paper's boxes stand still."""
     if args.jitter_mm is not None:
         return float(args.jitter_mm)
     return 0.0 if args.preset == "paper" else 8.0
 
 
 def parsed_top_k(text: str) -> int | str:
-    """Give --top_k as a number, or "all"."""
+    """Return --top_k as a number, or "all"."""
     if text == "all" or text.isdecimal():
         return text if text == "all" else int(text)
     raise SettingsError(f'--top_k {text!r}; expected a whole number or "all"')
 
 
 def lung_source(args: argparse.Namespace) -> LungSource:
-    """Give the lung source the options ask for; --lungs alone means the folder.
+    """Return the lung source the options ask for; --lungs alone means the folder.
 
     lungmask runs on the command's -device, where it has one.
     """
@@ -326,7 +326,7 @@ def lung_source(args: argparse.Namespace) -> LungSource:
 
 
 def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
-    """Give a bundle's lung source with what the options change; what they leave out stays the bundle's."""
+    """Return a bundle's lung source with what the options change; what they leave out stays the bundle's."""
     if args.lungs is not None or args.lung_labels is not None or args.lung_source not in {None, source.kind}:
         return lung_source(args)
     network = {
@@ -345,7 +345,7 @@ def changed_lungs(source: LungSource, args: argparse.Namespace) -> LungSource:
 
 
 def _kind_of_device(args: argparse.Namespace) -> str | None:
-    """Give -device without its number, which lungmask does not know; None where the command has no such option."""
+    """Return -device without its number, which lungmask does not know; None where the command has no such option."""
     device: str | None = getattr(args, "device", None)
     return None if device is None else device.partition(":")[0]
 

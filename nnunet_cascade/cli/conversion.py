@@ -85,7 +85,7 @@ def run_conversion(args: argparse.Namespace, settings: ConversionSettings, *, na
 
 
 def _dataset_folder(number: int, name: str) -> Path:
-    """Give the folder of a dataset; nnU-Net takes a number for one dataset alone."""
+    """Return the folder of a dataset; nnU-Net takes a number for one dataset alone."""
     from nnunet_cascade.dataset_conversion.settings import require_dataset_name
     from nnunet_cascade.nnunet_folders import nnunet_folder
 

@@ -53,7 +53,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--continue",
         "--continue_prediction",
         action="store_true",
-        dest="go_on",
+        dest="resume",
         help="take over what was scored from the same files before",
     )
     parser.add_argument(
@@ -71,14 +71,14 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.case_folders.run import prepare_output
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.evaluation.comparison import ComparisonSettings, compare
     from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
     from nnunet_cascade.evaluation.tables import overview_table
     from nnunet_cascade.workflows.evaluation import evaluate_cases, tell_of_gaps, true_labels, values_by_method
     from nnunet_cascade.workflows.evaluation_output import write_evaluation
 
-    story = RunStory(begun=time.time(), command=args.argv)
+    context = RunContext(begun=time.time(), command=args.argv)
     request = _request(args)
     names = [method.name for method in request.predictions]
     if args.reference not in {None, *names}:
@@ -91,7 +91,7 @@ def _body(args: argparse.Namespace) -> int:
     outcomes = dict(tqdm(evaluate_cases(request, cases), total=len(cases), desc="score", unit="case"))
     sys.stderr.writelines(f"{line}\n" for line in tell_of_gaps(request, outcomes, cases))
     comparison = compare(values_by_method(request, outcomes), settings, expected=sorted(cases))
-    _, story_path, page = write_evaluation(request, outcomes, comparison, story)
+    _, story_path, page = write_evaluation(request, outcomes, comparison, context)
     print(overview_table(comparison))
     statuses = [outcome.status for of_case in outcomes.values() for outcome in of_case.values()]
     bad = statuses.count("failed") + (0 if args.chill else statuses.count("missing"))
@@ -119,7 +119,7 @@ def _request(args: argparse.Namespace) -> EvaluationRequest:
         output=args.o,
         truth_tumor=_tumor(args.gt, asked.get(_TRUTH, asked[""])),
         processes=args.np,
-        skip_done=args.go_on,
+        resume=args.resume,
     )
 
 
@@ -141,7 +141,7 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _asked_labels(texts: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Give the labels asked for by method, and for all others under ""."""
+    """Return the labels asked for by method, and for all others under ""."""
     asked: dict[str, list[str]] = {"": []}
     for text in texts:
         name, equals, label = text.rpartition("=")

@@ -62,7 +62,7 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.case_folders.run import prepare_output
-    from nnunet_cascade.dicom_export.export import export_folder, write_story
+    from nnunet_cascade.dicom_export.export import export_folder, write_export_report
 
     request = _request(args)
     prepare_output(request.folder)
@@ -71,14 +71,14 @@ def _body(args: argparse.Namespace) -> int:
     for outcome in unmatched:
         _tell(outcome)
     if unmatched:
-        write_story(request, unmatched)
+        write_export_report(request, unmatched)
     with closing(export_folder(request, scans)) as outcomes, tqdm(total=len(scans), desc="export", unit="case") as bar:
         for outcome in outcomes:
             failed += outcome.status == "failed"
             _tell(outcome)
             bar.update()
     count = len(scans) + len(unmatched)
-    print(f"{count - failed} of {count} cases exported to {request.folder}; {request.story} tells of each")
+    print(f"{count - failed} of {count} cases exported to {request.folder}; {request.report_path} tells of each")
     return FAILED if failed else DONE
 
 
@@ -99,7 +99,7 @@ def _request(args: argparse.Namespace) -> ExportRequest:
 
 
 def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[ExportOutcome]]:
-    """Give the series of each case, and the cases that have none."""
+    """Return the series of each case, and the cases that have none."""
     from tqdm import tqdm
 
     from nnunet_cascade.dicom_export.export import ExportOutcome, find_cases
@@ -122,7 +122,7 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
 
 
 def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
-    """Give the series of a case, or why it has none."""
+    """Return the series of a case, or why it has none."""
     from nnunet_cascade.dicom_export.export import read_case_record
     from nnunet_cascade.errors import CascadeError
 

@@ -43,19 +43,19 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.case_folders.case_files import find_images
-    from nnunet_cascade.case_folders.run import open_folder, part_of, run_cases, tell_run
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run import open_folder, part_of, run_cases, write_run_report
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.workflows.lung_masks import lung_figures, lung_task
 
     share = require_sharing(args)
     require_other_folder(args.o, args.i, args.lungs)
     source = lung_source(args)
     cases = part_of(find_images(args.i), share)
-    story = RunStory(begun=time.time(), command=args.argv, share=share)
-    task = lung_task(args.o, source, skip_done=args.continue_prediction)
+    context = RunContext(begun=time.time(), command=args.argv, share=share)
+    task = lung_task(args.o, source, resume=args.continue_prediction)
     with open_folder(args.o, share, cases):
         outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))
-        path = tell_run(outcomes, task, story, lung_figures)
+        path = write_run_report(outcomes, task, context, lung_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
     return FAILED if failed else DONE

@@ -12,8 +12,8 @@ from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.report.case_assets import CaseMade
-    from nnunet_cascade.report.collect import ReportMade, ReportRequest
+    from nnunet_cascade.report.case_assets import CaseAssets
+    from nnunet_cascade.report.collect import ReportRequest, ReportResult
 
 _MOST_LINES = 20
 
@@ -77,7 +77,7 @@ def _body(args: argparse.Namespace) -> int:
     if args.np > 1:
         start_early("nnunet_cascade.report.case_assets")
     made = _made(requests)
-    for line in (*made.notices, *_told(made)):
+    for line in (*made.notices, *_report_lines(made)):
         sys.stderr.write(f"{line}\n")
     print(f"{made.cases} cases; open {made.index}")
     if args.serve:
@@ -86,7 +86,7 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _requests(args: argparse.Namespace) -> list[ReportRequest]:
-    """Give what is asked for of each run."""
+    """Return what is asked for of each run."""
     from nnunet_cascade.report.collect import ReportRequest
 
     if len(args.results) > 2:
@@ -114,7 +114,7 @@ def _requests(args: argparse.Namespace) -> list[ReportRequest]:
     ]
 
 
-def _made(requests: list[ReportRequest]) -> ReportMade:
+def _made(requests: list[ReportRequest]) -> ReportResult:
     if len(requests) == 1:
         from nnunet_cascade.report.build import make_report
 
@@ -124,13 +124,13 @@ def _made(requests: list[ReportRequest]) -> ReportMade:
     return make_comparison(requests[0], requests[1], _progress)
 
 
-def _progress(cases: Iterable[CaseMade], total: int) -> Iterator[CaseMade]:
+def _progress(cases: Iterable[CaseAssets], total: int) -> Iterator[CaseAssets]:
     from tqdm import tqdm
 
     return iter(tqdm(cases, total=total, desc="report", unit="case"))
 
 
-def _told(made: ReportMade) -> list[str]:
+def _report_lines(made: ReportResult) -> list[str]:
     more = len(made.problems) - _MOST_LINES
     return [*made.problems[:_MOST_LINES], *([f"and {more} more problems; the pages tell them"] if more > 0 else [])]
 

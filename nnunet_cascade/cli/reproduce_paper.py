@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.case_folders.run_report import RunStory
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.reproduction.cases import require_possible
     from nnunet_cascade.reproduction.report import cost_page
     from nnunet_cascade.reproduction.request import ReproductionRequest
@@ -84,7 +84,7 @@ def _body(args: argparse.Namespace) -> int:
     print(cost_page(request, trainings(request)), flush=True)
     if args.dry_run:
         return DONE
-    found = reproduce(request, RunStory(begun=time.time(), command=args.argv))
+    found = reproduce(request, RunContext(begun=time.time(), command=args.argv))
     print(found.page.read_text(encoding="utf-8"))
     print(f"{found.page} and reproduction.json beside it; predictions: {args.o / 'systems'}")
     return DONE if found.is_whole else FAILED

@@ -61,12 +61,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.training.pipeline import ChainRequest, StageTraining, train_cascade
+    from nnunet_cascade.training.pipeline import StageTraining, TrainingRequest, train_cascade
 
     spec = preset_spec(args)
     paper = args.preset == "paper"
     train_cascade(
-        ChainRequest(
+        TrainingRequest(
             dataset=args.d,
             roi_dataset=args.roi_dataset if args.roi_dataset is not None else args.d + 100,
             bundle=args.o,

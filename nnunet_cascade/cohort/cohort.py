@@ -17,8 +17,14 @@ from typing import TYPE_CHECKING, Any
 from nnunet_cascade.bundles.checksums import model_checksums
 from nnunet_cascade.case_folders.case_files import CHANNEL
 from nnunet_cascade.case_folders.records import read_finished, record_path
-from nnunet_cascade.case_folders.run import open_folder, remove_case, require_case_name, require_writable, told
-from nnunet_cascade.case_folders.run_report import CaseLine, RunReport, RunStory, write_run
+from nnunet_cascade.case_folders.run import (
+    log_case_error,
+    open_folder,
+    remove_case,
+    require_case_name,
+    require_writable,
+)
+from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunReport, write_run
 from nnunet_cascade.cohort.dispatch import Cases, Dispatcher
 from nnunet_cascade.cohort.engine import Engine
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
@@ -73,9 +79,9 @@ class CohortRequest:
         cases: CTs by case.
         job: What to do with each; checksums of its models are taken when the run begins.
         stage1_masks: Folder of `<case>.nii.gz` to take instead of stage 1, or None.
-        skip_done: Leave out cases whose record is there, made from the same.
+        resume: Leave out cases whose record is there, made from the same.
         workers: Who predicts.
-        story: What is known of the run besides.
+        context: What is known of the run besides.
         told: Further values for `varying` in `run.json`, such as the series that are no cases.
         exports: Writes DICOM of each case, or None.
     """
@@ -83,15 +89,15 @@ class CohortRequest:
     cases: Mapping[str, Scan]
     job: CohortJob
     stage1_masks: Path | None = None
-    skip_done: bool = False
+    resume: bool = False
     workers: Workers = field(default_factory=Workers)
-    story: RunStory = field(default_factory=lambda: RunStory(begun=time.time()))
+    context: RunContext = field(default_factory=lambda: RunContext(begun=time.time()))
     told: Mapping[str, Any] = field(default_factory=dict[str, Any])
     exports: DicomExports | None = None
 
 
 def case_name(path: Path) -> str:
-    """Give the case of an image file: its name without channel and ending."""
+    """Return the case of an image file: its name without channel and ending."""
     return path.name.removesuffix(ENDING).removesuffix(CHANNEL)
 
 
@@ -108,7 +114,7 @@ def predict_cohort(request: CohortRequest) -> Generator[CaseOutcome, None, None]
         BundleError, DropoutError, LungMaskError, SettingsError: The bundle, or lungmask's weights, cannot be loaded.
         RunError: Another run is at work in the output folder, or no worker lives.
     """
-    share, job = request.story.share, request.job
+    share, job = request.context.share, request.job
     job = replace(
         job,
         threads=job.threads or threads_per_worker(request.workers.count),
@@ -196,7 +202,7 @@ class _Run:
         workers = request.workers
         report = RunReport(
             output=job.output,
-            story=request.story,
+            context=request.context,
             settings=job.spec.to_json(),
             total=len(request.cases),
             made_with={"model": dict(job.model), "precision": job.precision},
@@ -219,7 +225,7 @@ def _told_loss(lost: dict[str, Any]) -> dict[str, Any]:
 
 
 def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseOutcome, None, None]:
-    """Give what is to do, and the outcomes that are known without: each is looked at shortly before its turn."""
+    """Return what is to do, and the outcomes that are known without: each is looked at shortly before its turn."""
     with ThreadPoolExecutor(_HASHING_THREADS) as pool:
         ahead: deque[Future[CaseFiles | CaseOutcome]] = deque()
         for scan in request.cases.values():
@@ -231,17 +237,17 @@ def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseO
 
 
 def _looked_up(scan: Scan, request: CohortRequest, job: CohortJob) -> CaseFiles | CaseOutcome:
-    """Give the files of a case, or its outcome where an earlier run did it from the same, or it cannot be done."""
+    """Return the files of a case, or its outcome where an earlier run did it from the same, or it cannot be done."""
     try:
         require_case_name(scan.case)
         if scan.trouble:
             remove_case(job.output, scan.case)
         scan.require_readable()
         files = _files(scan, request)
-        if not (request.skip_done and _is_done(files, job)):
+        if not (request.resume and _is_done(files, job)):
             return files
     except (InputImageError, DicomError, OSError) as error:
-        return CaseOutcome(case=scan.case, status="failed", error=told(scan.case, error), tried=False)
+        return CaseOutcome(case=scan.case, status="failed", error=log_case_error(scan.case, error), tried=False)
     return CaseOutcome(case=scan.case, status="done", earlier=True, tried=False)
 
 
@@ -256,7 +262,7 @@ def _files(scan: Scan, request: CohortRequest) -> CaseFiles:
 
 def _is_done(files: CaseFiles, job: CohortJob) -> bool:
     record = read_finished(job.output, files.case, job.made_from(None))
-    return record is not None and record.get("inputs") == files.prints()
+    return record is not None and record.get("inputs") == files.checksums()
 
 
 def _forget(output: Path, case: str) -> None:
@@ -267,7 +273,7 @@ def _forget(output: Path, case: str) -> None:
 
 
 def _line(outcome: CaseOutcome, output: Path) -> CaseLine:
-    """Give what the run's files tell of a case; one without a record is not done, whoever says so."""
+    """Return what the run's files tell of a case; one without a record is not done, whoever says so."""
     if outcome.status == "failed":
         return CaseLine(case=outcome.case, status="failed", error=outcome.error)
     path = record_path(output, outcome.case)

@@ -59,7 +59,7 @@ class DicomExports:
             self._pool.shutdown(cancel_futures=True)
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `run.json` tells of it."""
+        """Return what `run.json` tells of it."""
         return {"kinds": list(self._request.kinds), "failed": dict(sorted(self.failed.items()))}
 
 

@@ -78,11 +78,11 @@ class Dispatcher:
         self._engine, self._fresh, self._check = engine, cases, check
         self._most, self._capacity = workers, capacity
         self._workers: dict[int, _Worker] = {}
-        self._unbegun: deque[CaseFiles] = deque()
+        self._pending: deque[CaseFiles] = deque()
         self._failed: deque[CaseFiles] = deque()
         self._suspects: deque[CaseFiles] = deque()
         self._tried: set[str] = set()
-        self._stillborn = 0
+        self._startup_failures = 0
 
     def run(self) -> Iterator[CaseOutcome]:
         """Do all cases.
@@ -99,7 +99,7 @@ class Dispatcher:
             if not self._workers or not any(worker.held for worker in self._workers.values()):
                 return
             for event in self._engine.wait():
-                yield from self._heard(event)
+                yield from self._handle_event(event)
 
     def _fill(self) -> Iterator[CaseOutcome]:
         """Hand out cases until no worker has room or none is left."""
@@ -114,7 +114,7 @@ class Dispatcher:
                 return
 
     def _with_room(self) -> int | None:
-        """Give the worker with the fewest cases, if it has room and need not wait for another one to be started."""
+        """Return the worker with the fewest cases, if it has room and need not wait for another one to be started."""
         free = {number: len(worker.held) for number, worker in self._workers.items() if not worker.alone}
         number = min(free, key=lambda key: free[key], default=None)
         if number is None or free[number] >= self._capacity:
@@ -122,9 +122,9 @@ class Dispatcher:
         return number if free[number] == 0 or len(self._workers) >= self._most else None
 
     def _next(self) -> CaseFiles | CaseOutcome | None:
-        """Give the next case: one that was promised, a fresh one, or one to try again."""
-        if self._unbegun:
-            return self._unbegun.popleft()
+        """Return the next case: one that was promised, a fresh one, or one to try again."""
+        if self._pending:
+            return self._pending.popleft()
         fresh = next(self._fresh, None)
         if fresh is None and self._failed:
             return self._failed.popleft()
@@ -149,7 +149,7 @@ class Dispatcher:
                 return
             self._give(self._suspects.popleft(), number).alone = True
 
-    def _heard(self, event: Event) -> Iterator[CaseOutcome]:
+    def _handle_event(self, event: Event) -> Iterator[CaseOutcome]:
         if isinstance(event, Refused):
             raise event.error
         worker = self._workers.get(event.worker)
@@ -161,10 +161,10 @@ class Dispatcher:
             yield from self._finished(worker, event.outcome)
         else:
             del self._workers[event.worker]
-            yield from self._bereaved(worker, event)
+            yield from self._handle_worker_loss(worker, event)
 
     def _begin(self, number: int, worker: _Worker) -> None:
-        worker.ready, self._stillborn = True, 0
+        worker.ready, self._startup_failures = True, 0
         for files in worker.held.values():
             self._engine.submit(number, files)
 
@@ -183,15 +183,15 @@ class Dispatcher:
         self._try_again(files)
         self._failed.append(files)
 
-    def _bereaved(self, worker: _Worker, event: Lost) -> Iterator[CaseOutcome]:
+    def _handle_worker_loss(self, worker: _Worker, event: Lost) -> Iterator[CaseOutcome]:
         """Sort what a lost worker held: not begun, suspect, or at fault."""
         held = tuple(worker.held)
         self.lost.append(LostWorker(worker=event.worker, reason=event.reason, time=time.time(), cases=held))
         self._check()
         if not worker.ready:
-            self._unbegun.extend(files for files in worker.held.values() if not worker.alone)
+            self._pending.extend(files for files in worker.held.values() if not worker.alone)
             self._suspects.extend(files for files in worker.held.values() if worker.alone)
-            self._require_births(event.reason)
+            self._check_startup_failures(event.reason)
             _log.warning("worker %d did not begin; another one is tried", event.worker)
             return
         _log.warning("worker %d %s%s", event.worker, event.reason, f"; it held {', '.join(held)}" if held else "")
@@ -209,10 +209,10 @@ class Dispatcher:
         self._tried.add(files.case)
         self.attempts[files.case] = self.attempts.get(files.case, 1) + 1
 
-    def _require_births(self, reason: str) -> None:
-        self._stillborn += 1
-        if self._stillborn >= _STILLBORN:
+    def _check_startup_failures(self, reason: str) -> None:
+        self._startup_failures += 1
+        if self._startup_failures >= _STILLBORN:
             raise RunError(
-                f"{self._stillborn} workers one after the other were lost before they began ({reason}); "
+                f"{self._startup_failures} workers one after the other were lost before they began ({reason}); "
                 "check memory and device, and ask for fewer --workers"
             )

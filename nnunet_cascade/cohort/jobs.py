@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cascade.case_folders.records import MadeFrom, Prints, fingerprints
+from nnunet_cascade.case_folders.records import CaseFingerprint, InputChecksums, input_checksums
 from nnunet_cascade.postprocessing.lungs.inputs import IGNORED_SETTINGS
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.scans.scans import Scan
@@ -36,14 +36,14 @@ class CaseFiles:
         """Its name."""
         return self.scan.case
 
-    def prints(self) -> Prints:
-        """Give name and SHA-256 of all that the case is made from, as its record holds them.
+    def checksums(self) -> InputChecksums:
+        """Return name and SHA-256 of all that the case is made from, as its record holds them.
 
         Raises:
             InputImageError, DicomError: A file cannot be read.
         """
         masks = (*([] if self.stage1_mask is None else [self.stage1_mask]), *self.lungs)
-        return [self.scan.fingerprint(), *fingerprints(masks)]
+        return [self.scan.fingerprint(), *input_checksums(masks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,9 +90,9 @@ class CohortJob:
         """Number of cases that one worker holds at a time."""
         return self.read_ahead + 1 + self.write_behind
 
-    def made_from(self, inputs: Prints | None) -> MadeFrom:
-        """Give what decides the files of a case, for its record and for the question whether it is done."""
-        return MadeFrom(
+    def made_from(self, inputs: InputChecksums | None) -> CaseFingerprint:
+        """Return what decides the files of a case, for its record and for the question whether it is done."""
+        return CaseFingerprint(
             settings=self.spec.to_json(),
             inputs=inputs,
             model=dict(self.model),

@@ -21,11 +21,11 @@ from tqdm import tqdm
 from nnunet_cascade.case_folders.lock import hold_as_worker
 from nnunet_cascade.cohort.engine import Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.errors import CascadeError, SettingsError
+from nnunet_cascade.errors import CascadeError, SettingsError, one_line
 from nnunet_cascade.machine import worker_environment
 from nnunet_cascade.processes import end_with_parent, environment, interrupts_ignored, told_exit
 
-_FAREWELL_SECONDS = 10.0
+_SHUTDOWN_TIMEOUT_S = 10.0
 _LONGEST_LINE = 400
 
 
@@ -131,7 +131,7 @@ class LocalEngine:
         for number, known in self._workers.items():
             numbers[known.channel] = numbers[known.process.sentinel] = number
         heard = dict.fromkeys(numbers[source] for source in wait(list(numbers)))
-        return [event for number in heard for event in self._heard(number)]
+        return [event for number in heard for event in self._handle_event(number)]
 
     def close(self) -> None:
         """End all processes at once: what they have told of is on the disk, and the rest is wanted no more."""
@@ -142,8 +142,8 @@ class LocalEngine:
             known.process.join()
             known.channel.close()
 
-    def _heard(self, number: int) -> list[Event]:
-        """Give what a process says, and that it is lost where it says no more."""
+    def _handle_event(self, number: int) -> list[Event]:
+        """Return what a process says, and that it is lost where it says no more."""
         known = self._workers[number]
         events: list[Event] = []
         try:
@@ -161,7 +161,7 @@ class LocalEngine:
     def _lost(self, number: int, reason: str = "") -> Lost:
         known = self._workers.pop(number)
         known.channel.close()
-        known.process.join(_FAREWELL_SECONDS)
+        known.process.join(_SHUTDOWN_TIMEOUT_S)
         if known.process.is_alive():
             known.process.kill()
             known.process.join()
@@ -214,7 +214,7 @@ async def _predict(channel: Connection, worker: Worker, files: CaseFiles) -> Non
 
 
 def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:_LONGEST_LINE]
+    return f"{type(error).__name__}: {one_line(error)}"[:_LONGEST_LINE]
 
 
 def _received(channel: Connection) -> CaseFiles | None:

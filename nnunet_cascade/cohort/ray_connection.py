@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import SettingsError, one_line
 from nnunet_cascade.processes import environment
 
 _log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def _reason(error: BaseException) -> str:
     """Say in a line why Ray does not answer; what it asks for most often stands deep in what it says."""
     if any("AuthToken" in str(cause) for cause in (error, error.__cause__)):
         return "it asks for its token; set RAY_AUTH_MODE=token and have the head's ~/.ray/auth_token on every machine"
-    return " ".join(str(error).split())[:_LONGEST_REASON]
+    return one_line(error, longest=_LONGEST_REASON)
 
 
 def _installed_ray() -> ModuleType:

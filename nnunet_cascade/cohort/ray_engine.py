@@ -18,13 +18,13 @@ from nnunet_cascade.cohort.engine import Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cohort.local_engine import MakeWorker, Worker, case_worker
 from nnunet_cascade.cohort.ray_connection import RayConnection
-from nnunet_cascade.errors import CascadeError, SettingsError
+from nnunet_cascade.errors import CascadeError, SettingsError, one_line
 from nnunet_cascade.machine import threads_per_worker, worker_environment
 from nnunet_cascade.scans.scans import Scan
 
 _log = logging.getLogger(__name__)
 _LOOK_SECONDS = 10.0
-_FAREWELL_SECONDS = 10.0
+_SHUTDOWN_TIMEOUT_S = 10.0
 _PAUSE_SECONDS = 0.02
 _LONGEST_LINE = 400
 _Paths = TypeVar("_Paths", CaseFiles, CohortJob, Scan)
@@ -166,7 +166,7 @@ class RayEngine:
             self._connection.close()
 
     def _event(self, answer: Any) -> list[Event]:
-        """Give what an answer says; none for what was lost together with something told before."""
+        """Return what an answer says; none for what was lost together with something told before."""
         if answer not in self._asked:
             return []
         worker, files = self._asked.pop(answer)
@@ -189,7 +189,7 @@ class RayEngine:
         return Ready(worker)
 
     def _lost(self, worker: int, error: BaseException) -> list[Event]:
-        """Give what a lost actor had finished before, then its loss; it is ended for certain."""
+        """Return what a lost actor had finished before, then its loss; it is ended for certain."""
         mine = [answer for answer, (owner, _) in self._asked.items() if owner == worker]
         done, _ = self._ray.wait(mine, num_returns=len(mine), timeout=0) if mine else ([], [])
         events: list[Event] = []
@@ -228,7 +228,7 @@ class RayEngine:
 
 
 def _gpus(device: str) -> float:
-    """Give the GPUs of each actor."""
+    """Return the GPUs of each actor."""
     kind, _, index = device.partition(":")
     if index:
         raise SettingsError(f"Ray gives each worker a GPU of its own; found -device {device}, expected {kind}")
@@ -242,7 +242,7 @@ def _cpus(workers: int, each: float) -> float:
 
 
 def _absolute(value: _Paths) -> _Paths:
-    """Give a value whose paths mean the same in every folder."""
+    """Return a value whose paths mean the same in every folder."""
     return replace(value, **{name: _made_absolute(getattr(value, name)) for name in value.__slots__})
 
 
@@ -265,7 +265,7 @@ def _require_shared(folder: Path) -> None:
 
 def _await_end(processes: Sequence[int]) -> None:
     """Wait until processes of this machine have ended, which Ray does not."""
-    end = time.monotonic() + _FAREWELL_SECONDS
+    end = time.monotonic() + _SHUTDOWN_TIMEOUT_S
     for process in processes:
         with suppress(OSError):  # there is none of that number any more
             while time.monotonic() < end:
@@ -275,6 +275,6 @@ def _await_end(processes: Sequence[int]) -> None:
 
 def _line(error: BaseException) -> str:
     """Say in a line what happened; of what Ray says in twenty, that which tells why."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     _, because, why = text.partition("The actor is dead because ")
     return f"{type(error).__name__}: {why if because else text}"[:_LONGEST_LINE]

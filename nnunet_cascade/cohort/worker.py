@@ -17,27 +17,27 @@ import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.bundles.checksums import model_checksums
-from nnunet_cascade.case_folders.records import Prints
+from nnunet_cascade.case_folders.records import InputChecksums
 from nnunet_cascade.case_folders.run import remove_case
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.errors import BundleError
+from nnunet_cascade.errors import BundleError, one_line
 from nnunet_cascade.images import Volume, read_labels
 from nnunet_cascade.machine import give_memory_back, take_threads
 from nnunet_cascade.prediction.case import (
+    AnatomyResult,
     CaseResult,
     Clock,
-    Given,
-    Judgement,
-    Lungs,
-    coarse_prediction,
-    concluded,
-    judged,
-    lungs_of,
-    prepared_coarse,
+    LungsOrReason,
+    PrecomputedInputs,
+    apply_anatomy_rules,
+    assemble_result,
+    find_lungs_or_reason,
+    predict_stage1,
+    prepare_stage1,
 )
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.preprocessing import Prepared
-from nnunet_cascade.prediction.refinement import cropped, refined
+from nnunet_cascade.prediction.refinement import crop_regions, predict_regions
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
 from nnunet_cascade.scans.scans import LoadedScan
 
@@ -51,9 +51,9 @@ class _Read:
     """A case as its files hold it, and as stage 1 takes it."""
 
     scan: LoadedScan
-    given: Given
+    given: PrecomputedInputs
     prepared: Prepared | None
-    prints: Prints
+    checksums: InputChecksums
 
     @property
     def image(self) -> Volume:
@@ -103,7 +103,7 @@ class CaseWorker:
             try:
                 await self._predict(files, clock)
             except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-                outcome = CaseOutcome(case=files.case, status="failed", error=_told(files.case, error))
+                outcome = CaseOutcome(case=files.case, status="failed", error=_log_case_error(files.case, error))
             else:
                 outcome = CaseOutcome(case=files.case, status="done")
             if outcome.status == "failed":
@@ -119,52 +119,52 @@ class CaseWorker:
     async def _predict(self, files: CaseFiles, clock: Clock) -> None:
         """Take a case through its steps; nothing is held on to longer than the next step needs it."""
         case = await self._on(self._reading, self._read, files, clock)
-        prints, grid, flags, notes = case.prints, case.image.grid, case.scan.flags, case.scan.notes
+        checksums, grid, flags, notes = case.checksums, case.image.grid, case.scan.flags, case.scan.notes
         judgement = await self._judgement(case, clock)
-        crops = await self._on(self._rules, cropped, case.image, self._bundle, judgement.rois)
+        crops = await self._on(self._rules, crop_regions, case.image, self._bundle, judgement.rois)
         del case
-        refinement = await self._on(self._networks, _timed(clock, "stage2", refined), crops, grid, self._bundle)
+        refinement = await self._on(self._networks, _timed(clock, "stage2", predict_regions), crops, grid, self._bundle)
         result = await self._on(
-            self._rules, _timed(clock, "lesions", concluded), grid, self._bundle, judgement, refinement
+            self._rules, _timed(clock, "lesions", assemble_result), grid, self._bundle, judgement, refinement
         )
         del crops, judgement, refinement
         result = replace(result, flags=(*flags, *result.flags), notes=(*notes, *result.notes))
-        await self._on(self._writing, self._write, files, result, prints, clock)
+        await self._on(self._writing, self._write, files, result, checksums, clock)
 
-    async def _judgement(self, case: _Read, clock: Clock) -> Judgement:
+    async def _judgement(self, case: _Read, clock: Clock) -> AnatomyResult:
         """Run stage 1 while the lungs are found; both come to their end, also where one of them fails."""
         grid = case.image.grid
         coarse, lungs = await asyncio.gather(
             self._on(
                 self._networks,
-                _timed(clock, "stage1", coarse_prediction),
+                _timed(clock, "stage1", predict_stage1),
                 case.prepared,
                 grid,
                 self._bundle,
                 case.given,
             ),
-            self._on(self._lungs, _timed(clock, "lungs", lungs_of), case.image, self._job.spec, case.given),
+            self._on(self._lungs, _timed(clock, "lungs", find_lungs_or_reason), case.image, self._job.spec, case.given),
             return_exceptions=True,
         )
         for found in (coarse, lungs):
             if isinstance(found, BaseException):
                 raise found
-        known: tuple[CoarsePrediction, Lungs] = coarse, lungs  # pyright: ignore[reportAssignmentType]
-        return await self._on(self._rules, _timed(clock, "anatomy", judged), grid, *known, self._job.spec)
+        known: tuple[CoarsePrediction, LungsOrReason] = coarse, lungs  # pyright: ignore[reportAssignmentType]
+        return await self._on(self._rules, _timed(clock, "anatomy", apply_anatomy_rules), grid, *known, self._job.spec)
 
     def _read(self, files: CaseFiles, clock: Clock) -> _Read:
         with clock.step("read"):
             remove_case(self._job.output, files.case)
-            prints = files.prints()
+            checksums = files.checksums()
             scan = files.scan.load()
-            given = Given(case=files.case)
+            given = PrecomputedInputs(case=files.case)
             if files.stage1_mask is not None:
                 stage1 = read_labels(files.stage1_mask, scan.volume.grid, what="stage-1 mask") > 0
                 given = replace(given, stage1=stage1)
         with clock.step("prepare"):
-            return _Read(scan, given, prepared_coarse(scan.volume, self._bundle, given), prints)
+            return _Read(scan, given, prepare_stage1(scan.volume, self._bundle, given), checksums)
 
-    def _write(self, files: CaseFiles, result: CaseResult, prints: Prints, clock: Clock) -> None:
+    def _write(self, files: CaseFiles, result: CaseResult, checksums: InputChecksums, clock: Clock) -> None:
         told = {"predicted_at": time.strftime("%FT%TZ", time.gmtime()), "image": files.scan.to_json()}
         with clock.step("write"):
             write_case(
@@ -173,7 +173,7 @@ class CaseWorker:
                 files.case,
                 spec=self._job.spec,
                 notes=self._job.notes,
-                made_from=self._job.made_from(prints),
+                made_from=self._job.made_from(checksums),
                 varying={"device": self._device, "threads": self._threads, **told},
             )
 
@@ -212,10 +212,10 @@ def _timed(clock: Clock, name: str, step: Callable[_Arguments, _Result]) -> Call
     return run
 
 
-def _told(case: str, error: Exception) -> str:
-    """Give why a case failed, in one line."""
+def _log_case_error(case: str, error: Exception) -> str:
+    """Return why a case failed, in one line."""
     _log.debug("%s", case, exc_info=error)
-    message = " ".join(str(error).split())
+    message = one_line(error)
     if isinstance(error, MemoryError):
-        return f"this computer's memory is too small for the case ({message or 'no more to be had'}); free some of it"
-    return message or type(error).__name__
+        return f"this computer's memory is too small for the case ({message}); free some of it"
+    return message

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nnunet_cascade.dataset_conversion.settings import CaseNames
-from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.folder import DicomPatient
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _DEVICES = re.compile(r"CON|PRN|AUX|NUL|(COM|LPT)[0-9]", re.IGNORECASE)
@@ -27,14 +27,14 @@ class Unnamed:
         reason: Why.
     """
 
-    patient: Patient
+    patient: DicomPatient
     reason: str
 
 
 def name_cases(
-    patients: Sequence[Patient], names: CaseNames, *, by_study: bool = False
-) -> tuple[dict[str, Patient], dict[str, Unnamed]]:
-    """Give patients by the names of their cases, and those that can have none.
+    patients: Sequence[DicomPatient], names: CaseNames, *, by_study: bool = False
+) -> tuple[dict[str, DicomPatient], dict[str, Unnamed]]:
+    """Return patients by the names of their cases, and those that can have none.
 
     Args:
         patients: All of a download, so that a case keeps its name whoever is asked for.
@@ -49,7 +49,7 @@ def name_cases(
     """
     wishes = [_wish(patient, names, by_study=by_study) for patient in patients]
     folded = Counter(wish.casefold() for wish in wishes)
-    named: dict[str, Patient] = {}
+    named: dict[str, DicomPatient] = {}
     unnamed: dict[str, Unnamed] = {}
     for patient, wish in zip(patients, wishes, strict=True):
         if not wish:
@@ -63,8 +63,8 @@ def name_cases(
     return named, unnamed
 
 
-def _wish(patient: Patient, names: CaseNames, *, by_study: bool) -> str:
-    """Give the name a case would have if it were alone; empty where it can have none."""
+def _wish(patient: DicomPatient, names: CaseNames, *, by_study: bool) -> str:
+    """Return the name a case would have if it were alone; empty where it can have none."""
     study = short_hash(_study(patient))
     if names == "uid":
         return f"case_{study}"
@@ -73,15 +73,15 @@ def _wish(patient: Patient, names: CaseNames, *, by_study: bool) -> str:
     return f"{patient.patient_id}_{study}" if by_study else patient.patient_id
 
 
-def _stand_in(kind: str, patient: Patient) -> str:
-    """Give a name that no other patient has, though IDs or studies be alike; nobody can guess the ID from it."""
+def _stand_in(kind: str, patient: DicomPatient) -> str:
+    """Return a name that no other patient has, though IDs or studies be alike; nobody can guess the ID from it."""
     return f"{kind}_{short_hash(f'{_study(patient)} {patient.headers[0].sop_uid}')}"
 
 
-def _study(patient: Patient) -> str:
+def _study(patient: DicomPatient) -> str:
     return min(header.study_uid for header in patient.headers)
 
 
 def short_hash(text: str) -> str:
-    """Give what stands for a UID in the name of a case."""
+    """Return what stands for a UID in the name of a case."""
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]

@@ -23,16 +23,16 @@ from nnunet_cascade.dataset_conversion.manifest import (
 )
 from nnunet_cascade.dataset_conversion.record import Record
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
-from nnunet_cascade.dataset_conversion.workers import convert_side_by_side
+from nnunet_cascade.dataset_conversion.workers import convert_in_processes
 from nnunet_cascade.dataset_conversion.writing import (
     LEFT_OUT,
     RECORDS,
-    CaseJob,
+    ConversionJob,
     finished_record,
     read_record,
     record_path,
 )
-from nnunet_cascade.dicom.folder import Patient, Scan, scan_folder
+from nnunet_cascade.dicom.folder import DicomPatient, FolderIndex, index_folder
 from nnunet_cascade.errors import DicomError, SettingsError
 from nnunet_cascade.files import write_json
 
@@ -104,7 +104,7 @@ def convert_download(request: ConversionRequest) -> ConversionResult:
         SettingsError: There are more folds than patients to train on.
         OSError: The dataset folder cannot be written.
     """
-    scan = scan_folder(request.source, by_study=request.settings.by_study)
+    scan = index_folder(request.source, by_study=request.settings.by_study)
     jobs, unnamed = _jobs(scan, request)
     _require_enough_for_folds(jobs, request)
     begin_dataset(request.dataset, request.settings)
@@ -121,7 +121,7 @@ def convert_download(request: ConversionRequest) -> ConversionResult:
     return _finish(request, scan, sorted(left_out, key=lambda record: record["case"]))
 
 
-def _noted(record: Record, patient: Patient) -> Record:
+def _noted(record: Record, patient: DicomPatient) -> Record:
     """Say at once that a patient is left out, for a night is long; who it is, the screen alone is told."""
     folder = os.path.commonpath([header.path.parent for header in patient.headers])
     whose = f"Patient ID {patient.patient_id!r}, files in {folder}"
@@ -129,7 +129,7 @@ def _noted(record: Record, patient: Patient) -> Record:
     return record
 
 
-def _jobs(scan: Scan, request: ConversionRequest) -> tuple[list[CaseJob], dict[str, Unnamed]]:
+def _jobs(scan: FolderIndex, request: ConversionRequest) -> tuple[list[ConversionJob], dict[str, Unnamed]]:
     wanted = _wanted(scan, request)
     # All are named, also those not asked for: a name must not depend on who is.
     named, unnamed = name_cases(scan.patients, request.settings.case_names, by_study=request.settings.by_study)
@@ -137,7 +137,7 @@ def _jobs(scan: Scan, request: ConversionRequest) -> tuple[list[CaseJob], dict[s
     for case, patient in sorted(named.items()):
         first_case.setdefault(patient.patient_id, case)
     jobs = [
-        CaseJob(
+        ConversionJob(
             case=case,
             # Files without a Patient ID need not be one person's.
             group=first_case[patient.patient_id] if patient.patient_id else case,
@@ -152,7 +152,7 @@ def _jobs(scan: Scan, request: ConversionRequest) -> tuple[list[CaseJob], dict[s
     return jobs, {case: item for case, item in unnamed.items() if item.patient.patient_id in wanted}
 
 
-def _wanted(scan: Scan, request: ConversionRequest) -> frozenset[str]:
+def _wanted(scan: FolderIndex, request: ConversionRequest) -> frozenset[str]:
     there = frozenset(patient.patient_id for patient in scan.patients)
     missing = sorted((request.patients | request.test_patients) - there)
     if missing:
@@ -163,7 +163,7 @@ def _wanted(scan: Scan, request: ConversionRequest) -> frozenset[str]:
     return request.patients or there
 
 
-def _require_enough_for_folds(jobs: Sequence[CaseJob], request: ConversionRequest) -> None:
+def _require_enough_for_folds(jobs: Sequence[ConversionJob], request: ConversionRequest) -> None:
     """Refuse folds at once that could not be written in the end."""
     mine = {job.case for job in jobs}
     groups = {job.group for job in jobs if job.split == "Tr"}
@@ -172,9 +172,9 @@ def _require_enough_for_folds(jobs: Sequence[CaseJob], request: ConversionReques
         raise SettingsError(f"{request.folds} folds for {len(groups)} patients to train on; give fewer folds")
 
 
-def _converted(jobs: Sequence[CaseJob], request: ConversionRequest) -> Iterator[Record]:
+def _converted(jobs: Sequence[ConversionJob], request: ConversionRequest) -> Iterator[Record]:
     """Yield records as they come, those of an earlier run first."""
-    todo: list[CaseJob] = []
+    todo: list[ConversionJob] = []
     for job in jobs:
         record = _earlier(job)
         if record is None:
@@ -183,11 +183,11 @@ def _converted(jobs: Sequence[CaseJob], request: ConversionRequest) -> Iterator[
             yield record
     if len(todo) < len(jobs):
         _log.info("%d of %d cases are there already", len(jobs) - len(todo), len(jobs))
-    yield from convert_side_by_side(todo, request.processes if len(todo) > 1 else 1)
+    yield from convert_in_processes(todo, request.processes if len(todo) > 1 else 1)
 
 
-def _earlier(job: CaseJob) -> Record | None:
-    """Give the record of a case that is done, with the group it has today."""
+def _earlier(job: ConversionJob) -> Record | None:
+    """Return the record of a case that is done, with the group it has today."""
     record = finished_record(job)
     if record is None:
         split = read_record(record_path(job.dataset, job.case)).get("split", job.split)
@@ -200,7 +200,7 @@ def _earlier(job: CaseJob) -> Record | None:
     return record
 
 
-def _finish(request: ConversionRequest, scan: Scan, left_out: Sequence[Record]) -> ConversionResult:
+def _finish(request: ConversionRequest, scan: FolderIndex, left_out: Sequence[Record]) -> ConversionResult:
     reasons = {record["case"]: record["reason"] for record in left_out}
     run = Run(reasons=reasons, stray=len(scan.stray), others=scan.others)
     converted = finish_dataset(request.dataset, request.settings, run)

@@ -57,7 +57,7 @@ class Label:
         return cls(name=name.strip(), regions=spellings, merge=merge, required=required)
 
     def chosen(self, names: Names) -> tuple[int, ...]:
-        """Give the numbers of the regions this label is made from; none where it may be missing.
+        """Return the numbers of the regions this label is made from; none where it may be missing.
 
         Raises:
             DicomError: A required region is not there, or a name stands for two regions.
@@ -90,7 +90,7 @@ def require_distinct(labels: Sequence[Label]) -> None:
 
 
 def _matching(spelling: str, names: Names) -> list[int]:
-    """Give the regions of a name; a region goes by a less trusted name only if none has it as a more trusted one."""
+    """Return the regions of a name; a region goes by a less trusted name only if none has it as a more trusted one."""
     depth = max((len(called) for called in names.values()), default=0)
     for trust in range(depth):
         found = [number for number, called in names.items() if trust < len(called) and _is(spelling, called[trust])]

@@ -68,7 +68,7 @@ def begin_dataset(dataset: Path, settings: ConversionSettings) -> None:
 
 
 def converted_records(dataset: Path) -> list[Record]:
-    """Give the records of all cases whose images and labels are there, in the order of their names."""
+    """Return the records of all cases whose images and labels are there, in the order of their names."""
     records = (read_record(path) for path in sorted((dataset / RECORDS).glob("*.json")))
     return [record for record in records if is_complete(dataset, record)]
 

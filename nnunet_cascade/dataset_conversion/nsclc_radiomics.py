@@ -26,7 +26,7 @@ def nsclc_radiomics_settings(
     source: Source = "rtstruct",
     irregular: Irregular = "resample",
 ) -> ConversionSettings:
-    """Give the settings for the collection.
+    """Return the settings for the collection.
 
     One label, "tumor". The expert SEG is told from the AI-made ones of the same studies by
     its Series Description. The one patient without GTV-1, whose contour is that of

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.region import Annotation, Region, drawn, unite
+from nnunet_cascade.dataset_conversion.region import Annotation, DrawnRegion, drawn, unite
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings, Source
 from nnunet_cascade.dataset_conversion.sources import (
     choose_ct,
@@ -18,7 +18,7 @@ from nnunet_cascade.dataset_conversion.sources import (
     reference_of,
 )
 from nnunet_cascade.dicom.ct.reading import CtSeries, SliceFiles, read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.folder import DicomPatient
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Labels, Mask
 
@@ -42,7 +42,7 @@ class Converted:
 
     ct: CtSeries
     labels: Labels
-    regions: Mapping[str, Region]
+    regions: Mapping[str, DrawnRegion]
     overlaps_voxels: Mapping[str, int]
     source: Source
     annotation_uid: str
@@ -50,7 +50,7 @@ class Converted:
     cross_check_problem: str = ""
 
 
-def convert_patient(patient: Patient, settings: ConversionSettings) -> Converted:
+def convert_patient(patient: DicomPatient, settings: ConversionSettings) -> Converted:
     """Read a patient's CT and draw the labels on it.
 
     Raises:
@@ -79,17 +79,17 @@ def convert_patient(patient: Patient, settings: ConversionSettings) -> Converted
     )
 
 
-def _annotation(patient: Patient, settings: ConversionSettings, source: Source) -> Annotation:
+def _annotation(patient: DicomPatient, settings: ConversionSettings, source: Source) -> Annotation:
     if source == "rtstruct":
         return choose_structure_set(patient, settings.labels)
     return choose_segmentation(patient, settings.labels, description=settings.seg_description)
 
 
-def _draw(annotation: Annotation, files: SliceFiles, settings: ConversionSettings) -> dict[str, Region]:
+def _draw(annotation: Annotation, files: SliceFiles, settings: ConversionSettings) -> dict[str, DrawnRegion]:
     return {label.name: unite(drawn(annotation, label, files.stack), files.stack) for label in settings.labels}
 
 
-def _require_sound(regions: Mapping[str, Region], settings: ConversionSettings) -> None:
+def _require_sound(regions: Mapping[str, DrawnRegion], settings: ConversionSettings) -> None:
     for label in settings.labels:
         region = regions[label.name]
         if region.outside:
@@ -101,7 +101,7 @@ def _require_sound(regions: Mapping[str, Region], settings: ConversionSettings) 
             raise DicomError(f"found region {', '.join(region.names)} without a voxel; expected something drawn")
 
 
-def _values(regions: Mapping[str, Region], labels: tuple[Label, ...]) -> tuple[Labels, dict[str, int]]:
+def _values(regions: Mapping[str, DrawnRegion], labels: tuple[Label, ...]) -> tuple[Labels, dict[str, int]]:
     """Paint labels, the first over the later ones."""
     masks = [regions[label.name].mask for label in labels]
     values = np.zeros(masks[0].shape, dtype=np.uint8)
@@ -115,7 +115,7 @@ def _values(regions: Mapping[str, Region], labels: tuple[Label, ...]) -> tuple[L
 
 
 def _cross_check(
-    patient: Patient, files: SliceFiles, regions: Mapping[str, Region], settings: ConversionSettings
+    patient: DicomPatient, files: SliceFiles, regions: Mapping[str, DrawnRegion], settings: ConversionSettings
 ) -> tuple[dict[str, float], str]:
     """Compare with the other kind of annotation; trouble there costs the comparison alone."""
     other: Source = "seg" if settings.source == "rtstruct" else "rtstruct"
@@ -134,7 +134,9 @@ def _cross_check(
     return {name: dice(regions[name].mask, others[name].mask) for name in alike if regions[name].names}, problem
 
 
-def _draw_other(patient: Patient, files: SliceFiles, settings: ConversionSettings, other: Source) -> dict[str, Region]:
+def _draw_other(
+    patient: DicomPatient, files: SliceFiles, settings: ConversionSettings, other: Source
+) -> dict[str, DrawnRegion]:
     annotation = _annotation(patient, settings, other)
     if not may_be_drawn_on(patient, reference_of(annotation), files.headers):
         raise DicomError(f"the {_MODALITY[other]} was drawn on another CT; expected this one")
@@ -142,7 +144,7 @@ def _draw_other(patient: Patient, files: SliceFiles, settings: ConversionSetting
 
 
 def dice(one: Mask, other: Mask) -> float:
-    """Give the Dice of two masks, 1 where both are empty."""
+    """Return the Dice of two masks, 1 where both are empty."""
     sizes = int(np.count_nonzero(one)) + int(np.count_nonzero(other))
     return 2.0 * int(np.count_nonzero(one & other)) / sizes if sizes else 1.0
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.dataset_conversion.patient import Converted
-from nnunet_cascade.dataset_conversion.region import Region
+from nnunet_cascade.dataset_conversion.region import DrawnRegion
 from nnunet_cascade.dicom.ct.reading import CtSeries
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Anatomical, Grid, Mask
@@ -44,7 +44,7 @@ def describe(converted: Converted) -> Record:
 
 
 def orientation_letters(grid: Grid) -> str:
-    """Give where the array's (X, Y, Z) indices grow to, such as LPS; oblique grids give the nearest."""
+    """Return where the array's (X, Y, Z) indices grow to, such as LPS; oblique grids give the nearest."""
     letters = ["", "", ""]
     for anatomical, (low, high) in _LETTERS.items():
         axis, sense = grid.array_axis(anatomical)
@@ -92,7 +92,7 @@ def _looks_like_hu(ct: CtSeries) -> bool:
 
 
 def _label(converted: Converted, name: str, value: int) -> Record:
-    region: Region = converted.regions[name]
+    region: DrawnRegion = converted.regions[name]
     mask: Mask = converted.labels == value
     voxels = int(np.count_nonzero(mask))
     hu = converted.ct.voxels[mask]

@@ -20,7 +20,7 @@ Annotation = StructureSet | SegmentationFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+class DrawnRegion:
     """A region, or several united, on the grid of a CT.
 
     Attributes:
@@ -39,7 +39,7 @@ class Region:
     notes: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
-def drawn(annotation: Annotation, label: Label, stack: Stack) -> list[Region]:
+def drawn(annotation: Annotation, label: Label, stack: Stack) -> list[DrawnRegion]:
     """Draw each region that a label is made from; none where a label that may be missing is.
 
     Raises:
@@ -50,8 +50,8 @@ def drawn(annotation: Annotation, label: Label, stack: Stack) -> list[Region]:
     return _segments(annotation, label, stack)
 
 
-def unite(regions: Sequence[Region], stack: Stack) -> Region:
-    """Give regions as one; none gives an empty one."""
+def unite(regions: Sequence[DrawnRegion], stack: Stack) -> DrawnRegion:
+    """Return regions as one; none gives an empty one."""
     if len(regions) == 1:
         return regions[0]
     mask = np.zeros(stack.grid.shape, dtype=np.bool_)
@@ -60,7 +60,7 @@ def unite(regions: Sequence[Region], stack: Stack) -> Region:
         mask |= region.mask
         for name, count in region.notes.items():
             notes[name] = notes.get(name, 0) + count
-    return Region(
+    return DrawnRegion(
         mask=mask,
         names=tuple(name for region in regions for name in region.names),
         outside=sum(region.outside for region in regions),
@@ -69,8 +69,8 @@ def unite(regions: Sequence[Region], stack: Stack) -> Region:
     )
 
 
-def _structures(structure_set: StructureSet, label: Label, stack: Stack) -> list[Region]:
-    regions: list[Region] = []
+def _structures(structure_set: StructureSet, label: Label, stack: Stack) -> list[DrawnRegion]:
+    regions: list[DrawnRegion] = []
     for number in label.chosen(names_of_rois(structure_set)):
         contours = structure_set.contours(number)
         raster = rasterize(contours.closed, stack)
@@ -82,7 +82,7 @@ def _structures(structure_set: StructureSet, label: Label, stack: Stack) -> list
             **contours.ignored,
         }
         regions.append(
-            Region(
+            DrawnRegion(
                 mask=raster.mask,
                 names=(structure_set.names[number],),
                 outside=raster.outside,
@@ -93,13 +93,13 @@ def _structures(structure_set: StructureSet, label: Label, stack: Stack) -> list
     return regions
 
 
-def _segments(file: SegmentationFile, label: Label, stack: Stack) -> list[Region]:
+def _segments(file: SegmentationFile, label: Label, stack: Stack) -> list[DrawnRegion]:
     names = names_of_segments(file)
-    regions: list[Region] = []
+    regions: list[DrawnRegion] = []
     for number in label.chosen(names):
         raster = segment_on_stack(file, number, stack)
         regions.append(
-            Region(
+            DrawnRegion(
                 mask=raster.mask,
                 names=names[number][:1],
                 outside=raster.outside_voxels,

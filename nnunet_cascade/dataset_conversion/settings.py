@@ -61,7 +61,7 @@ class ConversionSettings:
                 raise SettingsError(f"{name} {value!r}; expected one of {', '.join(allowed)}")
 
     def to_json(self) -> dict[str, Any]:
-        """Give the settings as JSON has them."""
+        """Return the settings as JSON has them."""
         return {**asdict(self), "labels": [{**asdict(label), "regions": list(label.regions)} for label in self.labels]}
 
     def decisive(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.folder import DicomPatient
 from nnunet_cascade.dicom.headers import Header
 from nnunet_cascade.dicom.rtstruct.reading import StructureSet, read_structure_set
 from nnunet_cascade.dicom.seg.reading import SegmentationFile, read_segmentation
@@ -32,7 +32,7 @@ class Reference:
 
 
 def reference_of(annotation: StructureSet | SegmentationFile) -> Reference:
-    """Give what an annotation refers to."""
+    """Return what an annotation refers to."""
     if isinstance(annotation, StructureSet):
         return Reference(series_uids=annotation.series_uids, frame_of_reference_uids=annotation.frame_of_reference_uids)
     frame = annotation.frame_of_reference_uid
@@ -41,8 +41,8 @@ def reference_of(annotation: StructureSet | SegmentationFile) -> Reference:
     )
 
 
-def choose_ct(patient: Patient, reference: Reference) -> list[Header]:
-    """Give the files of the CT series that an annotation was drawn on.
+def choose_ct(patient: DicomPatient, reference: Reference) -> list[Header]:
+    """Return the files of the CT series that an annotation was drawn on.
 
     It is the series the annotation names; where that one is not there, the only one in
     the same frame of reference.
@@ -74,14 +74,14 @@ def choose_ct(patient: Patient, reference: Reference) -> list[Header]:
     return chosen
 
 
-def may_be_drawn_on(patient: Patient, reference: Reference, ct: Sequence[Header]) -> bool:
+def may_be_drawn_on(patient: DicomPatient, reference: Reference, ct: Sequence[Header]) -> bool:
     """Tell whether nothing in an annotation speaks against its being drawn on a CT of a patient."""
     named = reference.series_uids & {header.series_uid for header in patient.of_modality("CT")}
     return _shares_frame(ct, reference.frame_of_reference_uids) and (not named or ct[0].series_uid in named)
 
 
-def choose_structure_set(patient: Patient, labels: Sequence[Label]) -> StructureSet:
-    """Give the RTSTRUCT that holds the labels' regions.
+def choose_structure_set(patient: DicomPatient, labels: Sequence[Label]) -> StructureSet:
+    """Return the RTSTRUCT that holds the labels' regions.
 
     Raises:
         DicomError: There is none, none holds the regions, or several do.
@@ -98,8 +98,8 @@ def choose_structure_set(patient: Patient, labels: Sequence[Label]) -> Structure
     return fitting[0]
 
 
-def choose_segmentation(patient: Patient, labels: Sequence[Label], *, description: str | None) -> SegmentationFile:
-    """Give the DICOM SEG that holds the labels' regions.
+def choose_segmentation(patient: DicomPatient, labels: Sequence[Label], *, description: str | None) -> SegmentationFile:
+    """Return the DICOM SEG that holds the labels' regions.
 
     Of several, those that are not made by a machine alone are preferred.
 
@@ -129,12 +129,12 @@ def choose_segmentation(patient: Patient, labels: Sequence[Label], *, descriptio
 
 
 def names_of_rois(structure_set: StructureSet) -> dict[int, tuple[str, ...]]:
-    """Give the names of ROIs by number."""
+    """Return the names of ROIs by number."""
     return {number: (name,) for number, name in structure_set.names.items()}
 
 
 def names_of_segments(file: SegmentationFile) -> dict[int, tuple[str, ...]]:
-    """Give the names of segments by number, the most trusted first."""
+    """Return the names of segments by number, the most trusted first."""
     return {segment.number: segment.names for segment in file.segments}
 
 
@@ -143,7 +143,7 @@ def _fitting(
     labels: Sequence[Label],
     names: Callable[[_Annotation], dict[int, tuple[str, ...]]],
 ) -> list[_Annotation]:
-    """Give the annotations that hold the labels' regions, or say what each lacks."""
+    """Return the annotations that hold the labels' regions, or say what each lacks."""
     lacks = [_lack(labels, names(item)) for item in found]
     fitting = [item for item, lack in zip(found, lacks, strict=True) if lack is None]
     if not fitting:
@@ -181,11 +181,11 @@ def _uids(found: Sequence[StructureSet] | Sequence[SegmentationFile]) -> str:
     return ", ".join(item.sop_uid for item in found)
 
 
-def _or_by_study(patient: Patient) -> str:
+def _or_by_study(patient: DicomPatient) -> str:
     studies = len({header.study_uid for header in patient.headers})
     return f", or convert each of the {studies} studies by itself (--by-study)" if studies > 1 else ""
 
 
-def _modalities(patient: Patient) -> str:
+def _modalities(patient: DicomPatient) -> str:
     kinds = sorted({header.modality or "?" for header in patient.headers})
     return "there are: " + ", ".join(kinds)

@@ -15,9 +15,9 @@ from typing import Any, Literal
 from nnunet_cascade.dataset_conversion.patient import Converted, convert_patient
 from nnunet_cascade.dataset_conversion.record import Record, describe
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
-from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.folder import DicomPatient
 from nnunet_cascade.dicom.headers import reason_of
-from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.errors import CascadeError, one_line
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING, write_image
 
@@ -31,7 +31,7 @@ _BESIDE = re.compile(r"\.\d+\..+\.(json|nii\.gz)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseJob:
+class ConversionJob:
     """A patient to be converted.
 
     Attributes:
@@ -45,13 +45,13 @@ class CaseJob:
 
     case: str
     group: str
-    patient: Patient
+    patient: DicomPatient
     settings: ConversionSettings
     dataset: Path
     split: Split = "Tr"
 
     def fingerprint(self) -> str:
-        """Give a hash of the settings, the split and the files, without their paths.
+        """Return a hash of the settings, the split and the files, without their paths.
 
         Raises:
             OSError: A file is not there any more.
@@ -66,16 +66,16 @@ class CaseJob:
 
 
 def case_files(dataset: Path, case: str, split: Split) -> tuple[Path, Path]:
-    """Give the paths of image and labels."""
+    """Return the paths of image and labels."""
     return dataset / f"images{split}" / f"{case}_0000{ENDING}", dataset / f"labels{split}" / f"{case}{ENDING}"
 
 
 def record_path(dataset: Path, case: str) -> Path:
-    """Give the path of a case's record."""
+    """Return the path of a case's record."""
     return dataset / RECORDS / f"{case}.json"
 
 
-def convert_case(job: CaseJob) -> Record:
+def convert_case(job: ConversionJob) -> Record:
     """Convert a patient and write the case; trouble becomes a record with the reason.
 
     What an earlier run made of the case is removed first: from other files, with other
@@ -93,8 +93,8 @@ def convert_case(job: CaseJob) -> Record:
     return record
 
 
-def finished_record(job: CaseJob) -> Record | None:
-    """Give the record of an earlier run if the case is complete, from the same files and settings."""
+def finished_record(job: ConversionJob) -> Record | None:
+    """Return the record of an earlier run if the case is complete, from the same files and settings."""
     record = read_record(record_path(job.dataset, job.case))
     try:
         is_same = record.get("fingerprint") == job.fingerprint()
@@ -147,7 +147,7 @@ def read_record(path: Path) -> Record:
     return content if isinstance(content, dict) else {}
 
 
-def _write(job: CaseJob, converted: Converted, record: Record) -> None:
+def _write(job: ConversionJob, converted: Converted, record: Record) -> None:
     """Write labels, image and record, or none of them: nnU-Net refuses a dataset with one without the other."""
     image, labels = case_files(job.dataset, job.case, job.split)
     try:
@@ -161,10 +161,10 @@ def _write(job: CaseJob, converted: Converted, record: Record) -> None:
         raise
 
 
-def _reason(error: Exception, job: CaseJob) -> str:
+def _reason(error: Exception, job: ConversionJob) -> str:
     """Say in one line what went wrong, without the paths of files, which may name a person."""
     if isinstance(error, CascadeError):
-        return " ".join(str(error).split()).replace(f"{job.dataset}{os.sep}", "")
+        return one_line(error).replace(f"{job.dataset}{os.sep}", "")
     if isinstance(error, MemoryError):
         return "found not enough memory; run again with fewer processes"
     if isinstance(error, OSError):

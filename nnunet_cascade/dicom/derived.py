@@ -83,7 +83,7 @@ class ObjectIdentity:
         require_uid(self.sop_uid, what="the file's uid")
 
     def arguments(self, description: str) -> dict[str, Any]:
-        """Give what every constructor of highdicom asks for."""
+        """Return what every constructor of highdicom asks for."""
         return {
             "series_instance_uid": self.series_uid,
             "series_number": self.series_number,
@@ -164,7 +164,7 @@ def read_slices(source: Sequence[Path]) -> list[Dataset]:
 
 
 def algorithm_sequence(algorithm: Algorithm) -> Any:
-    """Give highdicom's description of an algorithm."""
+    """Return highdicom's description of an algorithm."""
     from highdicom import AlgorithmIdentificationSequence  # noqa: PLC0415 - an extra
 
     return AlgorithmIdentificationSequence(

@@ -33,7 +33,7 @@ class Broken:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class DicomPatient:
     """The files of one patient, or of one study.
 
     Attributes:
@@ -48,12 +48,12 @@ class Patient:
     broken: tuple[Broken, ...] = ()
 
     def of_modality(self, modality: str) -> list[Header]:
-        """Give the files of one modality."""
+        """Return the files of one modality."""
         return [header for header in self.headers if header.modality == modality]
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class FolderIndex:
     """What a folder holds.
 
     Attributes:
@@ -62,12 +62,12 @@ class Scan:
         others: Files that are no DICOM, such as tables and licences.
     """
 
-    patients: tuple[Patient, ...]
+    patients: tuple[DicomPatient, ...]
     stray: tuple[Broken, ...]
     others: int
 
 
-def scan_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar: bool = True) -> Scan:
+def index_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar: bool = True) -> FolderIndex:
     """Read every header below a folder and sort the files by patient.
 
     Args:
@@ -99,7 +99,7 @@ def scan_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar: 
         )
     beside, stray = _owners(groups, broken)
     patients = (_patient(group, groups[group], beside.get(group, ())) for group in sorted(groups))
-    return Scan(tuple(patients), stray, others)
+    return FolderIndex(tuple(patients), stray, others)
 
 
 def _files(folder: Path, unreadable: list[Broken]) -> Iterator[Path]:
@@ -158,12 +158,12 @@ def _owners(
     return beside, tuple(stray)
 
 
-def _patient(group: _Group, headers: Sequence[Header], broken: Sequence[Broken]) -> Patient:
+def _patient(group: _Group, headers: Sequence[Header], broken: Sequence[Broken]) -> DicomPatient:
     by_uid: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         by_uid[header.sop_uid].append(header)
     kept = (header for uid in sorted(by_uid) for header in _without_copies(by_uid[uid]))
-    return Patient(patient_id=group[0], headers=tuple(kept), broken=tuple(broken))
+    return DicomPatient(patient_id=group[0], headers=tuple(kept), broken=tuple(broken))
 
 
 def _without_copies(headers: Sequence[Header]) -> list[Header]:

@@ -22,7 +22,7 @@ from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
 from nnunet_cascade.dicom.ct.geometry import SlicePlane
-from nnunet_cascade.errors import DicomError
+from nnunet_cascade.errors import DicomError, one_line
 from nnunet_cascade.geometry import Vector
 
 UNREADABLE = (
@@ -126,10 +126,10 @@ def read_header(path: Path) -> Header | None:
 
 
 def reason_of(error: Exception) -> str:
-    """Give an error of a library in one line without the path of a file, which may name a person."""
+    """Return an error of a library in one line without the path of a file, which may name a person."""
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 @contextmanager
@@ -208,7 +208,7 @@ def _plane(dataset: Dataset) -> SlicePlane | None:
 
 
 def _directions(cosines: list[float]) -> tuple[Vector, Vector] | None:
-    """Give the directions along a row and along a column, of length 1 and at right angles: those in files are rounded.
+    """Return the unit directions along a row and a column, at right angles; those in files are rounded.
 
     The first three cosines are the direction along a row: the one in which the column index grows.
     """

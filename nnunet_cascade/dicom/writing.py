@@ -109,7 +109,7 @@ def uid_from(*parts: str) -> str:
 
 
 def decimal_string(value: float) -> str:
-    """Give a number as DICOM writes it: at most 16 characters, with the most digits that fit.
+    """Return a number as DICOM writes it: at most 16 characters, with the most digits that fit.
 
     Raises:
         DicomError: It is NaN or infinite.

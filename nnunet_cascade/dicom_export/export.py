@@ -17,13 +17,13 @@ from typing import Any, Literal
 from pydicom import dcmread
 
 from nnunet_cascade.case_folders.lock import hold_file
-from nnunet_cascade.case_folders.pool import side_by_side
+from nnunet_cascade.case_folders.pool import map_in_processes
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.dicom.headers import UNREADABLE, lenient
 from nnunet_cascade.dicom_export.objects import SUMMARY, CaseObjects, map_path
-from nnunet_cascade.dicom_export.provenance import KINDS, Kind, Origin
-from nnunet_cascade.dicom_export.series_geometry import SeriesPlace
-from nnunet_cascade.errors import CascadeError, DicomError, SettingsError
+from nnunet_cascade.dicom_export.provenance import KINDS, Kind, ObjectProvenance
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
+from nnunet_cascade.errors import CascadeError, DicomError, SettingsError, one_line
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.scans.scans import Scan, recorded_scan
@@ -82,7 +82,7 @@ class ExportRequest:
         return self.output or self.results / "dicom"
 
     @property
-    def story(self) -> Path:
+    def report_path(self) -> Path:
         """The file that tells what became of each case: beside `run.json`, or in the output folder."""
         return (self.output or self.results) / STORY
 
@@ -149,7 +149,7 @@ def export_folder(request: ExportRequest, scans: Mapping[str, Scan | None]) -> G
             yield outcome
     finally:
         if outcomes:
-            write_story(request, outcomes)
+            write_export_report(request, outcomes)
 
 
 def find_cases(results: Path) -> list[str]:
@@ -191,28 +191,28 @@ def read_case_record(results: Path, case: str) -> dict[str, Any]:
     return record
 
 
-def write_story(request: ExportRequest, outcomes: Sequence[ExportOutcome]) -> None:
+def write_export_report(request: ExportRequest, outcomes: Sequence[ExportOutcome]) -> None:
     """Write `dicom_export.json`; what it knows of other cases stays.
 
     Raises:
         RunError: Another process writes it all the time.
         OSError: It cannot be written.
     """
-    request.story.parent.mkdir(parents=True, exist_ok=True)
-    with hold_file(request.story):  # parts of a run that are side by side tell theirs
-        known = _known_cases(request.story)
+    request.report_path.parent.mkdir(parents=True, exist_ok=True)
+    with hold_file(request.report_path):  # parts of a run that are side by side tell theirs
+        known = _known_cases(request.report_path)
         known.update({outcome.case: _entry(request, outcome) for outcome in outcomes})
         content = {
             "notice": NOTICE,
             "cases": dict(sorted(known.items())),
             "versions": {**versions(), "highdicom": _highdicom()},
         }
-        write_json(request.story, content)
+        write_json(request.report_path, content)
 
 
-def _known_cases(story: Path) -> dict[str, Any]:
+def _known_cases(report_path: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads(story.read_text(encoding="utf-8"))["cases"])
+        return dict(json.loads(report_path.read_text(encoding="utf-8"))["cases"])
     except (OSError, ValueError, KeyError, TypeError):
         return {}
 
@@ -220,13 +220,15 @@ def _known_cases(story: Path) -> dict[str, Any]:
 def _entry(request: ExportRequest, outcome: ExportOutcome) -> dict[str, Any]:
     if outcome.status == "failed":
         return {"status": "failed", "error": outcome.error}
-    files = [path.relative_to(request.story.parent).as_posix() for path in outcome.files]
+    files = [path.relative_to(request.report_path.parent).as_posix() for path in outcome.files]
     return {"status": "done", "files": files}
 
 
 def _outcomes(request: ExportRequest, scans: Mapping[str, Scan | None]) -> Iterator[ExportOutcome]:
     processes = request.processes if len(scans) > 1 else 1
-    done = side_by_side(partial(_outcome, request), tuple(scans.items()), processes, killed=_killed, preload=__name__)
+    done = map_in_processes(
+        partial(_outcome, request), tuple(scans.items()), processes, killed=_killed, preload=__name__
+    )
     for _, outcome in done:
         yield outcome
 
@@ -264,7 +266,7 @@ def _recorded(record: Mapping[str, Any]) -> Scan:
 def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> ExportOutcome:
     objects = _objects(request, case, record, scan)
     folder, kinds = request.folder / case, request.written
-    there = _there(folder, objects.origin)
+    there = _there(folder, objects.provenance)
     if request.existing == "refuse" and any(path.exists() for path in _files(folder)):
         raise DicomError(f"{folder} holds DICOM of it already; give --overwrite or --continue")
     if request.existing == "skip" and _is_done(objects, set(there), kinds):
@@ -275,7 +277,7 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
         beside.mkdir(parents=True)
         for kind in kinds:
             objects.write(kind, beside)
-        kept = {*there, *_there(folder, replace(objects.origin, every_slice=not request.every_slice))}
+        kept = {*there, *_there(folder, replace(objects.provenance, every_slice=not request.every_slice))}
         _move(beside, folder, stale=[kind for kind in KINDS if kind not in kept])
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -293,14 +295,14 @@ def _sweep(folder: Path) -> None:
 def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> CaseObjects:
     if Path(case).name != case or case in ("", ".", ".."):
         raise SettingsError(f"case {case!r} can be no folder's name; rename its files")
-    place = SeriesPlace.of(scan)
+    place = ReferencedSeries.of(scan)
     place.require_one_origin()
     if set(request.written) != {"rtstruct"}:
         place.require_regular()
     maps = sorted({map_path(request.results, case, suffix) for kind in KINDS for suffix in _MAPS[kind]})
-    origin = Origin.of(case, record, place, [path for path in maps if path.is_file()])
-    origin = replace(origin, every_slice=request.every_slice)
-    return CaseObjects(results=request.results, case=case, record=record, place=place, origin=origin)
+    provenance = ObjectProvenance.of(case, record, place, [path for path in maps if path.is_file()])
+    provenance = replace(provenance, every_slice=request.every_slice)
+    return CaseObjects(results=request.results, case=case, record=record, place=place, provenance=provenance)
 
 
 def _is_done(objects: CaseObjects, there: set[Kind], kinds: Sequence[Kind]) -> bool:
@@ -309,9 +311,9 @@ def _is_done(objects: CaseObjects, there: set[Kind], kinds: Sequence[Kind]) -> b
     return not lacking or (lacking <= {"probability", "uncertainty"} and objects.has_none_of(lacking))
 
 
-def _there(folder: Path, origin: Origin) -> list[Kind]:
+def _there(folder: Path, provenance: ObjectProvenance) -> list[Kind]:
     """Tell which objects of this very prediction are there."""
-    return [kind for kind in KINDS if _sop_uid(folder / f"{kind}.dcm") == origin.identity(kind).sop_uid]
+    return [kind for kind in KINDS if _sop_uid(folder / f"{kind}.dcm") == provenance.identity(kind).sop_uid]
 
 
 def _sop_uid(path: Path) -> str:
@@ -339,7 +341,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(error)
 
 
 def _highdicom() -> str | None:

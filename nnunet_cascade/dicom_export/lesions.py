@@ -66,7 +66,7 @@ class TrackedLesion:
         return COLORS[(self.number - 1) % len(COLORS)]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what `summary.json` tells of it."""
+        """Return what `summary.json` tells of it."""
         return {
             "segment": self.number,
             "name": self.name,
@@ -144,7 +144,7 @@ def _tracking_uid(series_uid: str, mask: Mask, box: Box) -> str:
 
 
 def _mean_uncertainty(record: Mapping[str, Any], number: int, shared: int) -> float | None:
-    """Give the mean over the voxels of lesions that the record tells of; None where it does not."""
+    """Return the mean over the voxels of lesions that the record tells of; None where it does not."""
     told = (record.get("lesions") or ())[number - 1 : number - 1 + shared]
     values = [(lesion.get("mean_uncertainty"), lesion.get("voxels")) for lesion in told]
     if not values or any(mean is None or not voxels for mean, voxels in values):
@@ -153,7 +153,7 @@ def _mean_uncertainty(record: Mapping[str, Any], number: int, shared: int) -> fl
 
 
 def dropped_candidates(record: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the candidates that the rules dropped, with their verdicts."""
+    """Return the candidates that the rules dropped, with their verdicts."""
     return [
         {
             "candidate": candidate.get("id"),
@@ -167,7 +167,7 @@ def dropped_candidates(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def comments(record: Mapping[str, Any], count: int) -> tuple[str, ...]:
-    """Give what the report says in words: the notice, whether anything was found, flags, and why candidates fell."""
+    """Return what the report says in words: the notice, whether anything was found, flags, and why candidates fell."""
     found = "No tumor was found." if count == 0 else f"{count} tumor(s) found."
     flags = (f"Flag: {flag}. A flag asks for a look." for flag in record.get("flags", ()))
     dropped = (
@@ -178,6 +178,6 @@ def comments(record: Mapping[str, Any], count: int) -> tuple[str, ...]:
 
 
 def case_tracking(series_uid: str, case: str) -> Tracking:
-    """Give what the case as a whole is known by."""
+    """Return what the case as a whole is known by."""
     name = "".join(letter if letter.isprintable() and letter != "\\" else "_" for letter in case)[:LONGEST_TEXT]
     return Tracking(name=name.strip() or "case", uid=uid_from(series_uid, case, "case"))

@@ -11,7 +11,7 @@ import numpy as np
 from nnunet_cascade.dataset_conversion.case_names import short_hash
 from nnunet_cascade.dicom.ct.reading import read_slice
 from nnunet_cascade.dicom.headers import read_header
-from nnunet_cascade.dicom_export.series_geometry import SeriesPlace, code_of, recorded_grid, turned_grid
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries, code_of, recorded_grid, turned_grid
 from nnunet_cascade.errors import CascadeError, DicomError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume
@@ -39,10 +39,10 @@ class KnownSeries:
         if not all(scan.is_dicom for scan in scans.values()):
             raise DicomError(f"{folder} holds image files; expected DICOM series: give the folder of the CTs' slices")
         self._scans = {scan.series_uid: scan for scan in scans.values()}
-        self._places: dict[str, SeriesPlace | None] = {}
+        self._places: dict[str, ReferencedSeries | None] = {}
 
     def series_of(self, case: str, record: Mapping[str, Any]) -> Scan:
-        """Give the series of a case: the one its record names, else one on whose slices its maps lie.
+        """Return the series of a case: the one its record names, else one on whose slices its maps lie.
 
         CTs of two patients may lie alike. So the series must show what the case's image file does, where that is
         still there, or else be called as the case: by Patient ID, or by the hash that stands for a UID.
@@ -61,14 +61,14 @@ class KnownSeries:
         if not fitting:
             raise DicomError(
                 f"it lies on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
-                f"{_told(grid.spacing_mm)} mm); give the series its CT was made from"
+                f"{_in_words(grid.spacing_mm)} mm); give the series its CT was made from"
             )
         return _only(fitting, case, _image(record))
 
     def _fits(self, scan: Scan, grid: Grid) -> bool:
         if scan.series_uid not in self._places:
             try:
-                self._places[scan.series_uid] = SeriesPlace.of(scan)
+                self._places[scan.series_uid] = ReferencedSeries.of(scan)
             except CascadeError:
                 self._places[scan.series_uid] = None
         place = self._places[scan.series_uid]
@@ -96,7 +96,7 @@ def _only(fitting: Sequence[Scan], case: str, image: Volume | None) -> Scan:
 
 
 def _names(scan: Scan) -> tuple[str, ...]:
-    """Give what a case of a series may be called."""
+    """Return what a case of a series may be called."""
     header = read_header(scan.slices[0])
     return (scan.case,) if header is None else (scan.case, header.patient_id, f"case_{short_hash(header.study_uid)}")
 
@@ -114,8 +114,8 @@ def _image(record: Mapping[str, Any]) -> Volume | None:
 
 def _shows(scan: Scan, image: Volume) -> bool:
     """Tell whether a series shows what an image on its slices does, by some of these; its edges may be cut off."""
-    place = SeriesPlace.of(scan)
-    expected = place.placed(image.array, image.grid, what="the image")
+    place = ReferencedSeries.of(scan)
+    expected = place.reorient_to_series(image.array, image.grid, what="the image")
     planes = np.unique(np.linspace(0, len(expected) - 1, _PLANES_COMPARED).round().astype(int))
     try:
         if place.files.stack.irregularities:
@@ -128,5 +128,5 @@ def _shows(scan: Scan, image: Volume) -> bool:
     return bool(np.mean(difference <= _ROUNDING_HU) >= _SHARE_ALIKE)
 
 
-def _told(spacing_mm: Iterable[float]) -> str:
+def _in_words(spacing_mm: Iterable[float]) -> str:
     return " × ".join(f"{size:g}" for size in spacing_mm)

@@ -32,8 +32,8 @@ from nnunet_cascade.dicom_export.lesions import (
     number_segments,
     tracked_lesions,
 )
-from nnunet_cascade.dicom_export.provenance import DESCRIPTIONS, Kind, Origin
-from nnunet_cascade.dicom_export.series_geometry import SeriesPlace
+from nnunet_cascade.dicom_export.provenance import DESCRIPTIONS, Kind, ObjectProvenance
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Image
@@ -55,14 +55,14 @@ class CaseObjects:
         case: Its name.
         record: Of it.
         place: The series it belongs to.
-        origin: Whose it is.
+        provenance: Whose it is.
     """
 
     results: Path
     case: str
     record: Mapping[str, Any]
-    place: SeriesPlace
-    origin: Origin
+    place: ReferencedSeries
+    provenance: ObjectProvenance
 
     def write(self, kind: Kind, folder: Path) -> str:
         """Write one object, `KIND.dcm`; with the report goes `summary.json`.
@@ -92,20 +92,20 @@ class CaseObjects:
         """Read a map onto the series' grid."""
         path = map_path(self.results, self.case, suffix)
         volume = read_volume(path)
-        return self.place.placed(volume.array, volume.grid, what=path.name)
+        return self.place.reorient_to_series(volume.array, volume.grid, what=path.name)
 
     @cached_property
     def _numbered(self) -> tuple[NDArray[np.uint8], int]:
         path = map_path(self.results, self.case, "")
         volume = read_volume(path)
         segments, count = number_segments(volume.array > 0, self.record)
-        return np.ascontiguousarray(self.place.placed(segments, volume.grid, what=path.name)), count
+        return np.ascontiguousarray(self.place.reorient_to_series(segments, volume.grid, what=path.name)), count
 
     @cached_property
     def lesions(self) -> tuple[TrackedLesion, ...]:
         """The segments of the tumor; none where there is none."""
         segments, count = self._numbered
-        return tracked_lesions(segments, self.place.grid, self.origin.series_uid, count, self.record)
+        return tracked_lesions(segments, self.place.grid, self.provenance.series_uid, count, self.record)
 
     @cached_property
     def _quantity(self) -> Quantity | None:
@@ -117,7 +117,7 @@ class CaseObjects:
         return QUANTITIES[cast(Any, measure)]
 
     def _write_seg(self, path: Path) -> str:
-        algorithm = self.origin.algorithm
+        algorithm = self.provenance.algorithm
         told = [
             SegmentDetails(name=x.name, algorithm=algorithm, tracking=x.tracking, color=x.color) for x in self.lesions
         ]
@@ -127,7 +127,7 @@ class CaseObjects:
             self.place.paths,
             path,
             description=DESCRIPTIONS["seg"],
-            identity=self.origin.identity("seg"),
+            identity=self.provenance.identity("seg"),
         )
         return ""
 
@@ -141,7 +141,7 @@ class CaseObjects:
         segment = FractionToWrite(
             name="Tumor",
             probability=np.clip(probability, 0, 1),
-            algorithm=self.origin.algorithm,
+            algorithm=self.provenance.algorithm,
             color=COLORS[0],
         )
         write_probability(
@@ -149,7 +149,7 @@ class CaseObjects:
             self.place.paths,
             path,
             description=DESCRIPTIONS["probability"],
-            identity=self.origin.identity("probability"),
+            identity=self.provenance.identity("probability"),
         )
         return ""
 
@@ -160,7 +160,7 @@ class CaseObjects:
         planes = np.flatnonzero(values.any(axis=(1, 2)))
         if not planes.size or quantity is None:
             return _NO_REGION
-        held = slice(None) if self.origin.every_slice else slice(int(planes[0]), int(planes[-1]) + 1)
+        held = slice(None) if self.provenance.every_slice else slice(int(planes[0]), int(planes[-1]) + 1)
         write_parametric_map(
             MapToWrite(
                 values=np.ascontiguousarray(values[held]),
@@ -172,7 +172,7 @@ class CaseObjects:
             self.place.paths[held],
             path,
             description=DESCRIPTIONS["uncertainty"],
-            identity=self.origin.identity("uncertainty"),
+            identity=self.provenance.identity("uncertainty"),
         )
         return ""
 
@@ -191,7 +191,7 @@ class CaseObjects:
             for lesion in self.lesions
         ]
         nothing = [RoiToWrite(name="Tumor", interpreted_type="GTV", algorithm="AUTOMATIC")]
-        write_structure_set(rois or nothing, grid, self.place.headers, path, series=self.origin.contour_series())
+        write_structure_set(rois or nothing, grid, self.place.headers, path, series=self.provenance.contour_series())
         return ""
 
     def _write_report(self, path: Path) -> str:
@@ -199,21 +199,21 @@ class CaseObjects:
         count = self._numbered[1]
         volume_ml = round(sum(lesion.volume_ml for lesion in self.lesions), 4)
         report = ReportToWrite(
-            tracking=case_tracking(self.origin.series_uid, self.case),
-            lesions=tuple(_told(lesion) for lesion in self.lesions),
+            tracking=case_tracking(self.provenance.series_uid, self.case),
+            lesions=tuple(_lesion_to_report(lesion) for lesion in self.lesions),
             count=count,
             volume_ml=volume_ml,
             uncertainty=None if self._quantity is None else self._quantity.code,
             comments=comments(self.record, count),
             segmentation=path.with_name("seg.dcm"),
-            algorithm=self.origin.algorithm,
+            algorithm=self.provenance.algorithm,
         )
         write_report(
             report,
             self.place.paths,
             path,
             description=DESCRIPTIONS["report"],
-            identity=self.origin.identity("report"),
+            identity=self.provenance.identity("report"),
         )
         write_json(path.with_name(SUMMARY), self._summary(count, volume_ml))
         return ""
@@ -223,8 +223,8 @@ class CaseObjects:
         return {
             "case": self.case,
             "notice": NOTICE,
-            "series_uid": self.origin.series_uid,
-            "predicted_at": self.origin.written_at.isoformat(),
+            "series_uid": self.provenance.series_uid,
+            "predicted_at": self.provenance.written_at.isoformat(),
             "count": count,
             "volume_ml": volume_ml,
             "mean_uncertainty": uncertainty.get("mean_in_tumor"),
@@ -236,11 +236,11 @@ class CaseObjects:
 
 
 def map_path(results: Path, case: str, suffix: str) -> Path:
-    """Give the path of a map of a case."""
+    """Return the path of a map of a case."""
     return results / f"{case}{suffix}{ENDING}"
 
 
-def _told(lesion: TrackedLesion) -> LesionToReport:
+def _lesion_to_report(lesion: TrackedLesion) -> LesionToReport:
     diameters = lesion.diameters
     return LesionToReport(
         tracking=lesion.tracking,

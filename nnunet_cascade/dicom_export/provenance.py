@@ -17,7 +17,7 @@ from pydicom.multival import MultiValue
 from nnunet_cascade.dicom.derived import MAKER, Algorithm, ObjectIdentity, read_slices
 from nnunet_cascade.dicom.rtstruct.writing import structure_set_uid
 from nnunet_cascade.dicom.writing import LONGEST_LABEL, LONGEST_TEXT, Identity, Series, uid_from
-from nnunet_cascade.dicom_export.series_geometry import SeriesPlace
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.files import sha256_of
 
@@ -38,7 +38,7 @@ _LONG_AGO = datetime(2000, 1, 1)  # noqa: DTZ001 - DICOM's dates have no zone he
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class ObjectProvenance:
     """What the objects of a case are made from.
 
     Attributes:
@@ -59,7 +59,9 @@ class Origin:
     every_slice: bool = False
 
     @classmethod
-    def of(cls, case: str, record: Mapping[str, Any], place: SeriesPlace, maps: Iterable[Path]) -> Origin:
+    def of(
+        cls, case: str, record: Mapping[str, Any], place: ReferencedSeries, maps: Iterable[Path]
+    ) -> ObjectProvenance:
         """Gather it.
 
         Args:
@@ -92,7 +94,7 @@ class Origin:
         return str(self.slice.SeriesInstanceUID)
 
     def identity(self, kind: Kind) -> ObjectIdentity:
-        """Give the UIDs of an object: the same for the same inputs."""
+        """Return the UIDs of an object: the same for the same inputs."""
         names = (self.series_uid, self.case, self.fingerprint, kind)
         if kind == "uncertainty" and self.every_slice:
             names = (*names, "every slice")
@@ -105,7 +107,7 @@ class Origin:
         )
 
     def contour_series(self) -> Series:
-        """Give the series of the RTSTRUCT; patient and study are the CT's."""
+        """Return the series of the RTSTRUCT; patient and study are the CT's."""
         made, source = self.identity("rtstruct"), self.slice
         return Series(
             identity=Identity(
@@ -157,13 +159,13 @@ def _time_of(source: Dataset) -> datetime | None:
 
 
 def _digits(source: Dataset, keyword: str, count: int) -> str:
-    """Give the first digits of a date or time; nothing where there are not as many."""
+    """Return the first digits of a date or time; nothing where there are not as many."""
     found = str(source.get(keyword) or "")[:count]
     return found if len(found) == count and found.isdecimal() and found.isascii() else ""
 
 
 def _text(source: Dataset, keyword: str, longest: int = LONGEST_TEXT) -> str:
-    """Give a text of the CT as far as DICOM allows it."""
+    """Return a text of the CT as far as DICOM allows it."""
     found = source.get(keyword) or ""
     text = "".join(map(str, found)) if isinstance(found, MultiValue) else str(found)
     letters = (letter for letter in text if letter.isprintable() and letter != "\\")

@@ -22,7 +22,7 @@ _GROWING: dict[int, tuple[str, str]] = {0: ("L", "R"), 1: ("P", "A"), 2: ("S", "
 
 
 @dataclass(frozen=True, slots=True)
-class SeriesPlace:
+class ReferencedSeries:
     """A series, ready to be referred to.
 
     Attributes:
@@ -32,7 +32,7 @@ class SeriesPlace:
     files: SliceFiles
 
     @classmethod
-    def of(cls, scan: Scan) -> SeriesPlace:
+    def of(cls, scan: Scan) -> ReferencedSeries:
         """Read where the slices of a series lie.
 
         Raises:
@@ -87,7 +87,7 @@ class SeriesPlace:
                 "straight above one another at equal distances, none missing: export rtstruct alone (--kinds rtstruct)"
             )
 
-    def placed(self, array: NDArray[_Element], grid: Grid, *, what: str) -> NDArray[_Element]:
+    def reorient_to_series(self, array: NDArray[_Element], grid: Grid, *, what: str) -> NDArray[_Element]:
         """Turn an array onto the series' grid, without interpolation; the result may share its memory.
 
         Raises:
@@ -104,7 +104,7 @@ class SeriesPlace:
 
 
 def recorded_grid(record: Mapping[str, Any]) -> Grid:
-    """Give the grid of a case's maps.
+    """Return the grid of a case's maps.
 
     Raises:
         DicomError: The record does not tell it.
@@ -123,7 +123,7 @@ def recorded_grid(record: Mapping[str, Any]) -> Grid:
 
 
 def code_of(grid: Grid) -> str:
-    """Give the letters towards which the x, y and z index of a grid grow, such as LPS."""
+    """Return the letters towards which the x, y and z index of a grid grow, such as LPS."""
     letters = ["", "", ""]
     for world, anatomical in enumerate(("left-right", "front-back", "foot-head")):
         axis, sense = grid.array_axis(cast(Any, anatomical))
@@ -132,7 +132,7 @@ def code_of(grid: Grid) -> str:
 
 
 def turned_grid(grid: Grid, turn: AxisTurn) -> Grid:
-    """Give the grid of a turned array."""
+    """Return the grid of a turned array."""
     first = [0.0, 0.0, 0.0]
     for axis, flipped in zip(turn.order, turn.flipped, strict=True):
         first[axis] = grid.shape[axis] - 1.0 if flipped else 0.0

@@ -93,7 +93,7 @@ class CaseScore:
         return f1(self.lesion_recall, self.lesion_precision)
 
     def record(self) -> dict[str, str | float]:
-        """Give every field and every figure of `DERIVED` by name, as columns of a table."""
+        """Return every field and every figure of `DERIVED` by name, as columns of a table."""
         return asdict(self) | {name: getattr(self, name) for name in DERIVED}
 
     def _rules(self) -> Iterator[tuple[bool, str]]:

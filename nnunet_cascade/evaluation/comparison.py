@@ -80,7 +80,7 @@ class Contrast:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class MethodComparison:
     """Everything that can be said of methods on the same cases.
 
     Attributes:
@@ -98,11 +98,11 @@ class Comparison:
     resampling: Resampling
 
     def to_json(self) -> dict[str, Any]:
-        """Give it as plain values; what is undefined is None."""
+        """Return it as plain values; what is undefined is None."""
         return without_nan(asdict(self))
 
 
-def compare(values: Values, settings: ComparisonSettings, *, expected: Sequence[str] = ()) -> Comparison:
+def compare(values: Values, settings: ComparisonSettings, *, expected: Sequence[str] = ()) -> MethodComparison:
     """Compare methods on the same cases.
 
     Args:
@@ -119,7 +119,7 @@ def compare(values: Values, settings: ComparisonSettings, *, expected: Sequence[
     if reference not in values:
         raise SettingsError(f"reference {reference!r}; expected one of {', '.join(values)}")
     cases = tuple(dict.fromkeys([*expected, *(case for of_method in values.values() for case in of_method)]))
-    return Comparison(
+    return MethodComparison(
         reference=reference,
         cases=cases,
         methods={method: _figures(of_method, cases, settings.resampling) for method, of_method in values.items()},
@@ -129,7 +129,7 @@ def compare(values: Values, settings: ComparisonSettings, *, expected: Sequence[
 
 
 def without_nan(content: Any) -> Any:
-    """Give plain values with None for NaN, for JSON."""
+    """Return plain values with None for NaN, for JSON."""
     if isinstance(content, dict):
         return {name: without_nan(value) for name, value in content.items()}
     if isinstance(content, (list, tuple)):

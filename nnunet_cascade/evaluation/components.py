@@ -48,7 +48,7 @@ class Components:
         return self.voxels.size
 
     def spread_mm(self, spacing_mm: Spacing) -> float:
-        """Give the largest distance between two centroids: 0 for one component, NaN for none."""
+        """Return the largest distance between two centroids: 0 for one component, NaN for none."""
         return _largest_distance(self.centroids * np.array(spacing_mm)) if self.count else math.nan
 
 
@@ -96,7 +96,7 @@ def _joined(components: list[Components]) -> Components:
 
 
 def _largest_distance(points: NDArray[np.float64]) -> float:
-    """Give the largest distance between two of the points (n, 3), n ≥ 1; memory grows with n, not with its square."""
+    """Return the largest distance between two of the points (n, 3), n ≥ 1; memory grows with n, not with its square."""
     reach = np.linalg.norm(points - points.mean(axis=0), axis=1)
     outermost_first = np.argsort(-reach)
     points, reach = points[outermost_first], reach[outermost_first]

@@ -99,12 +99,12 @@ def count_components(of_truth: Components, of_prediction: Components, *, min_ove
 
 
 def share(part: int, whole: int) -> float:
-    """Give part of whole, as recall and precision are; NaN of nothing."""
+    """Return part of whole, as recall and precision are; NaN of nothing."""
     return part / whole if whole else math.nan
 
 
 def f1(recall: float, precision: float) -> float:
-    """Give the harmonic mean of recall and precision: 0 where only one of them is defined, NaN where none is."""
+    """Return the harmonic mean of recall and precision: 0 where only one of them is defined, NaN where none is."""
     if math.isnan(recall) or math.isnan(precision):
         return math.nan if math.isnan(recall) and math.isnan(precision) else 0.0
     return 2 * recall * precision / (recall + precision) if recall + precision else 0.0

@@ -37,7 +37,7 @@ def require_pair(truth: Mask, prediction: Mask) -> None:
 
 
 def shared_grid(truth: Mask, prediction: Mask, spacing_mm: Spacing) -> Grid:
-    """Give the grid of two masks (Z, Y, X) with voxels of `spacing_mm`; its place in the world is not known.
+    """Return the grid of two masks (Z, Y, X) with voxels of `spacing_mm`; its place in the world is not known.
 
     Raises:
         SettingsError: As `require_pair`, or a voxel size is not positive, or the masks hold no voxels at all.

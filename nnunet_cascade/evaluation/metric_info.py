@@ -61,7 +61,7 @@ def _count(name: str, label: str, definition: str, *, goal: Goal = "none") -> Me
 
 
 def uncertainty_name(measure: str, where: str) -> str:
-    """Give the metric of a mean uncertainty in the predicted "tumor" or in stage 2's "rois"."""
+    """Return the metric of a mean uncertainty in the predicted "tumor" or in stage 2's "rois"."""
     return f"mean_{measure}_in_{where}"
 
 
@@ -121,7 +121,7 @@ _KNOWN = {info.name: replace(info, definition=info.definition or DEFINITIONS[inf
 
 
 def metric_info(name: str) -> MetricInfo:
-    """Give what is known of a metric; of an unknown one, what its name says."""
+    """Return what is known of a metric; of an unknown one, what its name says."""
     unit = next((unit for unit in ("mm", "ml") if name.endswith(f"_{unit}")), "")
     label = name.removesuffix(f"_{unit}").replace("_", " ")
     return _KNOWN.get(name) or MetricInfo(name=name, label=label, unit=unit)
@@ -133,7 +133,7 @@ def in_order(names: set[str]) -> tuple[str, ...]:
 
 
 def score_values(score: object) -> dict[str, float]:
-    """Give all numbers of a score by name: its fields, its properties, and what follows from them.
+    """Return all numbers of a score by name: its fields, its properties, and what follows from them.
 
     Args:
         score: A `CaseScore`, or any dataclass with a field `empty`.

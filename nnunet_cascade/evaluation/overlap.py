@@ -37,5 +37,5 @@ def dice(truth: Mask, prediction: Mask) -> float:
 
 
 def dice_of_counts(shared_voxels: int, voxels: int) -> float:
-    """Give Dice from the voxels that both masks share and those of both, added; NaN where there is none."""
+    """Return Dice from the voxels that both masks share and those of both, added; NaN where there is none."""
     return 2.0 * shared_voxels / voxels if voxels else math.nan

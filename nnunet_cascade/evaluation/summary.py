@@ -135,7 +135,7 @@ class MethodSummary:
         return self.false_positive_components / self.cases
 
     def record(self) -> dict[str, str | float]:
-        """Give every field and what follows from them by name."""
+        """Return every field and what follows from them by name."""
         return asdict(self) | {name: getattr(self, name) for name in _DERIVED}
 
 

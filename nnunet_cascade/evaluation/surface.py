@@ -106,7 +106,7 @@ class SurfaceDistances:
         return float(self.to_prediction_mm.sum() + self.to_truth_mm.sum()) / voxels
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Give the normalized surface Dice, `NSD_DEFINITION`; 0 where one mask is empty, NaN where both are.
+        """Return the normalized surface Dice, `NSD_DEFINITION`; 0 where one mask is empty, NaN where both are.
 
         Raises:
             SettingsError: The tolerance is negative or not finite.
@@ -222,12 +222,12 @@ def surface_voxels(mask: Mask) -> Mask:
 
 
 def diagonal_mm(grid: Grid) -> float:
-    """Give the distance between opposite corners of an image: no two of its voxels are as far apart."""
+    """Return the distance between opposite corners of an image: no two of its voxels are as far apart."""
     return math.hypot(*(count * size for count, size in zip(grid.shape, grid.spacing_mm, strict=True)))
 
 
 def _surface_places(parts: Sequence[MaskPart], which: Literal["truth", "prediction"]) -> NDArray[np.int32]:
-    """Give the voxel indices (n, 3) of one mask's surface, (Z, Y, X) in the image."""
+    """Return the voxel indices (n, 3) of one mask's surface, (Z, Y, X) in the image."""
     found = [np.zeros((0, 3), dtype=np.int32)]
     for part in parts:
         surface = surface_voxels(part.truth if which == "truth" else part.prediction)
@@ -237,7 +237,7 @@ def _surface_places(parts: Sequence[MaskPart], which: Literal["truth", "predicti
 
 
 def _sorted_distances_mm(start: NDArray[np.int32], end: NDArray[np.int32], spacing_mm: Spacing) -> NDArray[np.float64]:
-    """Give the distance from each place (n, 3) of `start` to the nearest of `end`, ascending; both or none are empty.
+    """Return the distance from each place (n, 3) of `start` to the nearest of `end`, ascending; both or none are empty.
 
     However the nearest is found, the distance follows from the two indices in one way.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, Comparison, MethodFigures
+from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, MethodComparison, MethodFigures
 from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.metric_info import MetricInfo, in_order, metric_info
 from nnunet_cascade.evaluation.statistics.agreement import (
@@ -31,7 +31,7 @@ Published = Mapping[str, Mapping[str, float]]
 """Figures of a publication: by method, then by metric."""
 
 
-def comparison_page(comparison: Comparison) -> str:
+def comparison_page(comparison: MethodComparison) -> str:
     """Set a whole comparison as a page of Markdown that ends in a newline."""
     parts = [
         "## Overview",
@@ -47,7 +47,7 @@ def comparison_page(comparison: Comparison) -> str:
 
 
 def overview_table(
-    comparison: Comparison, *, metrics: Sequence[str] = PAPER_METRICS, published: Published | None = None
+    comparison: MethodComparison, *, metrics: Sequence[str] = PAPER_METRICS, published: Published | None = None
 ) -> str:
     """Set methods side by side as the paper's tables do, with n, intervals and the difference from the reference.
 
@@ -76,7 +76,7 @@ def overview_table(
     return f"{_table(head, rows)}\n{_legend(comparison)}\n"
 
 
-def _legend(comparison: Comparison) -> str:
+def _legend(comparison: MethodComparison) -> str:
     """Say how to read the overview, and where its cases are few."""
     told = (
         f"Means [{comparison.resampling.level:.0%} interval; ° by percentile, = all cases the same, else BCa]; "
@@ -87,7 +87,7 @@ def _legend(comparison: Comparison) -> str:
     return f"{told} **{note}.**" if note else told
 
 
-def _difference(comparison: Comparison, method: str, metric: str) -> str:
+def _difference(comparison: MethodComparison, method: str, metric: str) -> str:
     if method == comparison.reference:
         return "reference"
     paired = comparison.contrasts[method].paired.get(metric)
@@ -97,7 +97,7 @@ def _difference(comparison: Comparison, method: str, metric: str) -> str:
     return f"{_estimate(paired.mean, metric_info(metric).digits, signed=True)}{count}; {_p(paired.p_holm)}"
 
 
-def _method_parts(comparison: Comparison) -> list[str]:
+def _method_parts(comparison: MethodComparison) -> list[str]:
     parts: list[str] = []
     for name, method in comparison.methods.items():
         rows = [_metric_row(metric_info(metric), found) for metric, found in method.metrics.items()]
@@ -124,7 +124,7 @@ def _pooled(method: MethodFigures) -> str:
     return f"Pooled over all lesions and components: {', '.join(shares)}." if shares else ""
 
 
-def _contrast_parts(comparison: Comparison) -> list[str]:
+def _contrast_parts(comparison: MethodComparison) -> list[str]:
     parts: list[str] = []
     for name, contrast in comparison.contrasts.items():
         title = (
@@ -153,7 +153,7 @@ def _paired_row(info: MetricInfo, found: PairedComparison) -> list[str]:
     ]
 
 
-def correlation_parts(comparison: Comparison, method: str) -> list[str]:
+def correlation_parts(comparison: MethodComparison, method: str) -> list[str]:
     """Set what goes with a drop in components from the reference to a method, as parts of a page; maybe none."""
     contrast, reference = comparison.contrasts[method], comparison.reference
     if not contrast.correlations:
@@ -179,7 +179,7 @@ def _coefficient(found: Coefficient) -> tuple[str, str]:
     return f"{_number(found.value, 2)}{_interval(found.interval, 2)}", _p(found.p)
 
 
-def _agreement_parts(comparison: Comparison) -> list[str]:
+def _agreement_parts(comparison: MethodComparison) -> list[str]:
     rows: list[list[str]] = []
     for name, method in comparison.methods.items():
         found = method.agreement
@@ -202,7 +202,7 @@ def _limits(found: BlandAltman, digits: int) -> list[str]:
     ]
 
 
-def group_parts(comparison: Comparison) -> list[str]:
+def group_parts(comparison: MethodComparison) -> list[str]:
     """Set each metric by groups of cases: a title and a table for each kind of group; empty without any."""
     parts: list[str] = []
     for by, title in _GROUP_TITLES.items():
@@ -220,8 +220,8 @@ def group_parts(comparison: Comparison) -> list[str]:
     return parts
 
 
-def definitions(comparison: Comparison) -> str:
-    """Give what stands under the tables: every metric shown, every method used, seeds."""
+def definitions(comparison: MethodComparison) -> str:
+    """Return what stands under the tables: every metric shown, every method used, seeds."""
     names = in_order({metric for method in comparison.methods.values() for metric in method.metrics})
     drawn = comparison.resampling
     lines = [f"{info.heading}: {info.definition}." for info in map(metric_info, names) if info.definition]

@@ -14,7 +14,7 @@ Values = Mapping[str, CaseValues]
 
 
 def column_of(values: CaseValues, cases: Sequence[str], metric: str) -> list[float]:
-    """Give a metric of some cases, in their order; NaN where it is undefined or not there."""
+    """Return a metric of some cases, in their order; NaN where it is undefined or not there."""
     return [float(values[case].get(metric, math.nan)) for case in cases]
 
 

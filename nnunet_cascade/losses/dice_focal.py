@@ -72,7 +72,7 @@ class L1DiceFocalLoss(VoxelLoss):
         return dice if self.batch_dice else dice.mean(0)
 
     def _weights(self, errors: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
-        """Give N over the density of each voxel's error, channel by channel; 0 for ignored voxels."""
+        """Return N over the density of each voxel's error, channel by channel; 0 for ignored voxels."""
         # A byte for the bin of an error: counting is bound by memory. What is NaN lands in some bin.
         places = (errors * self.intervals + 0.5).to(torch.uint8).clamp_max_(self.intervals)
         if valid is not None:

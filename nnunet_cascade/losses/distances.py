@@ -44,7 +44,7 @@ class SignedDistanceTransform(SegOnlyTransform):
         return [self._append(segmentation[0]), *segmentation[1:]]
 
     def _append(self, target: torch.Tensor) -> torch.Tensor:
-        """Give a target (C, …) with distances behind its own channels, in float32."""
+        """Return a target (C, …) with distances behind its own channels, in float32."""
         if self.labels.regions:
             masks = [target[channel] > 0 for channel in range(self.foreground_channels)]
         else:

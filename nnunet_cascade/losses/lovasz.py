@@ -46,7 +46,7 @@ class UncertaintyLovaszLoss(VoxelLoss):
         return torch.stack([lovasz_jaccard(error.flatten(), true.flatten()) for error, true in pairs]).mean()
 
     def _weight(self, variance: torch.Tensor) -> torch.Tensor:
-        """Give 1 + U/τ of the foreground channels; a softmax has one U for all classes."""
+        """Return 1 + U/τ of the foreground channels; a softmax has one U for all classes."""
         variance = variance.detach()
         if not self.labels.regions:
             variance = variance.mean(1, keepdim=True)
@@ -54,7 +54,7 @@ class UncertaintyLovaszLoss(VoxelLoss):
 
 
 def lovasz_jaccard(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Give the Lovász extension of the Jaccard loss.
+    """Return the Lovász extension of the Jaccard loss.
 
     Args:
         errors: (N,), at least 0.
@@ -68,7 +68,7 @@ def lovasz_jaccard(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def _slopes(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
-    """Give how much the Jaccard loss grows when, the worst error first, a voxel is wrong as well."""
+    """Return how much the Jaccard loss grows when, the worst error first, a voxel is wrong as well."""
     if errors.numel() == 0:
         return errors
     order, truth = _descending(errors, truth)
@@ -82,7 +82,7 @@ def _slopes(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
 
 
 def _descending(errors: torch.Tensor, truth: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Give the places of errors from the largest to the smallest, and what is true there."""
+    """Return the places of errors from the largest to the smallest, and what is true there."""
     if errors.device.type == "cpu" and errors.dtype == torch.float32 and errors.numel() < 1 << _PLACE_BITS:
         keys = _sorted_keys(errors.numpy(), truth.numpy())
         places = ((keys >> np.uint64(1)) & np.uint64((1 << _PLACE_BITS) - 1)).astype(np.int64)

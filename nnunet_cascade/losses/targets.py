@@ -27,7 +27,7 @@ class LabelScheme:
     ignore_label: int | None = None
 
     def target_channels(self, outputs: int) -> int:
-        """Give how many channels the target of so many network outputs has."""
+        """Return how many channels the target of so many network outputs has."""
         return outputs + (self.ignore_label is not None) if self.regions else 1
 
 
@@ -79,13 +79,13 @@ class Batch:
         return cls(logits=logits, probability=probability, truth=truth, classes=classes, valid=valid)
 
     def entropy(self) -> torch.Tensor:
-        """Give the cross-entropy of each voxel: (B, 1, …) of a softmax, (B, F, …) of regions."""
+        """Return the cross-entropy of each voxel: (B, 1, …) of a softmax, (B, F, …) of regions."""
         if self.classes is None:
             return binary_cross_entropy_with_logits(self.logits, self.truth, reduction="none")
         return cross_entropy(self.logits, self.classes, reduction="none")[:, None]
 
     def weighted(self, weight: torch.Tensor) -> torch.Tensor:
-        """Give a weight of voxels as 0 where they are ignored."""
+        """Return a weight of voxels as 0 where they are ignored."""
         return weight if self.valid is None else weight * self.valid
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
@@ -178,7 +178,7 @@ def soft_dice(
     batch_dice: bool,
     smooth: float,
 ) -> torch.Tensor:
-    """Give the weighted soft Dice of each channel (C,), averaged over the batch unless summed over it.
+    """Return the weighted soft Dice of each channel (C,), averaged over the batch unless summed over it.
 
     Args:
         probability: (B, C, …).

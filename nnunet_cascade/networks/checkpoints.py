@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.torch_version import TorchVersion
 
-from nnunet_cascade.errors import WeightsError
-from nnunet_cascade.files import whole_file
+from nnunet_cascade.errors import WeightsError, one_line
+from nnunet_cascade.files import atomic_file
 
 _ZIP_START = b"PK\x03\x04"
 _NUMBERS = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
@@ -53,11 +53,11 @@ def write_checkpoint(path: Path, content: Any) -> None:
     Raises:
         OSError: The file cannot be written; one that was there before is as it was.
     """
-    with whole_file(path) as beside, beside.open("wb") as file:
+    with atomic_file(path) as beside, beside.open("wb") as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:  # what torch raises where the disk is full
-            raise OSError(f"{path} cannot be written ({' '.join(str(error).split())[:100]})") from error
+            raise OSError(f"{path} cannot be written ({one_line(error, longest=100)})") from error
 
 
 def is_plain_weight(value: Any) -> bool:
@@ -88,7 +88,7 @@ def _require_plain_container(path: Path, if_trusted: str) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except Exception as error:  # PyTorch's own reader may stumble less, and would read what was not looked at
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
+        reason = one_line(error, longest=120)
         raise WeightsError(
             f"{path} cannot be read as weights ({reason}); expected a PyTorch checkpoint, whole"
         ) from error
@@ -156,7 +156,7 @@ def _number(kind: Any, content: Any) -> Any:
 
 
 def _stand_ins() -> list[Any]:
-    """Give what stands for NumPy, under the names that releases before and after 2.0 wrote."""
+    """Return what stands for NumPy, under the names that releases before and after 2.0 wrote."""
     return [type("dtype", (_NumberKind,), {"__module__": "numpy"}), _scalar("core"), _scalar("_core")]
 
 

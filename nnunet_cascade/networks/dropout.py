@@ -14,7 +14,7 @@ _OPS = {2: "torch.nn.Dropout2d", 3: "torch.nn.Dropout3d"}
 
 
 def dropout_modules(network: nn.Module) -> list[_DropoutNd]:
-    """Give the dropouts of a network that can drop anything: those with a probability above 0."""
+    """Return the dropouts of a network that can drop anything: those with a probability above 0."""
     return [module for module in network.modules() if isinstance(module, _DropoutNd) and module.p > 0]
 
 
@@ -28,7 +28,7 @@ def require_dropout(network: nn.Module) -> None:
 
 
 def with_dropout(arch_kwargs: dict[str, Any], *, probability: float, dimensions: int) -> dict[str, Any]:
-    """Give an architecture's arguments with nnU-Net's own dropout switched on.
+    """Return an architecture's arguments with nnU-Net's own dropout switched on.
 
     The norms' keys in the state dict move by one (`all_modules.1` becomes
     `all_modules.2`), so that a network trained without dropout does not load into

@@ -23,7 +23,7 @@ class PatchRule(Protocol):
 
 
 def legal_patch(patch_size: Sequence[int], backbone: PatchRule) -> tuple[int, ...]:
-    """Give the smallest legal patch that holds another one.
+    """Return the smallest legal patch that holds another one.
 
     Args:
         patch_size: (Z, Y, X), voxels.

@@ -113,7 +113,7 @@ def fit_weights(
     """
     mine: dict[str, torch.Tensor] = network.state_dict(keep_vars=True)
     first = _first_names(mine)
-    placed = _Placed.of(source, first, places=("", *encoder) if len(encoder) == 1 else ("",))
+    placed = _PlacedWeights.of(source, first, places=("", *encoder) if len(encoder) == 1 else ("",))
     values = {name: _as_convolution(source[theirs], mine[name]) for name, theirs in placed.names.items()}
     fitting = {name: value for name, value in values.items() if value.shape == mine[name].shape}
     others = tuple(
@@ -142,7 +142,7 @@ def fit_weights(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Placed:
+class _PlacedWeights:
     """Which weight of a file goes where.
 
     Attributes:
@@ -158,7 +158,7 @@ class _Placed:
     place: str
 
     @classmethod
-    def of(cls, source: Weights, first: Mapping[str, str], *, places: tuple[str, ...]) -> _Placed:
+    def of(cls, source: Weights, first: Mapping[str, str], *, places: tuple[str, ...]) -> _PlacedWeights:
         """Place the weights of a file.
 
         First those under the prefix that gives most names a place, then what lies
@@ -202,7 +202,7 @@ def _best_prefixes(names: Iterable[str], first: Mapping[str, str], places: tuple
 
 
 def _prefixes(name: str) -> Iterator[str]:
-    """Give what a name may lose at its front, from nothing to all but its last part."""
+    """Return what a name may lose at its front, from nothing to all but its last part."""
     yield ""
     for dot in re.finditer(r"\.", name):
         yield name[: dot.end()]
@@ -215,7 +215,7 @@ def _first_names(state: Weights) -> dict[str, str]:
 
 
 def _memory(value: torch.Tensor) -> tuple[Any, ...]:
-    """Give what two names of the same weight in a file share."""
+    """Return what two names of the same weight in a file share."""
     return (value.data_ptr() or id(value), tuple(value.shape), value.stride())
 
 
@@ -233,7 +233,7 @@ def _as_convolution(value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor
 
 
 def _ours(value: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
-    """Give a copy of its own, in the network's precision: a file may keep all its weights in one block."""
+    """Return a copy of its own, in the network's precision: a file may keep all its weights in one block."""
     return value.detach().to(expected.dtype, copy=True).contiguous()
 
 
@@ -260,7 +260,7 @@ def _require_finite(weights: Weights, where: str) -> None:
 
 
 def _tensors(content: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Give the tensors inside dictionaries, in their order; a file may make a dictionary hold itself."""
+    """Return the tensors inside dictionaries, in their order; a file may make a dictionary hold itself."""
     waiting: list[tuple[str, Any]] = [("", content)]
     seen: set[int] = set()
     while waiting:

@@ -9,7 +9,7 @@ import numpy as np
 
 from nnunet_cascade.geometry import Box, Grid, Image, Labels
 from nnunet_cascade.phantom.points import Field, Points, box_between, single, voxel_centers
-from nnunet_cascade.phantom.regions import Region, Tube
+from nnunet_cascade.phantom.regions import TissueRegion, Tube
 
 AIR_HU = -1000.0
 Shade = float | Callable[[Points], Field]
@@ -37,7 +37,7 @@ class Canvas:
         """Width of the edge of a solid."""
         return sum(self.grid.spacing_mm) / 3
 
-    def paint(self, region: Region, shade: Shade) -> None:
+    def paint(self, region: TissueRegion, shade: Shade) -> None:
         """Fill a solid with a tissue."""
         box = self.box_of(region)
         if box is None:
@@ -61,8 +61,8 @@ class Canvas:
             np.maximum(part, self._tube_share(tube, box, grown_mm), out=part)
         self._mix(frame, share, np.float32(hu))
 
-    def box_of(self, region: Region) -> Box | None:
-        """Give the voxels a solid may change, or None where it lies outside the image."""
+    def box_of(self, region: TissueRegion) -> Box | None:
+        """Return the voxels a solid may change, or None where it lies outside the image."""
         around = region.grown(self.edge_mm)
         return box_between(self.grid, around.low_mm, around.high_mm)
 
@@ -78,11 +78,11 @@ class Canvas:
 
 
 def blank(grid: Grid) -> Canvas:
-    """Give an image of air."""
+    """Return an image of air."""
     return Canvas(np.full(grid.shape, AIR_HU, dtype=np.float32), grid)
 
 
-def label_regions(grid: Grid, regions: Sequence[Region]) -> Labels:
+def label_regions(grid: Grid, regions: Sequence[TissueRegion]) -> Labels:
     """Number the voxels whose centre lies in a solid: 1 for the first, and so on.
 
     Returns:

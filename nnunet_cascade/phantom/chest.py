@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from nnunet_cascade.geometry import Vector
-from nnunet_cascade.phantom.patient import Patient
+from nnunet_cascade.phantom.patient import PhantomPatient
 from nnunet_cascade.phantom.points import Field, Points, single
-from nnunet_cascade.phantom.regions import Region, ellipsoid, smooth_max, superellipsoid_mm
+from nnunet_cascade.phantom.regions import TissueRegion, ellipsoid, smooth_max, superellipsoid_mm
 
 _FAR_MM = 400.0
 _MEDIAL_X_MM = 7.0
@@ -18,8 +18,8 @@ _BODY_POWER = 2.6
 _PERICARDIUM_MM = 3.0
 
 
-def body(patient: Patient) -> Region:
-    """Give the body, to the skin; it leaves the field of view at the head and at the feet."""
+def body(patient: PhantomPatient) -> TissueRegion:
+    """Return the body, to the skin; it leaves the field of view at the head and at the feet."""
     width, depth, y = patient.body_half_width_mm, patient.body_half_depth_mm, patient.body_y_mm
 
     def distance_mm(points: Points) -> Field:
@@ -29,11 +29,13 @@ def body(patient: Patient) -> Region:
             _BODY_POWER,
         )
 
-    return Region(low_mm=(-width, y - depth, -_FAR_MM), high_mm=(width, y + depth, _FAR_MM), distance_mm=distance_mm)
+    return TissueRegion(
+        low_mm=(-width, y - depth, -_FAR_MM), high_mm=(width, y + depth, _FAR_MM), distance_mm=distance_mm
+    )
 
 
-def cavity(patient: Patient) -> Region:
-    """Give what the ribs enclose, chest and upper abdomen together, open towards the feet."""
+def cavity(patient: PhantomPatient) -> TissueRegion:
+    """Return what the ribs enclose, chest and upper abdomen together, open towards the feet."""
     width, depth, y, inner = (
         patient.half_width_mm,
         patient.half_depth_mm,
@@ -52,11 +54,11 @@ def cavity(patient: Patient) -> Region:
         )
 
     high: Vector = (width, y + depth, patient.apex_z_mm)
-    return Region(low_mm=(-width, y - depth, -_FAR_MM), high_mm=high, distance_mm=distance_mm)
+    return TissueRegion(low_mm=(-width, y - depth, -_FAR_MM), high_mm=high, distance_mm=distance_mm)
 
 
-def diaphragm_z_mm(patient: Patient, points: Points) -> Field:
-    """Give the height of the diaphragm: two domes, the right one higher, falling deepest at the back."""
+def diaphragm_z_mm(patient: PhantomPatient, points: Points) -> Field:
+    """Return the height of the diaphragm: two domes, the right one higher, falling deepest at the back."""
     inner, drop = patient.lung_x_mm, patient.dome_drop_mm
     share = smooth_step((points.x + 25) / 50)
     top = patient.right_dome_z_mm + share * (patient.left_dome_z_mm - patient.right_dome_z_mm)
@@ -66,8 +68,8 @@ def diaphragm_z_mm(patient: Patient, points: Points) -> Field:
     return top - np.float32(drop) * (aside**2 + behind**2)
 
 
-def abdomen(patient: Patient) -> Region:
-    """Give what lies inside the ribs and below the diaphragm."""
+def abdomen(patient: PhantomPatient) -> TissueRegion:
+    """Return what lies inside the ribs and below the diaphragm."""
     inside = cavity(patient)
     high = (inside.high_mm[0], inside.high_mm[1], patient.right_dome_z_mm)
 
@@ -75,16 +77,16 @@ def abdomen(patient: Patient) -> Region:
         above = 0.8 * (points.z - diaphragm_z_mm(patient, points))
         return smooth_max(inside.distance_mm(points), above, 4)
 
-    return Region(low_mm=inside.low_mm, high_mm=high, distance_mm=distance_mm)
+    return TissueRegion(low_mm=inside.low_mm, high_mm=high, distance_mm=distance_mm)
 
 
-def heart(patient: Patient) -> Region:
-    """Give the heart, its long axis towards the left, the front and the feet."""
+def heart(patient: PhantomPatient) -> TissueRegion:
+    """Return the heart, its long axis towards the left, the front and the feet."""
     return ellipsoid(patient.heart_mm, patient.heart_radii_mm, _HEART_AXES)
 
 
-def lung(patient: Patient, side: int) -> Region:
-    """Give the outline of a lung: +1 is the left one, −1 the right one.
+def lung(patient: PhantomPatient, side: int) -> TissueRegion:
+    """Return the outline of a lung: +1 is the left one, −1 the right one.
 
     It leaves room for the heart, the mediastinum, the spine and the muscles of
     the back. What lies inside the outline, vessels, bronchi and tumours, is in it.
@@ -99,7 +101,7 @@ def lung(patient: Patient, side: int) -> Region:
         distance = smooth_max(distance, _PERICARDIUM_MM - beat.distance_mm(points), 8)
         return smooth_max(distance, -_middle_mm(patient, points), 8)
 
-    return Region(
+    return TissueRegion(
         low_mm=(low_x, inside.low_mm[1], deepest),
         high_mm=(high_x, inside.high_mm[1], patient.apex_z_mm),
         distance_mm=distance_mm,
@@ -113,7 +115,7 @@ def smooth_step(t: ArrayLike) -> Field:
 
 
 def column_mm(points: Points, center_mm: tuple[float, float], radii_mm: tuple[float, float]) -> Field:
-    """Give the distance to an upright elliptic column at (x, y)."""
+    """Return the distance to an upright elliptic column at (x, y)."""
     parts: list[tuple[Field, Field | float]] = [
         (np.abs(points.x - np.float32(center_mm[0])), radii_mm[0]),
         (np.abs(points.y - np.float32(center_mm[1])), radii_mm[1]),
@@ -121,7 +123,7 @@ def column_mm(points: Points, center_mm: tuple[float, float], radii_mm: tuple[fl
     return superellipsoid_mm(parts, 2)
 
 
-def _lobe_mm(patient: Patient, points: Points, side: int) -> Field:
+def _lobe_mm(patient: PhantomPatient, points: Points, side: int) -> Field:
     across = side * points.x - np.float32(patient.lung_x_mm)
     lateral, medial = patient.half_width_mm - patient.lung_x_mm, patient.lung_x_mm - _MEDIAL_X_MM
     return superellipsoid_mm(
@@ -134,7 +136,7 @@ def _lobe_mm(patient: Patient, points: Points, side: int) -> Field:
     )
 
 
-def _middle_mm(patient: Patient, points: Points) -> Field:
+def _middle_mm(patient: PhantomPatient, points: Points) -> Field:
     y, depth = patient.center_y_mm, patient.half_depth_mm
     mediastinum = column_mm(points, (3, y - 8), (31, 0.66 * depth))
     spine = column_mm(points, (0, patient.spine_y_mm), (24, 22))

@@ -71,7 +71,7 @@ def write_cohort(
 
 
 def _files(folder: Path, plan: PlannedPhantom) -> tuple[Path, Path, Path]:
-    """Give the paths of CT, tumors and lungs."""
+    """Return the paths of CT, tumors and lungs."""
     return (
         folder / f"images{plan.split}" / f"{plan.name}_0000{ENDING}",
         folder / f"labels{plan.split}" / f"{plan.name}{ENDING}",

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Vector
 from nnunet_cascade.phantom.points import Field, Points, single
-from nnunet_cascade.phantom.regions import Region
+from nnunet_cascade.phantom.regions import TissueRegion
 
 _DIRECTIONS = 4000
 _SURFACE_SAMPLES = 300
@@ -18,7 +18,7 @@ _WALL_MM = 4.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesion:
+class PhantomLesion:
     """A star-shaped body: from its centre its surface is seen once in every direction.
 
     Attributes:
@@ -55,27 +55,27 @@ class Lesion:
         return 1.05 * float(np.linalg.norm(self.surface_mm() - self.center_mm, axis=1).max())
 
     def surface_mm(self) -> NDArray[np.float64]:
-        """Give points spread over its surface, (N, 3) in the order (x, y, z)."""
+        """Return points spread over its surface, (N, 3) in the order (x, y, z)."""
         directions = np.vstack([sphere_directions(_SURFACE_SAMPLES), self.bumps])
         out = directions * (self.scale_mm * profile(directions, self.bumps, self.heights, self.sharpness))[:, None]
         return out @ np.linalg.inv(self.frame).T + self.center_mm
 
-    def region(self) -> Region:
-        """Give it as a solid."""
+    def region(self) -> TissueRegion:
+        """Return it as a solid."""
         x, y, z = self.center_mm
         reach = self.reach_mm
-        return Region(
+        return TissueRegion(
             low_mm=(x - reach, y - reach, z - reach),
             high_mm=(x + reach, y + reach, z + reach),
             distance_mm=self.distance_mm,
         )
 
-    def gas(self) -> Region:
-        """Give the gas inside a hollow one, as a solid."""
+    def gas(self) -> TissueRegion:
+        """Return the gas inside a hollow one, as a solid."""
         return self.region().grown(-min(_WALL_MM, 0.5 * self.radius_mm))
 
     def distance_mm(self, points: Points) -> Field:
-        """Give the distance to the surface along the ray from the centre, less where it is squeezed."""
+        """Return the distance to the surface along the ray from the centre, less where it is squeezed."""
         x, y, z = (getattr(points, name) - np.float32(c) for name, c in zip("xyz", self.center_mm, strict=True))
         turned = np.stack(np.broadcast_arrays(*(x * row[0] + y * row[1] + z * row[2] for row in self.frame)), axis=-1)
         length = np.sqrt((turned**2).sum(axis=-1))
@@ -90,7 +90,7 @@ def profile(
     heights: NDArray[np.float32],
     sharpness: NDArray[np.float32],
 ) -> Field:
-    """Give how far the surface lies in each direction (..., 3), 1 where there is no bump."""
+    """Return how far the surface lies in each direction (..., 3), 1 where there is no bump."""
     total = np.ones(directions.shape[:-1], dtype=np.float32)
     for bump, height, sharp in zip(bumps, heights, sharpness, strict=True):
         near = directions[..., 0] * bump[0] + directions[..., 1] * bump[1] + directions[..., 2] * bump[2]
@@ -100,7 +100,7 @@ def profile(
 
 def draw_lesion(
     rng: np.random.Generator, center_mm: Vector, radius_mm: float, *, flat: bool = False, hollow: bool = False
-) -> Lesion:
+) -> PhantomLesion:
     """Draw a lesion of a given volume: lobulated, in about two of five cases spiculated too.
 
     Args:
@@ -116,7 +116,7 @@ def draw_lesion(
     heights = single(np.concatenate([rng.uniform(0.1, 0.35, lobes), rng.uniform(0.25, 0.5, spicules)]))
     sharpness = single(np.concatenate([rng.uniform(4, 9, lobes), rng.uniform(30, 60, spicules)]))
     cubes = profile(sphere_directions(_DIRECTIONS), bumps, heights, sharpness).astype(np.float64) ** 3
-    return Lesion(
+    return PhantomLesion(
         center_mm=center_mm,
         radius_mm=radius_mm,
         frame=_frame(rng, flat=flat),

@@ -6,9 +6,9 @@ import numpy as np
 
 from nnunet_cascade.phantom.canvas import Canvas
 from nnunet_cascade.phantom.chest import abdomen, body, cavity, column_mm, heart, lung, smooth_step
-from nnunet_cascade.phantom.patient import Patient, stream
+from nnunet_cascade.phantom.patient import PhantomPatient, stream
 from nnunet_cascade.phantom.points import Field, Points
-from nnunet_cascade.phantom.regions import Region, Tube, ellipsoid, path, smooth_max
+from nnunet_cascade.phantom.regions import TissueRegion, Tube, ellipsoid, path, smooth_max
 from nnunet_cascade.phantom.trees import Trees
 from nnunet_cascade.phantom.waves import Waves, draw_waves
 
@@ -18,7 +18,7 @@ _SKIN_MM = 2.0
 _FAR_MM = 400.0
 
 
-def paint_trunk(canvas: Canvas, patient: Patient, seed: int) -> None:
+def paint_trunk(canvas: Canvas, patient: PhantomPatient, seed: int) -> None:
     """Paint skin, fat, the muscles of the wall and the fat inside the chest."""
     waves = draw_waves(stream(seed, "body texture"), (12, 60), 4)
     skin = body(patient)
@@ -30,7 +30,7 @@ def paint_trunk(canvas: Canvas, patient: Patient, seed: int) -> None:
         canvas.paint(_back_muscle(patient, side), lambda points: _marbled_hu(waves.at(points)))
 
 
-def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
+def paint_abdomen(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint liver, spleen and a stomach whose gas has risen to its front."""
     y, dome = patient.center_y_mm, patient.left_dome_z_mm
     canvas.paint(_muscle_sheet(patient), MUSCLE_HU)
@@ -42,7 +42,7 @@ def paint_abdomen(canvas: Canvas, patient: Patient) -> None:
     canvas.paint(_front_of(stomach.grown(-4), y - 30), _GAS_HU)
 
 
-def paint_mediastinum(canvas: Canvas, patient: Patient) -> None:
+def paint_mediastinum(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint the heart, the great vessels and the gullet."""
     canvas.paint(heart(patient), BLOOD_HU)
     canvas.paint_tubes(_great_vessels(patient), BLOOD_HU)
@@ -50,7 +50,7 @@ def paint_mediastinum(canvas: Canvas, patient: Patient) -> None:
     canvas.paint_tubes(path([(x + 6, y + 8, _FAR_MM), (x + 5, y + 14, z), (14, y + 14, -_FAR_MM)], 6.5), 35.0)
 
 
-def paint_lungs(canvas: Canvas, patient: Patient, trees: Trees, seed: int) -> None:
+def paint_lungs(canvas: Canvas, patient: PhantomPatient, trees: Trees, seed: int) -> None:
     """Paint parenchyma, a little denser at the back, then vessels and airways with their walls."""
     coarse, fine = _lung_waves(seed)
 
@@ -66,10 +66,10 @@ def paint_lungs(canvas: Canvas, patient: Patient, trees: Trees, seed: int) -> No
     canvas.paint_tubes((*trees.bronchi, *trees.trachea), _GAS_HU)
 
 
-def paint_table(canvas: Canvas, patient: Patient) -> None:
+def paint_table(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint the scanner's table, a hollow board some way behind the back."""
     top = patient.body_y_mm + patient.body_half_depth_mm + 9
-    board = Region(
+    board = TissueRegion(
         low_mm=(-170.0, top - 3, -_FAR_MM),
         high_mm=(170.0, top + 18, _FAR_MM),
         distance_mm=lambda points: _board_mm(points, top),
@@ -79,7 +79,7 @@ def paint_table(canvas: Canvas, patient: Patient) -> None:
 
 
 def _marbled_hu(wave: Field) -> Field:
-    """Give muscle with strands of fat where the texture is highest."""
+    """Return muscle with strands of fat where the texture is highest."""
     return np.float32(MUSCLE_HU) + 6 * wave - 75 * smooth_step((wave - np.float32(1.15)) / np.float32(0.5))
 
 
@@ -88,7 +88,7 @@ def _board_mm(points: Points, top_mm: float) -> Field:
     return smooth_max(np.abs(y) - 7, np.abs(points.x) - np.float32(165) + 0 * points.z, 4)
 
 
-def _wall_muscle(patient: Patient) -> Region:
+def _wall_muscle(patient: PhantomPatient) -> TissueRegion:
     inside, skin = cavity(patient), body(patient)
 
     def distance_mm(points: Points) -> Field:
@@ -98,46 +98,46 @@ def _wall_muscle(patient: Patient) -> Region:
         thickness = np.float32(patient.wall_mm) + np.maximum(np.maximum(shoulders, pectorals), blades)
         return smooth_max(inside.distance_mm(points) - thickness, skin.distance_mm(points) + 5, 5)
 
-    return Region(low_mm=skin.low_mm, high_mm=skin.high_mm, distance_mm=distance_mm)
+    return TissueRegion(low_mm=skin.low_mm, high_mm=skin.high_mm, distance_mm=distance_mm)
 
 
-def _back_muscle(patient: Patient, side: int) -> Region:
+def _back_muscle(patient: PhantomPatient, side: int) -> TissueRegion:
     x, y = side * 25.0, patient.center_y_mm + patient.half_depth_mm + 2
-    return Region(
+    return TissueRegion(
         low_mm=(x - 24, y - 18, -_FAR_MM),
         high_mm=(x + 24, y + 18, _FAR_MM),
         distance_mm=lambda points: column_mm(points, (x, y), (24, 18)),
     )
 
 
-def _muscle_sheet(patient: Patient) -> Region:
+def _muscle_sheet(patient: PhantomPatient) -> TissueRegion:
     below, inside = abdomen(patient), cavity(patient)
 
     def distance_mm(points: Points) -> Field:
         depth = below.distance_mm(points)
         return np.maximum(np.maximum(depth, -3 - depth), inside.distance_mm(points) + 1)
 
-    return Region(low_mm=below.low_mm, high_mm=below.high_mm, distance_mm=distance_mm)
+    return TissueRegion(low_mm=below.low_mm, high_mm=below.high_mm, distance_mm=distance_mm)
 
 
-def _liver(patient: Patient) -> Region:
+def _liver(patient: PhantomPatient) -> TissueRegion:
     below, dome = abdomen(patient), patient.right_dome_z_mm
     lump = ellipsoid((-48, patient.center_y_mm - 6, dome - 34), (94, 84, 66))
 
     def distance_mm(points: Points) -> Field:
         return smooth_max(below.distance_mm(points) + 3, lump.distance_mm(points), 10)
 
-    return Region(low_mm=lump.low_mm, high_mm=lump.high_mm, distance_mm=distance_mm)
+    return TissueRegion(low_mm=lump.low_mm, high_mm=lump.high_mm, distance_mm=distance_mm)
 
 
-def _front_of(region: Region, y_mm: float) -> Region:
+def _front_of(region: TissueRegion, y_mm: float) -> TissueRegion:
     def distance_mm(points: Points) -> Field:
         return np.maximum(region.distance_mm(points), points.y - np.float32(y_mm))
 
-    return Region(low_mm=region.low_mm, high_mm=region.high_mm, distance_mm=distance_mm)
+    return TissueRegion(low_mm=region.low_mm, high_mm=region.high_mm, distance_mm=distance_mm)
 
 
-def _great_vessels(patient: Patient) -> list[Tube]:
+def _great_vessels(patient: PhantomPatient) -> list[Tube]:
     _, y, z = patient.carina_mm
     y -= 10
     arch = [(-8.0, y - 24, z - 40), (-6.0, y - 24, z + 12), (10.0, y - 12, z + 30), (22.0, y + 6, z + 30)]

@@ -22,7 +22,7 @@ _STREAMS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patient:
+class PhantomPatient:
     """An adult thorax in numbers; all lengths and positions in mm, LPS.
 
     Attributes:
@@ -86,13 +86,13 @@ class Patient:
         return self.center_y_mm - 2.0
 
     def hilum_mm(self, side: int) -> Vector:
-        """Give where vessels and bronchi enter a lung; `side` is +1 for the left, −1 for the right."""
+        """Return where vessels and bronchi enter a lung; `side` is +1 for the left, −1 for the right."""
         _, y, z = self.carina_mm
         return (40.0, y + 2.0, z - 22.0) if side > 0 else (-38.0, y + 2.0, z - 26.0)
 
 
 def stream(seed: int, name: str) -> np.random.Generator:
-    """Give the random numbers for one part of a phantom, so that no part's draws shift another's.
+    """Return the random numbers for one part of a phantom, so that no part's draws shift another's.
 
     Raises:
         SettingsError: The seed is negative.
@@ -102,14 +102,14 @@ def stream(seed: int, name: str) -> np.random.Generator:
     return np.random.default_rng([seed, _STREAMS[name]])
 
 
-def draw_patient(seed: int) -> Patient:
+def draw_patient(seed: int) -> PhantomPatient:
     """Draw a patient: lungs of about 2.3 to 4.8 litres together."""
     rng = stream(seed, "anatomy")
     width, depth = rng.uniform(106, 134), rng.uniform(64, 84)
     apex, right_dome = rng.uniform(104, 130), rng.uniform(-73, -38)
     center_y = rng.uniform(-12, -8)
     heart_z = 0.5 * (apex - 152) + 0.5 * (right_dome + 30)
-    return Patient(
+    return PhantomPatient(
         half_width_mm=width,
         half_depth_mm=depth,
         center_y_mm=center_y,

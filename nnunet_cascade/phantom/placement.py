@@ -10,8 +10,8 @@ import numpy as np
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Vector
-from nnunet_cascade.phantom.lesions import Lesion, draw_lesion
-from nnunet_cascade.phantom.patient import Patient, stream
+from nnunet_cascade.phantom.lesions import PhantomLesion, draw_lesion
+from nnunet_cascade.phantom.patient import PhantomPatient, stream
 from nnunet_cascade.phantom.settings import FIELD_OF_VIEW_MM, PhantomSettings
 from nnunet_cascade.phantom.sites import (
     AWAY_SITES,
@@ -40,13 +40,13 @@ class Placed:
         touching: It reaches into a lung.
     """
 
-    lesion: Lesion
+    lesion: PhantomLesion
     kind: str
     site: str
     touching: bool
 
 
-def draw_tumors(seed: int, patient: Patient, settings: PhantomSettings) -> tuple[Placed, ...]:
+def draw_tumors(seed: int, patient: PhantomPatient, settings: PhantomSettings) -> tuple[Placed, ...]:
     """Draw the tumours, none where the settings' count is 0.
 
     Raises:
@@ -57,7 +57,7 @@ def draw_tumors(seed: int, patient: Patient, settings: PhantomSettings) -> tuple
 
 
 def draw_distractors(
-    seed: int, patient: Patient, settings: PhantomSettings, tumors: Sequence[Placed]
+    seed: int, patient: PhantomPatient, settings: PhantomSettings, tumors: Sequence[Placed]
 ) -> tuple[Placed, ...]:
     """Draw the distractors about the tumours: those that reach a lung first.
 
@@ -73,7 +73,7 @@ def draw_distractors(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
     rng: np.random.Generator
-    patient: Patient
+    patient: PhantomPatient
     settings: PhantomSettings
 
     def count(self, bounds: tuple[int, int]) -> int:
@@ -115,7 +115,7 @@ class _Draft:
         return [(float(x), float(y), float(z)) for x, y, z in fit[:_CENTERS_PER_ATTEMPT]]
 
 
-def _apart(lesion: Lesion, others: Sequence[Placed]) -> bool:
+def _apart(lesion: PhantomLesion, others: Sequence[Placed]) -> bool:
     return all(
         math.dist(lesion.center_mm, other.lesion.center_mm) > lesion.reach_mm + other.lesion.reach_mm + _APART_MM
         for other in others

@@ -36,18 +36,18 @@ class Points:
 
 
 def single(values: ArrayLike) -> Field:
-    """Give values in single precision."""
+    """Return values in single precision."""
     return np.asarray(values, dtype=np.float32)
 
 
 def points_of(positions_mm: NDArray[np.floating]) -> Points:
-    """Give positions (N, 3), in the order (x, y, z), as points of shape (N,)."""
+    """Return positions (N, 3), in the order (x, y, z), as points of shape (N,)."""
     x, y, z = single(positions_mm).T
     return Points(x=x, y=y, z=z)
 
 
 def voxel_centers(grid: Grid, box: Box) -> Points:
-    """Give the centres of a grid's voxels inside a box, to broadcast to the box's shape.
+    """Return the centres of a grid's voxels inside a box, to broadcast to the box's shape.
 
     Positions are rounded to 0.1 µm, so that flipped grids give the same bits.
     """
@@ -56,7 +56,7 @@ def voxel_centers(grid: Grid, box: Box) -> Points:
 
 
 def box_between(grid: Grid, low_mm: Vector, high_mm: Vector) -> Box | None:
-    """Give the voxels of a grid that may lie between two world corners, or None where none does."""
+    """Return the voxels of a grid that may lie between two world corners, or None where none does."""
     corners = np.array(list(itertools.product(*zip(low_mm, high_mm, strict=True))))
     indices = (corners - np.array(grid.origin_mm)) @ np.array(grid.axes).T / np.array(grid.spacing_mm)
     low = [math.floor(v) for v in indices.min(axis=0)]

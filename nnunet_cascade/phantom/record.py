@@ -51,12 +51,12 @@ class CohortRecord:
 
 
 def phantom_name(seed: int) -> str:
-    """Give the name of the phantom of a seed."""
+    """Return the name of the phantom of a seed."""
     return f"phantom_{seed:04d}"
 
 
 def planned_phantoms(train_seeds: Sequence[int], test_seeds: Sequence[int]) -> list[PlannedPhantom]:
-    """Give the phantoms of a cohort.
+    """Return the phantoms of a cohort.
 
     Raises:
         SettingsError: A seed is given twice.
@@ -70,7 +70,7 @@ def planned_phantoms(train_seeds: Sequence[int], test_seeds: Sequence[int]) -> l
 
 
 def made_with(settings: PhantomSettings, **more: Any) -> dict[str, Any]:
-    """Give what phantoms are made with, as JSON has it."""
+    """Return what phantoms are made with, as JSON has it."""
     content = {"package_version": versions()["nnunet-cascade"], "settings": asdict(settings), **more}
     return json.loads(json.dumps(content))
 

@@ -16,7 +16,7 @@ _TINY = np.float32(1e-6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+class TissueRegion:
     """A solid and a block of the world that holds all of it.
 
     Attributes:
@@ -30,10 +30,10 @@ class Region:
     high_mm: Vector
     distance_mm: Callable[[Points], Field]
 
-    def grown(self, by_mm: float) -> Region:
-        """Give the solid with its surface moved outwards, or inwards by a negative amount."""
+    def grown(self, by_mm: float) -> TissueRegion:
+        """Return the solid with its surface moved outwards, or inwards by a negative amount."""
         low, high = (tuple(v + sign * max(by_mm, 0.0) for v in corner) for sign, corner in self._corners())
-        return Region(
+        return TissueRegion(
             low_mm=(low[0], low[1], low[2]),
             high_mm=(high[0], high[1], high[2]),
             distance_mm=lambda points: self.distance_mm(points) - np.float32(by_mm),
@@ -59,15 +59,15 @@ class Tube:
     start_radius_mm: float
     stop_radius_mm: float
 
-    def region(self) -> Region:
-        """Give the tube as a solid."""
+    def region(self) -> TissueRegion:
+        """Return the tube as a solid."""
         reach = max(self.start_radius_mm, self.stop_radius_mm)
         ends = np.array([self.start_mm, self.stop_mm])
         low, high = ends.min(axis=0) - reach, ends.max(axis=0) + reach
-        return Region(low_mm=_vector(low), high_mm=_vector(high), distance_mm=self.distance_mm)
+        return TissueRegion(low_mm=_vector(low), high_mm=_vector(high), distance_mm=self.distance_mm)
 
     def distance_mm(self, points: Points) -> Field:
-        """Give the signed distance to the tube's surface."""
+        """Return the signed distance to the tube's surface."""
         start, along = single(self.start_mm), single(self.stop_mm) - single(self.start_mm)
         x, y, z = points.x - start[0], points.y - start[1], points.z - start[2]
         length2 = max(float(along @ along), 1e-6)
@@ -77,15 +77,15 @@ class Tube:
 
 
 def path(nodes_mm: list[Vector], radius_mm: float) -> list[Tube]:
-    """Give tubes of one radius through a list of positions."""
+    """Return tubes of one radius through a list of positions."""
     return [
         Tube(start_mm=a, stop_mm=b, start_radius_mm=radius_mm, stop_radius_mm=radius_mm)
         for a, b in itertools.pairwise(nodes_mm)
     ]
 
 
-def ellipsoid(center_mm: Vector, radii_mm: Vector, axes: NDArray[np.floating] | None = None) -> Region:
-    """Give an ellipsoid.
+def ellipsoid(center_mm: Vector, radii_mm: Vector, axes: NDArray[np.floating] | None = None) -> TissueRegion:
+    """Return an ellipsoid.
 
     Args:
         center_mm: World position of its centre.
@@ -106,11 +106,11 @@ def ellipsoid(center_mm: Vector, radii_mm: Vector, axes: NDArray[np.floating] | 
         return inner * (inner - 1) / np.sqrt(np.maximum(slope, _TINY))
 
     center = np.array(center_mm)
-    return Region(low_mm=_vector(center - reach), high_mm=_vector(center + reach), distance_mm=distance_mm)
+    return TissueRegion(low_mm=_vector(center - reach), high_mm=_vector(center + reach), distance_mm=distance_mm)
 
 
 def superellipsoid_mm(parts: list[tuple[Field, Field | float]], power: float) -> Field:
-    """Give the first-order distance to the surface where the powers of the parts sum to 1.
+    """Return the first-order distance to the surface where the powers of the parts sum to 1.
 
     Args:
         parts: Per axis, how far from the centre (0 or more, mm) and the radius.

@@ -65,7 +65,7 @@ class PhantomSettings:
 
 
 def grid_of_settings(settings: PhantomSettings) -> Grid:
-    """Give the grid that covers the field of view, the same voxel centres whatever the flips."""
+    """Return the grid that covers the field of view, the same voxel centres whatever the flips."""
     axes = [_direction(letter) for letter in reversed(settings.orientation)]
     world = [_DIRECTIONS[letter][0] for letter in reversed(settings.orientation)]
     counts = [max(1, round(FIELD_OF_VIEW_MM[w] / size)) for w, size in zip(world, settings.spacing_mm, strict=True)]

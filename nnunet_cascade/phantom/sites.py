@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.phantom.chest import abdomen, body, cavity, lung
-from nnunet_cascade.phantom.patient import Patient
+from nnunet_cascade.phantom.patient import PhantomPatient
 from nnunet_cascade.phantom.points import Field, points_of, single
 
 AWAY_MM = 12.0
@@ -48,11 +48,11 @@ class Surroundings:
     width: Field
 
     def at(self, chosen: Mask | int) -> Surroundings:
-        """Give the same for some of the positions."""
+        """Return the same for some of the positions."""
         return Surroundings(**{f.name: np.atleast_1d(getattr(self, f.name)[chosen]) for f in fields(self)})
 
 
-def surroundings(patient: Patient, positions_mm: NDArray[np.floating]) -> Surroundings:
+def surroundings(patient: PhantomPatient, positions_mm: NDArray[np.floating]) -> Surroundings:
     """Look up what lies at positions (N, 3), in the order (x, y, z)."""
     points = points_of(positions_mm)
     hila = [np.linalg.norm(positions_mm - np.array(patient.hilum_mm(side)), axis=1) for side in (-1, 1)]

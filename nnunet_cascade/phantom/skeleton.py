@@ -9,9 +9,9 @@ import numpy as np
 from nnunet_cascade.geometry import Vector
 from nnunet_cascade.phantom.canvas import Canvas
 from nnunet_cascade.phantom.chest import cavity, column_mm
-from nnunet_cascade.phantom.patient import Patient
+from nnunet_cascade.phantom.patient import PhantomPatient
 from nnunet_cascade.phantom.points import Field, Points
-from nnunet_cascade.phantom.regions import Region, Tube, ellipsoid, smooth_max
+from nnunet_cascade.phantom.regions import TissueRegion, Tube, ellipsoid, smooth_max
 
 _CORTEX_HU, _MARROW_HU = 640.0, 200.0
 _DISC_HU, _CARTILAGE_HU, _CANAL_HU = 85.0, 110.0, 25.0
@@ -22,7 +22,7 @@ _RIB_DEPTH_MM, _RIB_RADIUS_MM = 7.0, 4.4
 _FAR_MM = 400.0
 
 
-def paint_skeleton(canvas: Canvas, patient: Patient) -> None:
+def paint_skeleton(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint all bones, cortex outside and marrow inside."""
     canvas.paint(_column(patient, (0, 0), (18, 14)), _DISC_HU)
     for part in (_arches(patient), _vertebrae(patient), _ribs(patient), _sternum(patient), *_shoulder_blades(patient)):
@@ -35,25 +35,25 @@ def paint_skeleton(canvas: Canvas, patient: Patient) -> None:
     canvas.paint_tubes(collarbones, _MARROW_HU, grown_mm=-_CORTEX_MM)
 
 
-def _column(patient: Patient, offset_mm: tuple[float, float], radii_mm: tuple[float, float]) -> Region:
+def _column(patient: PhantomPatient, offset_mm: tuple[float, float], radii_mm: tuple[float, float]) -> TissueRegion:
     x, y = offset_mm[0], patient.spine_y_mm + offset_mm[1]
-    return Region(
+    return TissueRegion(
         low_mm=(x - radii_mm[0], y - radii_mm[1], -_FAR_MM),
         high_mm=(x + radii_mm[0], y + radii_mm[1], _FAR_MM),
         distance_mm=lambda points: column_mm(points, (x, y), radii_mm),
     )
 
 
-def _vertebrae(patient: Patient) -> Region:
+def _vertebrae(patient: PhantomPatient) -> TissueRegion:
     column = _column(patient, (0, 0), (19, 15))
 
     def distance_mm(points: Points) -> Field:
         return smooth_max(column.distance_mm(points), _from_level(patient, points) - np.float32(10), 4)
 
-    return Region(low_mm=column.low_mm, high_mm=column.high_mm, distance_mm=distance_mm)
+    return TissueRegion(low_mm=column.low_mm, high_mm=column.high_mm, distance_mm=distance_mm)
 
 
-def _arches(patient: Patient) -> Region:
+def _arches(patient: PhantomPatient) -> TissueRegion:
     ring, process = _column(patient, (0, 22), (14, 13)), _column(patient, (0, 35), (4, 12))
     wing = _column(patient, (0, 24), (34, 5))
 
@@ -63,23 +63,23 @@ def _arches(patient: Patient) -> Region:
         return np.minimum(np.maximum(ring.distance_mm(points), away - 11), smooth_max(spine, away - np.float32(6), 4))
 
     low: Vector = (wing.low_mm[0], ring.low_mm[1], -_FAR_MM)
-    return Region(low_mm=low, high_mm=(wing.high_mm[0], process.high_mm[1], _FAR_MM), distance_mm=distance_mm)
+    return TissueRegion(low_mm=low, high_mm=(wing.high_mm[0], process.high_mm[1], _FAR_MM), distance_mm=distance_mm)
 
 
-def _from_level(patient: Patient, points: Points) -> Field:
-    """Give the distance along the spine to the middle of the nearest vertebra."""
+def _from_level(patient: PhantomPatient, points: Points) -> Field:
+    """Return the distance along the spine to the middle of the nearest vertebra."""
     rest = np.mod(points.z - np.float32(patient.rib_phase_mm), np.float32(_VERTEBRA_MM))
     return np.abs(rest - np.float32(_VERTEBRA_MM / 2))
 
 
-def _rib_cage_mm(patient: Patient, points: Points) -> Field:
+def _rib_cage_mm(patient: PhantomPatient, points: Points) -> Field:
     depth = cavity(patient).distance_mm(points) - np.float32(_RIB_DEPTH_MM)
     height = points.z + np.float32(_RIB_FALL) * (patient.spine_y_mm - points.y) - np.float32(patient.rib_phase_mm)
     rest = np.mod(height, np.float32(_RIB_PITCH_MM)) - np.float32(_RIB_PITCH_MM / 2)
     return np.sqrt(depth**2 + (np.float32(0.72) * rest) ** 2) - np.float32(_RIB_RADIUS_MM)
 
 
-def _ribs(patient: Patient) -> Region:
+def _ribs(patient: PhantomPatient) -> TissueRegion:
     front = patient.center_y_mm - 0.72 * patient.half_depth_mm
 
     def distance_mm(points: Points) -> Field:
@@ -89,7 +89,7 @@ def _ribs(patient: Patient) -> Region:
     return _around_cage(patient, distance_mm)
 
 
-def _cartilages(patient: Patient) -> Region:
+def _cartilages(patient: PhantomPatient) -> TissueRegion:
     front = patient.center_y_mm - 0.72 * patient.half_depth_mm
 
     def distance_mm(points: Points) -> Field:
@@ -99,42 +99,42 @@ def _cartilages(patient: Patient) -> Region:
     return _around_cage(patient, distance_mm)
 
 
-def _highest_rib_mm(patient: Patient) -> np.float32:
+def _highest_rib_mm(patient: PhantomPatient) -> np.float32:
     return np.float32(patient.apex_z_mm + 2)
 
 
-def _around_cage(patient: Patient, distance_mm: Callable[[Points], Field]) -> Region:
+def _around_cage(patient: PhantomPatient, distance_mm: Callable[[Points], Field]) -> TissueRegion:
     inside, out = cavity(patient), _RIB_DEPTH_MM + _RIB_RADIUS_MM
     low, high = inside.low_mm, inside.high_mm
-    return Region(
+    return TissueRegion(
         low_mm=(low[0] - out, low[1] - out, low[2]),
         high_mm=(high[0] + out, high[1] + out, high[2] + out),
         distance_mm=distance_mm,
     )
 
 
-def _sternum(patient: Patient) -> Region:
+def _sternum(patient: PhantomPatient) -> TissueRegion:
     front = patient.center_y_mm - patient.half_depth_mm - 7
     return ellipsoid((0, front, 18), (17, 6, 72), np.array([[1, 0, 0], [0, 0.99, 0.14], [0, -0.14, 0.99]]))
 
 
-def _shoulder_blades(patient: Patient) -> list[Region]:
+def _shoulder_blades(patient: PhantomPatient) -> list[TissueRegion]:
     inside = cavity(patient)
     x, y = 0.72 * patient.half_width_mm, patient.center_y_mm + 0.75 * patient.half_depth_mm
 
-    def plate(side: int) -> Region:
+    def plate(side: int) -> TissueRegion:
         window = ellipsoid((side * x, y, 62), (44, 44, 58))
 
         def distance_mm(points: Points) -> Field:
             sheet = np.abs(inside.distance_mm(points) - np.float32(22)) - np.float32(3)
             return smooth_max(sheet, window.distance_mm(points), 3)
 
-        return Region(low_mm=window.low_mm, high_mm=window.high_mm, distance_mm=distance_mm)
+        return TissueRegion(low_mm=window.low_mm, high_mm=window.high_mm, distance_mm=distance_mm)
 
     return [plate(-1), plate(1)]
 
 
-def _collarbones(patient: Patient) -> list[Tube]:
+def _collarbones(patient: PhantomPatient) -> list[Tube]:
     front, top = patient.center_y_mm - 0.75 * patient.half_depth_mm, patient.apex_z_mm
     return [
         Tube(

@@ -18,7 +18,7 @@ from nnunet_cascade.phantom.organs import (
     paint_table,
     paint_trunk,
 )
-from nnunet_cascade.phantom.patient import Patient, draw_patient, stream
+from nnunet_cascade.phantom.patient import PhantomPatient, draw_patient, stream
 from nnunet_cascade.phantom.placement import Placed, draw_distractors, draw_tumors
 from nnunet_cascade.phantom.points import single
 from nnunet_cascade.phantom.settings import DEFAULT_SETTINGS, PhantomSettings, grid_of_settings
@@ -121,7 +121,7 @@ def make_phantom(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS, *, gri
     )
 
 
-def _painted(seed: int, patient: Patient, trees: Trees, grid: Grid) -> Canvas:
+def _painted(seed: int, patient: PhantomPatient, trees: Trees, grid: Grid) -> Canvas:
     canvas = blank(grid)
     paint_trunk(canvas, patient, seed)
     paint_abdomen(canvas, patient)
@@ -143,7 +143,7 @@ def _paint_lesions(canvas: Canvas, seed: int, lesions: tuple[Placed, ...]) -> No
             canvas.paint(lesion.gas(), _LESION_GAS_HU)
 
 
-def _lungs(grid: Grid, patient: Patient, trees: Trees) -> Labels:
+def _lungs(grid: Grid, patient: PhantomPatient, trees: Trees) -> Labels:
     lungs = label_regions(grid, [lung(patient, -1), lung(patient, 1)])
     airway = label_regions(grid, [tube.region() for tube in trees.trachea])
     lungs[airway > 0] = 0

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Vector
 from nnunet_cascade.phantom.chest import lung
-from nnunet_cascade.phantom.patient import Patient, stream
+from nnunet_cascade.phantom.patient import PhantomPatient, stream
 from nnunet_cascade.phantom.points import points_of
 from nnunet_cascade.phantom.regions import Tube
 
@@ -37,7 +37,7 @@ class Trees:
     trachea: tuple[Tube, ...]
 
 
-def draw_trees(seed: int, patient: Patient) -> Trees:
+def draw_trees(seed: int, patient: PhantomPatient) -> Trees:
     """Draw the trees of both lungs."""
     rng = stream(seed, "trees")
     vessels: list[Tube] = []
@@ -50,14 +50,14 @@ def draw_trees(seed: int, patient: Patient) -> Trees:
     return Trees(vessels=tuple(vessels), bronchi=tuple(bronchi), trachea=_airway(patient))
 
 
-def _airway(patient: Patient) -> tuple[Tube, ...]:
+def _airway(patient: PhantomPatient) -> tuple[Tube, ...]:
     x, y, z = patient.carina_mm
     trachea = _tube((x, y - 8, _ABOVE_THE_SCAN_MM), (x, y, z), _TRACHEA_RADIUS_MM, _TRACHEA_RADIUS_MM)
     ends = (patient.hilum_mm(-1), patient.hilum_mm(1))
     return (trachea, *(_tube((x, y, z), end, _MAIN_BRONCHUS_RADIUS_MM + 1, _MAIN_BRONCHUS_RADIUS_MM) for end in ends))
 
 
-def _tips(rng: np.random.Generator, patient: Patient, side: int, count: int) -> NDArray[np.float64]:
+def _tips(rng: np.random.Generator, patient: PhantomPatient, side: int, count: int) -> NDArray[np.float64]:
     region = lung(patient, side)
     tips = rng.uniform(region.low_mm, region.high_mm, size=(40 * count, 3))
     return tips[region.distance_mm(points_of(tips)) < -4][:count]

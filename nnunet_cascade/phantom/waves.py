@@ -23,7 +23,7 @@ class Waves:
     phases: NDArray[np.float32]
 
     def at(self, points: Points) -> Field:
-        """Give the texture at each point."""
+        """Return the texture at each point."""
         total = np.float32(0)
         for (kx, ky, kz), phase in zip(self.vectors, self.phases, strict=True):
             total = total + np.sin(kx * points.x + ky * points.y + kz * points.z + phase)

@@ -54,7 +54,7 @@ class FilteredCandidates:
         labels: (Z, Y, X), int32: the candidates' ids on the tumor mask, 0 elsewhere.
         candidates: In order of id, kept and dropped; none where the mask is empty.
         flags: What a reader of the result should know: "lungs_missing",
-            "lungs_empty", "lungs_implausible", "lungs_elsewhere", "one_lung_small",
+            "lungs_empty", "lungs_implausible", "lungs_misplaced", "one_lung_small",
             "all_rejected", "best_kept".
     """
 
@@ -68,7 +68,7 @@ class FilteredCandidates:
         return tuple(candidate for candidate in self.candidates if candidate.kept)
 
     def kept_mask(self) -> Mask:
-        """Give the kept candidates as one mask (Z, Y, X), a subset of the tumor mask; empty where none was kept."""
+        """Return the kept candidates as one mask (Z, Y, X), a subset of the tumor mask; empty where none was kept."""
         mask = np.zeros(self.labels.shape, dtype=np.bool_)
         for candidate in self.kept:
             here = candidate.box.slices
@@ -76,7 +76,7 @@ class FilteredCandidates:
         return mask
 
     def to_json(self) -> dict[str, Any]:
-        """Give candidates and flags as plain values, for a JSON report."""
+        """Return candidates and flags as plain values, for a JSON report."""
         return {"candidates": [candidate.to_json() for candidate in self.candidates], "flags": list(self.flags)}
 
 
@@ -141,7 +141,7 @@ def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:
 
 
 def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -> tuple[str, str] | None:
-    """Give the flag and the words for a lung mask that cannot be used, or None for one that can."""
+    """Return the flag and the words for a lung mask that cannot be used, or None for one that can."""
     if lungs is None:
         return LUNGS_MISSING, "there is no lung mask"
     volume_ml = np.count_nonzero(lungs) * grid.voxel_volume_mm3 / _MM3_PER_ML
@@ -154,7 +154,7 @@ def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -
 
 
 def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> tuple[str, str] | None:
-    """Give the flag and the words for lungs that are not the two of this body, or None."""
+    """Return the flag and the words for lungs that are not the two of this body, or None."""
     if not isinstance(lungs, LungMask):
         return None
     if ELSEWHERE in lungs.flags:

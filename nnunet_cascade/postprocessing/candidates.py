@@ -92,7 +92,7 @@ class Candidate:
         return self.verdict.kept
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as plain numbers, strings and lists, for a JSON report."""
+        """Return everything as plain numbers, strings and lists, for a JSON report."""
         plain = {**asdict(self), "volume_ml": self.volume_ml}
         plain["box"] = {"start": list(self.box.start), "stop": list(self.box.stop)}
         plain["centroid_voxels"] = list(self.centroid_voxels)

@@ -94,7 +94,7 @@ def _long_axis(pixels: NDArray[np.bool_], spacing_mm: tuple[float, float]) -> _A
 
 
 def _outline(pixels: NDArray[np.bool_]) -> _Points:
-    """Give the points half a pixel beyond the first and last pixel of each row and column (N, 2), in pixels."""
+    """Return the points half a pixel beyond the first and last pixel of each row and column (N, 2), in pixels."""
     ends: list[_Points] = []
     for axis in (1, 0):
         lines = np.flatnonzero(pixels.any(axis=axis))
@@ -107,14 +107,14 @@ def _outline(pixels: NDArray[np.bool_]) -> _Points:
 
 
 def _across(axis: _Axis) -> float:
-    """Give the extent of the hull at right angles to the long axis."""
+    """Return the extent of the hull at right angles to the long axis."""
     along = (axis.ends[1] - axis.ends[0]) / axis.length_mm
     heights = axis.hull @ np.array([-along[1], along[0]])
     return float(np.ptp(heights))
 
 
 def _world(point: _Points, plane: int, box: Box, grid: Grid, axis: int) -> Vector:
-    """Give the world position of a point in mm within a slice of a box."""
+    """Return the world position of a point in mm within a slice of a box."""
     down, right = (other for other in range(3) if other != axis)
     index = [0.0, 0.0, 0.0]
     index[axis] = float(plane)

@@ -75,7 +75,7 @@ class LungReference:
         return cls(mask=lungs, box=box, grid=grid, surface_mm=tree, near_mm=near_mm, central_share=central_share)
 
     def distances_mm(self, candidate: Mask, box: Box) -> NDArray[np.float64]:
-        """Give the distance to the lungs of each surface voxel of a candidate.
+        """Return the distance to the lungs of each surface voxel of a candidate.
 
         Args:
             candidate: The candidate inside `box`, not empty.
@@ -175,7 +175,7 @@ def _measure(number: int, mask: Mask, box: Box, grid: Grid, beside: _Beside) -> 
 
 
 def _values(image: Image | None, mask: Mask, box: Box, *, what: str) -> NDArray[np.float32] | None:
-    """Give the values of a map over a candidate; None without a map."""
+    """Return the values of a map over a candidate; None without a map."""
     values = None if image is None else image[box.slices][mask]
     if values is not None and not np.isfinite(values).all():
         raise InputImageError(f"{what}: found values that are not finite; expected numbers, give another map or none")

@@ -128,7 +128,7 @@ def _components(mask: Mask, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
 
 
 def _sizes(components: NDArray[np.uint32], box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give the number of voxels of each component, and the sum of their indices in the whole array."""
+    """Return the number of voxels of each component, and the sum of their indices in the whole array."""
     found = cc3d.statistics(components, no_slice_conversion=True)
     counts = found["voxel_counts"][1:].astype(np.int64)
     inside = np.rint(found["centroids"][1:] * counts[:, None]).astype(np.int64)
@@ -136,7 +136,7 @@ def _sizes(components: NDArray[np.uint32], box: Box) -> tuple[NDArray[np.int64],
 
 
 def _by_falling_volume(counts: NDArray[np.int64], index_sums: NDArray[np.int64], grid: Grid) -> NDArray[np.int32]:
-    """Give the id of each component, with a 0 ahead for the background.
+    """Return the id of each component, with a 0 ahead for the background.
 
     Places are compared as whole numbers: rounding must not decide differently in another layout.
     """

@@ -179,7 +179,7 @@ def keep_top(
 
 
 def best_first(candidates: Sequence[Candidate], *, by: RankBy) -> tuple[Candidate, ...]:
-    """Give candidates from the best to the worst, ties by id.
+    """Return candidates from the best to the worst, ties by id.
 
     Raises:
         SettingsError: Ranked by a map that was not given.
@@ -190,7 +190,7 @@ def best_first(candidates: Sequence[Candidate], *, by: RankBy) -> tuple[Candidat
 
 
 def in_words(candidate: Candidate, by: RankBy) -> str:
-    """Give what a candidate is ranked by, such as "mean probability (0.91)"."""
+    """Return what a candidate is ranked by, such as "mean probability (0.91)"."""
     value = _measure_of(candidate, by)
     written = {"volume": f"{value:.0f} mm³", "mean_probability": f"{value:.2f}", "mean_uncertainty": f"{value:.3g}"}
     return f"{by.replace('_', ' ')} ({written[by]})"

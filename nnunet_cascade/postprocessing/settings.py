@@ -96,12 +96,12 @@ class AnatomySettings:
 
     @classmethod
     def recommended(cls) -> AnatomySettings:
-        """Give the preset in physical units, with the surface rule in the central zone."""
+        """Return the preset in physical units, with the surface rule in the central zone."""
         return cls()
 
     @classmethod
     def paper(cls) -> AnatomySettings:
-        """Give the paper's numbers; its grid has voxels of 1 mm, so its voxels are millimetres here."""
+        """Return the paper's numbers; its grid has voxels of 1 mm, so its voxels are millimetres here."""
         return cls(
             merge_radius_mm=1.0,
             merge_shape="cube",
@@ -124,7 +124,7 @@ class AnatomySettings:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Give the settings as plain values, as `from_dict` reads them."""
+        """Return the settings as plain values, as `from_dict` reads them."""
         return asdict(self)
 
 

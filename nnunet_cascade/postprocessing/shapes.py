@@ -32,7 +32,7 @@ def surface(mask: Mask) -> Mask:
 
 
 def with_neighbors(mask: Mask) -> Mask:
-    """Give a mask with all 26 neighbours of its voxels, inside its own array."""
+    """Return a mask with all 26 neighbours of its voxels, inside its own array."""
     grown = mask.copy()
     for axis in range(3):
         along = grown.swapaxes(0, axis)

@@ -73,7 +73,7 @@ class Measurements:
         return len(self.case)
 
     def rows(self, which: Flags) -> Measurements:
-        """Give some of the candidates."""
+        """Return some of the candidates."""
         return replace(self, **{name: getattr(self, name)[which] for name in _columns()})
 
     def of_cases(self, cases: Iterable[str]) -> Flags:
@@ -82,7 +82,7 @@ class Measurements:
 
     @classmethod
     def joined(cls, parts: Sequence[Measurements]) -> Measurements:
-        """Give all candidates of several tables, at least one, measured at the same distances."""
+        """Return all candidates of several tables, at least one, measured at the same distances."""
         columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _columns()}
         return cls(**columns, distances_mm=parts[0].distances_mm)
 
@@ -208,7 +208,7 @@ class SearchSpace:
         return tuple(len(getattr(self, name)) for name in TUNED)
 
     def settings(self, place: Sequence[int], base: AnatomySettings) -> AnatomySettings:
-        """Give the settings at a place of the grid; what is not tuned is `base`'s."""
+        """Return the settings at a place of the grid; what is not tuned is `base`'s."""
         values = {name: getattr(self, name)[index] for name, index in zip(TUNED, place, strict=True)}
         return replace(base, **values)
 
@@ -219,7 +219,7 @@ class SearchSpace:
         return np.broadcast_to(central >= elsewhere - _TOLERANCE, self.shape)
 
     def strictness(self) -> NDArray[np.float64]:
-        """Give how far each place lies from the one that keeps most, in `shape`: 0 there, at most 5."""
+        """Return how far each place lies from the one that keeps most, in `shape`: 0 there, at most 5."""
         total = np.zeros(self.shape)
         for axis, (name, count) in enumerate(zip(TUNED, self.shape, strict=True)):
             steps = np.arange(count) / max(1, count - 1)

@@ -111,7 +111,7 @@ def require_known_names(
 
 
 def known_trainer(name: str, *, where: Path) -> Any:
-    """Give one of our trainers or of nnU-Net's own by name, without a look into `nnUNet_extTrainer`.
+    """Return one of our trainers or of nnU-Net's own by name, without a look into `nnUNet_extTrainer`.
 
     Raises:
         BundleError: There is none of that name.

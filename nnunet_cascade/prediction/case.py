@@ -17,13 +17,13 @@ from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import find_lungs
 from nnunet_cascade.prediction.loaded import LoadedCascade
 from nnunet_cascade.prediction.preprocessing import Prepared
-from nnunet_cascade.prediction.refinement import Refinement, cropped, refined, stage_turn
-from nnunet_cascade.prediction.roi import Islands, Roi, is_clipped, judge_islands, plan_rois, roi_map
+from nnunet_cascade.prediction.refinement import Refinement, crop_regions, predict_regions, stage_turn
+from nnunet_cascade.prediction.roi import Islands, Roi, apply_island_policy, is_clipped, plan_rois, roi_map
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
 from nnunet_cascade.scans.flags import grid_flags
 from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
-from nnunet_cascade.uncertainty.sampling_types import SamplingFacts
+from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
 from nnunet_cascade.uncertainty.temperature import with_temperature
 from nnunet_cascade.uncertainty.volumes import Sampled, VolumeSpreads, volume_spreads
 
@@ -70,7 +70,7 @@ class CaseResult:
     tumor: Mask
     probability: Image
     uncertainty: Image | None
-    sampling: SamplingFacts | None
+    sampling: SamplingSummary | None
     lesions: tuple[Lesion, ...]
     volumes: VolumeSpreads | None
     regions: Labels
@@ -79,7 +79,7 @@ class CaseResult:
     stage1: Mask
     stage1_given: bool
     stage1_uncertainty: Image | None
-    stage1_sampling: SamplingFacts | None
+    stage1_sampling: SamplingSummary | None
     filtered: FilteredCandidates
     lungs: LungMask | None
     islands: Islands
@@ -90,7 +90,7 @@ class CaseResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class PrecomputedInputs:
     """What a user hands in instead of having it made.
 
     Attributes:
@@ -105,7 +105,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Lungs:
+class LungsOrReason:
     """What is known of the lungs of a case.
 
     Attributes:
@@ -118,7 +118,7 @@ class Lungs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judgement:
+class AnatomyResult:
     """What becomes of stage 1's findings.
 
     Attributes:
@@ -130,7 +130,7 @@ class Judgement:
     """
 
     coarse: CoarsePrediction
-    lungs: Lungs
+    lungs: LungsOrReason
     filtered: FilteredCandidates
     rois: tuple[Roi, ...]
     stage1_given: bool
@@ -152,7 +152,7 @@ class Clock:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
 
 
-def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = None) -> CaseResult:
+def predict_case(image: Volume, bundle: LoadedCascade, given: PrecomputedInputs | None = None) -> CaseResult:
     """Run the cascade on one CT, step by step.
 
     Args:
@@ -171,22 +171,22 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: Given | None = Non
         LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
         DeviceError: The device has not the memory for one window.
     """
-    given, clock = given or Given(), Clock()
+    given, clock = given or PrecomputedInputs(), Clock()
     require_ct(image.array, name=given.case)
     with clock.step("stage1"):
-        coarse = coarse_prediction(prepared_coarse(image, bundle, given), image.grid, bundle, given)
+        coarse = predict_stage1(prepare_stage1(image, bundle, given), image.grid, bundle, given)
     with clock.step("lungs"):
-        lungs = lungs_of(image, bundle.spec, given)
+        lungs = find_lungs_or_reason(image, bundle.spec, given)
     with clock.step("anatomy"):
-        judgement = judged(image.grid, coarse, lungs, bundle.spec)
+        judgement = apply_anatomy_rules(image.grid, coarse, lungs, bundle.spec)
     with clock.step("stage2"):
-        refinement = refined(cropped(image, bundle, judgement.rois), image.grid, bundle)
+        refinement = predict_regions(crop_regions(image, bundle, judgement.rois), image.grid, bundle)
     with clock.step("lesions"):
-        result = concluded(image.grid, bundle, judgement, refinement)
+        result = assemble_result(image.grid, bundle, judgement, refinement)
     return replace(result, seconds=clock.seconds)
 
 
-def prepared_coarse(image: Volume, bundle: LoadedCascade, given: Given) -> Prepared | None:
+def prepare_stage1(image: Volume, bundle: LoadedCascade, given: PrecomputedInputs) -> Prepared | None:
     """Preprocess an image for stage 1; None where its mask is given.
 
     Raises:
@@ -200,7 +200,9 @@ def prepared_coarse(image: Volume, bundle: LoadedCascade, given: Given) -> Prepa
     return bundle.stage1.prepare_coarse(image.array, image.grid.spacing_mm, turn)
 
 
-def coarse_prediction(prepared: Prepared | None, grid: Grid, bundle: LoadedCascade, given: Given) -> CoarsePrediction:
+def predict_stage1(
+    prepared: Prepared | None, grid: Grid, bundle: LoadedCascade, given: PrecomputedInputs
+) -> CoarsePrediction:
     """Run stage 1, or take the mask that is given instead."""
     if given.stage1 is not None:
         return CoarsePrediction(given.stage1, None)
@@ -209,21 +211,21 @@ def coarse_prediction(prepared: Prepared | None, grid: Grid, bundle: LoadedCasca
     return bundle.stage1.predict_coarse(prepared, stage_turn(bundle.spec.stage1, grid))
 
 
-def lungs_of(image: Volume, spec: CascadeSpec, given: Given) -> Lungs:
-    """Give the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged.
+def find_lungs_or_reason(image: Volume, spec: CascadeSpec, given: PrecomputedInputs) -> LungsOrReason:
+    """Return the lungs, or none and the reason: a scan without lungs keeps its candidates and is flagged.
 
     Raises:
         LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
     """
     if given.lungs is not None:
-        return Lungs(given.lungs)
+        return LungsOrReason(given.lungs)
     try:
-        return Lungs(find_lungs(image, spec.lungs, case=given.case))
+        return LungsOrReason(find_lungs(image, spec.lungs, case=given.case))
     except NoLungsError as error:
-        return Lungs(None, (str(error),))
+        return LungsOrReason(None, (str(error),))
 
 
-def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec) -> Judgement:
+def apply_anatomy_rules(grid: Grid, coarse: CoarsePrediction, lungs: LungsOrReason, spec: CascadeSpec) -> AnatomyResult:
     """Ask the anatomy rules, and draw regions around what they keep.
 
     Raises:
@@ -232,7 +234,7 @@ def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec
     filtered = filter_candidates(
         coarse.mask, grid, lungs.mask, spec.anatomy, probability=coarse.probability, uncertainty=coarse.uncertainty
     )
-    return Judgement(
+    return AnatomyResult(
         coarse=replace(coarse, probability=None),  # nobody looks at it any more
         lungs=lungs,
         filtered=filtered,
@@ -241,7 +243,7 @@ def judged(grid: Grid, coarse: CoarsePrediction, lungs: Lungs, spec: CascadeSpec
     )
 
 
-def concluded(grid: Grid, bundle: LoadedCascade, judgement: Judgement, refinement: Refinement) -> CaseResult:
+def assemble_result(grid: Grid, bundle: LoadedCascade, judgement: AnatomyResult, refinement: Refinement) -> CaseResult:
     """Make the final mask of what stage 2 found, and describe it; no step has a time yet.
 
     The refinement's probability is scaled in place.
@@ -249,10 +251,12 @@ def concluded(grid: Grid, bundle: LoadedCascade, judgement: Judgement, refinemen
     spec, rois, coarse = bundle.spec, judgement.rois, judgement.coarse
     regions = roi_map(rois, grid.shape)
     found = _found(refinement.probability, rois, regions, spec.stage2)
-    islands = judge_islands(found, judgement.filtered.kept_mask(), spec.roi, grid.spacing_mm)
+    islands = apply_island_policy(found, judgement.filtered.kept_mask(), spec.roi, grid.spacing_mm)
     clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
     spread = refinement.uncertainty
-    sampled = None if spread is None else Sampled(uncertainty=spread, regions=regions, votes=refinement.votes)
+    sampled = (
+        None if spread is None else Sampled(uncertainty=spread, regions=regions, sample_masks=refinement.sample_masks)
+    )
     lesions, volumes = _described(_without(found, islands.mask, rois), islands.mask, sampled, grid)
     moved = {"stage1": coarse.moved_results, "stage2": refinement.moved_results}
     of_grid = grid_flags(grid, as_stored="stored" in {spec.stage1.orientation, spec.stage2.orientation})
@@ -296,7 +300,7 @@ def _found(probability: Image, rois: tuple[Roi, ...], regions: Labels, stage: St
 
 
 def _without(found: Mask, kept: Mask, rois: tuple[Roi, ...]) -> Mask:
-    """Give what was found and not kept, all of it inside the regions."""
+    """Return what was found and not kept, all of it inside the regions."""
     dropped = np.zeros(found.shape, dtype=np.bool_)
     for roi in rois:
         dropped[roi.box.slices] = found[roi.box.slices] & ~kept[roi.box.slices]

@@ -16,7 +16,7 @@ EDGE_CHANNEL = "edge_magnitude"
 
 
 def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
-    """Give the steepness of an image: the length of the gradient after smoothing with a Gaussian.
+    """Return the steepness of an image: the length of the gradient after smoothing with a Gaussian.
 
     Central differences between voxels, one-sided ones at the faces of the array; an
     axis of one voxel has no slope. Sums are taken in float32.
@@ -46,5 +46,5 @@ def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0)
 
 
 def with_edge_channel(image: Stored, spacing_mm: Spacing) -> NDArray[np.float32]:
-    """Give an image with its edge magnitude behind it, as stage 2 is trained and asked: (2, Z, Y, X), float32."""
+    """Return an image with its edge magnitude behind it, as stage 2 is trained and asked: (2, Z, Y, X), float32."""
     return np.stack([image.astype(np.float32), edge_magnitude(image, spacing_mm)])

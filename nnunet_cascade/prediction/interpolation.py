@@ -35,7 +35,7 @@ class _Taps:
         return cls(low, high, each[low, places], np.where(high > low, each[high, places], np.float32(0)))
 
     def reach(self, start: int, stop: int) -> tuple[int, int]:
-        """Give the fine places that take anything of the coarse ones from `start` up to `stop`; perhaps none."""
+        """Return the fine places that take anything of the coarse ones from `start` up to `stop`; perhaps none."""
         last = np.where(self.of_high != 0, self.high, self.low)
         return int(np.searchsorted(last, start)), int(np.searchsorted(self.low, stop))
 
@@ -55,7 +55,7 @@ class Interpolation:
         self._axes = tuple(_Taps.between(count, size) for count, size in zip(coarse, fine, strict=True))
 
     def boxes(self, wanted: Mask) -> Iterator[Box]:
-        """Give boxes of the fine grid that hold every voxel which takes anything of a wanted coarse one.
+        """Return boxes of the fine grid that hold every voxel which takes anything of a wanted coarse one.
 
         Args:
             wanted: (Z, Y, X), on the coarse grid; none wanted gives no box.

@@ -14,7 +14,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cascade.errors import BundleError, WeightsError
+from nnunet_cascade.errors import BundleError, WeightsError, one_line
 from nnunet_cascade.networks.checkpoints import is_plain_weight, read_checkpoint, write_checkpoint
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.allowlist import IF_TRUSTED, known_trainer, require_known_names
@@ -63,7 +63,7 @@ class Checkpoint:
         except (BundleError, OSError):
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:150]
+            reason = one_line(error, longest=150)
             raise BundleError(
                 f"{path} cannot be read ({type(error).__name__}: {reason}); expected a PyTorch checkpoint, whole"
             ) from error
@@ -111,7 +111,7 @@ def _is_weight(item: tuple[Any, Any]) -> bool:
 
 
 def _copies(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Give each weight in memory of its own, once for all its names."""
+    """Return each weight in memory of its own, once for all its names."""
     known: dict[Any, torch.Tensor] = {}
     copies: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
@@ -151,7 +151,7 @@ def load_members(predictor: nnUNetPredictor, folder: Path, settings: StageSettin
     except BundleError:
         raise
     except Exception as error:
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        reason = f"{type(error).__name__}: {one_line(error, longest=300)}"
         raise BundleError(f"{folder} cannot be loaded ({reason}); copy or train the model again") from error
 
 

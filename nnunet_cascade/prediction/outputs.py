@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.case_folders.records import MadeFrom, write_record
+from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
 from nnunet_cascade.geometry import Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.prediction.case import CaseResult
 from nnunet_cascade.prediction.roi import Roi
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS, SamplingFacts
+from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS, SamplingSummary
 from nnunet_cascade.versions import NOTICE, versions
 
 _MM3_PER_ML = 1000.0
@@ -30,7 +30,7 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
     *,
     spec: CascadeSpec,
     notes: tuple[str, ...] = (),
-    made_from: MadeFrom | None = None,
+    made_from: CaseFingerprint | None = None,
     varying: Mapping[str, Any] | None = None,
 ) -> None:
     """Write the images of a case, then its record, which is there only when all else is.
@@ -67,11 +67,11 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
     content = case_record(result, case, spec=spec, notes=notes)
     content["varying"] = {**content["varying"], **(varying or {})}
     content["files"] = [f"{case}{suffix}{ENDING}" for suffix in images]
-    write_record(folder, case, content, made_from or MadeFrom(settings=spec.to_json()))
+    write_record(folder, case, content, made_from or CaseFingerprint(settings=spec.to_json()))
 
 
 def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:
-    """Give the record of a case; what varies from run to run stands in `varying` alone."""
+    """Return the record of a case; what varies from run to run stands in `varying` alone."""
     voxels = int(np.count_nonzero(result.tumor))
     return {
         "case": case,
@@ -122,7 +122,7 @@ def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None
 
 
 def _where_regions_are(result: CaseResult) -> tuple[NDArray[np.float32], Labels, Mask]:
-    """Give uncertainty, regions and tumor inside the smallest box that holds all regions; else there is nothing."""
+    """Return uncertainty, regions and tumor inside the smallest box that holds all regions; else there is nothing."""
     boxes = [roi.box for roi in result.rois] or [Box((0, 0, 0), (1, 1, 1))]
     here = reduce(Box.union, boxes).slices
     uncertainty = np.zeros(result.grid.shape, np.float32) if result.uncertainty is None else result.uncertainty
@@ -140,7 +140,7 @@ def _stage1_uncertainty(result: CaseResult) -> dict[str, Any] | None:
     }
 
 
-def _sampling(facts: SamplingFacts | None) -> dict[str, Any]:
+def _sampling(facts: SamplingSummary | None) -> dict[str, Any]:
     """Say what was sampled, how often, and what was made of it."""
     if facts is None:
         return {}
@@ -148,15 +148,15 @@ def _sampling(facts: SamplingFacts | None) -> dict[str, Any]:
         "measure": facts.measure,
         "definition": DEFINITIONS[facts.measure],
         "sources": list(facts.sources),
-        "samples": facts.samples,
-        "mc_samples": facts.passes,
+        "total_samples": facts.total_samples,
+        "mc_samples": facts.mc_samples,
         "mirrors": facts.mirrors,
         "members": facts.members,
     }
 
 
 def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
-    """Give the integral of a measure over space, in its unit times ml."""
+    """Return the integral of a measure over space, in its unit times ml."""
     return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / _MM3_PER_ML
 
 

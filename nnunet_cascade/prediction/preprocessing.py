@@ -102,7 +102,7 @@ def _splined(image: Stored, scheme: Any, shape: Index, order: int) -> NDArray[np
 
 
 def _spline(old: int, new: int, order: int) -> NDArray[np.float64]:
-    """Give what scikit-image makes of an axis, as a matrix (new, old): a column for each unit vector."""
+    """Return what scikit-image makes of an axis, as a matrix (new, old): a column for each unit vector."""
     units = (resize(unit, (new,), order, mode="edge", anti_aliasing=False, clip=False) for unit in np.eye(old))
     return np.stack([np.asarray(unit) for unit in units], axis=1)
 
@@ -126,7 +126,7 @@ def _is_known(configuration: Any) -> bool:
 
 
 def _nonzero_box(channels: Stored, forward: list[int]) -> Box | None:
-    """Give the smallest box, in the network's order of axes, of what is not 0; None where all is."""
+    """Return the smallest box, in the network's order of axes, of what is not 0; None where all is."""
     starts: list[int] = []
     stops: list[int] = []
     for axis in (place + 1 for place in forward):

@@ -10,10 +10,10 @@ import numpy as np
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, crop_with_fill
 from nnunet_cascade.images import AIR_HU, Volume
 from nnunet_cascade.prediction.loaded import LoadedCascade
-from nnunet_cascade.prediction.roi import Canvas, Roi, patch_voxels
+from nnunet_cascade.prediction.roi import Roi, RoiBlender, patch_voxels
 from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.prediction.stage_model import roi_seed
-from nnunet_cascade.uncertainty.volumes import RoiVotes
+from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,24 +40,24 @@ class Refinement:
     Attributes:
         probability: Averaged where regions overlap, 0 outside.
         uncertainty: The same of the measure; None without samples.
-        votes: By region's id, with its box.
+        sample_masks: By region's id, with its box.
         moved_results: Whether results did not fit on the device.
     """
 
     probability: Image
     uncertainty: Image | None
-    votes: Mapping[int, tuple[Box, RoiVotes]]
+    sample_masks: Mapping[int, tuple[Box, RegionSampleMasks]]
     moved_results: bool
 
 
 def stage_turn(stage: StageSettings, grid: Grid) -> AxisTurn:
-    """Give how an image's axes are turned for a stage; not at all where it sees them as they are stored."""
+    """Return how an image's axes are turned for a stage; not at all where it sees them as they are stored."""
     if stage.orientation == "stored":
         return AxisTurn((0, 1, 2), (False, False, False))
     return AxisTurn.to_code(grid, stage.orientation)
 
 
-def cropped(image: Volume, bundle: LoadedCascade, rois: Sequence[Roi]) -> tuple[Crop, ...]:
+def crop_regions(image: Volume, bundle: LoadedCascade, rois: Sequence[Roi]) -> tuple[Crop, ...]:
     """Copy what stage 2 looks at out of an image, which it needs no more: regions, with context up to its patch."""
     turn = stage_turn(bundle.spec.stage2, image.grid)
     turned, spacing_mm = turn.apply(image.array), turn.spacing(image.grid.spacing_mm)
@@ -70,7 +70,7 @@ def cropped(image: Volume, bundle: LoadedCascade, rois: Sequence[Roi]) -> tuple[
     )
 
 
-def refined(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refinement:
+def predict_regions(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refinement:
     """Predict every region; probability and uncertainty on the whole grid, averaged where regions overlap.
 
     All of it happens in the orientation that the network sees, so that a flipped
@@ -80,8 +80,8 @@ def refined(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refin
         DeviceError: The device has not the memory for one window.
     """
     turn = stage_turn(bundle.spec.stage2, grid)
-    probability, uncertainty = Canvas(grid.shape, turn), Canvas(grid.shape, turn)
-    votes: dict[int, tuple[Box, RoiVotes]] = {}
+    probability, uncertainty = RoiBlender(grid.shape, turn), RoiBlender(grid.shape, turn)
+    sample_masks: dict[int, tuple[Box, RegionSampleMasks]] = {}
     moved = False
     for crop in crops:
         seed = roi_seed(bundle.spec.sampling, crop.box)
@@ -89,20 +89,22 @@ def refined(crops: tuple[Crop, ...], grid: Grid, bundle: LoadedCascade) -> Refin
         moved = moved or found.moved_results
         inside = crop.box.relative_to(crop.context).slices
         probability.paste(found.probability[inside], crop.box)
-        if found.uncertainty is not None and found.votes is not None:
+        if found.uncertainty is not None and found.sample_masks is not None:
             uncertainty.paste(found.uncertainty[inside], crop.box)
-            votes[crop.roi.id] = crop.roi.box, _turned_back(found.votes, inside, turn)
+            sample_masks[crop.roi.id] = crop.roi.box, _turned_back(found.sample_masks, inside, turn)
     sampled = bundle.stage2.sampling is not None
     return Refinement(
         probability=probability.mean(),
         uncertainty=uncertainty.mean() if sampled else None,
-        votes=votes,
+        sample_masks=sample_masks,
         moved_results=moved,
     )
 
 
-def _turned_back(votes: RoiVotes, inside: tuple[slice, slice, slice], turn: AxisTurn) -> RoiVotes:
-    """Give the votes inside a region as the image's axes run."""
-    planes = votes.planes[(slice(None), slice(None), *inside)]
+def _turned_back(
+    sample_masks: RegionSampleMasks, inside: tuple[slice, slice, slice], turn: AxisTurn
+) -> RegionSampleMasks:
+    """Return the votes inside a region as the image's axes run."""
+    planes = sample_masks.planes[(slice(None), slice(None), *inside)]
     turned = [np.stack([turn.undo(plane) for plane in member]) for member in planes]
-    return replace(votes, planes=np.stack(turned))
+    return replace(sample_masks, planes=np.stack(turned))

@@ -67,7 +67,7 @@ def plan_rois(candidates: Sequence[Candidate], grid: Grid, settings: RoiSettings
 
 
 def with_margin(box: Box, grid: Grid, settings: RoiSettings) -> Box:
-    """Give a box with the margin on every side, clipped to the image."""
+    """Return a box with the margin on every side, clipped to the image."""
     if settings.margin_mm is not None:
         return box.grown_mm(settings.margin_mm, grid.spacing_mm).clipped(grid.shape)
     voxels = settings.margin_voxels or 0
@@ -91,12 +91,12 @@ def _merged(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
 
 
 def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:
-    """Give the number of voxels along (Z, Y, X) nearest to a patch; rounding up would cost a second window."""
+    """Return the number of voxels along (Z, Y, X) nearest to a patch; rounding up would cost a second window."""
     z, y, x = (max(1, round(length / size)) for length, size in zip(patch_mm, spacing_mm, strict=True))
     return z, y, x
 
 
-class Canvas:
+class RoiBlender:
     """Predictions of overlapping regions, averaged where they overlap; what lies outside all of them costs nothing.
 
     Args:
@@ -117,7 +117,7 @@ class Canvas:
         self._boxes.append(box)
 
     def mean(self) -> Image:
-        """Give the average (Z, Y, X) as the image's axes run; 0 where no region lies. Nothing is pasted afterwards."""
+        """Return the average (Z, Y, X) on the image's axes, 0 outside all regions; call it last."""
         total, count = self._turn.apply(self._sum), self._turn.apply(self._count)
         for box in self._boxes:
             total[box.slices] /= count[box.slices].astype(np.float32)
@@ -126,7 +126,7 @@ class Canvas:
 
 
 def roi_map(rois: Sequence[Roi], shape: Index) -> Labels:
-    """Give a label map (Z, Y, X) of the regions; where they overlap the first one stands."""
+    """Return a label map (Z, Y, X) of the regions; where they overlap the first one stands."""
     labels = np.zeros(shape, dtype=np.uint16)
     for roi in reversed(rois):
         labels[roi.box.slices] = roi.id
@@ -157,7 +157,7 @@ def is_clipped(mask: Mask, roi: Roi, regions: Labels) -> bool:
     return False
 
 
-def judge_islands(mask: Mask, kept: Mask, settings: RoiSettings, spacing_mm: Spacing) -> Islands:
+def apply_island_policy(mask: Mask, kept: Mask, settings: RoiSettings, spacing_mm: Spacing) -> Islands:
     """Apply the policy on components that come nowhere near a kept candidate.
 
     Args:

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nnunet_cascade.errors import BundleError, SettingsError
+from nnunet_cascade.errors import BundleError, SettingsError, one_line
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
-from nnunet_cascade.settings.serialization import from_block, require, to_block
-from nnunet_cascade.uncertainty.sampling_types import CoarseSource, Measure, SamplePlan, Source
+from nnunet_cascade.settings.serialization import from_json, require, to_json
+from nnunet_cascade.uncertainty.sampling_types import CoarseSource, Measure, SamplingPlan, Source
 
 SPEC_VERSION = 1
 _PATHS = ("path", "weights")
@@ -160,18 +160,20 @@ class SamplingSettings:
         drops = self.mc_samples > 0 or "mc_dropout" not in self.sources or self.sources == ("mc_dropout",)
         require(drops, f"mc_samples 0 means no dropout; leave mc_dropout out of sources; found {self.sources}")
 
-    def of_stage1(self) -> SamplePlan | None:
-        """Give what stage 1 samples, or None."""
+    def of_stage1(self) -> SamplingPlan | None:
+        """Return what stage 1 samples, or None."""
         if not self.stage1_sources:
             return None
-        return SamplePlan(sources=self.stage1_sources, measure=self.measure, aside=True)
+        return SamplingPlan(sources=self.stage1_sources, measure=self.measure, deterministic=True)
 
-    def of_stage2(self) -> SamplePlan | None:
-        """Give what stage 2 samples, or None."""
-        passes = self.mc_samples if "mc_dropout" in self.sources else 0
-        if passes == 0 and self.sources in ((), ("mc_dropout",)):
+    def of_stage2(self) -> SamplingPlan | None:
+        """Return what stage 2 samples, or None."""
+        mc_samples = self.mc_samples if "mc_dropout" in self.sources else 0
+        if mc_samples == 0 and self.sources in ((), ("mc_dropout",)):
             return None
-        return SamplePlan(sources=self.sources, passes=passes, measure=self.measure, batch_size=self.batch_size)
+        return SamplingPlan(
+            sources=self.sources, mc_samples=mc_samples, measure=self.measure, batch_size=self.batch_size
+        )
 
 
 def _require_sources(name: str, found: tuple[str, ...], known: tuple[str, ...]) -> None:
@@ -211,7 +213,7 @@ class CascadeSpec:
 
     @classmethod
     def of_preset(cls, preset: Preset) -> CascadeSpec:
-        """Give one of the two presets of docs/design.md, "Presets"."""
+        """Return one of the two presets of docs/design.md, "Presets"."""
         if preset == "paper":
             return cls(
                 preset="paper",
@@ -222,8 +224,8 @@ class CascadeSpec:
         return cls()
 
     def to_json(self) -> dict[str, Any]:
-        """Give the contents of `cascade.json`."""
-        return {"version": SPEC_VERSION, **to_block(self)}
+        """Return the contents of `cascade.json`."""
+        return {"version": SPEC_VERSION, **to_json(self)}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str) -> CascadeSpec:
@@ -251,21 +253,21 @@ class CascadeSpec:
                 for name, value in content.items()
                 if name != "version"
             }
-            return from_block(cls, values, where=where)
+            return from_json(cls, values, where=where)
         except SettingsError as error:
-            raise BundleError(" ".join(str(error).split())) from error
+            raise BundleError(one_line(error)) from error
 
 
 def _part(kind: type[Any], block: Any, *, where: str) -> Any:
     """Build a part of the settings; whatever its class stumbles over is the part's fault."""
     try:
-        return from_block(kind, _with_paths(block, where=where), where=where)
+        return from_json(kind, _with_paths(block, where=where), where=where)
     except (AttributeError, OverflowError) as error:
         raise SettingsError(f"{where}: {error}") from error
 
 
 def _with_paths(block: Any, *, where: str) -> Any:
-    """Give a block with its paths, which JSON holds as text, as paths; what is no block is left as it is."""
+    """Return a block with its paths, which JSON holds as text, as paths; what is no block is left as it is."""
     if not isinstance(block, Mapping):
         return block
     texts: dict[str, Any] = {name: block[name] for name in _PATHS if block.get(name) is not None}

@@ -31,14 +31,14 @@ from nnunet_cascade.prediction.model_files import (
 )
 from nnunet_cascade.prediction.preprocessing import Prepared, preprocess
 from nnunet_cascade.prediction.spec import SamplingSettings, StageSettings
-from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
+from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
 from nnunet_cascade.uncertainty.measures import uncertainty
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
 from nnunet_cascade.uncertainty.sample_masks import Decision
-from nnunet_cascade.uncertainty.sampling_types import SamplePlan, SamplingFacts, Source
-from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.sampling_types import SamplingPlan, SamplingSummary, Source
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 from nnunet_cascade.uncertainty.temperature import unscaled
-from nnunet_cascade.uncertainty.volumes import RoiVotes
+from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
 _Value = TypeVar("_Value", bound=np.generic)
 _AS_STORED = AxisTurn((0, 1, 2), (False, False, False))
@@ -70,13 +70,13 @@ class RoiPrediction:
     Attributes:
         probability: (Z, Y, X), mean tumor probability over the samples, 0 to 1.
         uncertainty: (Z, Y, X), in the measure of the settings; None without samples.
-        votes: What each sample calls tumor; None without samples.
+        sample_masks: What each sample calls tumor; None without samples.
         moved_results: Whether the network's results did not fit on the device.
     """
 
     probability: Image
     uncertainty: Image | None = None
-    votes: RoiVotes | None = None
+    sample_masks: RegionSampleMasks | None = None
     moved_results: bool = False
 
 
@@ -87,8 +87,8 @@ class StageModel:
         folder: With plans.json, dataset.json and a folder per fold.
         settings: How to predict.
         device: Where to predict.
-        plan: What to sample, or None for one prediction without uncertainty. A plan
-            aside serves `predict_coarse`, any other one `predict_roi`.
+        plan: What to sample, or None for one prediction without uncertainty. A deterministic
+            plan is for `predict_coarse`, any other one for `predict_roi`.
         trusted: Whether checkpoints and plans may run code of their own choice.
         precision: What networks compute in on a CPU; moments are float32 in either case.
 
@@ -106,7 +106,7 @@ class StageModel:
         settings: StageSettings,
         *,
         device: torch.device,
-        plan: SamplePlan | None = None,
+        plan: SamplingPlan | None = None,
         trusted: bool = False,
         precision: Literal["float32", "bfloat16"] = "float32",
     ) -> None:
@@ -127,7 +127,7 @@ class StageModel:
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         self.sampling = None if plan is None else _facts(plan, self._predictor, settings, where=str(folder))
-        if plan is not None and plan.passes > 0:
+        if plan is not None and plan.mc_samples > 0:
             require_dropout(cast(torch.nn.Module, self._predictor.network))
 
     @property
@@ -149,7 +149,7 @@ class StageModel:
         return self._preprocessed(turn.apply(image), turn.spacing(spacing_mm))
 
     def predict_coarse(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
-        """Predict a whole image deterministically; a plan to sample aside changes neither mask nor probability.
+        """Predict a whole image deterministically; sampling changes neither mask nor probability.
 
         Args:
             prepared: As `prepare_coarse` gives it.
@@ -158,9 +158,9 @@ class StageModel:
         Returns:
             The prediction as the image's own axes run.
         """
-        decisive, aside = self._decisive(prepared)
+        decisive, spreads = self._decisive(prepared)
         mask, probability = self._coarse_mask(decisive.numpy(), prepared, turn)
-        spread = [self._spread(part, prepared, turn) for part in aside]
+        spread = [self._spread(part, prepared, turn) for part in spreads]
         return CoarsePrediction(mask, probability, spread[0] if spread else None, moved_results=self._moved)
 
     def predict_everywhere(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
@@ -170,21 +170,21 @@ class StageModel:
         return CoarsePrediction(mask, self._spread(decisive[0], prepared, turn), moved_results=self._moved)
 
     def _decisive(self, prepared: Prepared) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
-        """Run the network: the tumor's probability, and its strongest rival's where that counts; what lies aside."""
+        """Run the network: the tumor's probability, and its strongest rival's where that counts; their spread."""
         data = torch.from_numpy(prepared.data)
-        aside: tuple[torch.Tensor, ...] = ()
+        spreads: tuple[torch.Tensor, ...] = ()
         self._predictor.moved_results = False
         if self.sampling is None:
             logits = self._predictor.predict_logits_from_preprocessed_data(data).float()
         else:
-            logits, moments = self._predictor.predict_observed(data, channel=self._tumor_channel)
-            logits, aside = logits.float(), (self._measured(*moments),)
+            logits, moments = self._predictor.predict_with_uncertainty(data, channel=self._tumor_channel)
+            logits, spreads = logits.float(), (self._measured(*moments),)
         probabilities = self._probabilities(logits)
-        self._require_finite(probabilities, *aside)
+        self._require_finite(probabilities, *spreads)
         tumor = probabilities[self._tumor_channel]
         others = [channel for channel in range(len(probabilities)) if channel != self._tumor_channel]
         alone = self._predictor.label_manager.has_regions or len(others) == 1
-        return tumor[None] if alone else torch.stack((tumor, probabilities[others].amax(0))), aside
+        return tumor[None] if alone else torch.stack((tumor, probabilities[others].amax(0))), spreads
 
     def _coarse_mask(self, channels: NDArray[np.float32], prepared: Prepared, turn: AxisTurn) -> tuple[Mask, Image]:
         """Decide on the image's grid, looking only where a coarse voxel passes the threshold.
@@ -207,23 +207,23 @@ class StageModel:
         return mask, probability
 
     def _excess(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Give by how much a probability passes the threshold, or its share in that of tumor and rival does."""
+        """Return by how much a probability passes the threshold, or its share in that of tumor and rival does."""
         tumor, *rivals = channels
         return tumor - np.float32(self._threshold) * (tumor + rivals[0] if rivals else np.float32(1))
 
-    def _spread(self, aside: torch.Tensor, prepared: Prepared, turn: AxisTurn) -> Image:
+    def _spread(self, spread: torch.Tensor, prepared: Prepared, turn: AxisTurn) -> Image:
         whole = self._empty(np.float32, prepared, turn)
-        self._part(whole, prepared, turn)[:] = self._interpolated(aside[None], prepared)[0]
+        self._part(whole, prepared, turn)[:] = self._interpolated(spread[None], prepared)[0]
         return whole
 
     def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
-        """Give zeros on the image's grid, as its own axes run; they take no memory before something is written."""
+        """Return zeros on the image's grid, as its own axes run; they take no memory before something is written."""
         backward = self._predictor.plans_manager.transpose_backward
         seen = [prepared.whole[axis] for axis in backward]
         return np.zeros([seen[turn.order.index(axis)] for axis in range(3)], dtype=kind)
 
     def _part(self, whole: NDArray[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
-        """Give the part of an array on the image's grid that the network saw, as it saw it, in the same memory."""
+        """Return the part of an array on the image's grid that the network saw, as it saw it, in the same memory."""
         forward = self._predictor.plans_manager.transpose_forward
         return turn.apply(whole).transpose(forward)[prepared.box.slices]
 
@@ -250,10 +250,10 @@ class StageModel:
         ]
         found = torch.stack((samples.mean[channel], self._measured(*moments)))
         probability, spread = self._to_image_grid(found, prepared)
-        planes = self._to_image_grid_unmixed(samples.votes.planes.flatten(0, 1).numpy(), prepared)
-        planes = planes.reshape(*samples.votes.planes.shape[:2], *planes.shape[1:])
-        votes = RoiVotes(planes, samples.votes.passes, samples.votes.windows)
-        return RoiPrediction(probability, spread, votes, moved_results=self._moved)
+        planes = self._to_image_grid_unmixed(samples.sample_masks.planes.flatten(0, 1).numpy(), prepared)
+        planes = planes.reshape(*samples.sample_masks.planes.shape[:2], *planes.shape[1:])
+        sample_masks = RegionSampleMasks(planes, samples.sample_masks.samples_per_member, samples.sample_masks.windows)
+        return RoiPrediction(probability, spread, sample_masks, moved_results=self._moved)
 
     @property
     def _moved(self) -> bool:
@@ -266,7 +266,7 @@ class StageModel:
     def _measured(
         self, mean: torch.Tensor, mean_square: torch.Tensor, mean_entropy: torch.Tensor | None = None
     ) -> torch.Tensor:
-        facts = cast(SamplingFacts, self.sampling)
+        facts = cast(SamplingSummary, self.sampling)
         return uncertainty(facts.measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
 
     def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
@@ -308,22 +308,26 @@ class StageModel:
 
 
 def roi_seed(sampling: SamplingSettings, box: Box) -> int:
-    """Give the seed of one ROI: it follows from the setting and the box alone, not from neighbours or file names."""
+    """Return the seed of one ROI: it follows from the setting and the box alone, not from neighbours or file names."""
     text = f"{sampling.seed}:{box.start}:{box.stop}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
-def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.device, channel: int) -> PlainPredictor:
+def _predictor(
+    settings: StageSettings, plan: SamplingPlan | None, device: torch.device, channel: int
+) -> SlidingWindowPredictor:
     """Make the predictor of a plan, without a model yet; it takes the votes of a sample where the final mask would."""
     step_size = settings.step_size
     if plan is None:
-        return PlainPredictor(device=device, step_size=step_size, mirroring=settings.mirroring)
+        return SlidingWindowPredictor(device=device, step_size=step_size, mirroring=settings.mirroring)
     entropy = plan.measure == "mutual_information"
-    if plan.aside:
-        return ObservedPredictor(device=device, step_size=step_size, mirroring=settings.mirroring, entropy=entropy)
+    if plan.deterministic:
+        return DeterministicUncertaintyPredictor(
+            device=device, step_size=step_size, mirroring=settings.mirroring, entropy=entropy
+        )
     decision = Decision(channel, unscaled(settings.threshold, settings.temperature))
     return MonteCarloPredictor(
-        samples=plan.passes,
+        mc_samples=plan.mc_samples,
         device=device,
         step_size=step_size,
         mirroring=settings.mirroring or "tta" in plan.sources,
@@ -332,10 +336,10 @@ def _predictor(settings: StageSettings, plan: SamplePlan | None, device: torch.d
     )
 
 
-def _facts(plan: SamplePlan, predictor: Any, settings: StageSettings, *, where: str) -> SamplingFacts:
+def _facts(plan: SamplingPlan, predictor: Any, settings: StageSettings, *, where: str) -> SamplingSummary:
     """Say what will be sampled in fact; raise where that lacks what was asked for."""
     members, mirrors = len(predictor.list_of_parameters), len(predictor.flips())
-    there: dict[Source, bool] = {"mc_dropout": plan.passes > 0, "tta": mirrors > 1, "ensemble": members > 1}
+    there: dict[Source, bool] = {"mc_dropout": plan.mc_samples > 0, "tta": mirrors > 1, "ensemble": members > 1}
     missing = {
         "tta": f"{where} predicts no mirrored images (mirroring {settings.mirroring}; "
         f"the checkpoint allows the axes {predictor.allowed_mirroring_axes}); leave tta out of the sources of samples",
@@ -345,7 +349,9 @@ def _facts(plan: SamplePlan, predictor: Any, settings: StageSettings, *, where: 
     for source in plan.sources:
         if not there[source]:
             raise SettingsError(missing[source])
-    if "tta" in plan.sources and 0 < plan.passes < mirrors:
-        raise SettingsError(f"mc_samples {plan.passes} do not go round {mirrors} mirrored images; ask for more")
+    if "tta" in plan.sources and 0 < plan.mc_samples < mirrors:
+        raise SettingsError(f"mc_samples {plan.mc_samples} do not go round {mirrors} mirrored images; ask for more")
     sources: tuple[Source, ...] = tuple(source for source in get_args(Source) if there[source])
-    return SamplingFacts(sources=sources, members=members, mirrors=mirrors, passes=plan.passes, measure=plan.measure)
+    return SamplingSummary(
+        sources=sources, members=members, mirrors=mirrors, mc_samples=plan.mc_samples, measure=plan.measure
+    )

@@ -7,14 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.report.collect import CASES, Progress, ReportMade, ReportRequest, gather, place_library, silent
+from nnunet_cascade.report.collect import (
+    CASES,
+    Progress,
+    ReportRequest,
+    ReportResult,
+    collect_cases,
+    no_progress,
+    place_library,
+)
 from nnunet_cascade.report.comparison import SIDES, compare_runs
 from nnunet_cascade.report.pages.names import folder_names
 from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
-from nnunet_cascade.report.report_folder import whole_report
+from nnunet_cascade.report.report_folder import atomic_report
 
 
-def make_report(request: ReportRequest, progress: Progress = silent) -> ReportMade:
+def make_report(request: ReportRequest, progress: Progress = no_progress) -> ReportResult:
     """Write the report on a run; one that was there is replaced when all is written.
 
     Raises:
@@ -26,14 +34,14 @@ def make_report(request: ReportRequest, progress: Progress = silent) -> ReportMa
 
     run = read_run(request.results)
     names = folder_names(row.case for row in run.rows)
-    with whole_report(request.output) as folder:
+    with atomic_report(request.output) as folder:
         (folder / "assets").mkdir()
         library, notice = place_library(folder / "assets", request)
         places = {case: folder / CASES / name for case, name in names.items()}
-        found = gather(run, replace(request, viewer=bool(library)), places, progress=progress)
+        found = collect_cases(run, replace(request, viewer=bool(library)), places, progress=progress)
         write_report_pages(found, folder, library=library, no_viewer=notice)
     lines = [f"{entry.case}: {problem}" for entry in found.entries for problem in entry.problems]
-    return ReportMade(
+    return ReportResult(
         index=request.output / "index.html",
         cases=len(found.entries),
         problems=(*found.problems, *lines),
@@ -41,7 +49,7 @@ def make_report(request: ReportRequest, progress: Progress = silent) -> ReportMa
     )
 
 
-def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progress = silent) -> ReportMade:
+def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progress = no_progress) -> ReportResult:
     """Write a report on two runs beside each other; one that was there is replaced when all is written.
 
     Args:
@@ -60,9 +68,11 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
         raise SettingsError(f"{first.results} and {second.results} are the same folder; give two runs")
     runs = {side: read_run(request.results) for side, request in zip(SIDES, (first, second), strict=True)}
     folders = folder_names({row.case for run in runs.values() for row in run.rows})
-    with whole_report(first.output) as folder:
+    with atomic_report(first.output) as folder:
         found = {
-            side: gather(runs[side], request, _places(runs[side], folder / CASES, folders, side), progress=progress)
+            side: collect_cases(
+                runs[side], request, _places(runs[side], folder / CASES, folders, side), progress=progress
+            )
             for side, request in zip(SIDES, (first, second), strict=True)
         }
         compared = compare_runs(found, folders)
@@ -73,7 +83,7 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
         for entry in run.entries
         for problem in entry.problems
     ]
-    return ReportMade(
+    return ReportResult(
         index=first.output / "index.html", cases=len(compared.cases), problems=(*compared.problems, *of_cases)
     )
 

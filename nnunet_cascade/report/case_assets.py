@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.case_folders.pool import side_by_side
+from nnunet_cascade.case_folders.pool import map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
-from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.errors import CascadeError, one_line
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
@@ -24,7 +24,7 @@ _METHOD = "run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseJob:
+class CaseAssetsJob:
     """What to make of a case.
 
     Attributes:
@@ -51,7 +51,7 @@ class CaseJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseMade:
+class CaseAssets:
     """What was made of a case.
 
     Attributes:
@@ -73,23 +73,23 @@ class CaseMade:
     problems: tuple[str, ...] = ()
 
 
-def make_cases(jobs: Sequence[CaseJob], processes: int) -> Iterator[CaseMade]:
+def make_case_assets(jobs: Sequence[CaseAssetsJob], processes: int) -> Iterator[CaseAssets]:
     """Make what is asked for of many cases side by side, and yield it as it comes; a killed process costs its case."""
-    for _, made in side_by_side(make_case, jobs, processes, killed=_killed):
+    for _, made in map_in_processes(make_case, jobs, processes, killed=_killed):
         yield made
 
 
-def make_case(job: CaseJob) -> CaseMade:
+def make_case(job: CaseAssetsJob) -> CaseAssets:
     """Make what is asked for of one case; what cannot be made does not keep the rest from it."""
     scan, problems = _scan(job)
     if not is_own_file(job.results, f"{job.case}{ENDING}"):
-        return CaseMade(case=job.case)
+        return CaseAssets(case=job.case)
     figure, of_figure = _figure(job, scan)
     volumes, of_volumes = _volumes(job, scan)
     scores, of_scores = _scores(job)
     volume_ml, lesions, of_mask = _measured(job)
     found = (*problems, *of_figure, *of_volumes, *of_scores, *of_mask)
-    return CaseMade(
+    return CaseAssets(
         case=job.case,
         figure=figure,
         volumes=volumes,
@@ -100,12 +100,12 @@ def make_case(job: CaseJob) -> CaseMade:
     )
 
 
-def _scan(job: CaseJob) -> tuple[Scan | None, list[str]]:
-    """Give the CT of a case, whose files are there; else None and why."""
+def _scan(job: CaseAssetsJob) -> tuple[Scan | None, list[str]]:
+    """Return the CT of a case, whose files are there; else None and why."""
     try:
         scan = job.scan if job.scan is not None or job.record is None else recorded_scan(job.record)
     except (CascadeError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
-        return None, [f"its CT cannot be found: {_told(error)}"]
+        return None, [f"its CT cannot be found: {one_line(error)}"]
     if scan is None:
         return None, ["nothing tells where its CT is; give its folder by --images"]
     if scan.files and all(path.is_file() for path in scan.files):
@@ -113,7 +113,7 @@ def _scan(job: CaseJob) -> tuple[Scan | None, list[str]]:
     return None, [_NO_CT]
 
 
-def _figure(job: CaseJob, scan: Scan | None) -> tuple[bool, list[str]]:
+def _figure(job: CaseAssetsJob, scan: Scan | None) -> tuple[bool, list[str]]:
     from nnunet_cascade.report.figures.drawing import draw_figure  # noqa: PLC0415 - loads matplotlib
     from nnunet_cascade.report.figures.request import FigureRequest  # noqa: PLC0415
 
@@ -128,11 +128,11 @@ def _figure(job: CaseJob, scan: Scan | None) -> tuple[bool, list[str]]:
         )
         draw_figure(request, job.into / FIGURE)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return False, [f"there is no figure: {_told(error)}"]
+        return False, [f"there is no figure: {one_line(error)}"]
     return True, []
 
 
-def _volumes(job: CaseJob, scan: Scan | None) -> tuple[Mapping[str, str], list[str]]:
+def _volumes(job: CaseAssetsJob, scan: Scan | None) -> tuple[Mapping[str, str], list[str]]:
     if not job.viewer:
         return {}, []
     from nnunet_cascade.report.viewing.volumes import place_volumes  # noqa: PLC0415 - not every report has a viewer
@@ -141,10 +141,10 @@ def _volumes(job: CaseJob, scan: Scan | None) -> tuple[Mapping[str, str], list[s
     try:
         return place_volumes(job.case, job.results, job.record or {}, scan, truth, job.into), []
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return {}, [f"there is no viewer: {_told(error)}"]
+        return {}, [f"there is no viewer: {one_line(error)}"]
 
 
-def _scores(job: CaseJob) -> tuple[Mapping[str, float], list[str]]:
+def _scores(job: CaseAssetsJob) -> tuple[Mapping[str, float], list[str]]:
     if job.truth is None:
         return {}, []
     prediction = LabelFile(job.results / f"{job.case}{ENDING}", job.tumor)
@@ -153,7 +153,7 @@ def _scores(job: CaseJob) -> tuple[Mapping[str, float], list[str]]:
     return scored.values, [f"it cannot be compared with the true labels: {scored.error}"] if scored.error else []
 
 
-def _measured(job: CaseJob) -> tuple[float | None, int | None, list[str]]:
+def _measured(job: CaseAssetsJob) -> tuple[float | None, int | None, list[str]]:
     """Measure a mask that has no record: volume and components."""
     if job.record is not None:
         return None, None, []
@@ -164,19 +164,15 @@ def _measured(job: CaseJob) -> tuple[float | None, int | None, list[str]]:
         grid = read_volume(path).grid
         mask = job.tumor.mask(read_label_map(path, grid, job.tumor, what="mask"))
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return None, None, [f"its mask cannot be read: {_told(error)}"]
+        return None, None, [f"its mask cannot be read: {one_line(error)}"]
     lesions = int(cc3d.connected_components(mask, connectivity=26).max(initial=0))
     return float(mask.sum()) * grid.voxel_volume_mm3 / _MM3_PER_ML, lesions, []
 
 
-def _known_paths(job: CaseJob, scan: Scan | None) -> list[Path]:
+def _known_paths(job: CaseAssetsJob, scan: Scan | None) -> list[Path]:
     of_scan = [] if scan is None else [scan.path, *scan.files]
     return [*of_scan, job.results, job.into, *([] if job.truth is None else [job.truth])]
 
 
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _killed(job: CaseJob) -> CaseMade:
-    return CaseMade(case=job.case, problems=(_KILLED,))
+def _killed(job: CaseAssetsJob) -> CaseAssets:
+    return CaseAssets(case=job.case, problems=(_KILLED,))

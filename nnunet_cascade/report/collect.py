@@ -9,9 +9,9 @@ from pathlib import Path
 
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
 from nnunet_cascade.errors import CascadeError, SettingsError
-from nnunet_cascade.report.case_assets import CaseJob, CaseMade, make_cases
+from nnunet_cascade.report.case_assets import CaseAssets, CaseAssetsJob, make_case_assets
 from nnunet_cascade.report.entries import CaseEntry, RunEntries
-from nnunet_cascade.report.pages.review_priority import doubt_of
+from nnunet_cascade.report.pages.review_priority import review_priority
 from nnunet_cascade.report.reading.case_row import CaseRow
 from nnunet_cascade.report.reading.dicom_state import DicomState, dicom_states
 from nnunet_cascade.report.reading.given_scans import given_scans
@@ -22,7 +22,7 @@ from nnunet_cascade.workflows.evaluation import true_labels
 
 _log = logging.getLogger(__name__)
 CASES = "cases"
-Progress = Callable[[Iterable[CaseMade], int], Iterator[CaseMade]]
+Progress = Callable[[Iterable[CaseAssets], int], Iterator[CaseAssets]]
 """Goes through cases of a known number, and may show how far it is."""
 
 
@@ -59,7 +59,7 @@ class ReportRequest:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportMade:
+class ReportResult:
     """What became of a report.
 
     Attributes:
@@ -75,7 +75,7 @@ class ReportMade:
     notices: tuple[str, ...] = ()
 
 
-def silent(cases: Iterable[CaseMade], _total: int) -> Iterator[CaseMade]:
+def no_progress(cases: Iterable[CaseAssets], _total: int) -> Iterator[CaseAssets]:
     """Go through cases and show nothing."""
     return iter(cases)
 
@@ -98,8 +98,8 @@ def place_library(assets: Path, request: ReportRequest) -> tuple[str, str]:
         return "", f"its library is not there: {without_paths(str(error))}"
 
 
-def gather(
-    run: RunFolder, request: ReportRequest, places: Mapping[str, Path], progress: Progress = silent
+def collect_cases(
+    run: RunFolder, request: ReportRequest, places: Mapping[str, Path], progress: Progress = no_progress
 ) -> RunEntries:
     """Make figures, volumes and metrics of all cases of a run.
 
@@ -112,7 +112,7 @@ def gather(
     jobs = _jobs(run, request, places)
     for job in jobs:
         job.into.mkdir(parents=True)
-    made = {done.case: done for done in progress(make_cases(jobs, request.processes), len(jobs))}
+    made = {done.case: done for done in progress(make_case_assets(jobs, request.processes), len(jobs))}
     known, problem = evaluated(run.path)
     states, of_export = dicom_states(run.path)
     entries = [
@@ -121,27 +121,29 @@ def gather(
     ]
     return RunEntries(
         run=run,
-        entries=tuple(sorted(entries, key=lambda entry: (-entry.doubt.score, entry.case))),
+        entries=tuple(sorted(entries, key=lambda entry: (-entry.priority.score, entry.case))),
         problems=(*run.problems, *(text for text in (problem, of_export) if text)),
     )
 
 
-def _entry(row: CaseRow, made: CaseMade, folder: str, known: Mapping[str, float], dicom: DicomState) -> CaseEntry:
+def _entry(row: CaseRow, made: CaseAssets, folder: str, known: Mapping[str, float], dicom: DicomState) -> CaseEntry:
     """Put together what is known of a case; metrics that were computed go before those that were found."""
     if row.status == "mask only":
         row = replace(row, volume_ml=made.volume_ml, lesion_count=made.lesions)
     lesions = tuple(replace(lesion, diameter_mm=dicom.diameters_mm.get(lesion.id or 0)) for lesion in row.lesions)
     row = replace(row, lesions=lesions)
-    return CaseEntry(row=row, made=made, doubt=doubt_of(row), folder=folder, scores=made.scores or known, dicom=dicom)
+    return CaseEntry(
+        row=row, made=made, priority=review_priority(row), folder=folder, scores=made.scores or known, dicom=dicom
+    )
 
 
-def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) -> list[CaseJob]:
+def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) -> list[CaseAssetsJob]:
     truths = {} if request.truths is None else true_labels(request.truths)
     truth_tumor = TumorLabel() if request.truths is None else _truth_tumor(request.truths, request.truth_labels)
     tumor = _tumor(run)
     scans = {} if request.images is None else given_scans(request.images, run)
     return [
-        CaseJob(
+        CaseAssetsJob(
             case=row.case,
             results=run.path,
             record=run.records.get(row.case),

@@ -46,7 +46,7 @@ class ComparedCase:
     values: Mapping[str, tuple[float, float]]
 
     def difference(self, metric: str) -> float:
-        """Give the second run's value less the first's; NaN where one is not known."""
+        """Return the second run's value less the first's; NaN where one is not known."""
         first, second = self.values[metric]
         return second - first
 
@@ -126,7 +126,7 @@ def compare_runs(runs: Mapping[str, RunEntries], folders: Mapping[str, str]) -> 
 
 
 def _values(run: RunEntries, entry: CaseEntry) -> dict[str, float]:
-    """Give what is compared of a case: volume, counts, mean uncertainty, and metrics where truth is known."""
+    """Return what is compared of a case: volume, counts, mean uncertainty, and metrics where truth is known."""
     row = entry.row
     counts = dict(zip(_OF_CANDIDATES, (row.kept, row.dropped), strict=True))
     found = {_VOLUME: row.volume_ml, _COMPONENTS: row.lesion_count, **counts}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from nnunet_cascade.report.case_assets import CaseMade
-from nnunet_cascade.report.pages.review_priority import Doubt
+from nnunet_cascade.report.case_assets import CaseAssets
+from nnunet_cascade.report.pages.review_priority import ReviewPriority
 from nnunet_cascade.report.reading.case_row import CaseRow
 from nnunet_cascade.report.reading.dicom_state import DicomState
 from nnunet_cascade.report.reading.run_folder import RunFolder
@@ -19,15 +19,15 @@ class CaseEntry:
     Attributes:
         row: What its record tells.
         made: What was made of it.
-        doubt: How doubtful it is.
+        priority: How doubtful it is.
         folder: Name of its folder in the report.
         scores: Metrics by name; none where no truth is known.
         dicom: What became of its DICOM export.
     """
 
     row: CaseRow
-    made: CaseMade
-    doubt: Doubt
+    made: CaseAssets
+    priority: ReviewPriority
     folder: str
     scores: Mapping[str, float]
     dicom: DicomState

@@ -18,8 +18,8 @@ MARK = "nnc-report.json"
 
 
 @contextmanager
-def whole_report(output: Path) -> Generator[Path, None, None]:
-    """Give a folder beside a report's to write to; it takes the report's place when all is written.
+def atomic_report(output: Path) -> Generator[Path, None, None]:
+    """Return a folder beside a report's to write to; it takes the report's place when all is written.
 
     An error inside leaves nothing of it, and a report that was there as it was.
 

@@ -31,7 +31,7 @@ RULE = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedClaim:
+class ClaimResult:
     """A claim of the paper and what these cases say of it.
 
     Attributes:
@@ -76,7 +76,7 @@ class _Found:
     p: float = math.nan
 
 
-def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
+def evaluate_claim(claim: Claim, evidence: Evidence) -> ClaimResult:
     """Compare the two rows of a claim, case by case."""
     if claim.metric.startswith(BOUNDARY):
         found = _boundary(claim, evidence)
@@ -85,9 +85,9 @@ def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
     else:
         found = _score(claim, evidence)
     if found is None or math.isnan(found.value):
-        return JudgedClaim(claim=claim, outcome="untested")
+        return ClaimResult(claim=claim, outcome="untested")
     interval = None if found.interval is None else (found.interval.low, found.interval.high)
-    return JudgedClaim(
+    return ClaimResult(
         claim=claim,
         outcome=_outcome(claim, found.value, interval, found.cases),
         difference=found.value,
@@ -97,8 +97,8 @@ def judge_claim(claim: Claim, evidence: Evidence) -> JudgedClaim:
     )
 
 
-def corrected(claims: Sequence[JudgedClaim]) -> tuple[JudgedClaim, ...]:
-    """Give the claims of a page with their p after Holm."""
+def corrected(claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
+    """Return the claims of a page with their p after Holm."""
     tested = [place for place, claim in enumerate(claims) if not math.isnan(claim.p)]
     adjusted = dict(zip(tested, holm([claims[place].p for place in tested]), strict=True))
     return tuple(

@@ -27,15 +27,15 @@ from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.phantom.dicom import write_dicom_cohort
 from nnunet_cascade.phantom.record import DESCRIPTION, phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import METHODS, score_methods
 from nnunet_cascade.training.pipeline import (
-    ChainRequest,
     StageTraining,
+    TrainingRequest,
     log_folder,
     model_of,
     train_cascade,
@@ -109,7 +109,7 @@ def run_demo(request: DemoRequest) -> str:
     """
     with own_nnunet_folders(request.folder):
         make_demo_dataset(request)
-        chain = demo_chain(request)
+        chain = demo_training(request)
         train_cascade(chain)
         baseline = demo_baseline(request)
         _log.info("[baseline] %s", BASELINE)
@@ -146,8 +146,8 @@ def make_demo_dataset(request: DemoRequest) -> Path:
     return dataset
 
 
-def demo_chain(request: DemoRequest) -> ChainRequest:
-    """Give the cascade of the demonstration: tiny networks at 6 and 3 mm.
+def demo_training(request: DemoRequest) -> TrainingRequest:
+    """Return the cascade of the demonstration: tiny networks at 6 and 3 mm.
 
     Stage 1 is shown foreground in every patch: it shall miss little. What it finds too much the rules and
     stage 2 take back.
@@ -157,7 +157,7 @@ def demo_chain(request: DemoRequest) -> ChainRequest:
     coarse_plan = _tiny_plan("DemoCoarsePlans", 6.0, (24, 32, 32), coarse)
     # Some crops hold no tumor: only a Dice over the batch lets them teach anything.
     fine_plan = replace(_tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), fine), batch_size=4, batch_dice=True)
-    return ChainRequest(
+    return TrainingRequest(
         dataset=_DATASET,
         roi_dataset=_ROI_DATASET,
         bundle=request.folder / "bundle",
@@ -171,7 +171,7 @@ def demo_chain(request: DemoRequest) -> ChainRequest:
 
 
 def demo_spec() -> CascadeSpec:
-    """Give the recommended preset for up to two tumors; for speed, without mirroring and with 10 samples."""
+    """Return the recommended preset for up to two tumors; for speed, without mirroring and with 10 samples."""
     spec = CascadeSpec.of_preset("recommended")
     return replace(
         spec,
@@ -182,8 +182,8 @@ def demo_spec() -> CascadeSpec:
 
 
 def demo_baseline(request: DemoRequest) -> StageTraining:
-    """Give a plain nnU-Net at the phantoms' own 3 mm whose gradient voxels are those of all deployed cascade models."""
-    chain = demo_chain(request)
+    """Return a plain nnU-Net at the phantoms' own 3 mm with the gradient voxels of all deployed cascade models."""
+    chain = demo_training(request)
     wanted = (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)) * request.folds
     patch, epochs = (48, 64, 64), 6
     iterations = max(1, round(wanted / (epochs * _BATCH * math.prod(patch))))
@@ -209,14 +209,14 @@ def _effort(iterations: int, request: DemoRequest) -> int:
 
 
 def gradient_voxels(stage: StageTraining) -> int:
-    """Give the voxels that pass with gradient through one model of a stage while it is trained."""
+    """Return the voxels that pass with gradient through one model of a stage while it is trained."""
     settings = TrainingSettings.from_plans({BLOCK: stage.plan.training})
     patch, batch = stage.plan.patch_size or (1, 1, 1), stage.plan.batch_size or 1
     return settings.epochs * settings.iterations_per_epoch * batch * math.prod(patch)
 
 
-def budgets(chain: ChainRequest, baseline: StageTraining) -> list[Budget]:
-    """Give what each method was trained with; every fold of the cascade predicts, so all count as deployed."""
+def budgets(chain: TrainingRequest, baseline: StageTraining) -> list[Budget]:
+    """Return what each method was trained with; every fold of the cascade predicts, so all count as deployed."""
     one_fold = gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)
     return [
         Budget("cascade", deployed=one_fold * chain.folds, one_fold=one_fold),
@@ -225,7 +225,7 @@ def budgets(chain: ChainRequest, baseline: StageTraining) -> list[Budget]:
 
 
 def demo_report(rows: Sequence[MethodSummary], spent: Sequence[Budget]) -> str:
-    """Give table and budgets as Markdown."""
+    """Return table and budgets as Markdown."""
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",
         "",
@@ -243,7 +243,7 @@ def demo_report(rows: Sequence[MethodSummary], spent: Sequence[Budget]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _scores(request: DemoRequest, chain: ChainRequest, baseline: StageTraining) -> dict[str, list[CaseScore]]:
+def _scores(request: DemoRequest, chain: TrainingRequest, baseline: StageTraining) -> dict[str, list[CaseScore]]:
     """Predict the held-out phantoms with both methods and score them on the phantoms' own grid."""
     device = torch.device(request.device)
     cascade = load_cascade(chain.bundle, device=device)
@@ -255,7 +255,7 @@ def _scores(request: DemoRequest, chain: ChainRequest, baseline: StageTraining) 
     for path in tqdm(sorted((source / "imagesTs").glob("*.nii.gz")), desc="held-out phantoms", unit="case"):
         case, image = case_name(path), read_ct(path)
         truth = read_labels(source / "labelsTs" / f"{case}{ENDING}", image.grid, what="label") > 0
-        result = predict_case(image, cascade, Given(case=case))
+        result = predict_case(image, cascade, PrecomputedInputs(case=case))
         write_case(result, output, case, spec=cascade.spec, notes=notes)
         for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
             scores[method].append(score)

@@ -12,17 +12,16 @@ from tqdm import tqdm
 
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import CascadeError
-from nnunet_cascade.evaluation.calibration.comparison import Comparison as Calibration
-from nnunet_cascade.evaluation.calibration.comparison import compare_methods
+from nnunet_cascade.evaluation.calibration.comparison import CalibrationComparison, compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, count_voxels
 from nnunet_cascade.evaluation.calibration.regions import region_of
 from nnunet_cascade.evaluation.calibration.reliability import ReliabilityPoint, reliability_points
-from nnunet_cascade.evaluation.comparison import Comparison, ComparisonSettings, compare
+from nnunet_cascade.evaluation.comparison import ComparisonSettings, MethodComparison, compare
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.values import CaseValues
 from nnunet_cascade.images import ENDING, read_labels, read_volume
-from nnunet_cascade.reproduction.cases import parts_of
-from nnunet_cascade.reproduction.claims import Evidence, JudgedClaim, judge_claim
+from nnunet_cascade.reproduction.cases import test_splits
+from nnunet_cascade.reproduction.claims import ClaimResult, Evidence, evaluate_claim
 from nnunet_cascade.reproduction.prediction import Predicted
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.systems import System
@@ -36,13 +35,13 @@ REGIONS = ("surface", "union")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JudgedTable:
+class TableResult:
     """A table with our figures.
 
     Attributes:
         table: What the paper compares.
         comparison: Of its rows, the first one the reference; None where no row could be run.
-        fewer: From all valid components to the first alone, where the table groups cases: both have an uncertainty.
+        component_reduction: From all valid components to the first alone, if the table groups cases.
         calibration: By region; empty where the table does not ask for it.
         reliability: By region and row, the points of its diagram.
         claims: In order.
@@ -50,17 +49,17 @@ class JudgedTable:
     """
 
     table: Table
-    comparison: Comparison | None
-    fewer: Comparison | None
-    calibration: Mapping[str, Calibration]
+    comparison: MethodComparison | None
+    component_reduction: MethodComparison | None
+    calibration: Mapping[str, CalibrationComparison]
     reliability: Mapping[str, Curves]
-    claims: tuple[JudgedClaim, ...]
+    claims: tuple[ClaimResult, ...]
     missing: Mapping[str, str]
 
 
 def score_systems(request: ReproductionRequest, predicted: Mapping[System, Predicted]) -> dict[System, CaseValues]:
     """Score every system that was run, on every case it has."""
-    labels = {case: path for part in parts_of(request) for case, path in part.labels.items()}
+    labels = {case: path for part in test_splits(request) for case, path in part.labels.items()}
     run = {system: found for system, found in predicted.items() if not found.why_not}
     methods = {system.key: Predictions(name=system.key, place=found.folder) for system, found in run.items()}
     usable = {key: method for key, method in methods.items() if any(method.path(case).is_file() for case in labels)}
@@ -71,35 +70,35 @@ def score_systems(request: ReproductionRequest, predicted: Mapping[System, Predi
         predictions=tuple(usable.values()),
         output=request.folder / "evaluation",
         truth_tumor=TumorLabel(values=request.tumor_labels, named=True),
-        skip_done=True,
+        resume=True,
     )
     found = tqdm(evaluate_cases(evaluation, labels), total=len(labels), desc="scores", unit="case")
     values = values_by_method(evaluation, dict(found))
     return {system: values[system.key] for system in run if system.key in values}
 
 
-def judge(
+def evaluate_table(
     request: ReproductionRequest,
     table: Table,
     predicted: Mapping[System, Predicted],
     scores: Mapping[System, CaseValues],
-) -> JudgedTable:
+) -> TableResult:
     """Compare the rows of a table and judge its claims."""
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
     settings = ComparisonSettings(resampling=resampling)
-    cases = tuple(case for part in parts_of(request) for case in part.labels)
+    cases = tuple(case for part in test_splits(request) for case in part.labels)
     rows = {row.label: scores[row.system] for row in table.rows if scores.get(row.system)}
     counted = _counted(request, table, predicted) if table.calibration else {}
     evidence = Evidence(scores=rows, boundary=counted.get("surface", {}), resampling=resampling)
     missing = {row.label: why for row in table.rows if (why := _why_missing(row, predicted, rows))}
     grouped = table.groups and {ALL_VALID, table.rows[-2].label} <= set(rows)
-    return JudgedTable(
+    return TableResult(
         table=table,
         comparison=compare(rows, settings, expected=cases) if rows else None,
-        fewer=compare(rows, replace(settings, reference=ALL_VALID)) if grouped else None,
+        component_reduction=compare(rows, replace(settings, reference=ALL_VALID)) if grouped else None,
         calibration=_calibration(counted, resampling),
         reliability={region: _curves(methods, resampling) for region, methods in counted.items()},
-        claims=tuple(judge_claim(claim, evidence) for claim in table.claims),
+        claims=tuple(evaluate_claim(claim, evidence) for claim in table.claims),
         missing=missing,
     )
 
@@ -115,7 +114,7 @@ def _why_missing(row: Row, predicted: Mapping[System, Predicted], rows: Mapping[
     return "" if row.label in rows else "no case was predicted"
 
 
-def _calibration(counted: _Counted, resampling: Resampling) -> dict[str, Calibration]:
+def _calibration(counted: _Counted, resampling: Resampling) -> dict[str, CalibrationComparison]:
     """Compare the rows of each region on the cases that all of them have; none where they share no case."""
     shared = {
         region: methods
@@ -130,7 +129,7 @@ _Counted = dict[str, dict[str, dict[str, CalibrationCounts]]]
 
 def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[System, Predicted]) -> _Counted:
     """Count what calibration needs by region, row and case, of rows with probabilities; nothing where one has them."""
-    labels = {case: path for part in parts_of(request) for case, path in part.labels.items()}
+    labels = {case: path for part in test_splits(request) for case, path in part.labels.items()}
     counted: _Counted = {region: {} for region in REGIONS}
     for row in table.rows:
         folder = predicted[row.system].folder
@@ -161,6 +160,6 @@ def _counts(request: ReproductionRequest, label: Path, folder: Path, case: str) 
     return {name: count_voxels(values, truth, region) for name, region in regions.items()}
 
 
-def all_claims(tables: Sequence[JudgedTable]) -> tuple[JudgedClaim, ...]:
-    """Give the claims of all tables, in order."""
+def all_claims(tables: Sequence[TableResult]) -> tuple[ClaimResult, ...]:
+    """Return the claims of all tables, in order."""
     return tuple(claim for table in tables for claim in table.claims)

@@ -26,19 +26,19 @@ from nnunet_cascade.nnunet_folders import raw_folder
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.reproduction.cases import Part, parts_of
+from nnunet_cascade.reproduction.cases import TestSplit, test_splits
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
     baseline_folds,
     baseline_of,
-    chain_of,
     spec_of,
     stage1_of,
+    training_request,
 )
 from nnunet_cascade.reproduction.systems import System, full_ct
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.scans.search import image_scans
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.training.pipeline import StageTraining, model_of, tumor_label
 
 _log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class Predicted:
 
 
 def system_folder(request: ReproductionRequest, system: System) -> Path:
-    """Give the folder of a system's predictions."""
+    """Return the folder of a system's predictions."""
     return request.folder / "systems" / system.key
 
 
@@ -84,7 +84,7 @@ def _predict(request: ReproductionRequest, system: System) -> Predicted:
     if system.lungs == "reference" and _reference_lungs(request) is None:
         return Predicted(folder=folder, failures={}, why_not="no reference lungs were given (--reference_lungs)")
     failures: dict[str, str] = {}
-    for part in parts_of(request):
+    for part in test_splits(request):
         if system.kind == "cascade":
             failures |= _predict_cascade(request, system, part)
         else:
@@ -92,7 +92,7 @@ def _predict(request: ReproductionRequest, system: System) -> Predicted:
     return Predicted(folder=folder, failures=failures)
 
 
-def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
+def _predict_masks(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, str]:
     """Predict the tumor on the whole CT by a model alone: masks and, of held-out cases, probabilities."""
     is_baseline = system.kind == "baseline"
     stage = baseline_of(request) if is_baseline else stage1_of(request, system.model.backbone)
@@ -129,7 +129,7 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
         settings=settings,
         work=predicted if part.held_out else copied,
         inputs=lambda case, path: (path,) if part.held_out else (path, out_of_fold(case)),
-        skip_done=True,
+        resume=True,
     )
     outcomes = run_cases(part.images, task)
     shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
@@ -138,13 +138,13 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Part) -> 
 
 def _load(request: ReproductionRequest, stage: StageTraining, folds: tuple[int | Literal["all"], ...]) -> StageModel:
     mirroring = spec_of(request, full_ct().model).stage1.mirroring
-    label = tumor_label(chain_of(request, full_ct().model))
+    label = tumor_label(training_request(request, full_ct().model))
     settings = StageSettings(folds=folds, mirroring=mirroring, tumor_label=label)
     return StageModel(model_of(request.number, stage), settings, device=torch.device(request.device))
 
 
 def _model_facts(request: ReproductionRequest, stage: StageTraining) -> dict[str, object]:
-    return {"trainer": stage.trainer, "plan": to_block(stage.plan), "size": request.size}
+    return {"trainer": stage.trainer, "plan": to_json(stage.plan), "size": request.size}
 
 
 def _names(folds: tuple[int | Literal["all"], ...]) -> list[str]:
@@ -152,9 +152,9 @@ def _names(folds: tuple[int | Literal["all"], ...]) -> list[str]:
     return [PLANS_NAME, DATASET_NAME, *(f"fold_{fold}/{StageSettings().checkpoint}" for fold in folds)]
 
 
-def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -> dict[str, str]:
+def _predict_cascade(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, str]:
     job = CohortJob(
-        bundle=chain_of(request, system.model).bundle,
+        bundle=training_request(request, system.model).bundle,
         spec=system_spec(request, system, part),
         output=system_folder(request, system),
         with_stage1=False,
@@ -164,25 +164,25 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: Part) -
         return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
 
 
-def cohort_of(request: ReproductionRequest, system: System, part: Part, job: CohortJob) -> CohortRequest:
-    """Give what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
+def cohort_of(request: ReproductionRequest, system: System, part: TestSplit, job: CohortJob) -> CohortRequest:
+    """Return what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
     return CohortRequest(
         cases=image_scans(part.images),
         job=job,
         stage1_masks=coarse_masks(request, system, part),
-        skip_done=True,
+        resume=True,
         workers=Workers(devices=(request.device,)),
     )
 
 
-def system_spec(request: ReproductionRequest, system: System, part: Part) -> CascadeSpec:
-    """Give the settings that a cascade predicts some cases with."""
+def system_spec(request: ReproductionRequest, system: System, part: TestSplit) -> CascadeSpec:
+    """Return the settings that a cascade predicts some cases with."""
     spec = spec_of(request, system.model)
     anatomy = replace(spec.anatomy, top_k=system.top_k)
     if system.boxes == "truth":
         # Nothing drops a true tumor: any share inside the lungs will do.
         anatomy = replace(anatomy, top_k="all", min_volume_mm3=0.0, min_lung_overlap=0.0, min_lung_overlap_central=0.0)
-    label = tumor_label(chain_of(request, system.model))
+    label = tumor_label(training_request(request, system.model))
     return replace(
         spec,
         anatomy=anatomy,
@@ -207,8 +207,8 @@ def _reference_lungs(request: ReproductionRequest) -> Path | None:
     return raw_folder(request.number) / "lungsTs"
 
 
-def coarse_masks(request: ReproductionRequest, system: System, part: Part) -> Path:
-    """Give the folder of what stands for stage 1: its masks, found once for all systems, or the true tumors."""
+def coarse_masks(request: ReproductionRequest, system: System, part: TestSplit) -> Path:
+    """Return the folder of what stands for stage 1: its masks, found once for all systems, or the true tumors."""
     if system.boxes == "predicted":
         first = full_ct(system.model.backbone)
         failures = _predict_masks(request, first, part)
@@ -218,8 +218,8 @@ def coarse_masks(request: ReproductionRequest, system: System, part: Part) -> Pa
     return _true_masks(request, part)
 
 
-def _true_masks(request: ReproductionRequest, part: Part) -> Path:
-    """Give the folder of the true tumors as masks; those of labels that are as they were are there already."""
+def _true_masks(request: ReproductionRequest, part: TestSplit) -> Path:
+    """Return the folder of the true tumors as masks; those of labels that are as they were are there already."""
     folder = request.folder / "systems" / _TRUE_BOXES
     prepare_output(folder)
 
@@ -229,6 +229,6 @@ def _true_masks(request: ReproductionRequest, part: Part) -> Path:
         return {"files": [f"{case}{ENDING}"]}
 
     settings = {"tumor_labels": list(request.tumor_labels)}
-    for outcome in run_cases(part.labels, FolderTask(output=folder, settings=settings, work=work, skip_done=True)):
+    for outcome in run_cases(part.labels, FolderTask(output=folder, settings=settings, work=work, resume=True)):
         _log.debug("%s: %s", outcome.case, outcome.status)
     return folder

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.case_folders.run_report import RunStory, varying
+from nnunet_cascade.case_folders.run_report import RunContext, varying
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
@@ -21,15 +21,15 @@ from nnunet_cascade.evaluation.metric_info import metric_info
 from nnunet_cascade.evaluation.statistics.bootstrap import BOOTSTRAP_DEFINITION
 from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
 from nnunet_cascade.files import write_json, write_text
-from nnunet_cascade.reproduction.cases import Part
-from nnunet_cascade.reproduction.claims import RULE, JudgedClaim, Outcome, corrected
-from nnunet_cascade.reproduction.evaluation import JudgedTable, all_claims
+from nnunet_cascade.reproduction.cases import TestSplit
+from nnunet_cascade.reproduction.claims import RULE, ClaimResult, Outcome, corrected
+from nnunet_cascade.reproduction.evaluation import TableResult, all_claims
 from nnunet_cascade.reproduction.request import ReproductionRequest, share_of_steps
 from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import Row, systems_of
 from nnunet_cascade.reproduction.training import Training, trainings
-from nnunet_cascade.reproduction.uncertainty_quality import Worth, worth_section
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.reproduction.uncertainty_quality import UncertaintyQuality, uncertainty_section
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.versions import NOTICE, versions
 
 _log = logging.getLogger(__name__)
@@ -70,7 +70,7 @@ _PAPER_METRICS = ("dice", "hd95_mm", "hd_mm", "nsd_2mm", "false_positive_compone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tried:
+class RunDescription:
     """What was tested besides the tables.
 
     Attributes:
@@ -78,11 +78,13 @@ class Tried:
         worth: What the uncertainty is worth, or why that could not be told; None where it was not asked.
     """
 
-    parts: Sequence[Part]
-    worth: Worth | str | None = None
+    parts: Sequence[TestSplit]
+    worth: UncertaintyQuality | str | None = None
 
 
-def write_report(request: ReproductionRequest, tables: Sequence[JudgedTable], tried: Tried, story: RunStory) -> Path:
+def write_report(
+    request: ReproductionRequest, tables: Sequence[TableResult], tried: RunDescription, story: RunContext
+) -> Path:
     """Write `reproduction.md` and `reproduction.json`.
 
     Returns:
@@ -93,7 +95,7 @@ def write_report(request: ReproductionRequest, tables: Sequence[JudgedTable], tr
     content: dict[str, Any] = {
         "notice": NOTICE,
         "settings": _settings(request),
-        "uncertainty": without_nan(asdict(tried.worth)) if isinstance(tried.worth, Worth) else tried.worth,
+        "uncertainty": without_nan(asdict(tried.worth)) if isinstance(tried.worth, UncertaintyQuality) else tried.worth,
         "tables": {judged.table.number: _table_content(judged) for judged in tables},
         "versions": versions(),
         "varying": varying(story),
@@ -103,7 +105,7 @@ def write_report(request: ReproductionRequest, tables: Sequence[JudgedTable], tr
     return page
 
 
-def _draw(request: ReproductionRequest, tables: Sequence[JudgedTable]) -> None:
+def _draw(request: ReproductionRequest, tables: Sequence[TableResult]) -> None:
     """Draw the reliability diagrams, where matplotlib is there."""
     for judged in tables:
         for region, curves in judged.reliability.items():
@@ -114,13 +116,13 @@ def _draw(request: ReproductionRequest, tables: Sequence[JudgedTable]) -> None:
                 _log.warning("%s", error)
 
 
-def diagram_name(judged: JudgedTable, region: str) -> str:
+def diagram_name(judged: TableResult, region: str) -> str:
     """Name the picture of a table's reliability in a region."""
     return f"reliability_{judged.table.number}_{region}.png"
 
 
-def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], tried: Tried) -> str:
-    """Give the page that ends in a newline."""
+def report_page(request: ReproductionRequest, tables: Sequence[TableResult], tried: RunDescription) -> str:
+    """Return the page that ends in a newline."""
     lines = [
         f"# The paper's tables on {'phantoms' if request.dataset is None else f'dataset {request.dataset}'}",
         "",
@@ -138,7 +140,7 @@ def report_page(request: ReproductionRequest, tables: Sequence[JudgedTable], tri
     if isinstance(tried.worth, str):
         sections.append(f"What the uncertainty is worth was not measured: {tried.worth}.")
     elif tried.worth is not None:
-        sections.append(worth_section(tried.worth))
+        sections.append(uncertainty_section(tried.worth))
     trained = "\n".join(["## What was trained", "", *_trained_lines(request)])
     defined = [f"- {info.heading}: {info.definition}" for info in map(metric_info, _PAPER_METRICS)]
     defined += [f"- Intervals: {BOOTSTRAP_DEFINITION}.", f"- Drops and gains: {GAIN_DEFINITION}."]
@@ -160,7 +162,7 @@ def _trained_lines(request: ReproductionRequest) -> list[str]:
     ]
 
 
-def _tested(request: ReproductionRequest, parts: Sequence[Part]) -> str:
+def _tested(request: ReproductionRequest, parts: Sequence[TestSplit]) -> str:
     cases = sum(len(part.labels) for part in parts)
     how = "held out from all training" if parts[0].held_out else "each by models of the fold that left it out"
     where = (
@@ -172,7 +174,7 @@ def _tested(request: ReproductionRequest, parts: Sequence[Part]) -> str:
     )
 
 
-def _claim_lines(tables: Sequence[JudgedTable]) -> list[str]:
+def _claim_lines(tables: Sequence[TableResult]) -> list[str]:
     lines = ["| table | claim | metric | found | n | p; Holm | outcome |", "|---|---|---|---:|---:|---:|---|"]
     numbers = [judged.table.number for judged in tables for _ in judged.claims]
     claims = corrected(all_claims(tables))
@@ -182,7 +184,7 @@ def _claim_lines(tables: Sequence[JudgedTable]) -> list[str]:
     return [*lines, "", f"{told}. {RULE}"]
 
 
-def _claim_row(number: str, judged: JudgedClaim) -> str:
+def _claim_row(number: str, judged: ClaimResult) -> str:
     claim = judged.claim
     how = "correlation above 0" if claim.of_correlation else claim.expected
     text = f"{claim.text} ({claim.first} against {claim.second}: {how})"
@@ -194,7 +196,7 @@ def _claim_row(number: str, judged: JudgedClaim) -> str:
     return f"| {number} | {text} | {claim.metric} | {figure} | {judged.cases} | {p} | {_OUTCOMES[judged.outcome]} |"
 
 
-def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
+def _section(request: ReproductionRequest, judged: TableResult) -> str:
     table = judged.table
     parts = [f"## Table {table.number}: {table.title}"]
     comparison = judged.comparison
@@ -203,8 +205,8 @@ def _section(request: ReproductionRequest, judged: JudgedTable) -> str:
         if table.groups:
             parts += group_parts(comparison)
             parts += [part for other in comparison.contrasts for part in correlation_parts(comparison, other)]
-    if judged.fewer is not None:
-        parts += correlation_parts(judged.fewer, table.rows[-2].label)
+    if judged.component_reduction is not None:
+        parts += correlation_parts(judged.component_reduction, table.rows[-2].label)
     parts += [table.printed] if table.printed else []
     parts += [_REGION_NOTE] if judged.calibration else []
     for region, found in judged.calibration.items():
@@ -233,17 +235,17 @@ def _published(rows: Sequence[Row]) -> Published:
 
 
 def _settings(request: ReproductionRequest) -> dict[str, Any]:
-    block = to_block(request)
+    block = to_json(request)
     block["tables"] = [table.number for table in request.tables]
     return block
 
 
-def _table_content(judged: JudgedTable) -> dict[str, Any]:
+def _table_content(judged: TableResult) -> dict[str, Any]:
     return {
         "title": judged.table.title,
         "rows": {row.label: {"system": row.system.key, "paper": _plain(row)} for row in judged.table.rows},
         "comparison": None if judged.comparison is None else judged.comparison.to_json(),
-        "fewer_components": None if judged.fewer is None else judged.fewer.to_json(),
+        "fewer_components": None if judged.component_reduction is None else judged.component_reduction.to_json(),
         "calibration": {region: without_nan(asdict(found)) for region, found in judged.calibration.items()},
         "reliability": {
             region: {label: [without_nan(asdict(point)) for point in points] for label, points in curves.items()}

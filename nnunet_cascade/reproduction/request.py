@@ -12,7 +12,7 @@ from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
 from nnunet_cascade.settings.serialization import require
-from nnunet_cascade.training.pipeline import ChainRequest, StageTraining
+from nnunet_cascade.training.pipeline import StageTraining, TrainingRequest
 from nnunet_cascade.training.planning import PlanRequest
 
 Size = Literal["full", "tiny"]
@@ -119,7 +119,7 @@ class ReproductionRequest:
 
 
 def spec_of(request: ReproductionRequest, model: RoiModel) -> CascadeSpec:
-    """Give the preset with a model's margin; a tiny run samples less and does not mirror."""
+    """Return the preset with a model's margin; a tiny run samples less and does not mirror."""
     spec = CascadeSpec.of_preset(preset_of(request, model))
     spec = replace(spec, roi=replace(spec.roi, margin_mm=model.margin_mm))
     if request.size == "full":
@@ -131,14 +131,14 @@ def spec_of(request: ReproductionRequest, model: RoiModel) -> CascadeSpec:
 
 
 def preset_of(request: ReproductionRequest, model: RoiModel) -> Preset:
-    """Give the preset of a model: its own, or the run's."""
+    """Return the preset of a model: its own, or the run's."""
     return model.preset or request.preset
 
 
-def chain_of(request: ReproductionRequest, model: RoiModel) -> ChainRequest:
-    """Give the training of one stage-2 model and the stage 1 before it; chains share what they have in common."""
+def training_request(request: ReproductionRequest, model: RoiModel) -> TrainingRequest:
+    """Return the training of one stage-2 model and the stage 1 before it; chains share what they have in common."""
     paper = preset_of(request, model) == "paper"
-    return ChainRequest(
+    return TrainingRequest(
         dataset=request.number,
         roi_dataset=roi_dataset(request, model),
         bundle=request.folder / "bundles" / model.name,
@@ -155,12 +155,12 @@ def chain_of(request: ReproductionRequest, model: RoiModel) -> ChainRequest:
 
 
 def stage1_of(request: ReproductionRequest, backbone: Backbone) -> StageTraining:
-    """Give the training of a stage 1."""
+    """Return the training of a stage 1."""
     return StageTraining(plan=_plan(request, RoiModel(backbone=backbone), stage=1), trainer=stage1_trainer(backbone))
 
 
 def baseline_of(request: ReproductionRequest) -> StageTraining:
-    """Give the plain nnU-Net: the stock trainer, or in a tiny run nnU-Net's own loss and network by our trainer.
+    """Return the plain nnU-Net: the stock trainer, or in a tiny run nnU-Net's own loss and network by our trainer.
 
     Stock nnU-Net cannot be shortened to minutes on a CPU: 250 steps and a mirrored validation are an epoch.
     """
@@ -175,20 +175,20 @@ def baseline_of(request: ReproductionRequest) -> StageTraining:
 
 
 def baseline_folds(request: ReproductionRequest) -> tuple[int | Literal["all"], ...]:
-    """Give the folds of the plain nnU-Net: a tiny one makes more of its few steps as one model of all cases."""
+    """Return the folds of the plain nnU-Net: a tiny one makes more of its few steps as one model of all cases."""
     if request.size == "tiny" and request.is_held_out:
         return ("all",)
     return tuple(range(request.folds))
 
 
 def roi_dataset(request: ReproductionRequest, model: RoiModel) -> int:
-    """Give the number of the crops a stage 2 is trained on; larger patches need more around the boxes."""
+    """Return the number of the crops a stage 2 is trained on; larger patches need more around the boxes."""
     block = _CROPS.index((preset_of(request, model), model.backbone))
     return request.number + 100 + len(_MARGINS_MM) * block + _MARGINS_MM.index(model.margin_mm)
 
 
 def share_of_steps(request: ReproductionRequest, backbone: Backbone) -> float:
-    """Give the share of the steps that a run trains a backbone for: tiny ones train transformers for less."""
+    """Return the share of the steps that a run trains a backbone for: tiny ones train transformers for less."""
     return 1.0 if request.size == "full" else _SHARES[backbone]
 
 

@@ -8,19 +8,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nnunet_cascade.case_folders.run_report import RunStory
+from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.errors import CascadeError, DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.nnunet_folders import own_nnunet_folders, read_json
-from nnunet_cascade.reproduction.cases import Part, parts_of, require_possible
-from nnunet_cascade.reproduction.evaluation import judge, score_systems
+from nnunet_cascade.reproduction.cases import TestSplit, require_possible, test_splits
+from nnunet_cascade.reproduction.evaluation import evaluate_table, score_systems
 from nnunet_cascade.reproduction.prediction import predict_all
-from nnunet_cascade.reproduction.report import Tried, write_report
+from nnunet_cascade.reproduction.report import RunDescription, write_report
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import UNCERTAINTY_TABLE
 from nnunet_cascade.reproduction.training import make_phantoms, train_all
-from nnunet_cascade.reproduction.uncertainty_quality import Worth, worth_of
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.reproduction.uncertainty_quality import UncertaintyQuality, evaluate_uncertainty
+from nnunet_cascade.settings.serialization import to_json
 
 _FREE = ("tables", "device", "folder", "resamples", "reference_lungs", "lung_weights")
 
@@ -38,7 +38,7 @@ class Reproduced:
     is_whole: bool
 
 
-def reproduce(request: ReproductionRequest, story: RunStory) -> Reproduced:
+def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
     """Train, predict, score and report; run again, it goes on where it stopped, with more tables if asked.
 
     Returns:
@@ -56,21 +56,21 @@ def reproduce(request: ReproductionRequest, story: RunStory) -> Reproduced:
         train_all(request)
         predicted = predict_all(request)
         scores = score_systems(request, predicted)
-        tables = [judge(request, table, predicted, scores) for table in request.tables]
-        parts = parts_of(request)
-        page = write_report(request, tables, Tried(parts=parts), story)
+        tables = [evaluate_table(request, table, predicted, scores) for table in request.tables]
+        parts = test_splits(request)
+        page = write_report(request, tables, RunDescription(parts=parts), story)
         if any(table.number == UNCERTAINTY_TABLE for table in request.tables):
-            page = write_report(request, tables, Tried(parts=parts, worth=_worth(request, parts)), story)
+            page = write_report(request, tables, RunDescription(parts=parts, worth=_worth(request, parts)), story)
         is_whole = not any(judged.missing for judged in tables)
         return Reproduced(page=page, is_whole=is_whole)
 
 
-def _worth(request: ReproductionRequest, parts: Sequence[Part]) -> Worth | str:
+def _worth(request: ReproductionRequest, parts: Sequence[TestSplit]) -> UncertaintyQuality | str:
     """Measure what the uncertainty is worth, or say why that cannot be told."""
     if not parts[0].held_out:
         return "needs held-out cases: out-of-fold ones would calibrate themselves"
     try:
-        return worth_of(request)
+        return evaluate_uncertainty(request)
     except CascadeError as error:
         return str(error)
 
@@ -87,7 +87,7 @@ def _nnunet_folders(request: ReproductionRequest) -> Generator[None, None, None]
 
 def _require_same_request(request: ReproductionRequest) -> None:
     path = request.folder / "request.json"
-    wanted = json.loads(json.dumps({k: v for k, v in to_block(request).items() if k not in _FREE}, default=str))
+    wanted = json.loads(json.dumps({k: v for k, v in to_json(request).items() if k not in _FREE}, default=str))
     if not path.is_file():
         request.folder.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)

@@ -93,5 +93,5 @@ BASELINE = System(kind="baseline")
 
 
 def full_ct(backbone: Backbone = "UNet") -> System:
-    """Give a stage 1 alone on the whole CT."""
+    """Return a stage 1 alone on the whole CT."""
     return System(kind="stage1", model=RoiModel(backbone=backbone))

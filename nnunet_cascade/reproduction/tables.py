@@ -296,7 +296,7 @@ TABLES: Mapping[str, Table] = {
 
 
 def chosen_tables(numbers: Sequence[str]) -> tuple[Table, ...]:
-    """Give tables by their numbers, in the paper's order; none asks for all.
+    """Return tables by their numbers, in the paper's order; none asks for all.
 
     Raises:
         SettingsError: There is no such table.

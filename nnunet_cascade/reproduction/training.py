@@ -14,13 +14,13 @@ from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
     baseline_folds,
     baseline_of,
-    chain_of,
     stage1_of,
+    training_request,
 )
 from nnunet_cascade.reproduction.systems import RoiModel
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.pipeline import ChainRequest, log_folder, make_folds, train_models, train_stage
+from nnunet_cascade.training.pipeline import TrainingRequest, log_folder, make_folds, train_models, train_stage
 
 _log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def trainings(request: ReproductionRequest) -> tuple[Training, ...]:
     found: list[Training] = []
     for backbone in request.backbones:
         models = [model for model in request.roi_models if model.backbone == backbone]
-        chain = chain_of(request, models[0] if models else RoiModel(backbone=backbone))
+        chain = training_request(request, models[0] if models else RoiModel(backbone=backbone))
         stage = stage1_of(request, backbone)
         found.append(
             Training(
@@ -83,7 +83,7 @@ def trainings(request: ReproductionRequest) -> tuple[Training, ...]:
 
 
 def _stage2(request: ReproductionRequest, model: RoiModel) -> Training:
-    chain = chain_of(request, model)
+    chain = training_request(request, model)
     return Training(
         title=f"stage 2, {model.name}",
         models=request.folds,
@@ -104,13 +104,13 @@ def train_all(request: ReproductionRequest) -> None:
         training.run()
 
 
-def _train_stage1(chain: ChainRequest) -> None:
+def _train_stage1(chain: TrainingRequest) -> None:
     make_folds(chain)
     train_stage(chain.dataset, chain.stage1, chain, log_folder(chain))
 
 
 def _train_baseline(request: ReproductionRequest) -> None:
-    chain = chain_of(request, RoiModel())
+    chain = training_request(request, RoiModel())
     make_folds(chain)
     train_stage(request.number, baseline_of(request), chain, log_folder(chain), folds=baseline_folds(request))
 

@@ -18,14 +18,14 @@ from nnunet_cascade.evaluation.calibration.overlap import error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, region_of
 from nnunet_cascade.evaluation.calibration.selective import ReviewPoint, RiskCoverage, review_curve, risk_coverage
 from nnunet_cascade.evaluation.calibration.temperature import fit_temperature, nll_at
-from nnunet_cascade.evaluation.comparison import Comparison, ComparisonSettings, compare
+from nnunet_cascade.evaluation.comparison import ComparisonSettings, MethodComparison, compare
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.tables import overview_table
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.nnunet_folders import raw_folder
-from nnunet_cascade.reproduction.cases import Part, parts_of
+from nnunet_cascade.reproduction.cases import TestSplit, test_splits
 from nnunet_cascade.reproduction.prediction import cohort_of, system_folder, system_spec
-from nnunet_cascade.reproduction.request import ReproductionRequest, chain_of
+from nnunet_cascade.reproduction.request import ReproductionRequest, training_request
 from nnunet_cascade.reproduction.systems import RoiModel, System
 from nnunet_cascade.training.pipeline import cross_validation_folder, train_cascade
 from nnunet_cascade.uncertainty.measures import binary_entropy
@@ -36,7 +36,7 @@ UNCERTAIN = System(model=RoiModel(loss="uncertainty"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Worth:
+class UncertaintyQuality:
     """What is known of a system's uncertainty on held-out cases.
 
     Attributes:
@@ -48,22 +48,22 @@ class Worth:
         calibrated: NLL of the tested cases, with T = 1 and with that temperature.
     """
 
-    errors: Comparison
+    errors: MethodComparison
     order: RiskCoverage
     review: tuple[ReviewPoint, ...]
     temperature: float
-    calibrated: Comparison
+    calibrated: MethodComparison
 
 
-def worth_of(request: ReproductionRequest, system: System = UNCERTAIN) -> Worth:
+def evaluate_uncertainty(request: ReproductionRequest, system: System = UNCERTAIN) -> UncertaintyQuality:
     """Measure it: predicts the held-out cases once more without dropout, and cross-validates the bundle.
 
     Raises:
         CascadeError: As prediction raises, or no temperature can be fitted.
     """
-    (part,) = parts_of(request)
+    (part,) = test_splits(request)
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
-    chain = chain_of(request, system.model)
+    chain = training_request(request, system.model)
     train_cascade(chain)
     sampled = _measured(request, system_folder(request, system), next(iter(part.labels.values())).parent)
     crossed = _measured(request, cross_validation_folder(chain), raw_folder(request.number) / "labelsTr")
@@ -72,7 +72,7 @@ def worth_of(request: ReproductionRequest, system: System = UNCERTAIN) -> Worth:
     temperature = fit_temperature(added(case.counts["union"] for case in crossed.values())).temperature
     settings = ComparisonSettings(resampling=resampling)
     errors = {SINGLE: _single_pass(request, system, part), **_of_samples(request, system, part, sampled)}
-    return Worth(
+    return UncertaintyQuality(
         errors=compare(errors, settings),
         order=risk_coverage(dices, doubts, resampling),
         review=tuple(review_curve(dices, doubts, resampling=resampling)),
@@ -101,9 +101,9 @@ def _nll(cases: Mapping[str, CalibratedCase], temperature: float) -> dict[str, d
 
 
 def _of_samples(
-    request: ReproductionRequest, system: System, part: Part, cases: Mapping[str, CalibratedCase]
+    request: ReproductionRequest, system: System, part: TestSplit, cases: Mapping[str, CalibratedCase]
 ) -> dict[str, dict[str, dict[str, float]]]:
-    """Give the areas of the variance over the samples, and of the entropy of their mean."""
+    """Return the areas of the variance over the samples, and of the entropy of their mean."""
     folder = system_folder(request, system)
     samples = system_spec(request, system, part).sampling.mc_samples
     variance = {
@@ -114,18 +114,18 @@ def _of_samples(
     return {f"variance of {samples} samples": variance, f"entropy of the mean of {samples} samples": entropy}
 
 
-def _single_pass(request: ReproductionRequest, system: System, part: Part) -> dict[str, dict[str, float]]:
+def _single_pass(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, dict[str, float]]:
     """Predict without dropout and give the areas of that prediction's entropy in finding its own errors."""
     spec = system_spec(request, system, part)
     spec = replace(spec, sampling=replace(spec.sampling, mc_samples=0))
     folder = system_folder(request, system).with_name(f"{system.key}_single_pass")
-    job = CohortJob(bundle=chain_of(request, system.model).bundle, spec=spec, output=folder, with_stage1=False)
+    job = CohortJob(bundle=training_request(request, system.model).bundle, spec=spec, output=folder, with_stage1=False)
     outcomes = predict_cohort(cohort_of(request, system, part, job))
     done = [o.case for o in tqdm(outcomes, total=len(part.images), desc="single pass", unit="case") if not o.error]
     return {case: _entropy_areas(request, folder, case, part) for case in done}
 
 
-def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: Part) -> dict[str, float]:
+def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: TestSplit) -> dict[str, float]:
     probability = read_volume(folder / f"{case}_probability{ENDING}")
     grid = probability.grid
     truth = np.isin(read_labels(part.labels[case], grid, what="label"), request.tumor_labels)
@@ -136,7 +136,7 @@ def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: 
     return {f"auroc_{name}": error_overlap(doubt, truth, mask, region).auroc for name, region in regions.items()}
 
 
-def worth_section(worth: Worth) -> str:
+def uncertainty_section(worth: UncertaintyQuality) -> str:
     """Set it as a section of a page of Markdown."""
     regions = "; ".join(f"{name}: {text}" for name, text in REGIONS.items())
     head = (

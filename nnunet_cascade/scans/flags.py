@@ -15,7 +15,7 @@ _THICK_MM = 5.0
 
 
 def grid_flags(grid: Grid, *, as_stored: bool = False) -> dict[str, str]:
-    """Give flags with a line of explanation each.
+    """Return flags with a line of explanation each.
 
     Args:
         grid: Of the CT.
@@ -36,7 +36,7 @@ def grid_flags(grid: Grid, *, as_stored: bool = False) -> dict[str, str]:
 
 
 def series_flags(files: SliceFiles) -> dict[str, str]:
-    """Give flags of a DICOM series with a line of explanation each; the flags are those of the conversion's records."""
+    """Return the flags of a DICOM series, those of the conversion's records, each with one line of explanation."""
     stack = files.stack
     between = f"{len(stack.interpolated)} of {stack.grid.shape[0]} planes lie where no slice does: interpolated"
     lines = {

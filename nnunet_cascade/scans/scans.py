@@ -11,7 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_cascade.case_folders.records import fingerprints
+from nnunet_cascade.case_folders.records import input_checksums
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.files import sha256_of
 from nnunet_cascade.images import Volume, read_ct, require_ct
@@ -126,7 +126,7 @@ class Scan:
             raise DicomError(self.trouble or "no file of the CT series is there any more; expected them where they lay")
 
     def fingerprint(self) -> list[str]:
-        """Give name and SHA-256 of what it is read from.
+        """Return name and SHA-256 of what it is read from.
 
         A series has one for the contents of all its files, whatever they are called and wherever they lie.
 
@@ -134,7 +134,7 @@ class Scan:
             InputImageError, DicomError: A file cannot be read.
         """
         if not self.is_dicom:
-            return fingerprints([self.path])[0]
+            return input_checksums([self.path])[0]
         try:
             sums = sorted(map(sha256_of, self.slices))
         except OSError as error:  # its path may name a person
@@ -142,7 +142,7 @@ class Scan:
         return [f"CT series of {len(sums)} files", hashlib.sha256("\n".join(sums).encode()).hexdigest()]
 
     def to_json(self) -> dict[str, Any]:
-        """Give what a record's `varying` says of it under "image", by which `recorded_scan` finds it again.
+        """Return what a record's `varying` says of it under "image", by which `recorded_scan` finds it again.
 
         Of a series the folder it was found below, its UID, and hashes of the folders its files lie in: their names
         may be a person's.
@@ -184,12 +184,12 @@ class FoundScans:
     unreadable: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Give what the `varying` of `run.json` says of it besides the cases."""
+        """Return what the `varying` of `run.json` says of it besides the cases."""
         return {"left_out": [asdict(series) for series in self.left_out], "unreadable_files": self.unreadable}
 
 
 def recorded_scan(record: Mapping[str, Any]) -> Scan | None:
-    """Give the CT that a case was predicted from, as its record tells; None where it does not.
+    """Return the CT that a case was predicted from, as its record tells; None where it does not.
 
     The file may be gone since. The slices of a series are searched in the folders they lay
     in, or, where these have other names, everywhere below the folder they were found in.
@@ -213,13 +213,13 @@ def _slices_of(root: Path, series_uid: str, hashes: frozenset[str]) -> tuple[Pat
 
 
 def _files_of(folders: Iterable[Path], series_uid: str, *, bar: bool) -> tuple[Path, ...]:
-    from nnunet_cascade.dicom.folder import scan_folder  # noqa: PLC0415 - for DICOM alone
+    from nnunet_cascade.dicom.folder import index_folder  # noqa: PLC0415 - for DICOM alone
 
     found: dict[str, Path] = {}
     for folder in folders:
         try:
             with _READING:
-                patients = scan_folder(folder, bar=bar).patients
+                patients = index_folder(folder, bar=bar).patients
         except DicomError:
             continue
         headers = (header for patient in patients for header in patient.headers)

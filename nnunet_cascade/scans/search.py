@@ -47,7 +47,7 @@ def search_scans(inputs: Path, names: CaseNames = "uid") -> FoundScans:
 
 
 def image_scans(images: Mapping[str, Path]) -> dict[str, Scan]:
-    """Give image files by case as scans."""
+    """Return image files by case as scans."""
     return {case: Scan(case=case, path=path) for case, path in images.items()}
 
 

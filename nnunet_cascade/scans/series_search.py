@@ -10,7 +10,7 @@ from pathlib import Path
 from nnunet_cascade.case_folders.case_files import CHANNEL
 from nnunet_cascade.dataset_conversion.case_names import name_cases, short_hash
 from nnunet_cascade.dataset_conversion.settings import CaseNames
-from nnunet_cascade.dicom.folder import Broken, Patient, scan_folder
+from nnunet_cascade.dicom.folder import Broken, DicomPatient, index_folder
 from nnunet_cascade.dicom.headers import Header
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.images import ENDING
@@ -40,7 +40,7 @@ def search_series(folder: Path, names: CaseNames) -> FoundScans:
         DicomError: There is no DICOM file, or no CT series that is a volume.
     """
     try:
-        found = scan_folder(folder)
+        found = index_folder(folder)
     except DicomError as error:
         raise DicomError(f"{error}, or image files named <case>{CHANNEL}{ENDING}") from error
     named, unnamed = name_cases(found.patients, names)
@@ -65,7 +65,7 @@ def search_series(folder: Path, names: CaseNames) -> FoundScans:
     return FoundScans(scans=ordered, left_out=tuple(left_out), unreadable=len(stray))
 
 
-def _split(patient: Patient) -> tuple[_Series, list[LeftOut]]:
+def _split(patient: DicomPatient) -> tuple[_Series, list[LeftOut]]:
     """Tell a patient's CT series that may be volumes from those that are none."""
     series: dict[str, list[Header]] = defaultdict(list)
     for header in patient.of_modality("CT"):
@@ -99,7 +99,7 @@ def _series_name(patient: str, series_uid: str, names: CaseNames) -> str:
     return f"{start}_{short_hash(series_uid)}"
 
 
-def _troubled(patient: Patient, series: _Series) -> tuple[dict[str, str], list[Broken]]:
+def _troubled(patient: DicomPatient, series: _Series) -> tuple[dict[str, str], list[Broken]]:
     """Tell which series lack broken files that lie beside them, and which broken files may be any series'."""
     of_folder: dict[Path, set[str]] = defaultdict(set)
     for uid, headers in series.items():
@@ -129,7 +129,7 @@ def _tell(left_out: Sequence[LeftOut], stray: Sequence[Broken]) -> None:
         _log.warning("%s %s; a case may lack a slice", file.path, file.reason)
 
 
-def _nothing(folder: Path, patients: Sequence[Patient], left_out: Sequence[LeftOut]) -> str:
+def _nothing(folder: Path, patients: Sequence[DicomPatient], left_out: Sequence[LeftOut]) -> str:
     kinds = sorted({header.modality or "?" for patient in patients for header in patient.headers})
     why = f"; left out: {left_out[0].reason}" if left_out else ""
     return f"{folder} holds no CT series that is a volume (there are: {', '.join(kinds)}{why}); give CT series"

@@ -13,12 +13,12 @@ from nnunet_cascade.errors import SettingsError
 _Settings = TypeVar("_Settings")
 
 
-def to_block(settings: Any) -> dict[str, Any]:
-    """Give a settings dataclass as a dictionary that JSON can hold; paths become text."""
+def to_json(settings: Any) -> dict[str, Any]:
+    """Return a settings dataclass as a dictionary that JSON can hold; paths become text."""
     return dataclasses.asdict(settings, dict_factory=_plain)
 
 
-def from_block(kind: type[_Settings], block: Any, *, where: str) -> _Settings:
+def from_json(kind: type[_Settings], block: Any, *, where: str) -> _Settings:
     """Build a settings dataclass from a JSON object; what the object leaves out keeps its default.
 
     Args:
@@ -48,7 +48,7 @@ def require(condition: bool, message: str) -> None:  # noqa: FBT001 - reads like
 
 
 def with_nearest(name: str, known: set[str]) -> str:
-    """Give a name, and the known one that is most like it, if any is."""
+    """Return a name, and the known one that is most like it, if any is."""
     nearest = get_close_matches(name, sorted(known), n=1)
     return f"{name} (did you mean {nearest[0]}?)" if nearest else name
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from nnunet_cascade.settings.serialization import from_block, require
+from nnunet_cascade.settings.serialization import from_json, require
 
 BLOCK = "nnunet_cascade"
 """Key of the settings block in a plans file."""
@@ -143,4 +143,4 @@ class TrainingSettings:
     @classmethod
     def from_plans(cls, plans: Mapping[str, Any]) -> TrainingSettings:
         """Read the settings block of a plans file; one without the block gives the defaults."""
-        return from_block(cls, plans.get(BLOCK, {}), where=f"plans file, block {BLOCK!r}")
+        return from_json(cls, plans.get(BLOCK, {}), where=f"plans file, block {BLOCK!r}")

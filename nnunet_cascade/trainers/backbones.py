@@ -78,7 +78,7 @@ class MonaiBackbone(CascadeTrainer):
 
     @classmethod
     def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-        """Give plans whose patch is one the network can take."""
+        """Return plans whose patch is one the network can take."""
         planned = PlansManager(plans).get_configuration(configuration).patch_size
         legal = {"patch_size": list(legal_patch(planned, BACKBONES[cls.backbone]))}
         changed = {**plans["configurations"][configuration], **legal}

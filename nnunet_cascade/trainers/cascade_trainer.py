@@ -15,7 +15,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
-from nnunet_cascade.errors import SettingsError, WeightsError
+from nnunet_cascade.errors import SettingsError, WeightsError, one_line
 from nnunet_cascade.settings.training import BLOCK, NetworkSize, Recipe, TrainingSettings
 from nnunet_cascade.trainers.augmentation import paper_augmentation
 from nnunet_cascade.trainers.recipes import RECIPES
@@ -65,7 +65,7 @@ class CascadeTrainer(nnUNetTrainer):
         self.oversample_foreground_percent = self.settings.oversample_foreground
 
     def _optimization(self, settings: TrainingSettings) -> dict[str, Any]:
-        """Give recipe, rate and decay that settings mean for this trainer, said or not."""
+        """Return recipe, rate and decay that settings mean for this trainer, said or not."""
         name = settings.recipe or self.default_recipe
         rate, decay, recipe = settings.initial_learning_rate, settings.weight_decay, RECIPES[name]
         return {
@@ -96,7 +96,7 @@ class CascadeTrainer(nnUNetTrainer):
 
     @classmethod
     def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:
-        """Give plans the trainer's network can be built from: those there are, where the network is the plan's own."""
+        """Return plans that the trainer's network can be built from; unchanged if the network is the plan's own."""
         del configuration
         return plans
 
@@ -111,7 +111,7 @@ class CascadeTrainer(nnUNetTrainer):
         super().initialize()
 
     def _build_loss(self) -> Any:
-        """Give nnU-Net's loss; where its network has one resolution alone, nnU-Net would weigh that by 0 / 0."""
+        """Return nnU-Net's loss; where its network has one resolution alone, nnU-Net would weigh that by 0 / 0."""
         with np.errstate(invalid="ignore"):
             loss: Any = super()._build_loss()
         if self.enable_deep_supervision and len(self._get_deep_supervision_scales() or ()) == 1:
@@ -130,7 +130,7 @@ class CascadeTrainer(nnUNetTrainer):
         except RuntimeError as error:
             if "state_dict" not in str(error):
                 raise
-            what = " ".join(str(error).split())[:300]
+            what = one_line(error, longest=300)
             raise WeightsError(
                 f"the checkpoint does not fit the network that {type(self).__name__} builds from these plans ({what}); "
                 "continue with the plans and settings it was trained with, or train in another folder"
@@ -149,7 +149,7 @@ class CascadeTrainer(nnUNetTrainer):
             )
 
     def configure_optimizers(self) -> tuple[Any, Any]:
-        """Give optimizer and schedule of the recipe."""
+        """Return optimizer and schedule of the recipe."""
         optimizer = self.recipe.optimizer(self.network.parameters(), self.initial_lr, self.weight_decay)
         return optimizer, self.recipe.schedule(optimizer, self.initial_lr, self.num_epochs)
 
@@ -174,7 +174,7 @@ class CascadeTrainer(nnUNetTrainer):
             return self.loss(output, targets if isinstance(output, (list, tuple)) else targets[0])
 
     def autocast(self) -> Any:
-        """Give nnU-Net's context of mixed precision, which pays on CUDA alone."""
+        """Return nnU-Net's context of mixed precision, which pays on CUDA alone."""
         return torch.autocast("cuda") if self.device.type == "cuda" else nullcontext()
 
     def _descend(self, loss: torch.Tensor) -> None:
@@ -199,7 +199,7 @@ class CascadeTrainer(nnUNetTrainer):
         return rotation, dummy_2d, initial_patch_size, mirror_axes
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Give the augmentation of the settings; nnU-Net's own with one way to blur.
+        """Return the augmentation of the settings; nnU-Net's own with one way to blur.
 
         nnU-Net times two ways and takes the faster one, so that the same seed gives
         other bits from run to run.
@@ -228,7 +228,7 @@ class CascadeTrainer(nnUNetTrainer):
 
 
 def _leaves(transform: Any) -> Iterator[Any]:
-    """Give the transforms inside compositions and chances."""
+    """Return the transforms inside compositions and chances."""
     inner = getattr(transform, "transforms", None) or [getattr(transform, "transform", None)]
     if inner == [None]:
         yield transform

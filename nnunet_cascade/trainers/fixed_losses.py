@@ -16,7 +16,7 @@ class DistanceTargetsTrainer(ROITrainer):
     """A loss that wants the distance to the true surface, made with the targets in the loader's own processes."""
 
     def get_training_transforms(self, *args: Any, **kwargs: Any) -> Any:
-        """Give the augmentation, then the signed distances to the true surfaces."""
+        """Return the augmentation, then the signed distances to the true surfaces."""
         transforms = super().get_training_transforms(*args, **kwargs)
         background = 0 if self.label_manager.has_regions else 1
         channels = self.label_manager.num_segmentation_heads - background
@@ -29,7 +29,7 @@ class DistanceTransformLossTrainer(DistanceTargetsTrainer):
     """Dice and the boundary loss."""
 
     def voxel_loss(self) -> VoxelLoss:
-        """Give the loss of one resolution."""
+        """Return the loss of one resolution."""
         return BoundaryLoss(
             boundary_weight=self.settings.boundary_weight,
             batch_dice=self.configuration_manager.batch_dice,
@@ -41,7 +41,7 @@ class DistanceWeightedCELossTrainer(DistanceTargetsTrainer):
     """Dice and cross-entropy that counts more near the true surface."""
 
     def voxel_loss(self) -> VoxelLoss:
-        """Give the loss of one resolution."""
+        """Return the loss of one resolution."""
         return DistanceWeightedLoss(batch_dice=self.configuration_manager.batch_dice, labels=self.label_scheme)
 
 
@@ -49,7 +49,7 @@ class L1DiceFocalLossTrainer(ROITrainer):
     """The L1-weighted Dice-focal loss."""
 
     def voxel_loss(self) -> VoxelLoss:
-        """Give the loss of one resolution."""
+        """Return the loss of one resolution."""
         return L1DiceFocalLoss(
             gamma=self.settings.focal_gamma,
             batch_dice=self.configuration_manager.batch_dice,

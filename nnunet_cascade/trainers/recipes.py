@@ -27,7 +27,7 @@ class Schedule(Protocol):
         ...
 
     def get_last_lr(self) -> list[float]:
-        """Give the rate that was set last, once per parameter group."""
+        """Return the rate that was set last, once per parameter group."""
         ...
 
 
@@ -53,13 +53,13 @@ class TrainingRecipe:
     tiny_learning_rate: float | None = None
 
     def rate_for(self, size: NetworkSize) -> float:
-        """Give the initial learning rate for a network of that size."""
+        """Return the initial learning rate for a network of that size."""
         tiny = self.tiny_learning_rate
         return self.learning_rate if size == "paper" or tiny is None else tiny
 
 
 def warm_up_epochs(epochs: int) -> int:
-    """Give the epochs of warming up: 50 of a thousand, as nnU-Net's own transformer, and never all of a short run."""
+    """Return the epochs of warming up: 50 of a thousand, as nnU-Net's own transformer, and never all of a short run."""
     return min(50, epochs // 20)
 
 
@@ -104,7 +104,7 @@ class EpochSchedule:
             group["lr"] = self.rate * self.share(self.epoch)
 
     def get_last_lr(self) -> list[float]:
-        """Give the rate that was set last, once per parameter group."""
+        """Return the rate that was set last, once per parameter group."""
         return [group["lr"] for group in self.optimizer.param_groups]
 
 

@@ -83,7 +83,7 @@ class RoiDataset(nnUNetDatasetBlosc2):
         return image[window], labels[window], None, {**properties, "class_locations": inside}
 
     def shortest_edges(self, most: int = 50) -> Index:
-        """Give the shortest edge along each axis, voxels, among the first crops, at most so many."""
+        """Return the shortest edge along each axis, voxels, among the first crops, at most so many."""
         cases = [case for cases in self.cases_of.values() for case in cases][:most]
         shapes = [cast(_Case, super(RoiDataset, self).load_case(case))[0].shape[1:] for case in cases]
         return as_index(np.min(shapes, axis=0))
@@ -135,7 +135,7 @@ def fitted(box: Box, shape: Index) -> Box:
 
 
 def _centres(places: NDArray[np.integer], box: Box, window_size: Index) -> NDArray[np.integer]:
-    """Give patch centres for the class locations (N, 4) inside a box, counted from its start.
+    """Return patch centres for the class locations (N, 4) inside a box, counted from its start.
 
     nnU-Net's loader would let a patch about a location near the end of the box reach
     beyond it. The first column is the channel.

@@ -61,7 +61,7 @@ class ROITrainer(CascadeTrainer):
         return None
 
     def get_tr_and_val_datasets(self) -> Any:
-        """Give the training and validation sets, drawn by patient and box where there is an ROI manifest."""
+        """Return the training and validation sets, drawn by patient and box where there is an ROI manifest."""
         manifest = self.roi_manifest
         if manifest is None:
             return super().get_tr_and_val_datasets()
@@ -100,7 +100,7 @@ class ROITrainer(CascadeTrainer):
         return LabelScheme(regions=self.label_manager.has_regions, ignore_label=self.label_manager.ignore_label)
 
     def voxel_loss(self) -> VoxelLoss | None:
-        """Give the loss of one resolution, or None for nnU-Net's own Dice and cross-entropy."""
+        """Return the loss of one resolution, or None for nnU-Net's own Dice and cross-entropy."""
         return None
 
     def _build_loss(self) -> Any:
@@ -108,7 +108,7 @@ class ROITrainer(CascadeTrainer):
         return super()._build_loss() if loss is None else DeepSupervisedLoss(loss, self.resolution_weights())
 
     def resolution_weights(self) -> list[float]:
-        """Give nnU-Net's weights of the deep supervision outputs: halved at each scale, 0 at the coarsest."""
+        """Return nnU-Net's weights of the deep supervision outputs: halved at each scale, 0 at the coarsest."""
         count = len(self._get_deep_supervision_scales() or [1])
         if count == 1:
             return [1.0]

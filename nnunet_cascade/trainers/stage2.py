@@ -16,11 +16,11 @@ from nnunet_cascade.trainers.roi_trainer import ROITrainer
 from nnunet_cascade.trainers.uncertainty_roi import AdaptiveLossTrainer, UncertaintyLovaszLossTrainer
 
 
-class _RandomSwinUNETR(SwinUNETR):
+class _StochasticSwinUNETR(SwinUNETR):
     has_dropout = True
 
 
-class _RandomUNETR(UNETR):
+class _StochasticUNETR(UNETR):
     has_dropout = True
 
 
@@ -28,11 +28,11 @@ class UncertaintyROITrainer(DropoutUNet, AdaptiveLossTrainer):
     """The plan's U-Net with the adaptive loss."""
 
 
-class UncertaintyROISwinUNETRTrainer(_RandomSwinUNETR, AdaptiveLossTrainer):
+class UncertaintyROISwinUNETRTrainer(_StochasticSwinUNETR, AdaptiveLossTrainer):
     """Swin UNETR with the adaptive loss."""
 
 
-class UncertaintyROIUNETRTrainer(_RandomUNETR, AdaptiveLossTrainer):
+class UncertaintyROIUNETRTrainer(_StochasticUNETR, AdaptiveLossTrainer):
     """UNETR with the adaptive loss."""
 
 
@@ -40,11 +40,11 @@ class DiceCEROITrainer(DropoutUNet, ROITrainer):
     """The plan's U-Net with nnU-Net's Dice and cross-entropy."""
 
 
-class DiceCEROISwinUNETRTrainer(_RandomSwinUNETR, ROITrainer):
+class DiceCEROISwinUNETRTrainer(_StochasticSwinUNETR, ROITrainer):
     """Swin UNETR with nnU-Net's Dice and cross-entropy."""
 
 
-class DiceCEROIUNETRTrainer(_RandomUNETR, ROITrainer):
+class DiceCEROIUNETRTrainer(_StochasticUNETR, ROITrainer):
     """UNETR with nnU-Net's Dice and cross-entropy."""
 
 
@@ -52,11 +52,11 @@ class DistanceTransformROITrainer(DropoutUNet, DistanceTransformLossTrainer):
     """The plan's U-Net with Dice and the boundary loss."""
 
 
-class DistanceTransformROISwinUNETRTrainer(_RandomSwinUNETR, DistanceTransformLossTrainer):
+class DistanceTransformROISwinUNETRTrainer(_StochasticSwinUNETR, DistanceTransformLossTrainer):
     """Swin UNETR with Dice and the boundary loss."""
 
 
-class DistanceTransformROIUNETRTrainer(_RandomUNETR, DistanceTransformLossTrainer):
+class DistanceTransformROIUNETRTrainer(_StochasticUNETR, DistanceTransformLossTrainer):
     """UNETR with Dice and the boundary loss."""
 
 
@@ -64,11 +64,11 @@ class DistanceWeightedCEROITrainer(DropoutUNet, DistanceWeightedCELossTrainer):
     """The plan's U-Net with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
-class DistanceWeightedCEROISwinUNETRTrainer(_RandomSwinUNETR, DistanceWeightedCELossTrainer):
+class DistanceWeightedCEROISwinUNETRTrainer(_StochasticSwinUNETR, DistanceWeightedCELossTrainer):
     """Swin UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
-class DistanceWeightedCEROIUNETRTrainer(_RandomUNETR, DistanceWeightedCELossTrainer):
+class DistanceWeightedCEROIUNETRTrainer(_StochasticUNETR, DistanceWeightedCELossTrainer):
     """UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
@@ -76,11 +76,11 @@ class UncertaintyLovaszROITrainer(DropoutUNet, UncertaintyLovaszLossTrainer):
     """The plan's U-Net with the uncertainty-weighted Lovász loss."""
 
 
-class UncertaintyLovaszROISwinUNETRTrainer(_RandomSwinUNETR, UncertaintyLovaszLossTrainer):
+class UncertaintyLovaszROISwinUNETRTrainer(_StochasticSwinUNETR, UncertaintyLovaszLossTrainer):
     """Swin UNETR with the uncertainty-weighted Lovász loss."""
 
 
-class UncertaintyLovaszROIUNETRTrainer(_RandomUNETR, UncertaintyLovaszLossTrainer):
+class UncertaintyLovaszROIUNETRTrainer(_StochasticUNETR, UncertaintyLovaszLossTrainer):
     """UNETR with the uncertainty-weighted Lovász loss."""
 
 
@@ -88,9 +88,9 @@ class L1DiceFocalROITrainer(DropoutUNet, L1DiceFocalLossTrainer):
     """The plan's U-Net with the L1-weighted Dice-focal loss."""
 
 
-class L1DiceFocalROISwinUNETRTrainer(_RandomSwinUNETR, L1DiceFocalLossTrainer):
+class L1DiceFocalROISwinUNETRTrainer(_StochasticSwinUNETR, L1DiceFocalLossTrainer):
     """Swin UNETR with the L1-weighted Dice-focal loss."""
 
 
-class L1DiceFocalROIUNETRTrainer(_RandomUNETR, L1DiceFocalLossTrainer):
+class L1DiceFocalROIUNETRTrainer(_StochasticUNETR, L1DiceFocalLossTrainer):
     """UNETR with the L1-weighted Dice-focal loss."""

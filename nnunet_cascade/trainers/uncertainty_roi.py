@@ -57,7 +57,7 @@ class AdaptiveLossTrainer(SampledROITrainer):
     """The adaptive loss: Dice where the network is sure, cross-entropy where it is not."""
 
     def voxel_loss(self) -> VoxelLoss:
-        """Give the loss of one resolution."""
+        """Return the loss of one resolution."""
         return AdaptiveLoss(
             variant=self.settings.adaptive_variant,
             uncertainty_scale=self.settings.uncertainty_scale,
@@ -70,5 +70,5 @@ class UncertaintyLovaszLossTrainer(SampledROITrainer):
     """The Lovász loss, its errors weighted by uncertainty."""
 
     def voxel_loss(self) -> VoxelLoss:
-        """Give the loss of one resolution."""
+        """Return the loss of one resolution."""
         return UncertaintyLovaszLoss(uncertainty_scale=self.settings.uncertainty_scale, labels=self.label_scheme)

@@ -17,7 +17,7 @@ from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
 from nnunet_cascade.evaluation.summary import format_table, summarize
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.prediction.case import CaseResult, Given, predict_case
+from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.loaded import LoadedCascade
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.training.roi_boxes import out_of_fold_masks
@@ -95,6 +95,6 @@ def _predict(task: CrossValidation, case: str, stage1: Path, cascade: LoadedCasc
     coarse = np.isin(read_labels(stage1, image.grid, what="stage-1 prediction"), task.tumor_labels)
     labels = read_labels(task.source / "labelsTr" / f"{case}{ENDING}", image.grid, what="label")
     truth = np.isin(labels, task.tumor_labels)
-    result = predict_case(image, cascade, Given(case=case, stage1=coarse))
+    result = predict_case(image, cascade, PrecomputedInputs(case=case, stage1=coarse))
     write_case(result, task.output, case, spec=cascade.spec)
     return result, truth

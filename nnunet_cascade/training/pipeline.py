@@ -29,7 +29,7 @@ from nnunet_cascade.nnunet_folders import (
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.settings.serialization import require, to_block
+from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
 from nnunet_cascade.training.nnunet_commands import run_nnunet
@@ -58,7 +58,7 @@ class StageTraining:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ChainRequest:
+class TrainingRequest:
     """A cascade to be trained.
 
     Attributes:
@@ -102,7 +102,7 @@ class ChainRequest:
         require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
 
 
-def train_cascade(request: ChainRequest) -> None:
+def train_cascade(request: TrainingRequest) -> None:
     """Plan, preprocess and train both stages, make the bundle, cross-validate; what is done is not done again.
 
     Args:
@@ -117,7 +117,7 @@ def train_cascade(request: ChainRequest) -> None:
     _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
 
 
-def train_models(request: ChainRequest) -> None:
+def train_models(request: TrainingRequest) -> None:
     """Do the same as far as the bundle, without the cross-validation.
 
     Raises:
@@ -129,7 +129,7 @@ def train_models(request: ChainRequest) -> None:
 _Steps = list[tuple[str, Callable[[], None]]]
 
 
-def _model_steps(request: ChainRequest) -> _Steps:
+def _model_steps(request: TrainingRequest) -> _Steps:
     logs = log_folder(request)
     return [
         ("folds", lambda: make_folds(request)),
@@ -140,7 +140,7 @@ def _model_steps(request: ChainRequest) -> _Steps:
     ]
 
 
-def _run(request: ChainRequest, steps: _Steps) -> None:
+def _run(request: TrainingRequest, steps: _Steps) -> None:
     tumor_label(request)
     _require_same_request(request)
     for number, (title, step) in enumerate(steps, start=1):
@@ -148,10 +148,10 @@ def _run(request: ChainRequest, steps: _Steps) -> None:
         step()
 
 
-def _require_same_request(request: ChainRequest) -> None:
+def _require_same_request(request: TrainingRequest) -> None:
     """Record a first run's request beside the bundle; raise where a later run asks for something else."""
     path = log_folder(request) / "request.json"
-    wanted = json.loads(json.dumps(to_block(request)))
+    wanted = json.loads(json.dumps(to_json(request)))
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, wanted)
@@ -167,9 +167,9 @@ def _require_same_request(request: ChainRequest) -> None:
 
 def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
     """Fill in what an earlier release did not write: it did what the defaults still do."""
-    own = {item.name: item.default for item in fields(ChainRequest) if item.default is not MISSING}
+    own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
     whole = {**json.loads(json.dumps(own)), **known}
-    return {**whole, "spec": _filled(known.get("spec", {}), json.loads(json.dumps(to_block(CascadeSpec()))))}
+    return {**whole, "spec": _filled(known.get("spec", {}), json.loads(json.dumps(to_json(CascadeSpec()))))}
 
 
 def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -179,18 +179,18 @@ def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **known, **nested}
 
 
-def log_folder(request: ChainRequest) -> Path:
-    """Give the folder of the commands' logs."""
+def log_folder(request: TrainingRequest) -> Path:
+    """Return the folder of the commands' logs."""
     return request.bundle.with_name(f"{request.bundle.name}_logs")
 
 
-def cross_validation_folder(request: ChainRequest) -> Path:
-    """Give the folder of the cross-validation's predictions and scores."""
+def cross_validation_folder(request: TrainingRequest) -> Path:
+    """Return the folder of the cross-validation's predictions and scores."""
     return request.bundle.with_name(f"{request.bundle.name}_cross_validation")
 
 
 def train_stage(
-    dataset: int, stage: StageTraining, request: ChainRequest, logs: Path, folds: tuple[Any, ...] = ()
+    dataset: int, stage: StageTraining, request: TrainingRequest, logs: Path, folds: tuple[Any, ...] = ()
 ) -> None:
     """Plan, preprocess and train one stage, every fold of the request or the folds named."""
     _plan(dataset, stage)
@@ -200,12 +200,12 @@ def train_stage(
 
 
 def model_of(dataset: int, stage: StageTraining) -> Path:
-    """Give the model folder of a stage."""
+    """Return the model folder of a stage."""
     plan = stage.plan
     return model_folder(dataset, trainer=stage.trainer, plans=plan.name, configuration=plan.configuration)
 
 
-def make_folds(request: ChainRequest) -> None:
+def make_folds(request: TrainingRequest) -> None:
     """Write nnU-Net's own random folds where there are none; those that are there must be as many as asked."""
     path = preprocessed_folder(request.dataset) / "splits_final.json"
     own = raw_folder(request.dataset) / "splits_final.json"
@@ -227,7 +227,7 @@ def make_folds(request: ChainRequest) -> None:
 
 def _plan(dataset: int, stage: StageTraining) -> None:
     path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
-    wanted = json.loads(json.dumps(to_block(stage.plan)))
+    wanted = json.loads(json.dumps(to_json(stage.plan)))
     if path.is_file():
         if read_json(path).get(_REQUEST) != wanted:
             raise DatasetError(
@@ -238,7 +238,7 @@ def _plan(dataset: int, stage: StageTraining) -> None:
     write_json(path, {**read_json(path), _REQUEST: wanted})
 
 
-def _preprocess(dataset: int, stage: StageTraining, request: ChainRequest, logs: Path) -> None:
+def _preprocess(dataset: int, stage: StageTraining, request: TrainingRequest, logs: Path) -> None:
     name, configuration = stage.plan.name, stage.plan.configuration
     folder = preprocessed_folder(dataset) / f"{name}_{configuration}"
     expected = len(list((raw_folder(dataset) / "labelsTr").glob(f"*{ENDING}")))
@@ -270,7 +270,7 @@ def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: s
     )
 
 
-def _make_roi_dataset(request: ChainRequest) -> None:
+def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
     wanted = RoiDatasetRequest(
@@ -293,7 +293,7 @@ def _make_roi_dataset(request: ChainRequest) -> None:
 
 
 def context_mm(stage: StageTraining) -> tuple[float, float, float]:
-    """Give what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
+    """Return what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
     plan = stage.plan
     if plan.patch_size is None or plan.spacing_mm is None:
         patch_mm = _DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
@@ -306,13 +306,13 @@ def context_mm(stage: StageTraining) -> tuple[float, float, float]:
 
 
 def _enlarged(patch_size: tuple[int, ...], trainer: str) -> tuple[int, ...]:
-    """Give the patch that a trainer makes of a planned one, where it is one of ours."""
+    """Return the patch that a trainer makes of a planned one, where it is one of ours."""
     backbone = getattr(getattr(nnunet_cascade_trainers, trainer, None), "backbone", None)
     return patch_size if backbone is None else legal_patch(patch_size, BACKBONES[backbone])
 
 
-def final_spec(request: ChainRequest) -> CascadeSpec:
-    """Give the settings of the bundle: those of the request with every trained fold."""
+def final_spec(request: TrainingRequest) -> CascadeSpec:
+    """Return the settings of the bundle: those of the request with every trained fold."""
     folds = tuple(range(request.folds))
     return replace(
         request.spec,
@@ -323,7 +323,7 @@ def final_spec(request: ChainRequest) -> CascadeSpec:
     )
 
 
-def tumor_label(request: ChainRequest) -> str:
+def tumor_label(request: TrainingRequest) -> str:
     """Name the tumor where the dataset has several labels; "" where it has one.
 
     Raises:
@@ -338,7 +338,7 @@ def tumor_label(request: ChainRequest) -> str:
     return names[0]
 
 
-def _make_bundle(request: ChainRequest) -> None:
+def _make_bundle(request: TrainingRequest) -> None:
     if request.bundle.is_dir():
         return
     make_bundle(
@@ -351,7 +351,7 @@ def _make_bundle(request: ChainRequest) -> None:
     )
 
 
-def _cross_validate(request: ChainRequest) -> None:
+def _cross_validate(request: TrainingRequest) -> None:
     folder = cross_validation_folder(request)
     if (folder / "scores.json").is_file():
         return

@@ -16,11 +16,11 @@ from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
 from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerprints
 
-from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.errors import DatasetError, one_line
 from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing
 from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, read_json
-from nnunet_cascade.settings.serialization import require, to_block
+from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 _WORKERS = "nnUNet_n_proc_DA"
@@ -118,12 +118,12 @@ def _fingerprint(dataset_id: int) -> None:
     try:
         extract_fingerprints([dataset_id], num_processes=2, check_dataset_integrity=True)
     except (AssertionError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300] or "its integrity check failed, see above"
+        reason = one_line(error, longest=300) if str(error) else "its integrity check failed, see above"
         raise DatasetError(f"nnU-Net refuses dataset {dataset_id} ({reason}); repair the dataset") from error
 
 
 def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
-    """Give plans as requested: one configuration, renamed, with window, size and settings block.
+    """Return plans as requested: one configuration, renamed, with window, size and settings block.
 
     Args:
         plans: As nnU-Net's planner made them for the requested spacing. Left unchanged.
@@ -147,7 +147,7 @@ def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
         configuration = _resized(configuration, request)
     if _is_isotropic(configuration["spacing"]):
         configuration = _without_separate_z(configuration)
-    block = to_block(TrainingSettings.from_plans({BLOCK: request.training}))
+    block = to_json(TrainingSettings.from_plans({BLOCK: request.training}))
     changed = {"plans_name": request.name, "configurations": {request.configuration: configuration}, BLOCK: block}
     if request.window_hu is not None:
         properties = plans["foreground_intensity_properties_per_channel"]
@@ -172,7 +172,7 @@ def _threads_for_planning() -> Generator[None, None, None]:
 
 
 def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
-    """Give the network of a configuration another patch size or other features, by nnU-Net's rules of pooling."""
+    """Return the network of a configuration another patch size or other features, by nnU-Net's rules of pooling."""
     architecture = dict(configuration["architecture"])
     kwargs = dict(architecture["arch_kwargs"])
     patch = [int(size) for size in request.patch_size or configuration["patch_size"]]

@@ -11,7 +11,7 @@ import torch
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cascade.errors import CascadeError, DatasetError, SettingsError
+from nnunet_cascade.errors import CascadeError, DatasetError, SettingsError, one_line
 from nnunet_cascade.files import sha256_of
 from nnunet_cascade.networks.backbones import BACKBONES
 from nnunet_cascade.networks.checkpoints import write_checkpoint
@@ -134,7 +134,7 @@ def _network(kind: Any, plans: Path, configuration: str, *, trusted: bool) -> tu
     except CascadeError:
         raise
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, longest=200)
         raise DatasetError(
             f"{plans}: no network can be built ({type(error).__name__}: {reason}); expected nnU-Net's plans, "
             "with dataset.json beside them"

@@ -24,7 +24,7 @@ class FoundBox:
 
 
 def boxes_from_candidates(patient: str, candidates: Labels, truth: Labels) -> list[FoundBox]:
-    """Give a box for each candidate, and one for each true tumor that no candidate meets.
+    """Return a box for each candidate, and one for each true tumor that no candidate meets.
 
     Args:
         patient: Name of the case.
@@ -43,7 +43,7 @@ def boxes_from_candidates(patient: str, candidates: Labels, truth: Labels) -> li
 
 
 def boxes_from_truth(patient: str, truth: Labels) -> list[FoundBox]:
-    """Give a box for each true tumor, as the method's published code does."""
+    """Return a box for each true tumor, as the method's published code does."""
     return [FoundBox(patient, "ground_truth", Box.around(truth == tumor)) for tumor in _ids(truth)]
 
 

@@ -23,7 +23,7 @@ from nnunet_cascade.postprocessing.merging import label_candidates
 from nnunet_cascade.prediction.edge_channel import EDGE_CHANNEL, edge_magnitude
 from nnunet_cascade.prediction.roi import patch_voxels, with_margin
 from nnunet_cascade.prediction.spec import RoiSettings
-from nnunet_cascade.settings.serialization import require, to_block
+from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, write_manifest
 from nnunet_cascade.training.roi_boxes import (
     FoundBox,
@@ -169,14 +169,14 @@ def _found_boxes(patients: Sequence[str], request: RoiDatasetRequest) -> Iterato
 
 
 def true_tumors(request: RoiDatasetRequest, patient: str, grid: Grid) -> Labels:
-    """Give the true tumors of a patient by number, fragments merged as the rules merge candidates."""
+    """Return the true tumors of a patient by number, fragments merged as the rules merge candidates."""
     labels = read_labels(request.source / "labelsTr" / f"{patient}{ENDING}", grid, what="label")
     mask: Mask = np.isin(labels, request.tumor_labels)
     return label_candidates(mask, grid, request.anatomy.merge)
 
 
 def _passing(image: Volume, coarse: Mask, request: RoiDatasetRequest, patient: str) -> Labels:
-    """Give the candidates that pass the rules, however many they are."""
+    """Return the candidates that pass the rules, however many they are."""
     if not coarse.any():
         return np.zeros(image.grid.shape, dtype=np.int32)
     try:
@@ -253,12 +253,12 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
 
 
 def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
-    """Give what decides the crops."""
+    """Return what decides the crops."""
     return {
         "boxes": "ground_truth" if request.stage1 is None else "out_of_fold",
         "source": request.source.name,
         "stage1": None if request.stage1 is None else request.stage1.name,
-        "anatomy": to_block(request.anatomy),
+        "anatomy": to_json(request.anatomy),
         "margin_mm": request.roi.margin_mm,
         "margin_voxels": request.roi.margin_voxels,
         "jitter_mm": request.jitter_mm,

@@ -10,11 +10,11 @@ import torch
 
 from nnunet_cascade.uncertainty.passes import as_outputs, probabilities
 from nnunet_cascade.uncertainty.sampling import Moments
-from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 from nnunet_cascade.uncertainty.windows import unpadded, window_weights
 
 
-class ObservedPredictor(PlainPredictor):
+class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
     """Predict nnU-Net's logits, bit for bit, and the moments of one channel's probability.
 
     Each mirrored image of each fold is a sample. Windows are blended with nnU-Net's
@@ -38,7 +38,7 @@ class ObservedPredictor(PlainPredictor):
         self._weights = self._blended = self._total = torch.empty(0)
         self._members: list[torch.Tensor] = []
 
-    def predict_observed(self, data: torch.Tensor, *, channel: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict_with_uncertainty(self, data: torch.Tensor, *, channel: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict a preprocessed image (C, Z, Y, X).
 
         Returns:
@@ -90,7 +90,7 @@ class ObservedPredictor(PlainPredictor):
         moments.add(probability[0, self._channel])
 
     def flips(self) -> list[tuple[int, ...]]:
-        """Give the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
+        """Return the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
         allowed = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
         axes = [axis + 2 for axis in allowed]
         return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]

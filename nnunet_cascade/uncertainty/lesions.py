@@ -46,7 +46,7 @@ class Lesion:
     volume: VolumeSpread | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Give everything as plain numbers and lists, for a JSON report."""
+        """Return everything as plain numbers and lists, for a JSON report."""
         return {**asdict(self), "box": {"start": list(self.box.start), "stop": list(self.box.stop)}}
 
 

@@ -8,7 +8,7 @@ from nnunet_cascade.uncertainty.sampling_types import Measure
 
 
 def binary_entropy(probability: torch.Tensor) -> torch.Tensor:
-    """Give the entropy of a yes-or-no decision, channel by channel.
+    """Return the entropy of a yes-or-no decision, channel by channel.
 
     Of a softmax this is the entropy of one class against all others together; of two
     classes it is the entropy of the softmax itself.

@@ -32,15 +32,15 @@ class StochasticPasses:
         self.network = network
 
     def features(self, image: torch.Tensor) -> Any:
-        """Give what all passes over an image (B, C, Z, Y, X) share."""
+        """Return what all passes over an image (B, C, Z, Y, X) share."""
         return image
 
     def detached(self, features: Any) -> Any:
-        """Give features without their graph, for samples that want no gradient."""
+        """Return features without their graph, for samples that want no gradient."""
         return features.detach()
 
     def repeated(self, features: Any, count: int) -> Any:
-        """Give the features of one image (1, …) for so many passes at once, each a sample of its own."""
+        """Return the features of one image (1, …) for so many passes at once, each a sample of its own."""
         return features.expand(count, *features.shape[1:])
 
     def run(self, features: Any) -> Outputs:
@@ -86,11 +86,11 @@ class UNetPasses(StochasticPasses):
         return _UNetFeatures(*self._encode(image))
 
     def detached(self, features: _UNetFeatures) -> _UNetFeatures:
-        """Give the features without their graph."""
+        """Return the features without their graph."""
         return _UNetFeatures(features.deepest.detach(), tuple(term.detach() for term in features.skip_terms))
 
     def repeated(self, features: _UNetFeatures, count: int) -> _UNetFeatures:
-        """Give the features for so many passes at once; the skips' terms are added to all of them as they are."""
+        """Return the features for so many passes at once; the skips' terms are added to all of them as they are."""
         return _UNetFeatures(super().repeated(features.deepest, count), features.skip_terms)
 
     def run(self, features: _UNetFeatures) -> Outputs:
@@ -127,7 +127,7 @@ class UNetPasses(StochasticPasses):
 
 
 def passes_of(network: nn.Module) -> StochasticPasses:
-    """Give the cheapest passes that are right for a network, compiled if the network is.
+    """Return the cheapest passes that are right for a network, compiled if the network is.
 
     A U-Net of nnU-Net's plans whose dropouts lie in bottleneck and decoder shares what lies before; any other
     network runs as a whole.
@@ -147,7 +147,7 @@ def passes_of(network: nn.Module) -> StochasticPasses:
 
 
 def as_outputs(value: Any) -> Outputs:
-    """Give the output of a network, deeply supervised or not, as a list."""
+    """Return the output of a network, deeply supervised or not, as a list."""
     return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
@@ -164,6 +164,6 @@ def _partial_convolution(convolution: Any, x: torch.Tensor, *, of_skip: bool) ->
 
 
 def probabilities(outputs: Sequence[torch.Tensor], *, regions: bool) -> Outputs:
-    """Give logits as probabilities in float32, without gradient: sigmoid of regions, else softmax."""
+    """Return logits as probabilities in float32, without gradient: sigmoid of regions, else softmax."""
     logits = [output.detach().float() for output in outputs]
     return [torch.sigmoid(x) if regions else torch.softmax(x, 1) for x in logits]

@@ -9,9 +9,15 @@ from typing import Any
 import torch
 
 from nnunet_cascade.uncertainty.passes import StochasticPasses, passes_of, probabilities
-from nnunet_cascade.uncertainty.sample_masks import Ballot, Decision, VoteField, Votes, planes_of
+from nnunet_cascade.uncertainty.sample_masks import (
+    BlendedSampleMasks,
+    Decision,
+    PackedSampleMasks,
+    SampleMaskAccumulator,
+    packed_planes,
+)
 from nnunet_cascade.uncertainty.sampling import Moments, evaluating, stochastic
-from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 from nnunet_cascade.uncertainty.windows import unpadded, window_weights
 
 
@@ -36,16 +42,16 @@ class Samples:
         mean: (C, Z, Y, X), float32: mean probability of each channel.
         mean_square: (C, Z, Y, X), mean of its square.
         mean_entropy: (C, Z, Y, X), mean of its binary entropy in nats, where asked for.
-        votes: The samples' masks, where asked for.
+        sample_masks: The samples' masks, where asked for.
     """
 
     mean: torch.Tensor
     mean_square: torch.Tensor
     mean_entropy: torch.Tensor | None
-    votes: Votes | None
+    sample_masks: PackedSampleMasks | None
 
 
-class MonteCarloPredictor(PlainPredictor):
+class MonteCarloPredictor(SlidingWindowPredictor):
     """Predict the moments of the probabilities over dropout, mirrored images and folds.
 
     Where nnU-Net's predictor gives logits (C, Z, Y, X), this one gives (2C, Z, Y, X)
@@ -57,7 +63,7 @@ class MonteCarloPredictor(PlainPredictor):
     nnU-Net's exporter, which expects logits.
 
     Args:
-        samples: T, stochastic passes of each window and fold; 0 for passes without
+        mc_samples: T, stochastic passes of each window and fold; 0 for passes without
             dropout, one of each mirrored image.
         device: Where to predict.
         step_size: Of the sliding window, as a share of the patch.
@@ -73,7 +79,7 @@ class MonteCarloPredictor(PlainPredictor):
     def __init__(  # noqa: PLR0913 - nnU-Net's own choices, and what is sampled
         self,
         *,
-        samples: int,
+        mc_samples: int,
         device: torch.device,
         step_size: float = 0.5,
         mirroring: bool = False,
@@ -81,30 +87,34 @@ class MonteCarloPredictor(PlainPredictor):
         batch_size: int = 1,
     ) -> None:
         super().__init__(device=device, step_size=step_size, mirroring=mirroring)
-        self.samples, self.batch_size = samples, batch_size
+        self.mc_samples, self.batch_size = mc_samples, batch_size
         self.extras = extras or Extras()
         self._random_state: torch.Tensor | None = None
-        self._votes: list[torch.Tensor] = []
+        self._sample_masks: list[torch.Tensor] = []
         self._windows = 0
 
     def predict_samples(self, data: torch.Tensor) -> Samples:
         """Predict a preprocessed image (C, Z, Y, X) and give what is kept of the samples by name."""
-        self._votes = []
+        self._sample_masks = []
         moments: torch.Tensor = self.predict_logits_from_preprocessed_data(data)
         mean, square, *entropy = moments.split(self.label_manager.num_segmentation_heads)
-        votes = Votes(torch.stack(self._votes), self.passes, self._windows) if self._votes else None
-        return Samples(mean, square, entropy[0] if entropy else None, votes)
+        sample_masks = (
+            PackedSampleMasks(torch.stack(self._sample_masks), self.samples_per_member, self._windows)
+            if self._sample_masks
+            else None
+        )
+        return Samples(mean, square, entropy[0] if entropy else None, sample_masks)
 
     @property
-    def passes(self) -> int:
+    def samples_per_member(self) -> int:
         """Number of samples of each window and fold."""
-        return self.samples or len(self.flips())
+        return self.mc_samples or len(self.flips())
 
     def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
         """Predict with one member; what lies beside its moments is cut like them."""
         moments: Any = super().predict_sliding_window_return_logits(input_image)
         if self.extras.decision is not None:
-            self._votes[-1] = unpadded(self._votes[-1], input_image.shape[1:]).cpu()
+            self._sample_masks[-1] = unpadded(self._sample_masks[-1], input_image.shape[1:]).cpu()
         return moments
 
     def predict_windows(
@@ -122,34 +132,36 @@ class MonteCarloPredictor(PlainPredictor):
         blended = torch.zeros((channels, *data.shape[1:]), dtype=torch.float32, device=results)
         total = torch.zeros(data.shape[1:], dtype=torch.float32, device=results)
         decision = self.extras.decision
-        field = VoteField(planes_of(self.passes), data.shape[1:], results) if decision else None
-        passes = passes_of(self.network) if self.samples else StochasticPasses(self.network)
-        with (stochastic if self.samples else evaluating)(self.network):
+        field = (
+            BlendedSampleMasks(packed_planes(self.samples_per_member), data.shape[1:], results) if decision else None
+        )
+        passes = passes_of(self.network) if self.mc_samples else StochasticPasses(self.network)
+        with (stochastic if self.mc_samples else evaluating)(self.network):
             for window in slicers:
-                ballot = Ballot(decision) if decision else None
-                moments = self._window_moments(data[window][None].to(self.device), passes, ballot)
+                accumulator = SampleMaskAccumulator(decision) if decision else None
+                moments = self._window_moments(data[window][None].to(self.device), passes, accumulator)
                 blended[window] += moments.to(results) * weights
                 total[window[1:]] += weights
-                if field is not None and ballot is not None:
-                    field.take(ballot.planes(), window[1:], weights)
+                if field is not None and accumulator is not None:
+                    field.take(accumulator.planes(), window[1:], weights)
         if field is not None:
-            self._votes.append(field.planes)
+            self._sample_masks.append(field.planes)
         self._windows = len(slicers)
         blended /= total
         return blended
 
     def _window_moments(
-        self, image: torch.Tensor, passes: StochasticPasses, ballot: Ballot | None = None
+        self, image: torch.Tensor, passes: StochasticPasses, accumulator: SampleMaskAccumulator | None = None
     ) -> torch.Tensor:
-        """Give the moments (2C or 3C, Z, Y, X) of one window (1, C, Z, Y, X); the ballot takes in the samples too."""
+        """Return the moments (2C or 3C, Z, Y, X) of one window (1, C, Z, Y, X); the ballot takes in the samples too."""
         moments, flips = Moments(with_entropy=self.extras.entropy), self.flips()
-        for turn, axes in enumerate(flips[: self.passes]):
+        for turn, axes in enumerate(flips[: self.samples_per_member]):
             features = passes.features(torch.flip(image, axes))
-            for sample in self._samples(passes, features, len(range(turn, self.passes, len(flips)))):
+            for sample in self._samples(passes, features, len(range(turn, self.samples_per_member, len(flips)))):
                 mirrored_back = torch.flip(sample, axes)
                 moments.add(mirrored_back)
-                if ballot is not None:
-                    ballot.add(mirrored_back)
+                if accumulator is not None:
+                    accumulator.add(mirrored_back)
         return torch.cat([moment[0] for moment in moments.means()])
 
     def _samples(self, passes: StochasticPasses, features: Any, count: int) -> Iterator[torch.Tensor]:
@@ -161,7 +173,7 @@ class MonteCarloPredictor(PlainPredictor):
             yield from found.split(1)
 
     def flips(self) -> list[tuple[int, ...]]:
-        """Give the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
+        """Return the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
         axes = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
         flips: list[tuple[int, ...]] = [()]
         for axis in axes:

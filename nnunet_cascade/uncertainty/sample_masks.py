@@ -24,22 +24,22 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
-class Votes:
+class PackedSampleMasks:
     """The samples' masks.
 
     Attributes:
         planes: (M, P, Z, Y, X), uint8: bit b of plane p of member m is sample 8·p + b of that member.
-        passes: Samples of each member; further bits are 0.
+        samples_per_member: Samples of each member; further bits are 0.
         windows: Windows that the samples were put together from. Where there are
             several, a voxel has the votes of the window that weighs most there.
     """
 
     planes: torch.Tensor
-    passes: int
+    samples_per_member: int
     windows: int
 
 
-class Ballot:
+class SampleMaskAccumulator:
     """The votes on one window, sample by sample."""
 
     def __init__(self, decision: Decision) -> None:
@@ -50,19 +50,19 @@ class Ballot:
     def add(self, probability: torch.Tensor) -> None:
         """Take in one sample (1, C, Z, Y, X); it is not kept."""
         bit = self._count % _BITS
-        ayes = (probability[0, self._decision.channel] >= self._decision.threshold).to(torch.uint8)
+        is_tumor = (probability[0, self._decision.channel] >= self._decision.threshold).to(torch.uint8)
         if bit == 0:
-            self._planes.append(ayes)
+            self._planes.append(is_tumor)
         else:
-            self._planes[-1] |= ayes << bit
+            self._planes[-1] |= is_tumor << bit
         self._count += 1
 
     def planes(self) -> torch.Tensor:
-        """Give the votes (P, Z, Y, X); at least one sample is needed."""
+        """Return the votes (P, Z, Y, X); at least one sample is needed."""
         return torch.stack(self._planes)
 
 
-class VoteField:
+class BlendedSampleMasks:
     """The votes on an image, window by window: each voxel keeps those of the window that weighs most there.
 
     Counts of windows that overlap could not be added; a field has every voxel once.
@@ -90,6 +90,6 @@ class VoteField:
         self._weight[place] = torch.maximum(before, weights)
 
 
-def planes_of(samples: int) -> int:
-    """Give the number of planes that so many samples need."""
+def packed_planes(samples: int) -> int:
+    """Return the number of planes that so many samples need."""
     return -(-samples // _BITS)

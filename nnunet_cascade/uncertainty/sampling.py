@@ -70,23 +70,23 @@ class Moments:
         self.count += 1
 
     def mean(self) -> torch.Tensor:
-        """Give the mean; at least one sample is needed."""
+        """Return the mean; at least one sample is needed."""
         return self._totals()[0] / self.count
 
     def mean_square(self) -> torch.Tensor:
-        """Give the mean of the squares; at least one sample is needed."""
+        """Return the mean of the squares; at least one sample is needed."""
         return self._totals()[1] / self.count
 
     def mean_entropy(self) -> torch.Tensor | None:
-        """Give the mean of the binary entropies in nats, or None where they were not summed."""
+        """Return the mean of the binary entropies in nats, or None where they were not summed."""
         return None if self._sum_of_entropies is None else self._sum_of_entropies / self.count
 
     def variance(self) -> torch.Tensor:
-        """Give the population variance, at least 0 and 0 for one sample."""
+        """Return the population variance, at least 0 and 0 for one sample."""
         return (self.mean_square() - self.mean() ** 2).clamp_min(0)
 
     def means(self) -> tuple[torch.Tensor, ...]:
-        """Give the means of the samples, of their squares and, where summed, of their entropies."""
+        """Return the means of the samples, of their squares and, where summed, of their entropies."""
         entropy = self.mean_entropy()
         return (self.mean(), self.mean_square(), *(() if entropy is None else (entropy,)))
 

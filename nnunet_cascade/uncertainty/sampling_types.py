@@ -21,50 +21,50 @@ DEFINITIONS: dict[Measure, str] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplePlan:
+class SamplingPlan:
     """What to sample of a model.
 
     Attributes:
         sources: What must differ from sample to sample. Folds and mirroring that a
             stage predicts with anyway differ as well.
-        passes: T, Monte-Carlo passes of each member; 0 without dropout, which gives one
+        mc_samples: T, Monte-Carlo passes of each member; 0 without dropout, which gives one
             pass of each mirrored image.
         measure: What to make of the samples.
-        aside: Whether prediction stays nnU-Net's own, the samples being noted on the side.
+        deterministic: Whether the prediction stays nnU-Net's own; the samples only measure its spread.
         batch_size: How many samples of a window run together.
     """
 
     sources: tuple[Source, ...]
-    passes: int = 0
+    mc_samples: int = 0
     measure: Measure = "variance"
-    aside: bool = False
+    deterministic: bool = False
     batch_size: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SamplingFacts:
+class SamplingSummary:
     """What was sampled in fact.
 
     Attributes:
         sources: What differed from sample to sample.
         members: Folds times checkpoints.
         mirrors: Mirrored images, the unmirrored one included.
-        passes: T, Monte-Carlo passes of each member, shared out among its mirrored images; 0 without dropout.
+        mc_samples: T, Monte-Carlo passes of each member, shared out among its mirrored images; 0 without dropout.
         measure: What was made of the samples.
     """
 
     sources: tuple[Source, ...]
     members: int
     mirrors: int
-    passes: int
+    mc_samples: int
     measure: Measure
 
     @property
-    def passes_per_member(self) -> int:
+    def samples_per_member(self) -> int:
         """Samples that each member gives."""
-        return self.passes or self.mirrors
+        return self.mc_samples or self.mirrors
 
     @property
-    def samples(self) -> int:
+    def total_samples(self) -> int:
         """Samples of all members together."""
-        return self.members * self.passes_per_member
+        return self.members * self.samples_per_member

@@ -11,12 +11,12 @@ from typing import Any
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-from nnunet_cascade.errors import DeviceError
+from nnunet_cascade.errors import DeviceError, one_line
 
 _log = logging.getLogger(__name__)
 
 
-class PlainPredictor(nnUNetPredictor):
+class SlidingWindowPredictor(nnUNetPredictor):
     """nnU-Net's sliding window without its progress bars; on a GPU everything stays there.
 
     Where the GPU has no memory for that, nnU-Net begins again with the results in the
@@ -57,7 +57,7 @@ class PlainPredictor(nnUNetPredictor):
             with precision:
                 return super().predict_sliding_window_return_logits(input_image)  # pyright: ignore[reportReturnType]
         except torch.cuda.OutOfMemoryError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, longest=200)
             raise DeviceError(
                 f"{self.device} has too little memory for one window of the network ({reason}); "
                 "end other programs on it, or use -device cpu"

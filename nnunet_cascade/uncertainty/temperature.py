@@ -11,7 +11,7 @@ _HALF = np.float32(0.5)
 
 
 def with_temperature(probability: Image, temperature: float) -> Image:
-    """Give sigmoid(logit(p) / T).
+    """Return sigmoid(logit(p) / T).
 
     Args:
         probability: Any shape, 0 to 1. Left unchanged.
@@ -31,5 +31,5 @@ def with_temperature(probability: Image, temperature: float) -> Image:
 
 
 def unscaled(probability: float, temperature: float) -> float:
-    """Give the probability that `with_temperature` carries to this one."""
+    """Return the probability that `with_temperature` carries to this one."""
     return probability if temperature == 1 else float(expit(temperature * logit(probability)))

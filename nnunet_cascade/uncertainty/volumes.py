@@ -20,23 +20,23 @@ _Counts = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class RoiVotes:
+class RegionSampleMasks:
     """What each sample calls tumor in one region, on the image's grid.
 
     Attributes:
         planes: (M, P, Z, Y, X), uint8: bit b of plane p of member m is sample 8·p + b of that member.
-        passes: Samples of each member.
+        samples_per_member: Samples of each member.
         windows: Windows of the network that each sample was put together from.
     """
 
     planes: NDArray[np.uint8]
-    passes: int
+    samples_per_member: int
     windows: int
 
     @property
-    def samples(self) -> int:
+    def total_samples(self) -> int:
         """Samples of all members."""
-        return len(self.planes) * self.passes
+        return len(self.planes) * self.samples_per_member
 
     def any(self) -> Mask:
         """Mark the voxels (Z, Y, X) that some sample calls tumor."""
@@ -44,7 +44,7 @@ class RoiVotes:
 
     def counts(self, chosen: Mask) -> _Counts:
         """Count the chosen voxels that each sample calls tumor, member by member (samples,)."""
-        bits = np.unpackbits(self.planes[:, :, chosen], axis=1, bitorder="little")[:, : self.passes]
+        bits = np.unpackbits(self.planes[:, :, chosen], axis=1, bitorder="little")[:, : self.samples_per_member]
         return bits.sum(axis=2, dtype=np.int64).ravel()
 
 
@@ -55,12 +55,12 @@ class Sampled:
     Attributes:
         uncertainty: (Z, Y, X), 0 outside the regions.
         regions: (Z, Y, X), label map of the regions.
-        votes: By region's id, with its box.
+        sample_masks: By region's id, with its box.
     """
 
     uncertainty: Image
     regions: Labels
-    votes: Mapping[int, tuple[Box, RoiVotes]]
+    sample_masks: Mapping[int, tuple[Box, RegionSampleMasks]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +86,7 @@ class VolumeSpread:
 
     @classmethod
     def of(cls, counts: _Counts, *, voxel_ml: float, windows: int) -> VolumeSpread:
-        """Give the spread of voxel counts (samples,); there must be a sample."""
+        """Return the spread of voxel counts (samples,); there must be a sample."""
         volumes = counts * voxel_ml
         figures = (volumes.mean(), volumes.std(), *np.percentile(volumes, (5, 95)))
         mean_ml, sd_ml, p5_ml, p95_ml = (round(float(figure), DECIMALS) for figure in figures)
@@ -119,20 +119,20 @@ def volume_spreads(lesions: Labels, dropped: Mask, sampled: Sampled, spacing_mm:
     Returns:
         None where there are no regions.
     """
-    if not sampled.votes:
+    if not sampled.sample_masks:
         return None
     last, voxel_ml = int(lesions.max(initial=0)), math.prod(spacing_mm) / MM3_PER_ML
     by_region: dict[int, _Counts] = {}
-    by_lesion = np.zeros((last + 1, next(iter(sampled.votes.values()))[1].samples), dtype=np.int64)
-    for region, (box, votes) in sampled.votes.items():
-        voted = votes.any() & (sampled.regions[box.slices] == region)
+    by_lesion = np.zeros((last + 1, next(iter(sampled.sample_masks.values()))[1].total_samples), dtype=np.int64)
+    for region, (box, sample_masks) in sampled.sample_masks.items():
+        voted = sample_masks.any() & (sampled.regions[box.slices] == region)
         nearest = _nearest(lesions[box.slices], dropped[box.slices], voted, spacing_mm)
-        by_region[region] = np.zeros(votes.samples, dtype=np.int64)
+        by_region[region] = np.zeros(sample_masks.total_samples, dtype=np.int64)
         for number in np.unique(nearest[voted & (nearest >= 0)]).tolist():
-            found = votes.counts(voted & (nearest == number))
+            found = sample_masks.counts(voted & (nearest == number))
             by_lesion[number] += found
             by_region[region] += found
-    windows = {region: votes.windows for region, (_, votes) in sampled.votes.items()}
+    windows = {region: sample_masks.windows for region, (_, sample_masks) in sampled.sample_masks.items()}
 
     def spread(counts: _Counts, most: int) -> VolumeSpread:
         return VolumeSpread.of(counts, voxel_ml=voxel_ml, windows=most)
@@ -145,7 +145,7 @@ def volume_spreads(lesions: Labels, dropped: Mask, sampled: Sampled, spacing_mm:
 
 
 def _nearest(lesions: Labels, dropped: Mask, voted: Mask, spacing_mm: Spacing) -> NDArray[np.int64]:
-    """Give each voted voxel (Z, Y, X) its nearest lesion: −1 where a dropped component is nearer, 0 without any."""
+    """Return each voted voxel (Z, Y, X) its nearest lesion: −1 where a dropped component is nearer, 0 without any."""
     numbers = np.unique(lesions[lesions > 0])
     nearest = np.full(lesions.shape, numbers[0] if len(numbers) else 0, dtype=np.int64)
     if not voted.any() or (len(numbers) <= 1 and not dropped.any()):

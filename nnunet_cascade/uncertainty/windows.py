@@ -9,7 +9,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 
 def window_weights(patch: Sequence[int], device: torch.device) -> torch.Tensor:
-    """Give nnU-Net's Gaussian weights of a window, in float32."""
+    """Return nnU-Net's Gaussian weights of a window, in float32."""
     size = tuple(int(length) for length in patch)
     weights: torch.Tensor = compute_gaussian(size, sigma_scale=1 / 8, value_scaling_factor=10, device=device)
     return weights.float()

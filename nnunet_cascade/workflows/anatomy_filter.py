@@ -32,7 +32,7 @@ from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.scans.flags import grid_flags
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.workflows.lung_masks import kept_lungs, lung_facts, read_thorax, source_settings
 
 NO_CANDIDATE = "no_candidate"
@@ -54,7 +54,7 @@ class FilterRequest:
         lungs: Where lung masks come from.
         tumor: Which values are tumor.
         uncertainty: Folder of maps `<case>_uncertainty.nii.gz` or `<case>.nii.gz`, to rank by; None has none.
-        skip_done: Leave out cases that an earlier run did with the same settings.
+        resume: Leave out cases that an earlier run did with the same settings.
     """
 
     images: Path
@@ -63,7 +63,7 @@ class FilterRequest:
     lungs: LungSource = field(default_factory=LungSource)
     tumor: TumorLabel = field(default_factory=TumorLabel)
     uncertainty: Path | None = None
-    skip_done: bool = False
+    resume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class LungFindings:
 
 
 def filter_task(request: FilterRequest) -> FolderTask:
-    """Give the task that filters each prediction and writes it under its own name."""
+    """Return the task that filters each prediction and writes it under its own name."""
 
     def work(case: str, path: Path) -> Record:
         return _filter_file(case, path, request)
@@ -98,7 +98,7 @@ def filter_task(request: FilterRequest) -> FolderTask:
         "tumor_values": list(request.tumor.values),
         "uncertainty": request.uncertainty is not None,
     }
-    return FolderTask(output=request.output, settings=settings, work=work, inputs=inputs, skip_done=request.skip_done)
+    return FolderTask(output=request.output, settings=settings, work=work, inputs=inputs, resume=request.resume)
 
 
 def keep_dataset_file(predictions: Path, output: Path) -> None:
@@ -142,7 +142,7 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
         "files": [name],
         "flags": list(_flags(filtered, lungs, ct.grid, probability_unused=bool(unused))),
         "notes": notes,
-        "grid": to_block(ct.grid),
+        "grid": to_json(ct.grid),
         "tumor": {
             "values": list(request.tumor.values),
             "before_ml": _ml(tumor, ct.grid),
@@ -175,7 +175,7 @@ def _ml(mask: Mask, grid: Grid) -> float:
 
 
 def filter_figures(record: Record) -> Mapping[str, Any]:
-    """Give what a run's files tell of a case."""
+    """Return what a run's files tell of a case."""
     verdicts = [candidate["verdict"] for candidate in record["candidates"]]
     dropped = Counter(verdict["rule"] for verdict in verdicts if not verdict["kept"])
     lungs = record["lungs"] or {}

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.case_folders.prediction_files import find_ct, read_label_map
-from nnunet_cascade.case_folders.run import told
-from nnunet_cascade.case_folders.run_report import RunStory, varying
+from nnunet_cascade.case_folders.run import log_case_error
+from nnunet_cascade.case_folders.run_report import RunContext, varying
 from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
 from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
 from nnunet_cascade.evaluation.lesions import count_lesions
@@ -34,7 +34,7 @@ from nnunet_cascade.postprocessing.tuning import (
     measure_known,
     score,
 )
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.versions import NOTICE, versions
 from nnunet_cascade.workflows.anatomy_filter import LUNG_FOLDER, FilterRequest, aligned, lungs_of
 from nnunet_cascade.workflows.lung_masks import read_thorax, source_settings
@@ -119,7 +119,7 @@ def _measured(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
     try:
         return _measure(case, path, request)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return MeasuredCase(case=case, error=told(case, error))
+        return MeasuredCase(case=case, error=log_case_error(case, error))
 
 
 def _measure(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
@@ -191,7 +191,7 @@ def tune(measured: Sequence[MeasuredCase], request: TuningRequest) -> Tuned:
 
 
 def _recommended(base: AnatomySettings) -> AnatomySettings:
-    """Give the preset's thresholds on the candidates that `base` makes."""
+    """Return the preset's thresholds on the candidates that `base` makes."""
     preset = AnatomySettings.recommended()
     names = (*TUNED, "rescue_min_volume_mm3")
     return replace(base, **{name: getattr(preset, name) for name in names})
@@ -200,7 +200,7 @@ def _recommended(base: AnatomySettings) -> AnatomySettings:
 def _folds(
     measured: Sequence[MeasuredCase], found: Measurements, request: TuningRequest
 ) -> tuple[list[list[str]], Measurements]:
-    """Give the cases that each fold leaves out, and the candidates of all cases that are left out once."""
+    """Return the cases that each fold leaves out, and the candidates of all cases that are left out once."""
     usable = {case.case: case for case in measured if case.found is not None}
     if request.splits is not None:
         left_out = [[case for case in fold if case in usable] for fold in request.splits]
@@ -231,7 +231,7 @@ def read_splits(path: Path) -> tuple[tuple[str, ...], ...]:
 
 
 def write_tuning(
-    tuned: Tuned, measured: Sequence[MeasuredCase], request: TuningRequest, story: RunStory
+    tuned: Tuned, measured: Sequence[MeasuredCase], request: TuningRequest, story: RunContext
 ) -> tuple[Path, Path]:
     """Write `anatomy.json`, which the filter takes back, and `tuning.json`, all that was found.
 
@@ -255,7 +255,7 @@ def write_tuning(
                 {"left_out": list(fold.left_out), "settings": _tuned_only(fold.settings)} for fold in tuned.folds
             ],
             "cases": cases,
-            "tried": {**to_block(request.space), "settings": int(request.space.allowed().sum())},
+            "tried": {**to_json(request.space), "settings": int(request.space.allowed().sum())},
             "given": {
                 "anatomy": given.anatomy.to_dict(),
                 "lungs": source_settings(given.lungs),

@@ -15,9 +15,9 @@ import numpy as np
 from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.case_folders.records import record_path
-from nnunet_cascade.case_folders.run import told
+from nnunet_cascade.case_folders.run import log_case_error
 from nnunet_cascade.errors import InputImageError
-from nnunet_cascade.evaluation.calibration.comparison import Comparison, compare_methods
+from nnunet_cascade.evaluation.calibration.comparison import CalibrationComparison, compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added, count_voxels
 from nnunet_cascade.evaluation.calibration.overlap import ErrorOverlap, error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, RegionName, region_of
@@ -124,7 +124,7 @@ class Calibration:
     fit: TemperatureFit
     interval: Interval | None
     held_out: Mapping[str, HeldOut]
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, CalibrationComparison]
     in_sample: Mapping[str, tuple[CalibrationCounts, CalibrationCounts]]
 
 
@@ -177,7 +177,7 @@ def _measured(case: str, request: CalibrationRequest) -> CalibratedCase:
     try:
         return _measure(case, request)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return CalibratedCase(case=case, error=told(case, error))
+        return CalibratedCase(case=case, error=log_case_error(case, error))
 
 
 def _measure(case: str, request: CalibrationRequest) -> CalibratedCase:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from nnunet_cascade.bundles.bundle import SPEC_NAME, read_spec
-from nnunet_cascade.case_folders.run_report import RunStory, varying
+from nnunet_cascade.case_folders.run_report import RunContext, varying
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.counts import added
 from nnunet_cascade.evaluation.calibration.figures import MEASURES, figures_of
@@ -46,7 +46,7 @@ _DEFINITIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CalibrationStory:
+class CalibrationReport:
     """Everything there is to tell of a calibration.
 
     Attributes:
@@ -61,7 +61,7 @@ class CalibrationStory:
     found: tuple[ResultFiles, ...]
     measured: tuple[CalibratedCase, ...]
     calibration: Calibration
-    run: RunStory
+    run: RunContext
 
     @property
     def usable(self) -> tuple[CalibratedCase, ...]:
@@ -69,20 +69,20 @@ class CalibrationStory:
         return tuple(case for case in self.measured if not case.error)
 
 
-def reason_against(story: CalibrationStory) -> str:
+def reason_against(report: CalibrationReport) -> str:
     """Say why the temperature should not go into the bundle, or "" where nothing speaks against it."""
-    calibration, region = story.calibration, story.request.region
+    calibration, region = report.calibration, report.request.region
     if calibration.fit.at_bound:
         return f"the temperature ran into its bound, {calibration.fit.temperature:g}: scaling cannot mend this"
     if region not in calibration.comparisons:
-        return f"no case could be left out of {len(story.usable)}, so that nothing was checked; give more cases"
+        return f"no case could be left out of {len(report.usable)}, so that nothing was checked; give more cases"
     worse = calibration.comparisons[region].row(AFTER, "nll").pooled_difference
     if worse is not None and worse.value > 0:
         return f"on cases it was not fitted to, NLL grows by {worse.value:.5f}"
     return ""
 
 
-def store_temperature(story: CalibrationStory) -> None:
+def store_temperature(report: CalibrationReport) -> None:
     """Write the temperature and where it comes from into the bundle, each file beside its name and then renamed.
 
     The provenance goes first: a temperature never stands without its reason.
@@ -91,20 +91,20 @@ def store_temperature(story: CalibrationStory) -> None:
         BundleError: The folder is no bundle.
         OSError: It cannot be written.
     """
-    bundle = story.request.bundle
+    bundle = report.request.bundle
     spec = read_spec(bundle)
-    spec = replace(spec, stage2=replace(spec.stage2, temperature=story.calibration.fit.temperature))
-    write_json(bundle / PROVENANCE_NAME, provenance(story))
+    spec = replace(spec, stage2=replace(spec.stage2, temperature=report.calibration.fit.temperature))
+    write_json(bundle / PROVENANCE_NAME, provenance(report))
     write_json(bundle / SPEC_NAME, spec.to_json())
 
 
-def provenance(story: CalibrationStory) -> dict[str, Any]:
-    """Give what the bundle says of its temperature: plain values, without names of cases or paths."""
-    calibration, request, usable = story.calibration, story.request, story.usable
-    digest = hashlib.sha256("".join(each.digest for each in story.found).encode()).hexdigest()
+def provenance(report: CalibrationReport) -> dict[str, Any]:
+    """Return what the bundle says of its temperature: plain values, without names of cases or paths."""
+    calibration, request, usable = report.calibration, report.request, report.usable
+    digest = hashlib.sha256("".join(each.digest for each in report.found).encode()).hexdigest()
     content = {
         "notice": NOTICE,
-        "conclusions": conclusions(story),
+        "conclusions": conclusions(report),
         "definitions": _DEFINITIONS | dict(MEASURES),
         "temperature": calibration.fit.temperature,
         "interval": calibration.interval,
@@ -113,8 +113,8 @@ def provenance(story: CalibrationStory) -> dict[str, Any]:
         "results": {
             "folder": request.results.name,
             "cases": len(usable),
-            "failed": len(story.measured) - len(usable),
-            "folds": sorted({str(list(each.folds)) for each in story.found}),
+            "failed": len(report.measured) - len(usable),
+            "folds": sorted({str(list(each.folds)) for each in report.found}),
             "sha256_of_records": digest,
             "tumor_values": list(request.tumor.values),
         },
@@ -136,24 +136,24 @@ def provenance(story: CalibrationStory) -> dict[str, Any]:
             }
             for name in REGIONS
         },
-        "uncertainty": uncertainty_facts(story),
+        "uncertainty": uncertainty_facts(report),
         "resampling": request.resampling,
         "versions": versions(),
-        "varying": {name: value for name, value in varying(story.run).items() if name != "command"},  # it has paths
+        "varying": {name: value for name, value in varying(report.run).items() if name != "command"},  # it has paths
     }
     return _plain(content)
 
 
-def uncertainty_facts(story: CalibrationStory) -> dict[str, Any] | None:
-    """Give what the uncertainty of cases and voxels is worth; None where the results have none."""
-    cases = [case for case in story.usable if case.overlaps]
+def uncertainty_facts(report: CalibrationReport) -> dict[str, Any] | None:
+    """Return what the uncertainty of cases and voxels is worth; None where the results have none."""
+    cases = [case for case in report.usable if case.overlaps]
     if not cases:
         return None
     dices, doubts = [case.dice for case in cases], [case.uncertainty for case in cases]
     return {
         "cases": len(cases),
-        "risk_coverage": risk_coverage(dices, doubts, story.request.resampling),
-        "review": review_curve(dices, doubts, resampling=story.request.resampling),
+        "risk_coverage": risk_coverage(dices, doubts, report.request.resampling),
+        "review": review_curve(dices, doubts, resampling=report.request.resampling),
         "error_overlap": {
             name: {
                 figure: _spread([getattr(case.overlaps[name], figure) for case in cases])
@@ -164,35 +164,35 @@ def uncertainty_facts(story: CalibrationStory) -> dict[str, Any] | None:
     }
 
 
-def conclusions(story: CalibrationStory) -> list[str]:
+def conclusions(report: CalibrationReport) -> list[str]:
     """Say in plain sentences what was found and how far it carries."""
-    calibration, request, usable = story.calibration, story.request, story.usable
+    calibration, request, usable = report.calibration, report.request, report.usable
     fit, ends = calibration.fit, calibration.interval
     level = f"{request.resampling.level:.0%} interval"
     between = "no interval below 3 cases" if ends is None else f"{level} {ends.low:.3f} … {ends.high:.3f}"
     fitted = f"fitted to {fit.voxels} voxels, {fit.tumor_voxels} of them tumor, of {len(usable)} cases"
     lines = [f"T = {fit.temperature:.4f} ({between}), {fitted}: {REGIONS[request.region]}."]
-    failed = len(story.measured) - len(usable)
+    failed = len(report.measured) - len(usable)
     if failed:
-        lines.append(f"{failed} of {len(story.measured)} cases failed and were left out.")
-    lines += [_held_out_line(story, name) for name in calibration.comparisons]
-    lines += [_missed_line(story)]
+        lines.append(f"{failed} of {len(report.measured)} cases failed and were left out.")
+    lines += [_held_out_line(report, name) for name in calibration.comparisons]
+    lines += [_missed_line(report)]
     if len(usable) < _FEW_CASES:
         lines.append(f"{len(usable)} cases are few: the temperature of other ones may differ much.")
-    lines += knows_of_training(story.found, usable, request.bundle)
-    changed = other_settings(story.found, request.bundle)
+    lines += knows_of_training(report.found, usable, request.bundle)
+    changed = other_settings(report.found, request.bundle)
     if changed:
         named = ", ".join(changed)
         lines.append(f"The results were made with other settings than the bundle's ({named}): it may need another T.")
     threshold = read_spec(request.bundle).stage2.threshold
     if threshold != 0.5:
         lines.append(f"stage2.threshold is {threshold:g}, not 0.5, and meets scaled probabilities: masks will change.")
-    against = reason_against(story)
+    against = reason_against(report)
     return [*lines, f"Not stored: {against}."] if against else lines
 
 
-def _held_out_line(story: CalibrationStory, region: Any) -> str:
-    comparison = story.calibration.comparisons[region]
+def _held_out_line(report: CalibrationReport, region: Any) -> str:
+    comparison = report.calibration.comparisons[region]
     before, after = comparison.row(BEFORE, "nll"), comparison.row(AFTER, "nll")
     difference = after.pooled_difference
     ends = None if difference is None else difference.interval
@@ -203,10 +203,10 @@ def _held_out_line(story: CalibrationStory, region: Any) -> str:
     )
 
 
-def _missed_line(story: CalibrationStory) -> str:
-    region = story.request.region
-    inside = added(case.counts[region] for case in story.usable)
-    whole = added(case.everywhere[region] for case in story.usable)
+def _missed_line(report: CalibrationReport) -> str:
+    region = report.request.region
+    inside = added(case.counts[region] for case in report.usable)
+    whole = added(case.everywhere[region] for case in report.usable)
     voxels, tumor = whole.voxels - inside.voxels, whole.tumor_voxels - inside.tumor_voxels
     return (
         f"{voxels} voxels of the region, {tumor} of them tumor, lie where stage 2 did not look: "
@@ -215,14 +215,14 @@ def _missed_line(story: CalibrationStory) -> str:
 
 
 def held_out_tables(calibration: Calibration) -> str:
-    """Give the tables before and after, region by region, as Markdown."""
+    """Return the tables before and after, region by region, as Markdown."""
     return "\n".join(
         f"{REGIONS[name].capitalize()}:\n\n{calibration_table(found)}"
         for name, found in calibration.comparisons.items()
     )
 
 
-def write_report(story: CalibrationStory, folder: Path) -> Path:
+def write_report(report: CalibrationReport, folder: Path) -> Path:
     """Write all that was found, with names of cases, and the diagrams, into a folder that exists.
 
     Returns:
@@ -233,13 +233,15 @@ def write_report(story: CalibrationStory, folder: Path) -> Path:
         OSError: The folder cannot be written.
     """
     path = folder / PROVENANCE_NAME
-    write_json(path, {**provenance(story), "cases": {case.case: _case_facts(case, story) for case in story.measured}})
-    words = "\n".join(f"- {line}" for line in conclusions(story))
-    write_text(folder / "calibration.md", f"{NOTICE}\n\n{words}\n\n{held_out_tables(story.calibration)}")
-    for name, held_out in story.calibration.held_out.items():
+    write_json(
+        path, {**provenance(report), "cases": {case.case: _case_facts(case, report) for case in report.measured}}
+    )
+    words = "\n".join(f"- {line}" for line in conclusions(report))
+    write_text(folder / "calibration.md", f"{NOTICE}\n\n{words}\n\n{held_out_tables(report.calibration)}")
+    for name, held_out in report.calibration.held_out.items():
         counts = {"before": held_out.before, "after, held out": held_out.after}
         curves = {
-            label: reliability_points(list(found.values()), story.request.resampling)
+            label: reliability_points(list(found.values()), report.request.resampling)
             for label, found in counts.items()
             if found
         }
@@ -249,16 +251,16 @@ def write_report(story: CalibrationStory, folder: Path) -> Path:
     return path
 
 
-def _case_facts(case: CalibratedCase, story: CalibrationStory) -> dict[str, Any]:
+def _case_facts(case: CalibratedCase, report: CalibrationReport) -> dict[str, Any]:
     if case.error:
         return {"status": "failed", "error": case.error}
-    held_out = story.calibration.held_out
+    held_out = report.calibration.held_out
     return _plain(
         {
             "status": "done",
             "dice": case.dice,
             "uncertainty": case.uncertainty,
-            "temperature_of_the_others": held_out[story.request.region].temperatures.get(case.case),
+            "temperature_of_the_others": held_out[report.request.region].temperatures.get(case.case),
             "regions": {
                 name: {
                     "before": figures_of(case.counts[name]),
@@ -286,7 +288,7 @@ def _spread(values: Sequence[float]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Give values as JSON can hold them; what is undefined is null."""
+    """Return values as JSON can hold them; what is undefined is null."""
     if is_dataclass(value) and not isinstance(value, type):
         return _plain(asdict(value))
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from nnunet_cascade.case_folders.case_files import find_masks
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
-from nnunet_cascade.case_folders.records import MadeFrom, read_finished, write_record
+from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, write_record
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.comparison import without_nan
@@ -59,7 +59,7 @@ class Predictions:
         return self.place.parent if "*" in self.place.name or self.place.is_file() else self.place
 
     def path(self, case: str) -> Path:
-        """Give the file of a case; it need not be there."""
+        """Return the file of a case; it need not be there."""
         if self.place.is_file():
             return self.place
         return self.folder / (self.place.name.replace("*", case) if "*" in self.place.name else f"{case}{ENDING}")
@@ -70,7 +70,7 @@ class Predictions:
         return self.place.name == STAGE1_PATTERN
 
     def record(self, case: str) -> Path | None:
-        """Give the record that nnc-cascade-predict left of a case, or None."""
+        """Return the record that nnc-cascade-predict left of a case, or None."""
         path = self.folder / f"{case}.json"
         return path if (self.of_stage1 or "*" not in self.place.name) and path.is_file() else None
 
@@ -109,7 +109,7 @@ class EvaluationRequest:
         predictions: Of each method, in the order of the tables.
         output: Folder for the results.
         processes: How many cases are scored side by side.
-        skip_done: Take over what an earlier run scored from the same files.
+        resume: Take over what an earlier run scored from the same files.
 
     Raises:
         SettingsError: There is no method, two have the same name, or there is no process.
@@ -120,7 +120,7 @@ class EvaluationRequest:
     output: Path
     truth_tumor: TumorLabel = field(default_factory=TumorLabel)
     processes: int = 2
-    skip_done: bool = False
+    resume: bool = False
 
     def __post_init__(self) -> None:
         names = [method.name for method in self.predictions]
@@ -192,8 +192,8 @@ def _known(request: EvaluationRequest, case: str, truth: Path) -> dict[str, Meth
     for method in request.predictions:
         if not method.path(case).is_file():
             known[method.name] = MethodOutcome(status="missing")
-        elif request.skip_done:
-            settings = MadeFrom(settings=_settings(request, method, case, truth))
+        elif request.resume:
+            settings = CaseFingerprint(settings=_settings(request, method, case, truth))
             record = read_finished(request.output / CASE_FOLDER / method.name, case, settings)
             if record is not None:
                 known[method.name] = MethodOutcome(status="skipped", values=_with_nan(record["values"]))
@@ -211,7 +211,7 @@ def _kept(request: EvaluationRequest, job: ScoreJob, scored: Mapping[str, Scored
             continue
         values = {**found.values, **_uncertainty(methods[name], job.case)}
         content = {"files": [], "method": name, "values": without_nan(values)}
-        settings = MadeFrom(settings=_settings(request, methods[name], job.case, job.truth.path))
+        settings = CaseFingerprint(settings=_settings(request, methods[name], job.case, job.truth.path))
         write_record(request.output / CASE_FOLDER / name, job.case, content, settings)
         outcomes[name] = MethodOutcome(status="done", values=values)
     return outcomes
@@ -222,7 +222,7 @@ def _uncertainty(method: Predictions, case: str) -> dict[str, float]:
 
 
 def _settings(request: EvaluationRequest, method: Predictions, case: str, truth: Path) -> dict[str, Any]:
-    """Give what decides a score: the labels, the files as they are, and which scores there are."""
+    """Return what decides a score: the labels, the files as they are, and which scores there are."""
     record = method.record(case)
     return {
         "truth_values": list(request.truth_tumor.values),
@@ -268,7 +268,7 @@ def recorded_uncertainty(path: Path | None, *, of_stage1: bool = False) -> dict[
 
 
 def values_by_method(request: EvaluationRequest, outcomes: Outcomes) -> dict[str, dict[str, Mapping[str, float]]]:
-    """Give what was scored by method and case, cases in the order of their names."""
+    """Return what was scored by method and case, cases in the order of their names."""
     return {
         method.name: {
             case: outcomes[case][method.name].values for case in sorted(outcomes) if outcomes[case][method.name].values

@@ -7,8 +7,8 @@ import io
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.case_folders.run_report import RunStory, varying
-from nnunet_cascade.evaluation.comparison import Comparison, without_nan
+from nnunet_cascade.case_folders.run_report import RunContext, varying
+from nnunet_cascade.evaluation.comparison import MethodComparison, without_nan
 from nnunet_cascade.evaluation.metric_info import in_order, metric_info
 from nnunet_cascade.evaluation.tables import comparison_page, definitions
 from nnunet_cascade.files import write_json, write_text
@@ -19,7 +19,7 @@ _STATUSES = ("done", "skipped", "missing", "failed")
 
 
 def write_evaluation(
-    request: EvaluationRequest, outcomes: Outcomes, comparison: Comparison, story: RunStory
+    request: EvaluationRequest, outcomes: Outcomes, comparison: MethodComparison, context: RunContext
 ) -> tuple[Path, Path, Path]:
     """Write `scores.csv`, `evaluation.json` and `evaluation.md`.
 
@@ -27,14 +27,14 @@ def write_evaluation(
         request: What was evaluated.
         outcomes: Of all cases.
         comparison: Of the methods.
-        story: What is known of the run.
+        context: What is known of the run.
 
     Returns:
         The paths of the three.
     """
     paths = tuple(request.output / name for name in ("scores.csv", "evaluation.json", "evaluation.md"))
     write_text(paths[0], scores_csv(outcomes))
-    write_json(paths[1], _content(request, outcomes, comparison, story))
+    write_json(paths[1], _content(request, outcomes, comparison, context))
     write_text(paths[2], _page(request, outcomes, comparison))
     return paths[0], paths[1], paths[2]
 
@@ -58,7 +58,9 @@ def _cell(value: float | None) -> str:
     return "" if value is None else str(int(value)) if value.is_integer() else repr(value)
 
 
-def _content(request: EvaluationRequest, outcomes: Outcomes, comparison: Comparison, story: RunStory) -> dict[str, Any]:
+def _content(
+    request: EvaluationRequest, outcomes: Outcomes, comparison: MethodComparison, context: RunContext
+) -> dict[str, Any]:
     metrics = in_order({metric for method in comparison.methods.values() for metric in method.metrics})
     return {
         "notice": NOTICE,
@@ -91,7 +93,7 @@ def _content(request: EvaluationRequest, outcomes: Outcomes, comparison: Compari
             for case in sorted(outcomes)
         },
         "versions": versions(),
-        "varying": varying(story),
+        "varying": varying(context),
     }
 
 
@@ -104,7 +106,7 @@ def _counts(request: EvaluationRequest, outcomes: Outcomes) -> dict[str, dict[st
     }
 
 
-def _page(request: EvaluationRequest, outcomes: Outcomes, comparison: Comparison) -> str:
+def _page(request: EvaluationRequest, outcomes: Outcomes, comparison: MethodComparison) -> str:
     lines = [
         f"# Evaluation: {len(comparison.methods)} methods, {len(outcomes)} cases",
         "",

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 import SimpleITK as sitk
 
-from nnunet_cascade.case_folders.pool import side_by_side
+from nnunet_cascade.case_folders.pool import map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.case_folders.records import Record
+from nnunet_cascade.errors import one_line
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
@@ -53,7 +54,7 @@ class Scored:
 
 def score_jobs(jobs: Sequence[ScoreJob], processes: int) -> Iterator[tuple[ScoreJob, dict[str, Scored]]]:
     """Score cases side by side and yield them as they come; one whose process is killed has failed."""
-    return side_by_side(score_job, jobs, processes, killed=_killed)
+    return map_in_processes(score_job, jobs, processes, killed=_killed)
 
 
 def score_job(job: ScoreJob) -> dict[str, Scored]:
@@ -62,7 +63,7 @@ def score_job(job: ScoreJob) -> dict[str, Scored]:
         grid = read_grid(job.truth.path)
         truth = _mask(job.truth, grid, what="true label")
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return dict.fromkeys(job.predictions, Scored(values={}, error=_told(error)))
+        return dict.fromkeys(job.predictions, Scored(values={}, error=one_line(error)))
     return {method: _scored(job.case, truth, file, grid) for method, file in job.predictions.items()}
 
 
@@ -87,15 +88,11 @@ def _scored(case: str, truth: Mask, file: LabelFile, grid: Grid) -> Scored:
             values=score_values(score_case(case, truth, _mask(file, grid, what="prediction"), grid.spacing_mm))
         )
     except Exception as error:  # noqa: BLE001 - whatever one prediction does, the others go on
-        return Scored(values={}, error=_told(error))
+        return Scored(values={}, error=one_line(error))
 
 
 def _mask(file: LabelFile, grid: Grid, *, what: str) -> Mask:
     return file.tumor.mask(read_label_map(file.path, grid, file.tumor, what=what))
-
-
-def _told(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _killed(job: ScoreJob) -> dict[str, Scored]:

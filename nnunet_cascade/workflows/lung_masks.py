@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.case_folders.records import MadeFrom, Record, read_finished, record_path, write_record
+from nnunet_cascade.case_folders.records import CaseFingerprint, Record, read_finished, record_path, write_record
 from nnunet_cascade.case_folders.run import FolderTask
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
@@ -19,20 +19,20 @@ from nnunet_cascade.images import ENDING, Volume, read_ct, read_labels, write_im
 from nnunet_cascade.postprocessing.lungs.inputs import deciding_settings, lung_files, weights_checksum
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
-from nnunet_cascade.settings.serialization import to_block
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.versions import NOTICE
 
 _MM3_PER_ML = 1000.0
 _STORE = "lung_masks.json"
 
 
-def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> FolderTask:
-    """Give the task that writes a lung mask `<case>.nii.gz` for each CT: 1 right, 2 left, 3 of unknown side.
+def lung_task(output: Path, source: LungSource, *, resume: bool = False) -> FolderTask:
+    """Return the task that writes a lung mask `<case>.nii.gz` for each CT: 1 right, 2 left, 3 of unknown side.
 
     Args:
         output: Folder for masks and records.
         source: Where masks come from.
-        skip_done: Leave out cases whose mask of the same source is there.
+        resume: Leave out cases whose mask of the same source is there.
     """
 
     def work(case: str, path: Path) -> Record:
@@ -41,11 +41,11 @@ def lung_task(output: Path, source: LungSource, *, skip_done: bool = False) -> F
     def inputs(case: str, path: Path) -> list[Path]:
         return [path, *lung_files(source, case)]
 
-    return FolderTask(output=output, settings=_settings(source), work=work, inputs=inputs, skip_done=skip_done)
+    return FolderTask(output=output, settings=_settings(source), work=work, inputs=inputs, resume=resume)
 
 
 def lung_figures(record: Record) -> Mapping[str, Any]:
-    """Give what a run's files tell of a case."""
+    """Return what a run's files tell of a case."""
     return record["lungs"]
 
 
@@ -62,7 +62,7 @@ def read_thorax(path: Path) -> Volume:
 
 
 def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> LungMask:
-    """Give the lungs of a CT, from a folder where they were found before, else found and kept there.
+    """Return the lungs of a CT, from a folder where they were found before, else found and kept there.
 
     A mask is taken where its record names the same source and the same CT and it lies
     on the CT's grid. Masks of a `folder` source are read there, not copied.
@@ -78,7 +78,7 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
     """
     if source.kind == "folder":
         return find_lungs(ct, source, case=case)
-    record = read_finished(folder, case, MadeFrom(settings=_settings(source)))
+    record = read_finished(folder, case, CaseFingerprint(settings=_settings(source)))
     if record is not None and record.get("ct_crc32") == _checksum(ct):
         found = _reread(ct.grid, folder, case, record)
         if found is not None:
@@ -86,7 +86,7 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
     _prepare_store(folder)
     record_path(folder, case).unlink(missing_ok=True)
     lungs, content = _find_and_write(ct, source, folder, case=case)
-    write_record(folder, case, content, MadeFrom(settings=_settings(source)))
+    write_record(folder, case, content, CaseFingerprint(settings=_settings(source)))
     return lungs
 
 
@@ -111,13 +111,13 @@ def _settings(source: LungSource) -> dict[str, Any]:
 
 
 def source_settings(source: LungSource) -> dict[str, Any]:
-    """Give what decides a mask besides the files it is read from; given weights are named by their checksum.
+    """Return what decides a mask besides the files it is read from; given weights are named by their checksum.
 
     Raises:
         LungMaskError: Weights are given and cannot be read.
     """
     weights = weights_checksum(source)
-    return {**deciding_settings(to_block(source)), **({} if weights is None else {"weights_sha256": weights})}
+    return {**deciding_settings(to_json(source)), **({} if weights is None else {"weights_sha256": weights})}
 
 
 def _reread(grid: Grid, folder: Path, case: str, record: Record) -> LungMask | None:
@@ -141,7 +141,7 @@ def _find_and_write(ct: Volume, source: LungSource, folder: Path, *, case: str) 
     content = {
         "files": [name],
         "lungs": lung_facts(lungs, ct.grid),
-        "grid": to_block(ct.grid),
+        "grid": to_json(ct.grid),
         "ct_crc32": _checksum(ct),
         "varying": {"seconds": seconds},
     }
@@ -149,7 +149,7 @@ def _find_and_write(ct: Volume, source: LungSource, folder: Path, *, case: str) 
 
 
 def lung_facts(lungs: LungMask, grid: Grid) -> dict[str, Any]:
-    """Give what is known of a lung mask as plain values."""
+    """Return what is known of a lung mask as plain values."""
     counts = np.bincount(lungs.labels.ravel(), minlength=UNKNOWN_SIDE + 1)
     sides = {"right_ml": RIGHT, "left_ml": LEFT, "unknown_side_ml": UNKNOWN_SIDE}
     volumes = {

@@ -11,22 +11,22 @@ from types import SimpleNamespace
 import numpy as np
 from builders.drawn_chests import GRID, IN_LEFT, LUNGS, MIDDLE, SPECK, blocks, chest_ct
 
-from nnunet_cascade.case_folders.run_report import CaseLine, RunReport, RunStory, write_run
+from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunReport, write_run
 from nnunet_cascade.images import write_image
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
-from nnunet_cascade.prediction.case import Judgement, Lungs, concluded
+from nnunet_cascade.prediction.case import AnatomyResult, LungsOrReason, concluded
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.refinement import Refinement
 from nnunet_cascade.prediction.roi import plan_rois
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
 from nnunet_cascade.scans.scans import Scan
-from nnunet_cascade.uncertainty.sampling_types import SamplingFacts
-from nnunet_cascade.uncertainty.volumes import RoiVotes
+from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
+from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
 SAMPLES = 8
-SAMPLING = SamplingFacts(sources=("mc_dropout",), members=1, mirrors=1, passes=SAMPLES, measure="variance")
+SAMPLING = SamplingSummary(sources=("mc_dropout",), members=1, mirrors=1, mc_samples=SAMPLES, measure="variance")
 SPEC = CascadeSpec()
 
 
@@ -54,7 +54,7 @@ class DrawnRun:
         done = sorted(path.stem for path in self.results.glob("*.json") if path.stem != "run")
         lines = [CaseLine(case=case, status="done") for case in done]
         lines += [CaseLine(case=case, status="failed", error=error) for case, error in dict(failed).items()]
-        story = RunStory(begun=0.0, command=tuple(command))
+        story = RunContext(begun=0.0, command=tuple(command))
         report = RunReport(output=self.results, story=story, settings=self.spec.to_json(), total=len(lines) + left)
         write_run(lines, report)
         return self
@@ -78,8 +78,12 @@ def _result(spec, stage1, agreeing, thinner):
     votes = {roi.id: (roi.box, _votes(seen[roi.box.slices], agreeing)) for roi in rois} if agreeing else {}
     share = (agreeing or SAMPLES) / SAMPLES
     probability = np.where(seen, share, 0).astype(np.float32)
-    judgement = Judgement(
-        coarse=CoarsePrediction(stage1, None), lungs=Lungs(lungs), filtered=filtered, rois=rois, stage1_given=True
+    judgement = AnatomyResult(
+        coarse=CoarsePrediction(stage1, None),
+        lungs=LungsOrReason(lungs),
+        filtered=filtered,
+        rois=rois,
+        stage1_given=True,
     )
     refinement = Refinement(
         probability=probability,
@@ -99,4 +103,4 @@ def _votes(seen, agreeing):
         one_slice[first] = seen[first]
     bits = [seen if sample < agreeing else one_slice for sample in range(SAMPLES)]
     planes = np.packbits(np.stack(bits), axis=0, bitorder="little")[None]
-    return RoiVotes(planes=planes, passes=SAMPLES, windows=1)
+    return RegionSampleMasks(planes=planes, samples_per_member=SAMPLES, windows=1)

@@ -41,7 +41,7 @@ class FakeWorker:
         write_text(self.job.output / name, f"made from {files.scan.path.read_text()}")
         content = {**FIGURES, "files": [name], "varying": {"pid": os.getpid(), "under_way": self.under_way}}
         content["varying"]["threads"] = os.environ["OMP_NUM_THREADS"]
-        write_record(self.job.output, files.case, content, self.job.made_from(files.prints()))
+        write_record(self.job.output, files.case, content, self.job.made_from(files.checksums()))
         return CaseOutcome(case=files.case, status="done")
 
     def close(self):

@@ -132,7 +132,7 @@ def centered(shape, grid):
     return shape.moved(grid.world_mm(tuple((np.array(grid.shape) - 1) / 2 + (0.21, 0.37, 0.11))))
 
 
-def planes_of(grid, *, tilt=(0.0, 0.0)):
+def packed_planes(grid, *, tilt=(0.0, 0.0)):
     """The slices of a grid, each moved by `tilt` (down, right) in mm against the one before."""
     drift = np.array(tilt) @ np.array(grid.axes[1:])
     return [

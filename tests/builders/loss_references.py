@@ -110,8 +110,8 @@ def adaptive(voxels, *, variant, batch_dice, scale=0.25):
         alpha = np.exp(-uncertainty / scale)
         mean = voxels.mean(alpha)
         weight = alpha if variant == "voxel" else np.ones_like(alpha)
-        doubt = voxels.mean((1 - alpha) * entropy) if variant == "voxel" else (1 - mean) * voxels.mean(entropy)
-        terms.append(mean * (1 - voxels.dice(p, y, weight, batch_dice=batch_dice)) + doubt)
+        priority = voxels.mean((1 - alpha) * entropy) if variant == "voxel" else (1 - mean) * voxels.mean(entropy)
+        terms.append(mean * (1 - voxels.dice(p, y, weight, batch_dice=batch_dice)) + priority)
     return np.mean(terms)
 
 

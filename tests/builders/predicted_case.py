@@ -7,7 +7,7 @@ import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.images import read_ct, read_labels
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 
 
 @pytest.fixture(scope="session")
@@ -33,4 +33,4 @@ def truth(tiny_cascade, image):
 @pytest.fixture(scope="session")
 def result(cascade, image, truth):
     """With the truth as stage 1's prediction, so that stage 2 has work."""
-    return predict_case(image, cascade, Given(stage1=truth))
+    return predict_case(image, cascade, PrecomputedInputs(stage1=truth))

@@ -3,7 +3,7 @@
 import numpy as np
 from builders.oriented_grids import grid_towards
 
-from nnunet_cascade.case_folders.records import MadeFrom, write_record
+from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import write_image
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -38,7 +38,7 @@ class SmallRun:
         scan = Scan(case=case, path=ct)
         record = {**record_of(case, arrays, grid, dropped), "flags": list(flags), **told}
         record["varying"] = {"image": scan.to_json()}
-        return write_record(self.results, case, record, MadeFrom(settings=CascadeSpec().to_json()))
+        return write_record(self.results, case, record, CaseFingerprint(settings=CascadeSpec().to_json()))
 
 
 def drawn():

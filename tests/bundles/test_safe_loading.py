@@ -29,7 +29,7 @@ from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.allowlist import known_trainer, require_known_names
 from nnunet_cascade.prediction.model_files import Checkpoint, load_members, takes_edges, tumor_channel
 from nnunet_cascade.prediction.spec import StageSettings
-from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 
 CPU = torch.device("cpu")
 # nnU-Net warns where its variables are not set and of plans of old releases, MONAI on import.
@@ -37,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 def loaded(folder, *, trusted=False, **settings):
-    predictor = PlainPredictor(device=CPU, step_size=0.5, mirroring=True)
+    predictor = SlidingWindowPredictor(device=CPU, step_size=0.5, mirroring=True)
     register()
     load_members(predictor, folder, StageSettings(**settings), trusted=trusted)
     return predictor

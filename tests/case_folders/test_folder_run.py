@@ -6,8 +6,8 @@ import json
 import pytest
 
 from nnunet_cascade.case_folders.case_files import find_images, find_masks
-from nnunet_cascade.case_folders.lock import Share
-from nnunet_cascade.case_folders.records import MadeFrom, read_finished
+from nnunet_cascade.case_folders.lock import Part
+from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished
 from nnunet_cascade.case_folders.run import (
     FolderTask,
     open_folder,
@@ -16,9 +16,9 @@ from nnunet_cascade.case_folders.run import (
     remove_case,
     require_writable,
     run_cases,
-    tell_run,
+    write_run_report,
 )
-from nnunet_cascade.case_folders.run_report import RunStory
+from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.errors import InputImageError
 
 
@@ -77,16 +77,16 @@ class TestNames:
     @pytest.mark.parametrize("ending", ["_roi", "_probability", "_stage1_uncertainty", "_lungs"])
     def test_a_case_called_as_what_is_written_for_another_ends_the_run_in_every_part(self, tmp_path, ending):
         cases = dict.fromkeys(["a", f"a{ending}", "b_roi"], tmp_path)
-        for share in (Share(), Share(num_parts=2, part_id=1)):
+        for share in (Part(), Part(num_parts=2, part_id=1)):
             with pytest.raises(InputImageError, match=f"case a{ending} has the name .* for the case a; rename"):
                 part_of(cases, share)
-        with pytest.raises(InputImageError, match=f"case a{ending} "), open_folder(tmp_path / "out", Share(), cases):
+        with pytest.raises(InputImageError, match=f"case a{ending} "), open_folder(tmp_path / "out", Part(), cases):
             pass
         assert not (tmp_path / "out").exists()
 
     def test_cases_that_clash_are_counted(self, tmp_path):
         with pytest.raises(InputImageError, match="and 1 more such cases"):
-            part_of(dict.fromkeys(["a", "a_roi", "b", "b_lungs"], tmp_path), Share())
+            part_of(dict.fromkeys(["a", "a_roi", "b", "b_lungs"], tmp_path), Part())
 
     @pytest.mark.parametrize(("name", "case"), [("a_0000.nii.gz", "a"), ("ct-64.nrrd", "ct-64")])
     def test_one_file_is_one_case(self, tmp_path, name, case):
@@ -100,7 +100,7 @@ class TestNames:
 
     def test_parts_share_the_cases_out_without_rest_or_overlap(self, tmp_path):
         cases = {f"c{number}": tmp_path for number in range(7)}
-        parts = [part_of(cases, Share(num_parts=3, part_id=part)) for part in range(3)]
+        parts = [part_of(cases, Part(num_parts=3, part_id=part)) for part in range(3)]
         assert sorted(name for part in parts for name in part) == sorted(cases)
 
 
@@ -114,7 +114,7 @@ class TestRunning:
     def test_a_case_with_a_whole_record_is_not_done_again(self, task, tmp_path):
         cases = {"a": tmp_path / "first"}
         (first,) = run_cases(cases, task())
-        (again,) = run_cases(cases, task(skip_done=True))
+        (again,) = run_cases(cases, task(resume=True))
         assert (again.status, again.record) == ("skipped", first.record)
 
     def test_a_case_made_from_other_files_is_done_again(self, task, tmp_path):
@@ -125,9 +125,9 @@ class TestRunning:
         (before,) = run_cases(cases, task(**inputs))
         first, lobe = (hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
         assert before.record["inputs"] == [["first", first], ["lobe", lobe], ["none", ""]]
-        assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["skipped"]
+        assert [o.status for o in run_cases(cases, task(resume=True, **inputs))] == ["skipped"]
         (tmp_path / "lobe").write_text("three")
-        assert [o.status for o in run_cases(cases, task(skip_done=True, **inputs))] == ["done"]
+        assert [o.status for o in run_cases(cases, task(resume=True, **inputs))] == ["done"]
 
     def test_no_file_of_an_earlier_run_is_left_of_a_case_that_fails(self, task, tmp_path):
         def well(case, _path):
@@ -155,22 +155,24 @@ class TestRunning:
         if what == "record cut":
             (tmp_path / "a.json").write_text('{"settings"')
         settings = {"radius": (1, 3)} if what == "other settings" else {"radius": (1, 2)}
-        again = task(skip_done=what != "not asked", settings=settings)
+        again = task(resume=what != "not asked", settings=settings)
         assert [o.status for o in run_cases({"a": tmp_path / "second"}, again)] == ["done"]
         assert (tmp_path / "a.txt").read_text() == "second"
 
     def test_a_case_that_fails_leaves_no_record_of_an_earlier_run(self, task, tmp_path):
         (tmp_path / "bad.json").write_text("{}")
         list(run_cases({"bad": tmp_path / "first"}, task()))
-        assert read_finished(tmp_path, "bad", MadeFrom(settings={})) is None
+        assert read_finished(tmp_path, "bad", CaseFingerprint(settings={})) is None
         assert not (tmp_path / "bad.json").exists()
 
     def test_a_run_tells_what_was_done_whichever_run_did_it(self, task):
         cases = {name: task().output / name for name in ("bad", "b")}
         told = []
-        for skip_done in (False, True):
-            outcomes = list(run_cases(cases, task(skip_done=skip_done)))
-            path = tell_run(outcomes, task(), RunStory(begun=0.0), lambda record: {"length": record["length"]})
+        for resume in (False, True):
+            outcomes = list(run_cases(cases, task(resume=resume)))
+            path = write_run_report(
+                outcomes, task(), RunContext(begun=0.0), lambda record: {"length": record["length"]}
+            )
             told.append(json.loads(path.read_text()))
         assert told[0]["cases"]["b"] == {"status": "done", "length": 1}
         assert told[0]["cases"]["bad"]["status"] == "failed"
@@ -192,7 +194,7 @@ class TestRunning:
         require_writable(tmp_path)
         monkeypatch.undo()
         assert len(list(tmp_path.iterdir())) == 1
-        with open_folder(tmp_path, Share(), []):
+        with open_folder(tmp_path, Part(), []):
             pass
         assert list(tmp_path.iterdir()) == []
 
@@ -211,7 +213,7 @@ class TestRunning:
         own += [".9.0af3.probe"]
         others = [".9.b.nii.gz", ".9.run_part1.json", ".9.a_2.nii.gz", "a.json"]
         touch(tmp_path, *own, *others)
-        with open_folder(tmp_path, Share(num_parts=2, part_id=0), ["a"]):
+        with open_folder(tmp_path, Part(num_parts=2, part_id=0), ["a"]):
             assert not any((tmp_path / name).exists() for name in own)
             touch(tmp_path, ".10.a.json")
         assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

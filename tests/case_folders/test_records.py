@@ -8,12 +8,18 @@ import pytest
 
 from nnunet_cascade.bundles.checksums import files_checksum, model_checksums
 from nnunet_cascade.case_folders import records
-from nnunet_cascade.case_folders.records import MadeFrom, fingerprints, read_finished, remove_recorded, write_record
+from nnunet_cascade.case_folders.records import (
+    CaseFingerprint,
+    input_checksums,
+    read_finished,
+    remove_recorded,
+    write_record,
+)
 from nnunet_cascade.errors import BundleError, InputImageError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 
-MADE = MadeFrom(settings={"a": (1, 2)}, inputs=[["ct", "f0"]], model={"stage2": "aa"}, precision="float32")
+MADE = CaseFingerprint(settings={"a": (1, 2)}, inputs=[["ct", "f0"]], model={"stage2": "aa"}, precision="float32")
 
 
 @pytest.fixture
@@ -47,7 +53,7 @@ def test_a_record_of_anything_else_is_not(written, changed):
 
 
 def of_lungs(source):
-    return MadeFrom(settings=replace(CascadeSpec(), lungs=source).to_json())
+    return CaseFingerprint(settings=replace(CascadeSpec(), lungs=source).to_json())
 
 
 MASKS, NETWORK = LungSource(kind="folder", path="lungs"), LungSource(kind="lungmask", weights="w.pth")
@@ -114,7 +120,7 @@ def test_removing_a_case_takes_its_files_and_none_outside_the_folder(written):
 
 def test_fingerprints_are_of_files_and_empty_where_one_is_missing(tmp_path):
     (tmp_path / "ct").write_bytes(b"one")
-    assert fingerprints([tmp_path / "ct", tmp_path / "none"]) == [
+    assert input_checksums([tmp_path / "ct", tmp_path / "none"]) == [
         ["ct", hashlib.sha256(b"one").hexdigest()],
         ["none", ""],
     ]
@@ -122,7 +128,7 @@ def test_fingerprints_are_of_files_and_empty_where_one_is_missing(tmp_path):
 
 def test_what_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(InputImageError, match="cannot be read"):
-        fingerprints([tmp_path])
+        input_checksums([tmp_path])
 
 
 class TestModels:

@@ -10,12 +10,12 @@ import sys
 import pytest
 
 from nnunet_cascade.case_folders import lock as run_lock
-from nnunet_cascade.case_folders.lock import Share, hold_as_worker, hold_folder
+from nnunet_cascade.case_folders.lock import Part, hold_as_worker, hold_folder
 from nnunet_cascade.errors import RunError, SettingsError
 
 pytest.importorskip("fcntl")
 
-WHOLE = Share()
+WHOLE = Part()
 HOLD = """
 import sys; from pathlib import Path
 from nnunet_cascade.case_folders.lock import Share, hold_as_worker, hold_folder
@@ -57,7 +57,7 @@ def try_to_hold(folder, share=WHOLE):
 
 
 def part(part_id, num_parts=2):
-    return Share(num_parts=num_parts, part_id=part_id)
+    return Part(num_parts=num_parts, part_id=part_id)
 
 
 def test_nothing_is_left_of_a_lock(tmp_path):
@@ -67,7 +67,7 @@ def test_nothing_is_left_of_a_lock(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [(Share(), Share()), (part(0), part(0)), (Share(), part(0)), (part(0), Share()),
+    ("first", "second"), [(Part(), Part()), (part(0), part(0)), (Part(), part(0)), (part(0), Part()),
                           (part(0), part(1, 3))],
 )  # fmt: skip
 def test_a_second_run_is_refused_and_told_who_is_at_work(holder, tmp_path, first, second):
@@ -90,7 +90,7 @@ def test_the_folder_is_free_when_a_run_has_ended(holder, tmp_path):
     assert try_to_hold(tmp_path) == [".run.lock"]
 
 
-@pytest.mark.parametrize("share", [Share(), part(0, 3)])
+@pytest.mark.parametrize("share", [Part(), part(0, 3)])
 def test_a_killed_run_holds_nobody_up_and_what_it_left_is_removed(holder, tmp_path, share):
     process = holder(share)
     process.send_signal(signal.SIGKILL)
@@ -191,13 +191,13 @@ class TestAnotherUsersFiles:
 
 
 def test_several_workers_share_their_lock(tmp_path):
-    path = Share().worker_lock(tmp_path)
+    path = Part().worker_lock(tmp_path)
     with hold_as_worker(path), hold_as_worker(path), hold_as_worker(None):
         pass
 
 
 def test_an_error_of_a_worker_comes_through(tmp_path):
-    with pytest.raises(OSError, match="its own"), hold_as_worker(Share().worker_lock(tmp_path)):
+    with pytest.raises(OSError, match="its own"), hold_as_worker(Part().worker_lock(tmp_path)):
         raise OSError("its own")
 
 
@@ -220,7 +220,7 @@ class TestParts:
     @pytest.mark.parametrize(("num_parts", "part_id"), [(0, 0), (2, 2), (2, -1)])
     def test_parts_count_from_zero(self, num_parts, part_id):
         with pytest.raises(SettingsError, match="part_id counts from 0"):
-            Share(num_parts=num_parts, part_id=part_id)
+            Part(num_parts=num_parts, part_id=part_id)
 
 
 def test_without_locks_there_is_a_warning_and_the_run_goes_on(tmp_path, monkeypatch, caplog):

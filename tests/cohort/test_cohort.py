@@ -10,8 +10,8 @@ import pytest
 from builders.fake_workers import FakeWorker, ct_folder
 
 from nnunet_cascade.case_folders import records
-from nnunet_cascade.case_folders.lock import Share
-from nnunet_cascade.case_folders.run_report import RunStory
+from nnunet_cascade.case_folders.lock import Part
+from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.cohort import cohort
 from nnunet_cascade.cohort.cohort import CohortRequest, Workers, case_name, predict_cohort
 from nnunet_cascade.cohort.engine import Finished, Lost, Ready
@@ -24,7 +24,7 @@ from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.prediction.stage_model import roi_seed
 from nnunet_cascade.scans.scans import Scan
 
-WHOLE = Share()
+WHOLE = Part()
 
 
 class InlineEngine:
@@ -86,7 +86,7 @@ def request_of(tmp_path, bundle):
                 "cases": ct_folder(tmp_path / "in", *cases),
                 "job": CohortJob(**settings),
                 "workers": Workers(make=InlineEngine),
-                "story": RunStory(begun=0.0, share=share),
+                "story": RunContext(begun=0.0, share=share),
                 **changed,
             }
         )
@@ -119,7 +119,7 @@ class TestResume:
         done(first)
         before = contents(first.job.output)
         monkeypatch.setattr(InlineEngine, "made", 0)
-        outcomes = done(replace(first, skip_done=True))
+        outcomes = done(replace(first, resume=True))
         assert [(o.status, o.earlier) for o in outcomes.values()] == [("done", True)] * 2
         assert InlineEngine.made == 0
         assert contents(first.job.output) == before
@@ -131,11 +131,11 @@ class TestResume:
         expected = contents(whole.job.output)
         part = request_of(*"abcd", "bad", job={"output": tmp_path / "disturbed"})
         for number in range(1, 5):
-            outcomes = predict_cohort(replace(part, skip_done=True))
+            outcomes = predict_cohort(replace(part, resume=True))
             for _ in range(number):
                 next(outcomes, None)
             outcomes.close()
-        done(replace(part, skip_done=True))
+        done(replace(part, resume=True))
         assert contents(part.job.output) == expected
 
     @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ class TestResume:
     def test_else_it_is_done_again(self, request_of, tmp_path, bundle, monkeypatch, what):
         first = request_of("a", "b")
         done(first)
-        again = replace(first, skip_done=what != "not asked")
+        again = replace(first, resume=what != "not asked")
         job = again.job
         if what == "settings":
             job = replace(job, spec=replace(job.spec, sampling=SamplingSettings(seed=1)))
@@ -176,7 +176,7 @@ class TestResume:
 
         def with_lungs(path):
             spec = replace(first.job.spec, lungs=LungSource(kind="folder", path=path))
-            return replace(first, skip_done=True, job=replace(first.job, spec=spec))
+            return replace(first, resume=True, job=replace(first.job, spec=spec))
 
         done(with_lungs(tmp_path / "lungs"))
         (lobes / "statistics.json").write_text("{}")
@@ -191,7 +191,7 @@ class TestResume:
         weights.write_text("one")
         first = request_of("a")
         spec = replace(first.job.spec, lungs=LungSource(kind="lungmask", weights=weights))
-        first = replace(first, skip_done=True, job=replace(first.job, spec=spec))
+        first = replace(first, resume=True, job=replace(first.job, spec=spec))
         done(first)
         assert done(first)["a"].earlier
         weights.write_text("retrained")
@@ -202,7 +202,7 @@ class TestResume:
         first = replace(request_of("a", job={"with_stage1": False}), stage1_masks=tmp_path / "masks")
         done(first)
         (bundle / "stage1" / "plans.json").write_text("other")
-        assert done(replace(first, skip_done=True))["a"].earlier
+        assert done(replace(first, resume=True))["a"].earlier
 
     def test_inputs_are_read_shortly_before_their_turn_not_all_before_the_first(self, request_of, monkeypatch):
         names = [f"c{number:02}" for number in range(40)]
@@ -210,7 +210,7 @@ class TestResume:
         done(request)
         read = []
         monkeypatch.setattr(CaseFiles, "prints", lambda files: read.append(files) or [])
-        outcomes = predict_cohort(replace(request, skip_done=True))
+        outcomes = predict_cohort(replace(request, resume=True))
         next(outcomes)
         assert len(read) < 20
         outcomes.close()
@@ -251,7 +251,7 @@ class TestFaults:
             return []
 
         monkeypatch.setattr(cohort, "lung_files", unreadable)
-        outcomes = done(replace(request, skip_done=True))
+        outcomes = done(replace(request, resume=True))
         assert (outcomes["a"].status, outcomes["b"].status) == ("failed", "done")
         assert "Permission denied" in outcomes["a"].error
         assert (request.job.output / "a.json").is_file()
@@ -319,7 +319,7 @@ class TestSharing:
         done(whole)
         for number in range(2):
             part = request_of(
-                *"abcde"[number::2], share=Share(num_parts=2, part_id=number), job={"output": tmp_path / "parts"}
+                *"abcde"[number::2], share=Part(num_parts=2, part_id=number), job={"output": tmp_path / "parts"}
             )
             done(part)
         own = {"run.json", "summary.csv"}
@@ -339,10 +339,10 @@ class TestSharing:
 
     def test_parts_of_another_number_are_refused_after_the_first_have_begun(self, request_of):
         pytest.importorskip("fcntl")
-        first = predict_cohort(request_of("a", share=Share(num_parts=2)))
+        first = predict_cohort(request_of("a", share=Part(num_parts=2)))
         next(first)
         with pytest.raises(RunError, match="-num_parts"):
-            done(request_of("b", share=Share(num_parts=3, part_id=1)))
+            done(request_of("b", share=Part(num_parts=3, part_id=1)))
 
 
 def test_a_run_tells_who_predicted(request_of):
@@ -436,7 +436,7 @@ class TestDicom:
     def test_cases_are_exported_when_they_are_done_and_those_of_earlier_runs_at_the_end(self, request_of):
         done(request_of("a", "bad"))
         exports = Exports()
-        request = request_of("a", "b", "bad", "c", skip_done=True, exports=exports)
+        request = request_of("a", "b", "bad", "c", resume=True, exports=exports)
         assert done(request)["b"].status == "done"
         assert (exports.begun, exports.finished, exports.closed) == (["b", "c"], [["a", "b", "c"]], 1)
         assert run_json(request)["varying"]["dicom"] == {"failed": {"b": "no"}}

@@ -18,7 +18,7 @@ from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
 from nnunet_cascade.cohort.worker import CaseWorker
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.images import read_ct, read_labels, read_volume
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.scans.search import find_scans
 
 # nnU-Net and torch warn about themselves when trainers are looked up.
@@ -93,7 +93,7 @@ def test_cases_at_a_time_are_what_predict_case_gives_alone(tiny_cascade, worker,
     image = read_ct(tiny_cascade.test_image)
     truth = read_labels(tiny_cascade.test_truth, image.grid, what="label") > 0
     cascade = load_cascade(job.bundle, device=torch.device("cpu"), spec=job.spec)
-    alone = predict_case(image, cascade, Given(stage1=truth))
+    alone = predict_case(image, cascade, PrecomputedInputs(stage1=truth))
     assert alone.tumor.any()
     for each in cases:
         for ending, expected in (("", alone.tumor), ("_probability", alone.probability), ("_roi", alone.regions)):
@@ -110,20 +110,20 @@ def test_stage_one_runs_where_no_mask_is_given(worker, job, files, outcomes):
 def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job, files, outcomes):
     (each,) = files("kept")
     outcomes(worker, [each])
-    made_from = job.made_from(each.prints())
+    made_from = job.made_from(each.checksums())
     record = read_finished(job.output, "kept", made_from)
     assert record is not None
     assert record["varying"]["threads"] == torch.get_num_threads()
     assert record["varying"]["results_moved_off_the_device"] == []
     each.scan.path.write_bytes(each.scan.path.read_bytes() + b"\0")
-    assert read_finished(job.output, "kept", job.made_from(each.prints())) is None
+    assert read_finished(job.output, "kept", job.made_from(each.checksums())) is None
 
 
 @pytest.mark.parametrize(
     ("broken", "error", "said"),
     [
-        ("prepared_coarse", MemoryError(), "this computer's memory is too small for the case"),
-        ("coarse_prediction", RuntimeError("two\nlines"), "two lines"),
+        ("prepare_stage1", MemoryError(), "this computer's memory is too small for the case"),
+        ("predict_stage1", RuntimeError("two\nlines"), "two lines"),
         ("lungs_of", ZeroDivisionError(), "ZeroDivisionError"),
         ("refined", torch.cuda.OutOfMemoryError("x"), "x"),
         ("write_case", OSError(28, "No space left on device"), "No space left on device"),
@@ -181,11 +181,11 @@ def test_no_more_cases_are_under_way_than_there_is_room_for(worker, job, files, 
 
 
 def test_networks_run_on_one_thread(worker, files, outcomes, monkeypatch):
-    seen, refined = set(), module.refined
+    seen, predict_regions = set(), module.predict_regions
 
     def noted(*given):
         seen.add(threading.current_thread().name)
-        return refined(*given)
+        return predict_regions(*given)
 
     monkeypatch.setattr(module, "refined", noted)
     outcomes(worker, files("v", "w"))

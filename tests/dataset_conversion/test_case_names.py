@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.dataset_conversion.case_names import name_cases
-from nnunet_cascade.dicom.folder import Patient
+from nnunet_cascade.dicom.folder import DicomPatient
 from nnunet_cascade.dicom.headers import Header
 
 SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -34,7 +34,7 @@ def patient(patient_id, study="1.2.3", sop="1.2.3.1"):
         plane=None,
         is_whole=True,
     )
-    return Patient(patient_id=patient_id, headers=(header,))
+    return DicomPatient(patient_id=patient_id, headers=(header,))
 
 
 class TestByPatientId:

@@ -32,9 +32,9 @@ from builders.dicom_downloads import (
 
 from nnunet_cascade.dataset_conversion import cohort, writing
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.workers import convert_side_by_side
-from nnunet_cascade.dataset_conversion.writing import CaseJob
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dataset_conversion.workers import convert_in_processes
+from nnunet_cascade.dataset_conversion.writing import ConversionJob
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DatasetError
 
 
@@ -191,11 +191,11 @@ class TestKilled:
         assert present(dataset) == both("P3")
 
     def test_a_worker_that_is_killed_costs_its_patient_alone(self, download, dataset, monkeypatch):
-        scan = scan_folder(download)
+        scan = index_folder(download)
         second = scan.patients[1]
         bomb = replace(second.headers[0], path=Bomb(second.headers[0].path))
         patients = (scan.patients[0], replace(second, headers=(bomb, *second.headers[1:])), scan.patients[2])
-        monkeypatch.setattr(cohort, "scan_folder", lambda *_, **__: replace(scan, patients=patients))
+        monkeypatch.setattr(cohort, "index_folder", lambda *_, **__: replace(scan, patients=patients))
         result = convert(download, dataset, processes=2)
         assert {record["case"] for record in result.converted} == {"P1", "P3"}
         assert [(r["case"], "lack of memory" in r["reason"]) for r in result.left_out] == [("P2", True)]
@@ -204,12 +204,12 @@ class TestKilled:
         (dataset / "conversion").mkdir(parents=True)
         for folder in ("imagesTr", "labelsTr"):
             (dataset / folder).mkdir()
-        patient = scan_folder(download).patients[0]
+        patient = index_folder(download).patients[0]
         jobs = [
-            CaseJob(case=f"c{number}", group="g", patient=patient, settings=SETTINGS, dataset=dataset)
+            ConversionJob(case=f"c{number}", group="g", patient=patient, settings=SETTINGS, dataset=dataset)
             for number in range(40)
         ]
-        records = convert_side_by_side(jobs, 2)
+        records = convert_in_processes(jobs, 2)
         next(records)
         records.close()
         assert 1 <= len(list((dataset / "conversion").glob("*.json"))) < 20

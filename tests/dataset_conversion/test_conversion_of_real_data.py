@@ -9,7 +9,7 @@ import SimpleITK as sitk
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.sources import choose_ct, choose_structure_set, reference_of
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.polygons import fill
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
@@ -21,7 +21,7 @@ class Read:
     """A patient's CT and contours."""
 
     def __init__(self, folder):
-        (self.patient,) = scan_folder(folder).patients
+        (self.patient,) = index_folder(folder).patients
         (header,) = self.patient.of_modality("RTSTRUCT")
         self.structures = read_structure_set(header.path)
         self.files = stack_files(choose_ct(self.patient, reference_of(self.structures)))
@@ -121,7 +121,7 @@ def mock(real_data, tmp_path):
     def build(*names):
         for name in ("ct_1.dcm", "ct_2.dcm", *names):
             shutil.copy(real_data / "rtstruct_mock" / name, tmp_path)
-        (patient,) = scan_folder(tmp_path).patients
+        (patient,) = index_folder(tmp_path).patients
         return patient
 
     return build

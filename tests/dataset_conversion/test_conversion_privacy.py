@@ -7,7 +7,7 @@ import pytest
 from builders.dicom_downloads import LUNG, ONE, SETTINGS, Seg, contents, convert, edit, truncate, write_subject
 
 from nnunet_cascade.dataset_conversion import cohort
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 
 SECRETS = {
     "name": "Doe^Jane",
@@ -66,8 +66,8 @@ def test_nothing_that_names_somebody_is_in_the_dataset(identified, dataset, name
 
 
 def test_a_file_that_vanishes_costs_its_patient_and_is_not_named(identified, dataset, monkeypatch):
-    scan = scan_folder(identified)
-    monkeypatch.setattr(cohort, "scan_folder", lambda *_, **__: scan)
+    scan = index_folder(identified)
+    monkeypatch.setattr(cohort, "index_folder", lambda *_, **__: scan)
     next((identified / "whole" / "CT").iterdir()).unlink()
     result = convert(identified, dataset, replace(SETTINGS, case_names="uid"))
     reasons = [record["reason"] for record in result.left_out]

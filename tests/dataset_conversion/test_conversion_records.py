@@ -27,7 +27,7 @@ from builders.oriented_grids import ORIENTATIONS, grid_towards
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.patient import convert_patient
 from nnunet_cascade.dataset_conversion.record import describe, orientation_letters
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 
 PLAIN = Subject(patient_id="p")
 LUNG_LABEL = Label(name="lung", regions=("Lung-Left",))
@@ -51,7 +51,7 @@ def record_of(tmp_path):
         folder = tmp_path / "download"
         if not folder.exists():
             write_subject(subject, folder)
-        (patient,) = scan_folder(folder).patients
+        (patient,) = index_folder(folder).patients
         record = describe(convert_patient(patient, replace(SETTINGS, labels=labels or SETTINGS.labels, **settings)))
         return json.loads(json.dumps(record, allow_nan=False))
 

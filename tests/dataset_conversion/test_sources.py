@@ -12,7 +12,7 @@ from nnunet_cascade.dataset_conversion.sources import (
     reference_of,
 )
 from nnunet_cascade.dicom.ct.writing import CtStorage
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DicomError
 
 LABELS = (TUMOR_LABEL,)
@@ -29,7 +29,7 @@ def patient_of(tmp_path):
         folder = write_subject(subject, tmp_path / "download")
         for path in folder.glob("RTSTRUCT*/*.dcm") if change else ():
             edit(path, change)
-        (patient,) = scan_folder(folder).patients
+        (patient,) = index_folder(folder).patients
         return patient
 
     return build

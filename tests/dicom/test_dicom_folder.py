@@ -11,7 +11,7 @@ from pydicom import config
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
 from nnunet_cascade.dicom.ct.writing import write_ct_series
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.errors import DicomError
@@ -53,7 +53,7 @@ def test_names_and_folders_of_files_mean_nothing(download, put, rng):
         folder = download / ["x", "y y/ü", "."][place % 3]
         folder.mkdir(parents=True, exist_ok=True)
         path.rename(folder / f"{rng.integers(1e9)}{endings[place % len(endings)]}")
-    scan = scan_folder(download)
+    scan = index_folder(download)
     assert names(scan) == ["P1", "P2"]
     assert [len(patient.headers) for patient in scan.patients] == [10, 5]
     assert (scan.stray, scan.others) == ((), 0)
@@ -65,7 +65,7 @@ def test_other_files_are_counted_and_left_alone(download, put):
     put(download / "ct", "P1")
     for name in ("metadata.csv", "LICENSE", "empty", "ct/notes.txt", "ct/.DS_Store", "ct/._1-001.dcm"):
         (download / name).write_bytes(b"" if name == "empty" else b"\x00\x05\x16\x07" * 200)
-    scan = scan_folder(download)
+    scan = index_folder(download)
     assert scan.others == 6
     assert scan.stray == scan.patients[0].broken == ()
 
@@ -75,7 +75,7 @@ def test_what_is_named_dicom_and_is_not_counts_as_broken(download, put, content)
     put(download / "ct", "P1")
     (download / "ct" / "1-777.dcm").write_bytes(content)
     (download / "elsewhere.DCM").write_bytes(content)
-    scan = scan_folder(download)
+    scan = index_folder(download)
     (broken,) = scan.patients[0].broken
     assert broken.path == download / "ct" / "1-777.dcm"
     assert "in spite of its name" in broken.reason
@@ -93,7 +93,7 @@ def test_a_broken_file_is_of_the_patient_whose_files_alone_lie_beside_it(downloa
     for number, path in enumerate(put(download / "other", "P2", series="more")):
         path.rename(download / "mixed" / f"{number}")
     (download / "mixed" / "broken.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
-    scan = scan_folder(download)
+    scan = index_folder(download)
     assert [[file.path.parent.name for file in patient.broken] for patient in scan.patients] == [["P1"], ["P2"]]
     assert [file.path.name for file in scan.stray] == ["broken.dcm"]
 
@@ -101,8 +101,8 @@ def test_a_broken_file_is_of_the_patient_whose_files_alone_lie_beside_it(downloa
 def test_studies_can_be_told_apart(download, put):
     put(download / "a", "P1", study="before")
     put(download / "b", "P1", study="after")
-    assert [len(patient.headers) for patient in scan_folder(download).patients] == [10]
-    scan = scan_folder(download, by_study=True)
+    assert [len(patient.headers) for patient in index_folder(download).patients] == [10]
+    scan = index_folder(download, by_study=True)
     assert names(scan) == ["P1", "P1"]
     assert [len({header.study_uid for header in patient.headers}) for patient in scan.patients] == [1, 1]
 
@@ -111,16 +111,16 @@ def test_a_broken_file_beside_one_study_is_not_of_the_other(download, put):
     for study in ("before", "after"):
         put(download / study, "P1", study=study)
     (download / "after" / "x.dcm").write_bytes(b"")
-    scan = scan_folder(download, by_study=True)
+    scan = index_folder(download, by_study=True)
     assert sorted(len(patient.broken) for patient in scan.patients) == [0, 1]
-    assert len(scan_folder(download).patients[0].broken) == 1
+    assert len(index_folder(download).patients[0].broken) == 1
 
 
 def test_without_a_patient_id_each_study_is_a_patient(download, put):
     for study in ("one", "two"):
         put(download / study, "", study=study)
     (download / "two" / "x.dcm").write_bytes(b"")
-    scan = scan_folder(download)
+    scan = index_folder(download)
     assert names(scan) == ["", ""]
     assert [len(patient.headers) for patient in scan.patients] == [5, 5]
     assert sorted(len(patient.broken) for patient in scan.patients) == [0, 1]
@@ -131,7 +131,7 @@ def test_copies_of_a_file_count_once(download, put, voxels):
         for copy in ("b", "c"):
             (download / copy).mkdir(exist_ok=True)
             shutil.copy(path, download / copy / f"{copy}{path.name}")
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert len(patient.headers) == 5
     np.testing.assert_array_equal(read_ct_series(stack_files(patient.headers)).voxels, voxels)
 
@@ -141,7 +141,7 @@ def test_of_a_whole_and_a_truncated_copy_the_whole_one_counts(download, put, vox
     for path in put(download / "m", "P1"):
         (download / first).mkdir(exist_ok=True)
         (download / first / path.name).write_bytes(path.read_bytes()[:-1])
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert {header.path.parent.name for header in patient.headers} == {"m"}
     np.testing.assert_array_equal(read_ct_series(stack_files(patient.headers)).voxels, voxels)
 
@@ -149,7 +149,7 @@ def test_of_a_whole_and_a_truncated_copy_the_whole_one_counts(download, put, vox
 def test_a_truncated_file_without_a_whole_copy_is_there_to_be_refused(download, put):
     paths = put(download, "P1")
     paths[1].write_bytes(paths[1].read_bytes()[:-1])
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert [header.is_whole for header in patient.headers].count(False) == 1
     with pytest.raises(DicomError, match="truncated"):
         stack_files(patient.headers)
@@ -160,7 +160,7 @@ def test_files_that_differ_under_one_uid_are_all_there(download, put):
     dataset = pydicom.dcmread(paths[0])
     dataset.SeriesDescription = "edited"
     dataset.save_as(download / "edited.dcm")
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert len(patient.headers) == 6
     assert len({header.sop_uid for header in patient.headers}) == 5
 
@@ -170,7 +170,7 @@ def test_slices_that_share_a_uid_by_mistake_are_all_read(download, put, voxels):
         dataset = pydicom.dcmread(path)
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = "1.2.3"
         dataset.save_as(path)
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     np.testing.assert_array_equal(read_ct_series(stack_files(patient.headers)).voxels, voxels)
 
 
@@ -180,14 +180,14 @@ def test_links_to_files_are_followed_links_to_folders_are_not(download, put, tmp
         (download / path.name).symlink_to(path)
     (download / "loop").symlink_to(download, target_is_directory=True)
     (download / "outside").symlink_to(tmp_path / "outside", target_is_directory=True)
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert {header.path.parent for header in patient.headers} == {download}
 
 
 def test_a_link_to_nowhere_counts_as_broken(download, put, tmp_path):
     put(download, "P1")
     (download / "1-006.dcm").symlink_to(tmp_path / "not fetched")
-    (broken,) = scan_folder(download).patients[0].broken
+    (broken,) = index_folder(download).patients[0].broken
     assert "No such file" in broken.reason
     assert "not fetched" not in broken.reason
 
@@ -203,7 +203,7 @@ def test_a_folder_that_cannot_be_opened_is_told(download, put, monkeypatch):
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", guarded)
-    scan = scan_folder(download)
+    scan = index_folder(download)
     assert names(scan) == ["P1"]
     assert [(file.path.name, file.reason) for file in scan.stray] == [
         ("shut", "is a folder that cannot be opened (Permission denied)")
@@ -212,15 +212,15 @@ def test_a_folder_that_cannot_be_opened_is_told(download, put, monkeypatch):
 
 def test_a_folder_without_dicom_is_refused(download, tmp_path):
     with pytest.raises(DicomError, match="holds 0 file"):
-        scan_folder(download)
+        index_folder(download)
     (download / "table.csv").write_text("x")
     (download / "1-001.dcm").write_text("x")
     with pytest.raises(DicomError, match=r"holds 2 file\(s\), none of them DICOM that can be read \(the first: is not"):
-        scan_folder(download)
+        index_folder(download)
     with pytest.raises(DicomError, match="is not a folder"):
-        scan_folder(tmp_path / "nowhere")
+        index_folder(tmp_path / "nowhere")
     with pytest.raises(DicomError, match="is not a folder"):
-        scan_folder(download / "table.csv")
+        index_folder(download / "table.csv")
 
 
 @pytest.mark.parametrize("threads", [1, 2, 8])
@@ -229,7 +229,7 @@ def test_threads_leave_settings_and_warnings_as_they_were(download, put, threads
         put(download / str(number), f"P{number}")
     modes = config.settings.reading_validation_mode, config.settings.writing_validation_mode
     before = (*modes, warnings.filters[:])
-    assert len(scan_folder(download, threads=threads).patients) == 20
+    assert len(index_folder(download, threads=threads).patients) == 20
     modes = config.settings.reading_validation_mode, config.settings.writing_validation_mode
     assert (*modes, warnings.filters) == before
 
@@ -237,13 +237,13 @@ def test_threads_leave_settings_and_warnings_as_they_were(download, put, threads
 def test_reading_side_by_side_reads_the_same(download, put):
     for patient in ("P1", "P2", "P3"):
         put(download / patient, patient)
-    assert scan_folder(download, threads=1) == scan_folder(download, threads=8)
-    found = {header.sop_uid for patient in scan_folder(download).patients for header in patient.headers}
+    assert index_folder(download, threads=1) == index_folder(download, threads=8)
+    found = {header.sop_uid for patient in index_folder(download).patients for header in patient.headers}
     assert found == {read_header(path).sop_uid for path in download.rglob("*.dcm")}
 
 
 def test_files_are_given_by_modality(download, put):
     put(download, "P1")
-    (patient,) = scan_folder(download).patients
+    (patient,) = index_folder(download).patients
     assert len(patient.of_modality("CT")) == 5
     assert patient.of_modality("RTSTRUCT") == []

@@ -23,7 +23,7 @@ from nnunet_cascade.dicom_export.export import (
     ExportRequest,
     export_case,
     export_folder,
-    write_story,
+    write_export_report,
 )
 from nnunet_cascade.dicom_export.lesions import MOST_SEGMENTS
 from nnunet_cascade.dicom_export.matching import KnownSeries
@@ -434,8 +434,10 @@ def test_what_a_killed_export_left_is_removed(tmp_path, axial):
 def test_parts_side_by_side_keep_each_others_story(tmp_path):
     request = ExportRequest(results=tmp_path, kinds=("seg",))
     cases = [f"case_{number}" for number in range(12)]
-    with worker_pool(3, preload=write_story.__module__) as pool:
-        futures = [pool.submit(write_story, request, [ExportOutcome(case=case, status="done")]) for case in cases]
+    with worker_pool(3, preload=write_export_report.__module__) as pool:
+        futures = [
+            pool.submit(write_export_report, request, [ExportOutcome(case=case, status="done")]) for case in cases
+        ]
         for future in futures:
             future.result()
     assert list(json.loads((tmp_path / "dicom_export.json").read_text())["cases"]) == sorted(cases)

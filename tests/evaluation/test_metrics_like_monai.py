@@ -8,7 +8,7 @@ from builders.monai_reference import COMMON, monai_nsd_by_area, monai_scores
 from scipy import ndimage
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.evaluation.case import score_case
@@ -143,7 +143,7 @@ def drawn_by_clinicians(real_data):
     """Every contour of LUNG1-001 and IBSI1 as a mask, by patient and name, with the voxel size."""
     found = {}
     for name in ("LUNG1-001", "IBSI1"):
-        patient = scan_folder(real_data / name).patients[0]
+        patient = index_folder(real_data / name).patients[0]
         stack = read_ct_series(stack_files(patient.of_modality("CT"))).stack
         structures = read_structure_set(patient.of_modality("RTSTRUCT")[0].path)
         masks = {

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
@@ -27,7 +27,7 @@ def write(tmp_path):
 
     def build(phantom, **options):
         write_phantom_dicom(phantom, tmp_path / "collection", patient_id="phantom_7", **options)
-        (patient,) = scan_folder(tmp_path / "collection").patients
+        (patient,) = index_folder(tmp_path / "collection").patients
         return patient
 
     return build
@@ -106,7 +106,7 @@ def test_other_phantoms_have_other_uids(tmp_path, phantom_of):
     phantoms = (phantom_of(7), phantom_of(8), phantom_of(7, noise_hu=5.0), phantom_of(7, orientation="RAS"))
     for number, phantom in enumerate(phantoms):
         write_phantom_dicom(phantom, tmp_path / str(number), patient_id="p")
-    (patient,) = scan_folder(tmp_path).patients
+    (patient,) = index_folder(tmp_path).patients
     assert len({header.study_uid for header in patient.headers}) == 4
     assert len(patient.headers) == sum(phantom.grid.shape[0] + 1 for phantom in phantoms)
 
@@ -174,7 +174,7 @@ def drawn_seeds(monkeypatch):
 
 
 def test_a_cohort_is_a_folder_of_patients_and_a_record(cohort):
-    assert [patient.patient_id for patient in scan_folder(cohort).patients] == [f"phantom_000{n}" for n in (7, 8, 9)]
+    assert [patient.patient_id for patient in index_folder(cohort).patients] == [f"phantom_000{n}" for n in (7, 8, 9)]
     assert {path.name for path in cohort.iterdir()} == {*(f"phantom_000{n}" for n in (7, 8, 9)), "phantoms.json"}
     record = json.loads((cohort / "phantoms.json").read_text())
     assert record["cases"]["phantom_0009"] == {"seed": 9, "split": "Ts"}
@@ -188,14 +188,14 @@ def test_what_is_there_is_not_drawn_again(cohort, drawn_seeds):
     write_dicom_cohort(cohort, train_seeds=(7, 8, 10), test_seeds=(9,), settings=COARSE)
     assert drawn_seeds == [8, 10]
     assert not (cohort / ".phantom_0008.unfinished").exists()
-    assert len(scan_folder(cohort).patients) == 4
+    assert len(index_folder(cohort).patients) == 4
 
 
 def test_other_settings_draw_all_again(cohort, drawn_seeds):
-    before = {header.study_uid for patient in scan_folder(cohort).patients for header in patient.headers}
+    before = {header.study_uid for patient in index_folder(cohort).patients for header in patient.headers}
     louder = PhantomSettings(spacing_mm=(9.0, 9.0, 9.0), tumors=(1, 1), noise_hu=40.0)
     write_dicom_cohort(cohort, train_seeds=(7, 8), test_seeds=(9,), settings=louder)
-    after = {header.study_uid for patient in scan_folder(cohort).patients for header in patient.headers}
+    after = {header.study_uid for patient in index_folder(cohort).patients for header in patient.headers}
     assert drawn_seeds == [7, 8, 9]
     assert len(after) == 3
     assert not after & before
@@ -211,7 +211,7 @@ def test_patients_nobody_asked_for_are_refused_and_stay(cohort, drawn_seeds):
     with pytest.raises(DatasetError, match="4 patients"):
         write_dicom_cohort(cohort, train_seeds=(7, 8), test_seeds=(9,), settings=COARSE)
     assert drawn_seeds == []
-    assert len(scan_folder(cohort).patients) == 3
+    assert len(index_folder(cohort).patients) == 3
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"cases": {"a": {"seed": "../.."}}, "made_with": {}}'])

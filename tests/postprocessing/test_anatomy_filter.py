@@ -122,7 +122,7 @@ def test_of_lungs_without_sides_none_is_missed(chest):
 def test_lungs_of_another_body_drop_nothing_and_are_flagged(chest):
     grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
     found = filter_candidates(tumor, grid, sided(lungs, grid).with_flag(ELSEWHERE), ALL)
-    assert found.flags == ("lungs_elsewhere",)
+    assert found.flags == ("lungs_misplaced",)
     assert rules_of(found) == [("no_lungs", True)] * 2
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
-from nnunet_cascade.dicom.folder import scan_folder
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.images import Volume
@@ -17,7 +17,7 @@ from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 
 @pytest.mark.parametrize("case", ["LUNG1-001", "LUNG1-002"])
 def test_a_primary_tumor_survives_as_drawn_and_3_mm_smaller_and_larger(real_data, case):
-    patient = scan_folder(real_data / case).patients[0]
+    patient = index_folder(real_data / case).patients[0]
     series = read_ct_series(stack_files(patient.of_modality("CT")))
     structures = read_structure_set(patient.of_modality("RTSTRUCT")[0].path)
     number = next(number for number, name in structures.names.items() if name == "GTV-1")

@@ -105,10 +105,10 @@ def test_labels_without_a_folder_are_refused():
     [
         ("lungs", ()),
         ("half of them consolidated", ()),
-        ("50 mm to the back", ("lungs_elsewhere",)),
+        ("50 mm to the back", ("lungs_misplaced",)),
         ("one of them", ("one_lung_small",)),
-        ("the belly", ("lungs_elsewhere",)),
-        ("the room", ("lungs_elsewhere",)),
+        ("the belly", ("lungs_misplaced",)),
+        ("the room", ("lungs_misplaced",)),
     ],
 )
 def test_lungs_away_from_the_air_of_the_body_are_flagged(tmp_path, thorax, layout, place, flags):
@@ -129,4 +129,4 @@ def test_lungs_away_from_the_air_of_the_body_are_flagged(tmp_path, thorax, layou
     write_image(layout.array(mask.astype(np.uint8)), ct.grid, tmp_path / "a.nii.gz")
     found = find_lungs(ct, LungSource(kind="folder", path=tmp_path), case="a")
     assert found.flags == flags
-    assert found.is_plausible == ("lungs_elsewhere" not in flags)
+    assert found.is_plausible == ("lungs_misplaced" not in flags)

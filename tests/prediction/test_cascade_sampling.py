@@ -9,7 +9,7 @@ import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.errors import BundleError, SettingsError
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.outputs import case_record
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 
@@ -42,7 +42,7 @@ class TestSampling:
     def test_every_source_gives_every_measure(self, tiny_cascade, image, truth, sources, measure):
         folds = (0, 1) if "ensemble" in sources else (0,)
         cascade = self.of(tiny_cascade, folds=folds, sources=sources, measure=measure)
-        found = predict_case(image, cascade, Given(stage1=truth))
+        found = predict_case(image, cascade, PrecomputedInputs(stage1=truth))
         inside = found.regions > 0
         assert found.uncertainty[inside].mean() > 1e-7
         highest = 0.25 if measure == "variance" else np.log(2)
@@ -57,7 +57,7 @@ class TestSampling:
         spec = read_spec(tiny_cascade.bundle)
         named = replace(spec.sampling, sources=("mc_dropout", "ensemble"), measure="variance", stage1_sources=())
         again = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=named))
-        found = predict_case(image, again, Given(stage1=truth))
+        found = predict_case(image, again, PrecomputedInputs(stage1=truth))
         for name in ("tumor", "probability", "uncertainty"):
             np.testing.assert_array_equal(getattr(found, name), getattr(result, name))
 
@@ -65,15 +65,17 @@ class TestSampling:
     def test_the_measure_changes_neither_mask_nor_probability(self, tiny_cascade, image, truth, result, measure):
         spec = read_spec(tiny_cascade.bundle)
         other = replace(spec, sampling=replace(spec.sampling, measure=measure))
-        found = predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, spec=other), Given(stage1=truth))
+        found = predict_case(
+            image, load_cascade(tiny_cascade.bundle, device=CPU, spec=other), PrecomputedInputs(stage1=truth)
+        )
         np.testing.assert_array_equal(found.probability, result.probability)
         np.testing.assert_array_equal(found.tumor, result.tumor)
         assert found.volumes == result.volumes
 
     def test_volumes_over_two_folds_are_those_of_each_fold_alone(self, tiny_cascade, image, truth):
-        both = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), Given(stage1=truth))
+        both = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), PrecomputedInputs(stage1=truth))
         alone = [
-            predict_case(image, self.of(tiny_cascade, folds=(fold,), sources=()), Given(stage1=truth))
+            predict_case(image, self.of(tiny_cascade, folds=(fold,), sources=()), PrecomputedInputs(stage1=truth))
             for fold in (0, 1)
         ]
         volumes = [found.tumor.sum() * image.grid.voxel_volume_mm3 / 1000 for found in alone]
@@ -84,12 +86,12 @@ class TestSampling:
 
     def test_a_region_does_not_depend_on_its_neighbours(self, tiny_cascade, image, truth):
         cascade = self.of(tiny_cascade, sources=("mc_dropout", "tta"), measure="mutual_information")
-        both = predict_case(image, cascade, Given(stage1=truth))
+        both = predict_case(image, cascade, PrecomputedInputs(stage1=truth))
         assert len(both.rois) == 2
         for roi in both.rois:
             (candidate,) = (c for c in both.filtered.candidates if c.id == roi.candidate)
             one = both.filtered.labels == candidate.id
-            found = predict_case(image, cascade, Given(stage1=one))
+            found = predict_case(image, cascade, PrecomputedInputs(stage1=one))
             mine = (found.regions > 0) & (both.regions == roi.id)
             assert mine.any()
             apart = both.rois[0].box.intersection(both.rois[1].box) is None
@@ -105,9 +107,9 @@ class TestSampling:
             assert lesion.volume.samples == result.sampling.samples
 
     def test_temperature_scales_the_probability_and_nothing_else(self, tiny_cascade, image, truth):
-        plain = predict_case(image, self.of(tiny_cascade), Given(stage1=truth))
+        plain = predict_case(image, self.of(tiny_cascade), PrecomputedInputs(stage1=truth))
         cascade = self.of(tiny_cascade, stage2={"temperature": 3.0})
-        warm = predict_case(image, cascade, Given(stage1=truth))
+        warm = predict_case(image, cascade, PrecomputedInputs(stage1=truth))
         inside = plain.regions > 0
         p = plain.probability[inside].astype(np.float64)
         expected = 1 / (1 + ((1 - p) / p) ** (1 / 3.0))
@@ -120,15 +122,15 @@ class TestSampling:
 
     def test_with_other_thresholds_samples_are_cut_where_the_scaled_mean_is(self, tiny_cascade, image, truth):
         low = {"temperature": 3.0, "threshold": 0.45}
-        warm = predict_case(image, self.of(tiny_cascade, stage2=low), Given(stage1=truth))
+        warm = predict_case(image, self.of(tiny_cascade, stage2=low), PrecomputedInputs(stage1=truth))
         raw = {"threshold": 1 / (1 + ((1 - 0.45) / 0.45) ** 3)}
-        plain = predict_case(image, self.of(tiny_cascade, stage2=raw), Given(stage1=truth))
+        plain = predict_case(image, self.of(tiny_cascade, stage2=raw), PrecomputedInputs(stage1=truth))
         assert warm.volumes == plain.volumes
 
     def test_without_dropout_as_a_source_stage_two_needs_none(self, tiny_cascade, tmp_path, image, truth):
         spec = CascadeSpec(sampling=SamplingSettings(sources=("tta",)))
         make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(1), spec=spec)
-        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), Given(stage1=truth))
+        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), PrecomputedInputs(stage1=truth))
         assert found.sampling.samples == 8
         assert found.uncertainty[found.regions > 0].mean() > 0
 
@@ -166,8 +168,8 @@ class TestSampling:
             make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=model, spec=spec)
         shutil.copyfile(model / "fold_1" / "checkpoint_final.pth", other)
         make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=model, spec=spec)
-        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), Given(stage1=truth))
-        folds = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), Given(stage1=truth))
+        found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), PrecomputedInputs(stage1=truth))
+        folds = predict_case(image, self.of(tiny_cascade, sources=("ensemble",)), PrecomputedInputs(stage1=truth))
         np.testing.assert_array_equal(found.uncertainty, folds.uncertainty)
 
 

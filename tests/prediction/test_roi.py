@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
-from nnunet_cascade.prediction.roi import Canvas, Roi, is_clipped, judge_islands, patch_voxels, plan_rois, roi_map
+from nnunet_cascade.prediction.roi import (
+    Roi,
+    RoiBlender,
+    apply_island_policy,
+    is_clipped,
+    patch_voxels,
+    plan_rois,
+    roi_map,
+)
 from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
 SHAPE = (12, 12, 12)
@@ -103,7 +111,7 @@ def test_no_candidate_gives_no_region():
 
 
 def test_overlapping_regions_average_their_values():
-    canvas = Canvas((1, 1, 4))
+    canvas = RoiBlender((1, 1, 4))
     canvas.paste(np.full((1, 1, 3), 0.8, dtype=np.float32), Box((0, 0, 0), (1, 1, 3)))
     canvas.paste(np.full((1, 1, 2), 0.4, dtype=np.float32), Box((0, 0, 1), (1, 1, 3)))
     np.testing.assert_allclose(canvas.mean()[0, 0], [0.8, 0.6, 0.6, 0.0], rtol=1e-6)
@@ -144,14 +152,14 @@ def test_a_mask_that_goes_on_into_a_neighbouring_region_is_not_clipped():
 def test_an_island_near_no_kept_candidate_is_dropped_whole():
     kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
     found = block((1, 1, 1), (4, 4, 4)) | far
-    islands = judge_islands(found, kept, RoiSettings(island_reach_mm=2.0), (1.0, 1.0, 1.0))
+    islands = apply_island_policy(found, kept, RoiSettings(island_reach_mm=2.0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(islands.mask, found & ~far)
     assert (islands.count, islands.voxels, islands.dropped) == (1, 8, True)
 
 
 def test_an_island_may_be_kept_by_policy_and_is_counted_all_the_same():
     kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
-    islands = judge_islands(kept | far, kept, RoiSettings(islands="keep"), (1.0, 1.0, 1.0))
+    islands = apply_island_policy(kept | far, kept, RoiSettings(islands="keep"), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(islands.mask, kept | far)
     assert (islands.count, islands.dropped) == (1, False)
 
@@ -159,8 +167,8 @@ def test_an_island_may_be_kept_by_policy_and_is_counted_all_the_same():
 def test_reach_is_in_mm_not_in_voxels():
     kept, near = block((1, 5, 5), (2, 6, 6)), block((3, 5, 5), (4, 6, 6))
     settings = RoiSettings(island_reach_mm=3.0)
-    assert judge_islands(near, kept, settings, (1.0, 1.0, 1.0)).count == 0
-    assert judge_islands(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
+    assert apply_island_policy(near, kept, settings, (1.0, 1.0, 1.0)).count == 0
+    assert apply_island_policy(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
 
 
 def test_more_regions_than_a_byte_counts_keep_their_ids():
@@ -170,10 +178,10 @@ def test_more_regions_than_a_byte_counts_keep_their_ids():
 
 def test_nothing_found_has_no_islands():
     nothing = np.zeros(SHAPE, dtype=bool)
-    assert judge_islands(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
+    assert apply_island_policy(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
 
 
 def test_a_found_mask_is_left_unchanged():
     found = block((8, 8, 8), (10, 10, 10))
-    judge_islands(found, block((1, 1, 1), (3, 3, 3)), RoiSettings(), (1.0, 1.0, 1.0))
+    apply_island_policy(found, block((1, 1, 1), (3, 3, 3)), RoiSettings(), (1.0, 1.0, 1.0))
     assert found.sum() == 8

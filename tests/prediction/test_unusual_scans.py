@@ -15,7 +15,7 @@ from builders.unusual_scans import CHESTS, OTHERS, REFUSED, chest, oblique
 from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.images import read_ct, write_image
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 
 pytestmark = pytest.mark.slow
 PAGE = Path(__file__).parents[2] / "docs" / "unusual-scans.md"
@@ -26,7 +26,7 @@ OF_THE_SCAN = {
     "lungs_missing",
     "lungs_empty",
     "lungs_implausible",
-    "lungs_elsewhere",
+    "lungs_misplaced",
     "one_lung_small",
     "all_rejected",
     "not_axial",
@@ -76,14 +76,14 @@ def test_the_page_has_a_row_for_every_scan():
 
 @pytest.mark.parametrize("name", PREDICTED)
 def test_a_predicted_scan_ends_as_the_page_says(cascade, name):
-    lungs, judged, flags = PREDICTED[name]
+    lungs, apply_anatomy_rules, flags = PREDICTED[name]
     scan = {**CHESTS, **OTHERS}[name]()
-    result = predict_case(scan.image, cascade, Given(case=name, stage1=scan.found))
+    result = predict_case(scan.image, cascade, PrecomputedInputs(case=name, stage1=scan.found))
     found = set() if result.lungs is None else set(np.unique(result.lungs.labels).tolist()) - {0}
     assert lungs == "any" or found == SIDES[lungs]
     if len(found) == 2 and lungs == "both":
         assert min(dice(result.lungs.labels == side, scan.lungs == side) for side in (1, 2)) > 0.85
-    assert how_judged(result) == judged
+    assert how_judged(result) == apply_anatomy_rules
     # What stage 2 finds where there is something says nothing of the scan.
     asked = OF_THE_SCAN if scan.found.any() else OF_THE_SCAN | {"empty_result"}
     assert set(result.flags) & asked == set(re.findall(r"`(\w+)`", flags))
@@ -96,7 +96,7 @@ def test_stage_one_sees_the_whole_of_any_scan(cascade, name):
     """Its network is hardly trained: not what it finds is asked, but that all of it lies on the scan's own grid."""
     scan = {**CHESTS, **OTHERS}[name]()
     before = scan.image.array.copy()
-    result = predict_case(scan.image, cascade, Given(case=name))
+    result = predict_case(scan.image, cascade, PrecomputedInputs(case=name))
     assert result.grid == scan.image.grid
     for array in (result.tumor, result.probability, result.uncertainty, result.regions, result.stage1):
         assert array.shape == scan.image.grid.shape
@@ -108,7 +108,7 @@ def test_stage_one_sees_the_whole_of_any_scan(cascade, name):
 def test_what_is_no_ct_is_refused_in_the_pages_words(cascade, name):
     scan = REFUSED[name]()
     with pytest.raises(InputImageError, match=re.escape(NOT_PREDICTED[name][0].strip("`"))) as refusal:
-        predict_case(scan.image, cascade, Given(case=name))
+        predict_case(scan.image, cascade, PrecomputedInputs(case=name))
     assert "\n" not in str(refusal.value)
 
 

@@ -20,7 +20,7 @@ from nnunet_cascade.report.build import make_report
 from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.pages.wording import number, percent, size
-from nnunet_cascade.report.report_folder import MARK, whole_report
+from nnunet_cascade.report.report_folder import MARK, atomic_report
 from nnunet_cascade.versions import NOTICE
 
 EVIL = "<script>alert(1)</script>"
@@ -258,9 +258,9 @@ def test_a_case_without_flags_says_none_below_their_heading(tmp_path):
 
 @pytest.mark.skipif(os.name == "nt", reason="there are no such locks")
 def test_two_reports_are_not_made_in_the_same_place_at_once(tmp_path):
-    with whole_report(tmp_path / "report") as folder:
+    with atomic_report(tmp_path / "report") as folder:
         (folder / "index.html").write_text("first")
-        with pytest.raises(ReportError, match="another nnc-report"), whole_report(tmp_path / "report"):
+        with pytest.raises(ReportError, match="another nnc-report"), atomic_report(tmp_path / "report"):
             pass
     assert (tmp_path / "report/index.html").read_text() == "first"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
@@ -295,15 +295,15 @@ def _fail_halfway(folder):
 
 def test_an_error_or_a_kill_in_the_making_leaves_the_old_report_as_it_was(tmp_path):
     output = tmp_path / "report"
-    with whole_report(output) as folder:
+    with atomic_report(output) as folder:
         (folder / "index.html").write_text("old")
-    with pytest.raises(KeyError), whole_report(output) as folder:
+    with pytest.raises(KeyError), atomic_report(output) as folder:
         _fail_halfway(folder)
     assert (output / "index.html").read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
     (tmp_path / "report.partial").mkdir()  # of a process that was killed
     (tmp_path / "report.partial" / MARK).write_text("{}")
-    with whole_report(output) as folder:
+    with atomic_report(output) as folder:
         (folder / "index.html").write_text("new")
     assert (output / "index.html").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
@@ -312,7 +312,7 @@ def test_an_error_or_a_kill_in_the_making_leaves_the_old_report_as_it_was(tmp_pa
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the system's administrator may write everywhere")
 def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
     tmp_path.chmod(0o500)
-    with pytest.raises(ReportError, match="cannot be written"), whole_report(tmp_path / "report"):
+    with pytest.raises(ReportError, match="cannot be written"), atomic_report(tmp_path / "report"):
         pass
     tmp_path.chmod(0o700)
 
@@ -358,7 +358,7 @@ def test_a_killed_process_costs_its_own_case(tmp_path, monkeypatch):
     for job in jobs:
         job.into.mkdir(parents=True)
     monkeypatch.setattr(case_work, "make_case", die_over_a)
-    made = {done.case: done for done in case_work.make_cases(jobs, 2)}
+    made = {done.case: done for done in case_work.make_case_assets(jobs, 2)}
     assert "killed" in made["a"].problems[0]
     assert made["b"].figure
 

@@ -10,8 +10,8 @@ from builders.drawn_runs import DrawnRun
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.report.pages.flags import FLAGS
 from nnunet_cascade.report.pages.names import folder_names
-from nnunet_cascade.report.pages.review_priority import doubt_of
-from nnunet_cascade.report.reading.lenient_json import Told
+from nnunet_cascade.report.pages.review_priority import review_priority
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
 from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.report.reading.scores import evaluated
@@ -90,7 +90,7 @@ def test_no_value_of_a_record_ends_the_reading(run, key):
         found = rows(run)
         assert found["a"].status == "done"
         assert found["b"].problems == ()
-        doubt_of(found["a"])
+        review_priority(found["a"])
 
 
 def test_a_file_that_is_gone_or_cut_is_named(run):
@@ -164,10 +164,10 @@ def test_doubt_puts_failures_before_flags_and_flags_before_spread(run):
     (run.results / "run.json").write_text(json.dumps(story))
     run.write("flagged", found=(), sampled=False).write("spread", agreeing=4).write("sure", agreeing=8)
     found = rows(run)
-    scores = {case: doubt_of(row).score for case, row in found.items()}
+    scores = {case: review_priority(row).score for case, row in found.items()}
     assert sorted(scores, key=scores.get, reverse=True)[:2] == ["bad", "flagged"]
     assert 10 > scores["spread"] % 10 > scores["a"] % 10 > scores["sure"] % 10 == 0
-    assert "2 flags (no_candidate, empty_result)" in doubt_of(found["flagged"]).why
+    assert "2 flags (no_candidate, empty_result)" in review_priority(found["flagged"]).why
 
 
 def test_every_flag_has_its_meaning_in_the_docs_in_the_same_words():
@@ -199,7 +199,7 @@ def test_messages_are_shown_without_paths(text, expected):
 def test_settings_are_shown_by_name_but_for_their_paths(run):
     settings = run.record("a")["settings"]
     settings["lungs"] |= {"kind": "folder", "path": "/data/Jane Doe"}
-    shown = setting_rows(Told(settings))
+    shown = setting_rows(UncheckedJson(settings))
     assert shown["lungs.path"] == HIDDEN
     assert shown["lungs.weights"] == "–"
     assert shown["stage2.folds"] == "0"

@@ -9,10 +9,10 @@ import pytest
 
 from nnunet_cascade.evaluation.calibration.counts import count_voxels
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
-from nnunet_cascade.reproduction.cases import Part
-from nnunet_cascade.reproduction.claims import FEWEST_CASES, Evidence, corrected, judge_claim
-from nnunet_cascade.reproduction.evaluation import JudgedTable
-from nnunet_cascade.reproduction.report import Tried, report_page
+from nnunet_cascade.reproduction.cases import TestSplit
+from nnunet_cascade.reproduction.claims import FEWEST_CASES, Evidence, corrected, evaluate_claim
+from nnunet_cascade.reproduction.evaluation import TableResult
+from nnunet_cascade.reproduction.report import RunDescription, report_page
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import TABLES, Claim, chosen_tables
 
@@ -30,7 +30,7 @@ def values(shift, noise=0.02, cases=CASES, metric="dice"):
 
 
 def judged(claim, a, b):
-    return judge_claim(claim, Evidence(scores={"A": a, "B": b}, boundary={}, resampling=RESAMPLING))
+    return evaluate_claim(claim, Evidence(scores={"A": a, "B": b}, boundary={}, resampling=RESAMPLING))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_calibration_at_the_boundary_has_the_sign_of_first_less_second(first, ou
     claim = Claim(text="Better", metric="boundary_ece", first=first, second=other, expected="lower")
     for order in (list(boundary), list(boundary)[::-1]):
         evidence = Evidence(scores={}, boundary={name: boundary[name] for name in order}, resampling=RESAMPLING)
-        assert judge_claim(claim, evidence).outcome == outcome
+        assert evaluate_claim(claim, evidence).outcome == outcome
 
 
 def test_p_is_corrected_over_the_claims_of_the_page_that_have_one():
@@ -125,13 +125,13 @@ def test_the_page_shows_paper_and_ours_and_what_was_not_run():
     table = TABLES["I"]
     scores = {row.label: values(0.1 * place) for place, row in enumerate(table.rows) if "16" not in row.label}
     evidence = Evidence(scores=scores, boundary={}, resampling=RESAMPLING)
-    claims = tuple(judge_claim(claim, evidence) for claim in table.claims)
-    whole = JudgedTable(
-        table=table, comparison=None, fewer=None, calibration={}, reliability={}, claims=claims,
+    claims = tuple(evaluate_claim(claim, evidence) for claim in table.claims)
+    whole = TableResult(
+        table=table, comparison=None, component_reduction=None, calibration={}, reliability={}, claims=claims,
         missing={"cascade, margin 16": "not run: nobody gave it"},
     )  # fmt: skip
-    part = Part(images={}, labels=dict.fromkeys(CASES, Path("x")), folds=(0, 1), held_out=True)
-    page = report_page(REQUEST, [whole], Tried(parts=[part], worth="there was no time"))
+    part = TestSplit(images={}, labels=dict.fromkeys(CASES, Path("x")), folds=(0, 1), held_out=True)
+    page = report_page(REQUEST, [whole], RunDescription(parts=[part], worth="there was no time"))
     assert "12 test cases of the same data set, held out from all training" in page
     assert "cascade, margin 16: not run: nobody gave it." in page
     assert "could not be tested here" in page

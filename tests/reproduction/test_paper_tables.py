@@ -10,16 +10,16 @@ from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
-from nnunet_cascade.reproduction.cases import parts_of, require_possible
+from nnunet_cascade.reproduction.cases import require_possible, test_splits
 from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
     baseline_folds,
     baseline_of,
-    chain_of,
     share_of_steps,
     stage1_of,
+    training_request,
 )
 from nnunet_cascade.reproduction.systems import BASELINE
 from nnunet_cascade.reproduction.tables import TABLES, chosen_tables, systems_of
@@ -62,7 +62,7 @@ def test_every_model_has_a_trainer_and_a_place_of_its_own(size, preset, tmp_path
     for number in (501, *range(601, 612)):
         (tmp_path / "raw" / f"Dataset{number}_X").mkdir(parents=True)
     asked = request(size=size, preset=preset, dataset=501)
-    chains = [chain_of(asked, model) for model in asked.roi_models]
+    chains = [training_request(asked, model) for model in asked.roi_models]
     stage2 = [model_of(chain.roi_dataset, chain.stage2) for chain in chains]
     assert len(set(stage2)) == len(stage2)
     assert len({chain.bundle for chain in chains}) == len(chains)
@@ -86,7 +86,7 @@ def test_what_can_be_shared_is_trained_once():
 def test_crops_are_shared_where_they_are_the_same_and_only_there(preset):
     asked = request(preset=preset)
     made = {}
-    for chain in (chain_of(asked, model) for model in asked.roi_models):
+    for chain in (training_request(asked, model) for model in asked.roi_models):
         cut = (chain.spec.roi.margin_mm, chain.oracle_boxes, chain.jitter_mm, context_mm(chain.stage2))
         if not chain.oracle_boxes:
             cut = (*cut, chain.stage1.plan.name)
@@ -174,7 +174,7 @@ def splits(tmp_path):
 @pytest.mark.usefixtures("raw")
 def test_without_test_cases_each_patient_is_tested_by_the_fold_that_left_it_out(tmp_path):
     splits(tmp_path)
-    parts = parts_of(request(dataset=501, folds=2))
+    parts = test_splits(request(dataset=501, folds=2))
     assert [(part.folds, sorted(part.labels), part.held_out) for part in parts] == [
         ((0,), ["a", "b"], False), ((1,), ["c", "d"], False)
     ]  # fmt: skip
@@ -188,7 +188,7 @@ def test_own_test_cases_and_another_cohort_are_held_out_and_predicted_by_all_fol
         (request(dataset=501, folds=2), ["e"]),
         (request(dataset=501, test_dataset=502, folds=2), ["f", "g"]),
     ):
-        (part,) = parts_of(asked)
+        (part,) = test_splits(asked)
         assert (part.folds, sorted(part.labels), part.held_out) == ((0, 1), cases, True)
         require_possible(asked)
 
@@ -216,17 +216,17 @@ def test_true_boxes_are_of_the_tumor_alone(raw, tmp_path):
     write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
     (folder / "imagesTs" / "e_0000.nii.gz").touch()
     asked = request("VII", dataset=501, folder=tmp_path)
-    masks = coarse_masks(asked, asked.tables[0].rows[0].system, parts_of(asked)[0])
+    masks = coarse_masks(asked, asked.tables[0].rows[0].system, test_splits(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
     labels[2] = 1
     write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
-    coarse_masks(asked, asked.tables[0].rows[0].system, parts_of(asked)[0])
+    coarse_masks(asked, asked.tables[0].rows[0].system, test_splits(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
 
 
 def test_runs_of_other_seeds_on_the_same_data_do_not_meet():
     names = {
-        chain_of(request("II", **changed), request("II").roi_models[0]).stage2.plan.name
+        training_request(request("II", **changed), request("II").roi_models[0]).stage2.plan.name
         for changed in ({}, {"seed": 3}, {"effort": 0.5}, {"preset": "recommended"})
     }
     assert len(names) == 4

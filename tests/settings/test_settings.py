@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
-from nnunet_cascade.settings.serialization import from_block, to_block
+from nnunet_cascade.settings.serialization import from_json, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 
@@ -160,5 +160,5 @@ def test_stage_one_takes_no_temperature():
 
 
 def test_lists_of_json_become_tuples():
-    block = json.loads(json.dumps(to_block(StageSettings(folds=(0, 1)))))
-    assert from_block(StageSettings, block, where="test").folds == (0, 1)
+    block = json.loads(json.dumps(to_json(StageSettings(folds=(0, 1)))))
+    assert from_json(StageSettings, block, where="test").folds == (0, 1)

@@ -14,7 +14,7 @@ from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.errors import BundleError, DropoutError, InputImageError, StepFailedError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume, read_ct, read_volume
-from nnunet_cascade.prediction.case import Given, predict_case
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.outputs import case_record
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.trainers.roi_manifest import read_manifest
@@ -127,7 +127,7 @@ class TestPrediction:
 
     def test_the_same_input_gives_the_same_bits(self, cascade, image, truth, result):
         torch.rand(3)
-        again = predict_case(image, cascade, Given(case="another name", stage1=truth))
+        again = predict_case(image, cascade, PrecomputedInputs(case="another name", stage1=truth))
         np.testing.assert_array_equal(again.probability, result.probability)
         np.testing.assert_array_equal(again.uncertainty, result.uncertainty)
 
@@ -135,7 +135,7 @@ class TestPrediction:
         torch.manual_seed(3)
         expected = torch.rand(2)
         torch.manual_seed(3)
-        predict_case(image, cascade, Given(stage1=truth))
+        predict_case(image, cascade, PrecomputedInputs(stage1=truth))
         assert torch.equal(torch.rand(2), expected)
 
     def test_stage_one_tells_the_probability_of_every_voxel_where_that_is_asked_for(self, cascade, image):
@@ -149,7 +149,9 @@ class TestPrediction:
     def test_another_seed_draws_other_samples(self, tiny_cascade, image, truth, result):
         spec = read_spec(tiny_cascade.bundle)
         other = load_cascade(tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=SamplingSettings(seed=1)))
-        assert not np.array_equal(predict_case(image, other, Given(stage1=truth)).uncertainty, result.uncertainty)
+        assert not np.array_equal(
+            predict_case(image, other, PrecomputedInputs(stage1=truth)).uncertainty, result.uncertainty
+        )
 
     def test_a_ct_of_16_bits_and_the_same_in_float32_give_the_same_bits(self, tiny_cascade, image):
         cascade = load_cascade(tiny_cascade.bundle, device=CPU)
@@ -173,8 +175,10 @@ class TestPrediction:
             shape=turned.shape, spacing_mm=turn.spacing(image.grid.spacing_mm),
             origin_mm=image.grid.world_mm(corner), axes=(z, y, x),
         )  # fmt: skip
-        expected = predict_case(image, upright, Given(stage1=truth))
-        found = predict_case(Volume(np.ascontiguousarray(turned), grid), upright, Given(stage1=turn.apply(truth)))
+        expected = predict_case(image, upright, PrecomputedInputs(stage1=truth))
+        found = predict_case(
+            Volume(np.ascontiguousarray(turned), grid), upright, PrecomputedInputs(stage1=turn.apply(truth))
+        )
         np.testing.assert_array_equal(turn.undo(found.tumor), expected.tumor)
         np.testing.assert_allclose(turn.undo(found.probability), expected.probability, atol=1e-5)
         assert [c.verdict.reason for c in found.filtered.candidates] == [
@@ -187,14 +191,14 @@ class TestPrediction:
             )
 
     def test_tumor_nowhere_is_an_empty_mask_and_a_flag(self, cascade, image, truth):
-        found = predict_case(image, cascade, Given(stage1=np.zeros_like(truth)))
+        found = predict_case(image, cascade, PrecomputedInputs(stage1=np.zeros_like(truth)))
         assert not found.tumor.any()
         assert {"no_candidate", "empty_result"} <= set(found.flags)
 
     def test_every_candidate_rejected_is_an_empty_mask_and_a_flag(self, cascade, image):
         far = np.zeros(image.grid.shape, dtype=bool)
         far[0:2, 20:23, 30:34] = True
-        found = predict_case(image, cascade, Given(stage1=far))
+        found = predict_case(image, cascade, PrecomputedInputs(stage1=far))
         assert not found.tumor.any()
         assert {"all_rejected", "empty_result"} <= set(found.flags)
         assert all(not candidate.kept for candidate in found.filtered.candidates)
@@ -202,14 +206,16 @@ class TestPrediction:
     def test_without_lungs_candidates_are_kept_and_flagged(self, cascade, image, truth):
         filled = Volume(np.where(image.array < -300, -50, image.array).astype(np.float32), image.grid)
         filled.array[:, 0] = -1000
-        found = predict_case(filled, cascade, Given(stage1=truth))
+        found = predict_case(filled, cascade, PrecomputedInputs(stage1=truth))
         assert "lungs_missing" in found.flags
         assert any(candidate.kept for candidate in found.filtered.candidates)
         assert found.notes
 
     def test_without_samples_there_is_no_uncertainty(self, tiny_cascade, image, truth):
         spec = replace(read_spec(tiny_cascade.bundle), sampling=SamplingSettings(mc_samples=0))
-        found = predict_case(image, load_cascade(tiny_cascade.bundle, device=CPU, spec=spec), Given(stage1=truth))
+        found = predict_case(
+            image, load_cascade(tiny_cascade.bundle, device=CPU, spec=spec), PrecomputedInputs(stage1=truth)
+        )
         assert found.uncertainty is None
         assert case_record(found, "case", spec=spec)["uncertainty"] is None
 
@@ -245,7 +251,7 @@ class TestBundle:
             torch.save(checkpoint, path)
         broken = load_cascade(tmp_path / "b", device=CPU)
         with pytest.raises(BundleError, match=f"stage{stage} predicts NaN"):
-            predict_case(image, broken, Given(stage1=truth if stage == 2 else None))
+            predict_case(image, broken, PrecomputedInputs(stage1=truth if stage == 2 else None))
 
     def test_a_bundle_is_not_overwritten(self, tiny_cascade):
         with pytest.raises(BundleError, match="is there already"):

@@ -17,7 +17,9 @@ CPU = torch.device("cpu")
 
 def predicted(network, image, *, batch_size, samples=7, mirroring=False, seed=5):
     extras = Extras(entropy=True, decision=Decision(1, 0.5))
-    made = MonteCarloPredictor(samples=samples, device=CPU, mirroring=mirroring, extras=extras, batch_size=batch_size)
+    made = MonteCarloPredictor(
+        mc_samples=samples, device=CPU, mirroring=mirroring, extras=extras, batch_size=batch_size
+    )
     initialized(made, network, axes=(0, 2))
     torch.manual_seed(seed)
     return made.predict_samples(image)
@@ -38,8 +40,11 @@ def test_where_dropout_drops_nothing_a_batch_gives_what_the_loop_gives(batch_siz
     many = predicted(network, image, batch_size=batch_size, mirroring=mirroring)
     for name in ("mean", "mean_square", "mean_entropy"):
         np.testing.assert_allclose(getattr(many, name), getattr(one, name), atol=1e-6)
-    assert (many.votes.passes, many.votes.planes.shape) == (one.votes.passes, one.votes.planes.shape)
-    differing = np.unpackbits((many.votes.planes ^ one.votes.planes).numpy()).mean()
+    assert (many.sample_masks.samples_per_member, many.sample_masks.planes.shape) == (
+        one.sample_masks.samples_per_member,
+        one.sample_masks.planes.shape,
+    )
+    differing = np.unpackbits((many.sample_masks.planes ^ one.sample_masks.planes).numpy()).mean()
     assert differing < 1e-3  # where a probability is one half but for rounding
 
 

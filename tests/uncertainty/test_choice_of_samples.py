@@ -8,7 +8,7 @@ import pytest
 from nnunet_cascade.cli.cascade_predict import _changed, build_parser
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
-from nnunet_cascade.uncertainty.sampling_types import SamplePlan, SamplingFacts
+from nnunet_cascade.uncertainty.sampling_types import SamplingPlan, SamplingSummary
 
 PATHS = ("-i", "in", "-o", "out", "-m", "bundle")
 ALL = SamplingSettings(sources=("mc_dropout", "tta", "ensemble"), stage1_sources=("tta",))
@@ -67,7 +67,7 @@ def test_an_unknown_source_is_wrong_usage(options, capsys):
 
 def test_the_defaults_sample_stage_2_by_dropout_and_stage_1_not_at_all():
     assert SamplingSettings().of_stage1() is None
-    assert SamplingSettings().of_stage2() == SamplePlan(sources=("mc_dropout",), passes=20, measure="variance")
+    assert SamplingSettings().of_stage2() == SamplingPlan(sources=("mc_dropout",), mc_samples=20, measure="variance")
 
 
 @pytest.mark.parametrize(
@@ -75,9 +75,9 @@ def test_the_defaults_sample_stage_2_by_dropout_and_stage_1_not_at_all():
     [
         ({"mc_samples": 0}, None),
         ({"sources": ()}, None),
-        ({"sources": ("tta",)}, SamplePlan(sources=("tta",))),
-        ({"sources": ("tta",), "mc_samples": 0}, SamplePlan(sources=("tta",))),
-        ({"sources": ("ensemble", "mc_dropout")}, SamplePlan(sources=("ensemble", "mc_dropout"), passes=20)),
+        ({"sources": ("tta",)}, SamplingPlan(sources=("tta",))),
+        ({"sources": ("tta",), "mc_samples": 0}, SamplingPlan(sources=("tta",))),
+        ({"sources": ("ensemble", "mc_dropout")}, SamplingPlan(sources=("ensemble", "mc_dropout"), mc_samples=20)),
     ],
 )
 def test_passes_are_those_of_dropout(settings, plan):
@@ -86,13 +86,13 @@ def test_passes_are_those_of_dropout(settings, plan):
 
 def test_stage_1_is_sampled_aside():
     plan = SamplingSettings(stage1_sources=("tta",), measure="predictive_entropy").of_stage1()
-    assert plan == SamplePlan(sources=("tta",), measure="predictive_entropy", aside=True)
+    assert plan == SamplingPlan(sources=("tta",), measure="predictive_entropy", deterministic=True)
 
 
 @pytest.mark.parametrize(("passes", "samples"), [(0, 3 * 8), (20, 3 * 20)])
 def test_samples_are_passes_or_mirrored_images_of_each_member(passes, samples):
-    facts = SamplingFacts(sources=("tta", "ensemble"), members=3, mirrors=8, passes=passes, measure="variance")
-    assert facts.samples == samples
+    facts = SamplingSummary(sources=("tta", "ensemble"), members=3, mirrors=8, mc_samples=passes, measure="variance")
+    assert facts.total_samples == samples
 
 
 def test_a_cascade_json_from_before_there_was_a_choice_loads_with_the_defaults():

@@ -9,15 +9,15 @@ import torch
 from builders.sampled_networks import PATCH, dropping, initialized, plain
 
 from nnunet_cascade.errors import DeviceError
-from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
+from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
 from nnunet_cascade.uncertainty.predictor import MonteCarloPredictor
-from nnunet_cascade.uncertainty.sliding_window import PlainPredictor
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 
 CPU = torch.device("cpu")
 KINDS = {
-    "plain": lambda: PlainPredictor(device=CPU, step_size=0.5, mirroring=False),
-    "observed": lambda: ObservedPredictor(device=CPU, mirroring=False),
-    "sampled": lambda: MonteCarloPredictor(samples=3, device=CPU),
+    "plain": lambda: SlidingWindowPredictor(device=CPU, step_size=0.5, mirroring=False),
+    "observed": lambda: DeterministicUncertaintyPredictor(device=CPU, mirroring=False),
+    "sampled": lambda: MonteCarloPredictor(mc_samples=3, device=CPU),
 }
 
 

@@ -19,7 +19,7 @@ CPU = torch.device("cpu")
 
 
 def predictor(network, *, samples=6, mirroring=False, extras=None, **rest):
-    made = MonteCarloPredictor(samples=samples, device=CPU, mirroring=mirroring, extras=extras)
+    made = MonteCarloPredictor(mc_samples=samples, device=CPU, mirroring=mirroring, extras=extras)
     return initialized(made, network, **rest)
 
 

@@ -16,7 +16,7 @@ SPACING = (3.0, 1.0, 0.5)
 
 def case(uncertainty, regions=None):
     regions = np.ones(uncertainty.shape, dtype=np.uint16) if regions is None else regions
-    return Sampled(uncertainty=uncertainty.astype(np.float32), regions=regions, votes={})
+    return Sampled(uncertainty=uncertainty.astype(np.float32), regions=regions, sample_masks={})
 
 
 @settings(deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.uncertainty.lesions import label_lesions
-from nnunet_cascade.uncertainty.volumes import RoiVotes, Sampled, VolumeSpread, volume_spreads
+from nnunet_cascade.uncertainty.volumes import RegionSampleMasks, Sampled, VolumeSpread, volume_spreads
 
 SPACING = (3.0, 1.0, 1.0)
 ML = 3e-3
@@ -16,15 +16,15 @@ ML = 3e-3
 def packed(masks, *, members=1, windows=1):
     """Votes from masks (S, Z, Y, X)."""
     masks = np.asarray(masks, dtype=np.uint8).reshape(members, -1, *np.shape(masks)[1:])
-    return RoiVotes(np.packbits(masks, axis=1, bitorder="little"), masks.shape[1], windows)
+    return RegionSampleMasks(np.packbits(masks, axis=1, bitorder="little"), masks.shape[1], windows)
 
 
-def sampled(*votes, shape, boxes):
+def sampled(*sample_masks, shape, boxes):
     regions = np.zeros(shape, dtype=np.uint16)
     for number, box in reversed(list(enumerate(boxes, start=1))):
         regions[box.slices] = number
-    pairs = {number: (box, vote) for number, (box, vote) in enumerate(zip(boxes, votes, strict=True), start=1)}
-    return Sampled(uncertainty=np.zeros(shape, dtype=np.float32), regions=regions, votes=pairs)
+    pairs = {number: (box, vote) for number, (box, vote) in enumerate(zip(boxes, sample_masks, strict=True), start=1)}
+    return Sampled(uncertainty=np.zeros(shape, dtype=np.float32), regions=regions, sample_masks=pairs)
 
 
 def spreads_of(masks, final, *, dropped=None, **rest):
@@ -39,10 +39,10 @@ def spreads_of(masks, final, *, dropped=None, **rest):
 def test_counts_are_those_of_the_masks(members, passes, seed):
     draw = np.random.default_rng(seed)
     masks, chosen = draw.random((members * passes, 2, 3, 4)) < 0.4, draw.random((2, 3, 4)) < 0.5
-    votes = packed(masks, members=members)
-    assert votes.samples == members * passes
-    np.testing.assert_array_equal(votes.counts(chosen), masks[:, chosen].sum(1))
-    np.testing.assert_array_equal(votes.any(), masks.any(0))
+    sample_masks = packed(masks, members=members)
+    assert sample_masks.total_samples == members * passes
+    np.testing.assert_array_equal(sample_masks.counts(chosen), masks[:, chosen].sum(1))
+    np.testing.assert_array_equal(sample_masks.any(), masks.any(0))
 
 
 def test_a_spread_is_mean_deviation_and_percentiles_of_the_volumes():
@@ -141,7 +141,9 @@ def test_a_lesion_that_no_sample_calls_tumor_has_volume_zero():
 
 def test_without_regions_there_is_no_spread():
     final = np.zeros((2, 2, 2), dtype=bool)
-    case = Sampled(uncertainty=np.zeros(final.shape, dtype=np.float32), regions=final.astype(np.uint16), votes={})
+    case = Sampled(
+        uncertainty=np.zeros(final.shape, dtype=np.float32), regions=final.astype(np.uint16), sample_masks={}
+    )
     assert volume_spreads(label_lesions(final), final, case, SPACING) is None
 
 

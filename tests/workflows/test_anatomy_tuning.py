@@ -7,7 +7,7 @@ import pytest
 from builders.drawn_chests import IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK, Folders
 
 from nnunet_cascade.case_folders.case_files import find_masks
-from nnunet_cascade.case_folders.run_report import RunStory
+from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
@@ -85,7 +85,7 @@ def test_tuned_settings_lose_no_tumor_and_drop_what_is_none(folders, tuning):
 def test_the_files_can_be_taken_back_and_tell_everything(folders, tuning):
     write_four(folders)
     tuned, measured, request = tuning(folds=2)
-    settings, report = write_tuning(tuned, measured, request, RunStory(begun=0.0, command=("--tune",)))
+    settings, report = write_tuning(tuned, measured, request, RunContext(begun=0.0, command=("--tune",)))
     assert AnatomySettings.from_dict(json.loads(settings.read_text())) == tuned.settings
     told = json.loads(report.read_text())
     assert told["out_of_fold"]["tuned"]["losing_at_most"] == round(1 - 0.05**0.25, 4)
@@ -103,7 +103,7 @@ def test_lungs_that_cannot_be_used_leave_no_numbers(folders, tuning):
     write_four(folders)
     folders.write("e", [IN_LEFT], [IN_LEFT], lungs=np.zeros_like(LUNGS))
     tuned, measured, request = tuning(folds=2)
-    _, report = write_tuning(tuned, measured, request, RunStory(begun=0.0))
+    _, report = write_tuning(tuned, measured, request, RunContext(begun=0.0))
     case = json.loads(report.read_text())["cases"]["e"]
     assert case["candidates"][0]["lung_overlap"] is None
     assert "lungs_empty" in case["flags"]
@@ -130,7 +130,7 @@ def test_one_patient_is_tuned_but_not_cross_validated(folders, tuning):
     tuned, measured, request = tuning()
     assert tuned.out_of_fold is None
     assert "the figures in sample flatter" in conclusions(tuned, measured)[-1]
-    _, report = write_tuning(tuned, measured, request, RunStory(begun=0.0))
+    _, report = write_tuning(tuned, measured, request, RunContext(begun=0.0))
     assert json.loads(report.read_text())["out_of_fold"] is None
 
 

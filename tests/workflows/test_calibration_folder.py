@@ -8,7 +8,7 @@ import pytest
 from builders.drawn_results import GRID, DrawnResults, stage2
 
 from nnunet_cascade.bundles.bundle import read_spec
-from nnunet_cascade.case_folders.run_report import RunStory
+from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.evaluation.calibration.counts import count_voxels
 from nnunet_cascade.evaluation.calibration.regions import region_of
@@ -27,7 +27,7 @@ from nnunet_cascade.workflows.calibration import (
     other_settings,
 )
 from nnunet_cascade.workflows.calibration_report import (
-    CalibrationStory,
+    CalibrationReport,
     conclusions,
     provenance,
     reason_against,
@@ -54,12 +54,12 @@ def story_of(drawn, **changed):
     request = request_of(drawn, **changed)
     found = find_results(request.results)
     measured = tuple(measure_results(found, request))
-    return CalibrationStory(
+    return CalibrationReport(
         request=request,
         found=found,
         measured=measured,
         calibration=calibrate(measured, request),
-        run=RunStory(begun=0.0, command=("-m", "bundle")),
+        run=RunContext(begun=0.0, command=("-m", "bundle")),
     )
 
 

@@ -198,7 +198,7 @@ class TestLabels:
 
 class TestGoingOn:
     def test_what_was_scored_is_taken_over(self, request_of):
-        request = request_of(("fine", "fine"), skip_done=True)
+        request = request_of(("fine", "fine"), resume=True)
         first = evaluated(request)
         second = evaluated(request)
         assert set(statuses(second, "fine").values()) == {"skipped"}
@@ -207,12 +207,12 @@ class TestGoingOn:
     def test_undefined_scores_stay_undefined(self, folders, request_of):
         for name in ("gt", "fine"):
             folders.write(name, "case_00", balls())
-        request = request_of(("fine", "fine"), skip_done=True)
+        request = request_of(("fine", "fine"), resume=True)
         evaluated(request)
         assert math.isnan(evaluated(request)["case_00"]["fine"].values["dice"])
 
     def test_files_that_changed_are_scored_anew(self, folders, request_of):
-        request = request_of(("fine", "fine"), skip_done=True)
+        request = request_of(("fine", "fine"), resume=True)
         evaluated(request)
         folders.write("fine", "case_00", balls((0, 0, 0, 9)))
         folders.write("gt", "case_01", balls((0, 0, 0, 9)))
@@ -220,20 +220,18 @@ class TestGoingOn:
         assert [case for case, status in found.items() if status == "done"] == ["case_00", "case_01"]
 
     def test_another_method_is_scored_alone(self, request_of):
-        evaluated(request_of(("fine", "fine"), skip_done=True))
-        outcomes = evaluated(request_of(("fine", "fine"), ("coarse", "coarse"), skip_done=True))
+        evaluated(request_of(("fine", "fine"), resume=True))
+        outcomes = evaluated(request_of(("fine", "fine"), ("coarse", "coarse"), resume=True))
         assert set(statuses(outcomes, "fine").values()) == {"skipped"}
         assert set(statuses(outcomes, "coarse").values()) == {"done"}
 
     def test_other_labels_are_scored_anew(self, request_of):
-        evaluated(request_of(("fine", "fine"), skip_done=True))
-        found = evaluated(
-            request_of(("fine", "fine"), skip_done=True, truth_tumor=TumorLabel(values=(1, 2), named=True))
-        )
+        evaluated(request_of(("fine", "fine"), resume=True))
+        found = evaluated(request_of(("fine", "fine"), resume=True, truth_tumor=TumorLabel(values=(1, 2), named=True)))
         assert set(statuses(found, "fine").values()) == {"done"}
 
     def test_a_case_that_failed_is_tried_again(self, folders, request_of):
-        request = request_of(("fine", "fine"), skip_done=True)
+        request = request_of(("fine", "fine"), resume=True)
         (folders["fine"] / "case_00.nii.gz").write_bytes(b"bad")
         assert evaluated(request)["case_00"]["fine"].status == "failed"
         folders.write("fine", "case_00", balls())

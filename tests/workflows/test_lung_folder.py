@@ -139,10 +139,10 @@ class TestKept:
         assert not list(folders["lungs"].iterdir())
 
     def test_a_flag_survives(self, ct, folders, monkeypatch):
-        flagged = LungMask.of(LUNGS, GRID, source="threshold").with_flag("lungs_elsewhere")
+        flagged = LungMask.of(LUNGS, GRID, source="threshold").with_flag("lungs_misplaced")
         monkeypatch.setattr(lung_folder, "find_lungs", lambda *_, **__: flagged)
         kept_lungs(ct, THRESHOLD, folders["lungs"], case="a")
-        assert kept_lungs(ct, THRESHOLD, folders["lungs"], case="a").flags == ("lungs_elsewhere",)
+        assert kept_lungs(ct, THRESHOLD, folders["lungs"], case="a").flags == ("lungs_misplaced",)
 
     def test_a_folder_that_cannot_be_written_is_told(self, ct, folders, searches):
         (folders["out"] / "lungs").touch()

@@ -91,7 +91,7 @@ class Stack:
         return self.grid.spacing_mm[0]
 
     def slice_at(self, height_mm: float) -> int | None:
-        """Give the slice, by its place in `order`, that lies at a height, or None."""
+        """Return the slice, by its place in `order`, that lies at a height, or None."""
         nearest = int(np.argmin(np.abs(self.heights_mm - height_mm)))
         is_there = abs(float(self.heights_mm[nearest]) - height_mm) <= tolerance_mm(self.step_mm)
         return nearest if is_there else None
@@ -126,7 +126,7 @@ class Stack:
         return np.sort(np.concatenate([np.delete(self.heights_mm, second), between]))
 
     def coordinates(self, points_mm: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Give world positions as (height in mm, row, column) on the grid.
+        """Return world positions as (height in mm, row, column) on the grid.
 
         Args:
             points_mm: (N, 3), world positions (x, y, z).
@@ -198,7 +198,7 @@ def _parallel(planes: Sequence[SlicePlane]) -> tuple[list[int], tuple[int, ...]]
 
 
 def _lowest(planes: Sequence[SlicePlane]) -> SlicePlane:
-    """Give the first slice along the normal, from which the grid is counted."""
+    """Return the first slice along the normal, from which the grid is counted."""
     return planes[int(np.argmin(np.array([plane.position_mm for plane in planes]) @ np.array(planes[0].normal)))]
 
 
@@ -217,7 +217,7 @@ def _ordered(kept: Sequence[int], heights: Heights) -> tuple[tuple[int, ...], tu
 
 
 def _sideways_voxels(positions_mm: NDArray[np.float64], plane: SlicePlane) -> NDArray[np.float64]:
-    """Give how far each slice's first pixel lies from that of `plane`, in pixels along (row, column)."""
+    """Return how far each slice's first pixel lies from that of `plane`, in pixels along (row, column)."""
     within = positions_mm @ np.array([plane.down, plane.right]).T / np.array(plane.spacing_mm)
     return np.zeros_like(within) if float(np.abs(within).max()) <= _STILL else within
 
@@ -225,7 +225,7 @@ def _sideways_voxels(positions_mm: NDArray[np.float64], plane: SlicePlane) -> ND
 def _widened(
     sideways: NDArray[np.float64], shape: tuple[int, int]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
-    """Give slices' places on a grid wide enough for all, its corner in voxels from the first slice's, its shape."""
+    """Return slices' places on a grid wide enough for all, its corner in voxels from the first slice's, its shape."""
     low = np.floor(sideways.min(axis=0) + 1e-9)
     more = np.ceil(sideways.max(axis=0) - 1e-9) - low
     return sideways - low, low, (shape[0] + int(more[0]), shape[1] + int(more[1]))

@@ -36,7 +36,7 @@ class Lattice:
 
     @classmethod
     def above(cls, heights: Heights, base_mm: float, step_mm: float) -> Lattice:
-        """Give the planes from a height up to the highest slice."""
+        """Return the planes from a height up to the highest slice."""
         top = float(heights[-1]) - base_mm + tolerance_mm(step_mm)
         return cls(step_mm, base_mm, int(np.floor(top / step_mm)) + 1)
 
@@ -71,12 +71,12 @@ def lattice_of(heights: Heights) -> Lattice:
 
 
 def tolerance_mm(step_mm: float) -> float:
-    """Give how far a slice may lie from a plane of the grid that it is taken for."""
+    """Return how far a slice may lie from a plane of the grid that it is taken for."""
     return max(_REGULAR * step_mm, min(_ROUNDED_MM, step_mm / 4)) * (1 + 1e-6)
 
 
 def off_lattice_mm(heights: Heights, step_mm: float) -> Heights:
-    """Give how far heights lie above the nearest multiple of a distance."""
+    """Return how far heights lie above the nearest multiple of a distance."""
     return heights - np.rint(heights / step_mm) * step_mm
 
 
@@ -121,7 +121,7 @@ def _fits(heights: Heights, step_mm: float) -> bool:
 
 
 def _best_base(heights: Heights, step_mm: float) -> float:
-    """Give the lowest plane, above or at the lowest slice, of the lattice that most slices lie on."""
+    """Return the lowest plane, above or at the lowest slice, of the lattice that most slices lie on."""
     near = tolerance_mm(step_mm)
     on_it = [int((np.abs(off_lattice_mm(heights - height, step_mm)) <= near).sum()) for height in heights]
     anchor = float(heights[int(np.argmax(on_it))])

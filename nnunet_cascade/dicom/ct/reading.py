@@ -37,7 +37,7 @@ class CtSeries:
     localizers: int = 0
 
     def sha256(self) -> str:
-        """Give a hash of shape, type and voxels, the same for the same CT under other UIDs."""
+        """Return a hash of shape, type and voxels, the same for the same CT under other UIDs."""
         digest = hashlib.sha256(f"{self.voxels.shape} {self.voxels.dtype.str}".encode())
         digest.update(np.ascontiguousarray(self.voxels).data)
         return digest.hexdigest()

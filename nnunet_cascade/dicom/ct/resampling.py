@@ -19,7 +19,7 @@ PlaneMask = NDArray[np.bool_]
 
 
 def resample_voxels(slices: NDArray[Any], stack: Stack) -> NDArray[Any]:
-    """Give a volume on the stack's grid: slices that lie on its planes as they are, linear interpolation between.
+    """Return a volume on the stack's grid: slices that lie on its planes as they are, linear interpolation between.
 
     Slices that drift sideways are moved to their place within the plane, linearly too;
     where none reaches, there is air (−1024 HU).
@@ -31,7 +31,7 @@ def resample_voxels(slices: NDArray[Any], stack: Stack) -> NDArray[Any]:
     Returns:
         (Z, Y, X), of the slices' type; integers are rounded.
     """
-    placed = _Placed(slices, stack)
+    placed = _PlacedMask(slices, stack)
     volume = np.empty(stack.grid.shape, dtype=slices.dtype)
     for plane, source in enumerate(stack.sources):
         values = placed[source] if source is not None else _between(placed, stack, plane * stack.step_mm)
@@ -40,7 +40,7 @@ def resample_voxels(slices: NDArray[Any], stack: Stack) -> NDArray[Any]:
 
 
 def mask_on_grid(drawn: Mapping[int, PlaneMask], stack: Stack) -> Mask:
-    """Give a mask on the stack's grid from masks on its drawable planes.
+    """Return a mask on the stack's grid from masks on its drawable planes.
 
     Planes of the grid that hold a slice, or on which something was drawn, get just
     that. The others are interpolated between their nearest neighbours of that kind: by
@@ -68,7 +68,7 @@ def mask_on_grid(drawn: Mapping[int, PlaneMask], stack: Stack) -> Mask:
     return mask
 
 
-class _Placed:
+class _PlacedMask:
     """Slices moved to where they lie on the grid, one at a time."""
 
     def __init__(self, slices: NDArray[Any], stack: Stack) -> None:
@@ -84,7 +84,7 @@ class _Placed:
         return ndimage.shift(padded, shift, order=1, mode="constant", cval=AIR_HU)
 
 
-def _between(placed: _Placed, stack: Stack, height_mm: float) -> NDArray[Any]:
+def _between(placed: _PlacedMask, stack: Stack, height_mm: float) -> NDArray[Any]:
     above = int(np.searchsorted(stack.heights_mm, height_mm))
     above = min(max(above, 1), len(stack.heights_mm) - 1)
     low, high = stack.heights_mm[above - 1], stack.heights_mm[above]
@@ -111,7 +111,7 @@ class _Between:
     stack: Stack
 
     def at(self, height_mm: float) -> PlaneMask | bool:
-        """Give the mask at a height, or False where nothing shows."""
+        """Return the mask at a height, or False where nothing shows."""
         below = max((place for place, known in self.known_mm.items() if known <= height_mm), default=None)
         above = min((place for place, known in self.known_mm.items() if known > height_mm), default=None)
         if below is None or above is None:
@@ -128,7 +128,7 @@ class _Between:
 
 
 def _blended(low: PlaneMask, high: PlaneMask, share: float, spacing_mm: tuple[float, float]) -> PlaneMask:
-    """Give the outline at a share of the way from one mask to another, neither of them empty."""
+    """Return the outline at a share of the way from one mask to another, neither of them empty."""
     mask = np.zeros_like(low)
     rows, columns = (np.flatnonzero((low | high).any(axis=axis)) for axis in (1, 0))
     box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -138,7 +138,7 @@ def _blended(low: PlaneMask, high: PlaneMask, share: float, spacing_mm: tuple[fl
 
 
 def _signed_distance(mask: PlaneMask, spacing_mm: tuple[float, float]) -> NDArray[np.float64]:
-    """Give the distance to the outline in mm, positive inside; the outline runs half-way between voxels."""
+    """Return the distance to the outline in mm, positive inside; the outline runs half-way between voxels."""
     # One voxel of background around: a mask that fills its box has an outline too.
     padded = np.pad(mask, 1)
     inside = np.asarray(ndimage.distance_transform_edt(padded, sampling=spacing_mm))

@@ -50,13 +50,13 @@ class CtStorage:
             raise DicomError("found file names that stand twice; expected one for each plane")
 
     def rescale_of(self, plane: int) -> Rescale:
-        """Give slope and intercept of a plane."""
+        """Return slope and intercept of a plane."""
         if not self.rescale:
             return 1.0, 0.0 if self.signed else -1024.0
         return self.rescale[plane if len(self.rescale) > 1 else 0]
 
     def name_of(self, plane: int) -> str:
-        """Give the file name of a plane."""
+        """Return the file name of a plane."""
         return self.file_names[plane] if self.file_names else f"1-{plane + 1:03d}.dcm"
 
 
@@ -112,7 +112,7 @@ def _require_fitting(voxels: NDArray[Any], grid: Grid, storage: CtStorage) -> No
 
 
 def _stored(values: NDArray[Any], storage: CtStorage, plane: int) -> NDArray[Any]:
-    """Give the pixels that read back as Hounsfield units (Y, X)."""
+    """Return the pixels that read back as Hounsfield units (Y, X)."""
     kind = np.int16 if storage.signed else np.uint16
     slope, intercept = storage.rescale_of(plane)
     exact = (values.astype(np.float64) - intercept) / slope

@@ -64,7 +64,7 @@ def _on_stack(dataset: Dataset, stack: Stack) -> ReadMap:
 
 
 def _plane(groups: Dataset, stack: Stack) -> int:
-    """Give the plane of the grid on which a frame lies."""
+    """Return the plane of the grid on which a frame lies."""
     position: NDArray[np.float64] = np.array(
         [float(value) for value in groups.PlanePositionSequence[0].ImagePositionPatient]
     )

@@ -125,7 +125,7 @@ def _order_frames(dataset: Dataset) -> None:
 
 
 def _window(content: MapToWrite) -> Any:
-    """Give the window from 0 to the largest value; the usual function is for windows wider than 1."""
+    """Return the window from 0 to the largest value; the usual function is for windows wider than 1."""
     from highdicom import VOILUTTransformation  # noqa: PLC0415 - an extra
 
     center = content.largest / 2

@@ -88,7 +88,7 @@ class _Crossings:
         return cls(np.stack([columns, rows], axis=1)[order], outlines[met[order]], edges[met[order]])
 
     def above(self, hole: Polygon) -> tuple[int, _Cut]:
-        """Give the outline that is met first on the way up from where a hole begins, and the cut to it."""
+        """Return the outline that is met first on the way up from where a hole begins, and the cut to it."""
         row, column = hole[0]
         low, high = np.searchsorted(self.places[:, 0], (column, column + 0.25))
         met = low + np.searchsorted(self.places[low:high, 1], row) - 1
@@ -97,7 +97,7 @@ class _Crossings:
 
 
 def _area(outline: Polygon) -> float:
-    """Give the area inside, below 0 for the sense of rotation of holes."""
+    """Return the area inside, below 0 for the sense of rotation of holes."""
     after = np.roll(outline, -1, axis=0)
     return float((outline[:, 1] * after[:, 0] - outline[:, 0] * after[:, 1]).sum()) / 2
 

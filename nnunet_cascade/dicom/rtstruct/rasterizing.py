@@ -46,7 +46,7 @@ class RoiRaster:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
+class _PlacedContours:
     """A contour on its plane, and how far above it."""
 
     plane: int
@@ -76,7 +76,7 @@ def rasterize(contours: Sequence[Contour], stack: Stack) -> RoiRaster:
     heights, shape = stack.drawable_mm, stack.grid.shape[1:]
     placed = [_place(contour, stack, heights) for contour in contours]
     inside = [item for item in placed if item is not None and _meets(item.polygon, shape)]
-    by_plane: dict[int, list[_Placed]] = defaultdict(list)
+    by_plane: dict[int, list[_PlacedContours]] = defaultdict(list)
     for item in inside:
         by_plane[item.plane].append(item)
     drawn: dict[int, PixelMask] = {}
@@ -100,7 +100,7 @@ def rasterize(contours: Sequence[Contour], stack: Stack) -> RoiRaster:
     )
 
 
-def _place(contour: Contour, stack: Stack, heights: NDArray[np.float64]) -> _Placed | None:
+def _place(contour: Contour, stack: Stack, heights: NDArray[np.float64]) -> _PlacedContours | None:
     """Find the plane a contour was drawn on; None where it lies above or below the CT."""
     points = stack.coordinates(contour)
     above = points[:, 0]
@@ -111,11 +111,11 @@ def _place(contour: Contour, stack: Stack, heights: NDArray[np.float64]) -> _Pla
     plane = int(np.argmin(np.abs(heights - height)))
     if abs(float(heights[plane]) - height) > stack.step_mm / 2 * (1 + 1e-6):
         return None
-    return _Placed(plane, height - float(heights[plane]), points[:, 1:])
+    return _PlacedContours(plane, height - float(heights[plane]), points[:, 1:])
 
 
-def _nearest(items: Sequence[_Placed], step_mm: float) -> list[Polygon]:
-    """Give the contours drawn at one height, that nearest to the plane: the parity of two heights means nothing."""
+def _nearest(items: Sequence[_PlacedContours], step_mm: float) -> list[Polygon]:
+    """Return the contours drawn at one height, that nearest to the plane: the parity of two heights means nothing."""
     nearest = min(items, key=lambda item: abs(item.above_mm)).above_mm
     return [item.polygon for item in items if abs(item.above_mm - nearest) <= _ONE_HEIGHT_SHARE * step_mm]
 

@@ -121,7 +121,7 @@ def write_structure_set(
 
 
 def structure_set_uid(series_uid: str) -> str:
-    """Give the SOP Instance UID of the RTSTRUCT of a series."""
+    """Return the SOP Instance UID of the RTSTRUCT of a series."""
     return uid_from(series_uid, "structure set")
 
 
@@ -172,7 +172,7 @@ def _height(header: Header, grid: Grid) -> float:
 
 
 def _outlines(roi: RoiToWrite, grid: Grid) -> Iterator[Contour]:
-    """Give all contours of a region, in mm."""
+    """Return all contours of a region, in mm."""
     if roi.mask is not None:
         if roi.mask.shape != grid.shape:
             raise GridMismatchError(

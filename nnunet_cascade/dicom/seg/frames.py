@@ -25,7 +25,7 @@ from nnunet_cascade.geometry import Vector
 
 
 def frames_of(file: SegmentationFile, number: int) -> Iterator[tuple[SlicePlane, PlaneMask]]:
-    """Give the frames that show a segment: where each lies, and which of its pixels are set.
+    """Return the frames that show a segment: where each lies, and which of its pixels are set.
 
     In a label map, pixels that equal the number are set; of fractions, those of at least a half.
 
@@ -50,7 +50,7 @@ def _planes(file: SegmentationFile, number: int) -> dict[int, SlicePlane]:
 
 
 def _number(file: SegmentationFile, place: int) -> int:
-    """Give the segment a frame shows; files of a single one may not say."""
+    """Return the segment a frame shows; files of a single one may not say."""
     found = _value(file.header, place, "SegmentIdentificationSequence", "ReferencedSegmentNumber")
     if found is not None:
         return int(found)
@@ -90,7 +90,7 @@ def _numbers(header: Dataset, place: int, group: str, keyword: str, count: int) 
 
 
 def _unit(cosines: Sequence[float]) -> Vector:
-    """Give a vector of length 1; cosines in files are rounded."""
+    """Return a vector of length 1; cosines in files are rounded."""
     length = float(np.linalg.norm(cosines))
     if not 0.9 < length < 1.1:
         raise ValueError(f"a direction has length {length:.2f}, expected 1")

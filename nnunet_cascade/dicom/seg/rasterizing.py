@@ -107,7 +107,7 @@ class _Drawing:
         return sum(low < place < high and place not in self.drawn for place in slices)
 
     def _steps(self, plane: SlicePlane) -> NDArray[np.float64]:
-        """Give a frame's first pixel and its steps to the next row and column, as (height in mm, row, column)."""
+        """Return a frame's first pixel and its steps to the next row and column, as (height in mm, row, column)."""
         corner, down, right = (np.array(vector) for vector in (plane.position_mm, plane.down, plane.right))
         ends = np.stack([corner, corner + down * plane.spacing_mm[0], corner + right * plane.spacing_mm[1]])
         points = self._stack.coordinates(ends)

@@ -72,17 +72,17 @@ def read_segmentation(path: Path) -> SegmentationFile:
 
 
 def segmentation_type(header: Dataset) -> str:
-    """Give BINARY, LABELMAP or FRACTIONAL."""
+    """Return BINARY, LABELMAP or FRACTIONAL."""
     return str(header.get("SegmentationType") or "BINARY")
 
 
 def frame_groups(header: Dataset) -> Sequence[Dataset]:
-    """Give the functional groups of each frame."""
+    """Return the functional groups of each frame."""
     return header.get("PerFrameFunctionalGroupsSequence") or ()
 
 
 def frame_decoder() -> Callable[..., NDArray[Any]]:
-    """Give highdicom's decoder of frames.
+    """Return highdicom's decoder of frames.
 
     Raises:
         DicomError: highdicom, an extra, is not installed.
@@ -149,7 +149,7 @@ def _segments(header: Dataset) -> Iterator[Segment]:
 
 
 def _names(item: Dataset) -> dict[str, None]:
-    """Give the names of a segment in order; a dictionary keeps each once."""
+    """Return the names of a segment in order; a dictionary keeps each once."""
     modifiers = [
         modifier.get("CodeMeaning")
         for kind in item.get("SegmentedPropertyTypeCodeSequence") or ()

@@ -268,7 +268,7 @@ def _description(number: int, segment: SegmentDetails) -> Any:
 
 
 def _pixels(masks: Sequence[Mask]) -> NDArray[Any]:
-    """Give masks as highdicom takes them: one as it is, several as a label map, or stacked where they overlap."""
+    """Return masks as highdicom takes them: one as it is, several as a label map, or stacked where they overlap."""
     if len(masks) == 1:
         return masks[0]
     if len(masks) <= _MOST_IN_LABEL_MAP:

@@ -142,7 +142,7 @@ def _document(report: ReportToWrite, slices: Sequence[Dataset], common: dict[str
 
 
 def _content(report: ReportToWrite, segments: _Referred) -> Any:
-    """Give the tree of the document."""
+    """Return the tree of the document."""
     from highdicom.sr import MeasurementReport  # noqa: PLC0415 - an extra
 
     content = MeasurementReport(
@@ -244,7 +244,7 @@ def _made_by(algorithm: Algorithm) -> Any:
 
 
 def _qualitative(comments: Sequence[str]) -> Any:
-    """Give the rows of TID 1500 for what is told in words."""
+    """Return the rows of TID 1500 for what is told in words."""
     from highdicom.sr import ContainerContentItem, ContentSequence, RelationshipTypeValues, TextContentItem  # noqa: PLC0415
 
     contains = RelationshipTypeValues.CONTAINS
@@ -257,6 +257,6 @@ def _qualitative(comments: Sequence[str]) -> Any:
 
 
 def _printable(text: str) -> str:
-    """Give a text in one line and of a length that every reader shows."""
+    """Return a text in one line and of a length that every reader shows."""
     line = "".join(letter if letter.isprintable() else " " for letter in text)
     return line if len(line) <= _LONGEST_COMMENT else line[: _LONGEST_COMMENT - 1] + "…"

@@ -58,7 +58,7 @@ class ComparedMeasure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class CalibrationComparison:
     """Calibration of several methods on the cases that all of them have.
 
     Attributes:
@@ -76,7 +76,7 @@ class Comparison:
     resampling: Resampling
 
     def row(self, method: str, measure: Measure) -> ComparedMeasure:
-        """Give one row; it must be there."""
+        """Return one row; it must be there."""
         return next(row for row in self.rows if (row.method, row.measure) == (method, measure))
 
 
@@ -98,7 +98,7 @@ class _Draws:
     resampling: Resampling
 
     def estimates(self, column: _Column) -> tuple[CalibrationEstimate, CalibrationEstimate]:
-        """Give the mean over cases and the pooled figure."""
+        """Return the mean over cases and the pooled figure."""
         known = ~np.isnan(column.of_cases)
         cases = int(known.sum())
         with np.errstate(invalid="ignore"):
@@ -116,7 +116,7 @@ def compare_methods(
     *,
     baseline: str | None = None,
     resampling: Resampling = RESAMPLING,
-) -> Comparison:
+) -> CalibrationComparison:
     """Compare the calibration of methods, such as losses, on the same cases.
 
     Every method's replicates draw the same cases, so that differences are paired. A
@@ -144,7 +144,7 @@ def compare_methods(
         for name in named
         for measure in MEASURES
     ]
-    return Comparison(
+    return CalibrationComparison(
         baseline=baseline or named[0],
         cases=tuple(cases),
         left_out={name: tuple(sorted(set(each) - set(cases))) for name, each in methods.items()},
@@ -153,7 +153,7 @@ def compare_methods(
     )
 
 
-def calibration_table(comparison: Comparison) -> str:
+def calibration_table(comparison: CalibrationComparison) -> str:
     """Set the methods side by side in a Markdown table; what is undefined stands as –.
 
     Returns:

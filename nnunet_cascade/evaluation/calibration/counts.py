@@ -65,7 +65,7 @@ class CalibrationCounts:
         return round(float(self.logit[2].sum()))
 
     def flat(self) -> Sums:
-        """Give all sums as one row, for weighted sums of many cases."""
+        """Return all sums as one row, for weighted sums of many cases."""
         return np.concatenate([self.width.ravel(), self.logit.ravel(), [self.squares, self.nll]])
 
     @classmethod
@@ -111,7 +111,7 @@ def count_voxels(
 
 
 def zero_counts() -> CalibrationCounts:
-    """Give the counts of no voxel."""
+    """Return the counts of no voxel."""
     return CalibrationCounts(width=np.zeros((3, WIDTH_BINS)), logit=np.zeros((4, _LOGIT_COLUMNS)), squares=0.0, nll=0.0)
 
 
@@ -124,7 +124,7 @@ def added(counts: Iterable[CalibrationCounts]) -> CalibrationCounts:
 
 
 def binned(means: Sums, voxels: Sums, tumor: NDArray[np.bool_]) -> CalibrationCounts:
-    """Give the counts of groups of voxels that share probability and truth.
+    """Return the counts of groups of voxels that share probability and truth.
 
     Args:
         means: (n,), the probability of each group.
@@ -144,7 +144,7 @@ def binned(means: Sums, voxels: Sums, tumor: NDArray[np.bool_]) -> CalibrationCo
 def _chunks(
     probability: NDArray[np.floating], truth: NDArray[np.bool_], region: NDArray[np.bool_] | None
 ) -> Iterator[tuple[Sums, NDArray[np.bool_]]]:
-    """Give values and truth of the region, some slices along the first axis at a time, any memory order alike."""
+    """Return values and truth of the region, some slices along the first axis at a time, any memory order alike."""
     slices = max(1, _CHUNK_VOXELS // max(1, math.prod(probability.shape[1:])))
     for start in range(0, len(probability), slices):
         part = slice(start, start + slices)
@@ -172,7 +172,7 @@ def _count(values: Sums, tumor: NDArray[np.bool_]) -> CalibrationCounts:
 
 
 def _logarithms(values: Sums) -> tuple[Sums, Sums]:
-    """Give ln p and ln(1 − p), p kept 1e-12 away from 0 and 1."""
+    """Return ln p and ln(1 − p), p kept 1e-12 away from 0 and 1."""
     kept = np.clip(values, CERTAIN, 1 - CERTAIN)
     return np.log(kept), np.log1p(-kept)
 
@@ -194,7 +194,7 @@ def _logit_index(values: Sums, logit: Sums) -> NDArray[np.int64]:
 
 
 def _sums(index: NDArray[np.int64], values: Sums, tumor: NDArray[np.bool_], bins: int) -> Sums:
-    """Give n, Σp, Σy and Σ p·y per bin."""
+    """Return n, Σp, Σy and Σ p·y per bin."""
     inside, promised = index[tumor], values[tumor]
     rows = (
         np.bincount(index, minlength=bins),

@@ -110,7 +110,7 @@ def error_auroc(uncertainty: Voxels, errors: Flags) -> float:
 
 
 def overlap_at(uncertainty: Voxels, errors: Flags, threshold: float) -> float:
-    """Give the Dice of the voxels whose uncertainty is at least a threshold and the errors; NaN where both are none.
+    """Return the Dice of the voxels whose uncertainty is at least a threshold and the errors; NaN where both are none.
 
     Args:
         uncertainty: Any shape.

@@ -126,7 +126,7 @@ def require_same_shape(*arrays: NDArray[np.generic]) -> None:
 
 
 def _reach(distance_mm: float, spacing_mm: Spacing) -> tuple[int, int, int]:
-    """Give how many voxels away a solid voxel may lie and still be near."""
+    """Return how many voxels away a solid voxel may lie and still be near."""
     if not (math.isfinite(distance_mm) and distance_mm >= 0):
         raise SettingsError(f"a distance of {distance_mm} mm; expected a number from 0 up")
     return as_index(math.floor((distance_mm + _TOLERANCE_MM) / size + 0.5) for size in spacing_mm)

@@ -50,7 +50,7 @@ class ReliabilityPoint:
 def reliability_points(
     cases: Sequence[CalibrationCounts], resampling: Resampling = RESAMPLING
 ) -> tuple[ReliabilityPoint, ...]:
-    """Give the diagram of all voxels of some cases as plain values, 15 bins of equal width.
+    """Return the diagram of all voxels of some cases as plain values, 15 bins of equal width.
 
     Args:
         cases: Counts of each, at least one case.

@@ -18,7 +18,7 @@ _AT_ONCE = 64
 
 
 def case_weights(cases: int, resampling: Resampling) -> Values:
-    """Give (resamples, cases), how often each replicate draws each case.
+    """Return (resamples, cases), how often each replicate draws each case.
 
     The same number of cases is drawn the same way, so that methods are paired. Voxels of
     one case are not independent, which is why cases are drawn.
@@ -30,13 +30,13 @@ def case_weights(cases: int, resampling: Resampling) -> Values:
 
 
 def replicated_sums(sums: Values, weights: Values) -> Iterator[Values]:
-    """Give the sums (m,) of each replicate, from those of cases (cases, m) and how often it draws each."""
+    """Return the sums (m,) of each replicate, from those of cases (cases, m) and how often it draws each."""
     for start in range(0, len(weights), _AT_ONCE):
         yield from weights[start : start + _AT_ONCE] @ sums
 
 
 def percentile_interval(replicates: Values, *, cases: int, resampling: Resampling) -> Interval | None:
-    """Give the interval between the percentiles of a figure's replicates.
+    """Return the interval between the percentiles of a figure's replicates.
 
     Args:
         replicates: Of the figure; those that are NaN are left out.

@@ -199,7 +199,7 @@ def review_curve(
 
 
 def _prepared(dices: Sequence[float], uncertainties: Sequence[float]) -> tuple[Values, Values, int]:
-    """Give risks and uncertainties of the cases with a Dice, and how many of them had no uncertainty."""
+    """Return risks and uncertainties of the cases with a Dice, and how many of them had no uncertainty."""
     if len(dices) != len(uncertainties):
         raise SettingsError(f"{len(dices)} Dices for {len(uncertainties)} uncertainties; expected one of each per case")
     found, doubt = np.asarray(dices, dtype=np.float64), np.asarray(uncertainties, dtype=np.float64)
@@ -219,7 +219,7 @@ def _checked(risks: Sequence[float] | Values, uncertainties: Sequence[float] | V
 
 
 def _expected(values: Values, keys: Values) -> Values:
-    """Give values in rising order of keys, each the mean of those it ties with."""
+    """Return values in rising order of keys, each the mean of those it ties with."""
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     means = np.bincount(group, values) / sizes
     return np.repeat(means, sizes)

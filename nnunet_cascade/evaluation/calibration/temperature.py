@@ -69,7 +69,7 @@ class HeldOut:
 
 
 def scaled_counts(counts: CalibrationCounts, temperature: float) -> CalibrationCounts:
-    """Give the counts that probabilities scaled by sigmoid(logit(p) / T) have, from the bins of logit p alone.
+    """Return the counts that probabilities scaled by sigmoid(logit(p) / T) have, from the bins of logit p alone.
 
     Of each of the 4,000 bins, tumor and what is none move as one voxel each; p = 0 and p = 1
     stay. With a width of 0.014 that changes the mean NLL by less than 1e-5 for T ≥ 1,
@@ -88,7 +88,7 @@ def scaled_counts(counts: CalibrationCounts, temperature: float) -> CalibrationC
 
 
 def nll_at(counts: CalibrationCounts, temperature: float) -> float:
-    """Give the mean negative log-likelihood of scaled probabilities in nats; NaN without voxels.
+    """Return the mean negative log-likelihood of scaled probabilities in nats; NaN without voxels.
 
     Raises:
         SettingsError: T is not positive.
@@ -145,7 +145,7 @@ def fit_temperature(counts: CalibrationCounts, *, bounds: tuple[float, float] = 
 def temperature_interval(
     cases: Mapping[str, CalibrationCounts], resampling: Resampling = RESAMPLING
 ) -> Interval | None:
-    """Give the interval of the temperature over cases; None for fewer than 3.
+    """Return the interval of the temperature over cases; None for fewer than 3.
 
     Draws to which no temperature can be fitted are left out.
     """

@@ -138,7 +138,7 @@ def concordance(first: Column, second: Column, resampling: Resampling) -> Concor
 
 
 def concordance_of(x: Sample, y: Sample) -> Sample:
-    """Give Lin's coefficient along the last axis; NaN where both are one and the same constant."""
+    """Return Lin's coefficient along the last axis; NaN where both are one and the same constant."""
     means = x.mean(axis=-1), y.mean(axis=-1)
     a, b = x - means[0][..., None], y - means[1][..., None]
     covariance = (a * b).mean(axis=-1)
@@ -163,7 +163,7 @@ def _lin_interval(x: Sample, y: Sample, level: float) -> tuple[Interval | None, 
 
 
 def _lin_variance(value: float, r: float, shift: float) -> float:
-    """Give (n − 2) times the variance of artanh of the coefficient; `shift` is u² of the paper."""
+    """Return (n − 2) times the variance of artanh of the coefficient; `shift` is u² of the paper."""
     rest = 1 - value**2
     return (
         (1 - r**2) * value**2 / (rest * r**2)
@@ -173,7 +173,7 @@ def _lin_variance(value: float, r: float, shift: float) -> float:
 
 
 def bland_altman(differences: Column, *, level: float) -> BlandAltman:
-    """Give bias and limits of agreement of differences, each with its interval.
+    """Return bias and limits of agreement of differences, each with its interval.
 
     Args:
         differences: Second less first; NaN where it is undefined. May be empty.

@@ -91,17 +91,17 @@ class Estimate:
 
 
 def mean(sample: Sample) -> Sample:
-    """Give the means along the last axis."""
+    """Return the means along the last axis."""
     return np.asarray(sample.mean(axis=-1))
 
 
 def median(sample: Sample) -> Sample:
-    """Give the medians along the last axis."""
+    """Return the medians along the last axis."""
     return np.asarray(np.median(sample, axis=-1))
 
 
 def estimate(columns: Sequence[Column], statistic: Statistic, resampling: Resampling) -> Estimate:
-    """Give a statistic of cases with its bootstrap intervals.
+    """Return a statistic of cases with its bootstrap intervals.
 
     Args:
         columns: One or more numbers per case, each column in the same order of cases. Cases
@@ -149,7 +149,7 @@ def estimate(columns: Sequence[Column], statistic: Statistic, resampling: Resamp
 
 
 def _redrawn(samples: tuple[Sample, ...], statistic: Statistic, resampling: Resampling) -> Sample:
-    """Give the statistic of every draw, (resamples,)."""
+    """Return the statistic of every draw, (resamples,)."""
     rng = np.random.default_rng(resampling.seed)
     count = samples[0].size
     at_a_time = max(1, _NUMBERS_AT_A_TIME // count)
@@ -162,14 +162,14 @@ def _redrawn(samples: tuple[Sample, ...], statistic: Statistic, resampling: Resa
 
 
 def _jackknife(samples: tuple[Sample, ...], statistic: Statistic) -> Sample:
-    """Give the statistic with each case left out, (n,)."""
+    """Return the statistic with each case left out, (n,)."""
     count = samples[0].size
     others = np.array([np.delete(np.arange(count), left_out) for left_out in range(count)])
     return statistic(*(sample[others] for sample in samples))
 
 
 def _bca_levels(value: float, drawn: Sample, jackknife: Sample, level: float) -> tuple[float, float] | None:
-    """Give which quantiles of the draws are the ends of the BCa interval; None where they are undefined."""
+    """Return which quantiles of the draws are the ends of the BCa interval; None where they are undefined."""
     deviations = jackknife.mean() - jackknife
     largest = float(np.abs(deviations).max(initial=0.0))
     if drawn.size == 0 or not largest > 0:

@@ -109,7 +109,7 @@ def _why_undefined(x: Sample, y: Sample) -> str:
 
 
 def pearson(x: Sample, y: Sample) -> Sample:
-    """Give Pearson's r along the last axis; NaN where one of the two is constant."""
+    """Return Pearson's r along the last axis; NaN where one of the two is constant."""
     a, b = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
     constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)
     squares = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
@@ -117,12 +117,12 @@ def pearson(x: Sample, y: Sample) -> Sample:
 
 
 def spearman(x: Sample, y: Sample) -> Sample:
-    """Give Spearman's ρ along the last axis; NaN where one of the two is constant."""
+    """Return Spearman's ρ along the last axis; NaN where one of the two is constant."""
     return pearson(np.asarray(stats.rankdata(x, axis=-1)), np.asarray(stats.rankdata(y, axis=-1)))
 
 
 def _fisher(value: float, factor: float, count: int, level: float) -> Interval | None:
-    """Give the interval that is symmetric in artanh; `factor` widens its standard error 1/√(n − 3)."""
+    """Return the interval that is symmetric in artanh; `factor` widens its standard error 1/√(n − 3)."""
     if count < 4 or abs(value) >= 1 - 1e-12:
         return None
     half = float(special.ndtri((1 + level) / 2)) * factor / math.sqrt(count - 3)

@@ -60,7 +60,7 @@ def describe(values: Column, resampling: Resampling) -> Description:
 
 
 def pooled_share(parts: Column, wholes: Column, resampling: Resampling) -> Estimate:
-    """Give the sum of parts of the sum of wholes, such as lesions found of all lesions, each lesion counting once.
+    """Return the sum of parts of the sum of wholes, such as lesions found of all lesions, each lesion counting once.
 
     Args:
         parts: One number per case, such as lesions found; NaN where it is undefined.

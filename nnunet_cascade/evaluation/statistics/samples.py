@@ -20,7 +20,7 @@ FEW_CASES = 20
 
 
 def paired_samples(*columns: Column) -> tuple[Sample, ...]:
-    """Give the cases that have a number in every column.
+    """Return the cases that have a number in every column.
 
     Args:
         columns: One number per case each, in the same order of cases; NaN where it is undefined.

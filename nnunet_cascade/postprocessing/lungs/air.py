@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Image, Mask, Spacing
-from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, distances_mm, grow, regions_of
+from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, distances_mm, grow, regions_of
 from nnunet_cascade.postprocessing.lungs.tissue import soft_around
 
 AIR_HU = -350.0
@@ -55,8 +55,8 @@ def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
     return grow(gas, _GAS_RIM_MM + max(spacing_mm[1:]), spacing_mm)
 
 
-def _gas_limit_hu(smooth: Image, labels: NDArray[np.uint32], lungs: list[Region]) -> float:
-    """Give what nearly all lung above its middle is lighter than; emphysema and shifted scales lower it."""
+def _gas_limit_hu(smooth: Image, labels: NDArray[np.uint32], lungs: list[LungRegion]) -> float:
+    """Return what nearly all lung above its middle is lighter than; emphysema and shifted scales lower it."""
     if not lungs:
         return _GAS_HU
     start, stop = lungs[0].box.start, lungs[0].box.stop
@@ -87,13 +87,13 @@ def lung_air(hu: Image, air: Mask, spacing_mm: Spacing) -> Mask:
     return chosen(labels, [region for region in lungs if _is_main_or_fragment(hu, labels, region, lungs)])
 
 
-def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: Region, lungs: list[Region]) -> bool:
+def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: LungRegion, lungs: list[LungRegion]) -> bool:
     if region.voxels >= _MAIN_SHARE * lungs[0].voxels or region.centroid[0] >= _middle_height(lungs):
         return True
     return not soft_around(hu, labels, region)
 
 
-def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: Region, spacing_mm: Spacing) -> bool:
+def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: LungRegion, spacing_mm: Spacing) -> bool:
     """Tell whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
     inside = labels[region.box.slices] == region.label
     return has_lung_densities(hu[region.box.slices][inside]) and is_deep(inside, spacing_mm)
@@ -115,11 +115,11 @@ def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:
     return any(float(layer.max()) >= _LUNG_INNER_RADIUS_MM for layer in distances_mm(np.pad(inside, 1), spacing_mm))
 
 
-def _middle_height(regions: list[Region]) -> float:
-    """Give the slice index halfway up the largest region; 0 where there is none."""
+def _middle_height(regions: list[LungRegion]) -> float:
+    """Return the slice index halfway up the largest region; 0 where there is none."""
     return (regions[0].box.start[0] + regions[0].box.stop[0]) / 2 if regions else 0.0
 
 
 def voxels_in(volume_ml: float, spacing_mm: Spacing) -> float:
-    """Give how many voxels make up a volume."""
+    """Return how many voxels make up a volume."""
     return volume_ml * _MM3_PER_ML / math.prod(spacing_mm)

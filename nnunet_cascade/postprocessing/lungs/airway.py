@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nnunet_cascade.geometry import Box, Image, Mask, Spacing
-from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, discs_of, grow, regions_of
+from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, discs_of, grow, regions_of
 from nnunet_cascade.postprocessing.lungs.tissue import soft_around
 
 _DARK_HU = -800.0
@@ -49,7 +49,7 @@ def _trachea(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
     return chosen(chains, [region for region in between if soft_around(hu, chains, region)])
 
 
-def _is_compact(disc: Region, spacing_mm: Spacing) -> bool:
+def _is_compact(disc: LungRegion, spacing_mm: Spacing) -> bool:
     area_mm2 = disc.voxels * spacing_mm[1] * spacing_mm[2]
     height_mm, width_mm = disc.box.shape[1] * spacing_mm[1], disc.box.shape[2] * spacing_mm[2]
     slim = max(height_mm, width_mm) > _DISC_ASPECT * min(height_mm, width_mm)

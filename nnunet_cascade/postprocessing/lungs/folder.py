@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import LungMaskError, SettingsError
 from nnunet_cascade.geometry import Labels, Mask
 from nnunet_cascade.images import ENDING, Volume, read_labels
-from nnunet_cascade.postprocessing.lungs.placement import whereabouts
+from nnunet_cascade.postprocessing.lungs.placement import lung_placement
 from nnunet_cascade.postprocessing.lungs.result import (
     ELSEWHERE,
     LEFT,
@@ -55,7 +55,7 @@ class SideLabels:
             )
 
     def sides(self, values: Labels) -> NDArray[np.uint8]:
-        """Give 1 for right, 2 for left, 3 for lung of unknown side and 0 for the rest."""
+        """Return 1 for right, 2 for left, 3 for lung of unknown side and 0 for the rest."""
         right, left = self._known(values)
         sides = np.zeros(values.shape, dtype=np.uint8)
         if not (self.right or self.left):
@@ -88,7 +88,7 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
         labels: Which values of `<case>.nii.gz` are lung; None is any but 0.
 
     Returns:
-        Flagged "lungs_elsewhere" where it is not where the body has air, and
+        Flagged "lungs_misplaced" where it is not where the body has air, and
         "one_lung_small" also where the files do not tell the sides but the shape does.
 
     Raises:
@@ -123,8 +123,8 @@ def mask_files(folder: Path, case: str) -> list[Path]:
 
 
 def _looked_at(lungs: LungMask, ct: Volume) -> LungMask:
-    seen = whereabouts(ct, lungs.mask)
-    if seen.is_elsewhere:
+    seen = lung_placement(ct, lungs.mask)
+    if seen.is_misplaced:
         return lungs.with_flag(ELSEWHERE)
     unknown = bool((lungs.labels == UNKNOWN_SIDE).any())
     return lungs.with_flag(ONE_SIDED) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
@@ -140,7 +140,7 @@ def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:
 
 
 def _complete_set(folder: Path) -> tuple[str, ...]:
-    """Give the names of the masks that make up the lungs; a lobe that is missing would be lung no more."""
+    """Return the names of the masks that make up the lungs; a lobe that is missing would be lung no more."""
     names = _set_in(folder)
     missing = [name for name in names if not (folder / f"{name}{ENDING}").is_file()]
     if not missing:
@@ -157,6 +157,6 @@ def _complete_set(folder: Path) -> tuple[str, ...]:
 
 
 def _set_in(folder: Path) -> tuple[str, ...]:
-    """Give the first set of names of which a mask is there; where there is none, the first set."""
+    """Return the first set of names of which a mask is there; where there is none, the first set."""
     there = (names for names in _SETS if any((folder / f"{name}{ENDING}").is_file() for name in names))
     return next(there, _SETS[0])

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import LungMaskError, WeightsError
+from nnunet_cascade.errors import LungMaskError, WeightsError, one_line
 from nnunet_cascade.images import Volume, to_sitk
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, LungMask
 
@@ -67,7 +67,7 @@ def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
         with _quiet():
             found = inferer.apply(to_sitk(ct.array.astype(np.float32, copy=False), ct.grid))
     except (RuntimeError, ValueError, IndexError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise LungMaskError(
             f"lungmask {network.model} failed on this CT ({reason}); "
             f"give less than {network.batch_size} slices at a time, or choose another lung source"
@@ -106,14 +106,14 @@ def _load(network: LungNetwork) -> Any:
         ) from error
     except Exception as error:
         there = " and ".join(file for file in files if file) or "the downloaded file"
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, longest=200)
         raise LungMaskError(
             f"{there} does not hold weights of lungmask {network.model} ({reason}); give its own file"
         ) from error
 
 
 def weight_files(network: LungNetwork) -> tuple[str | None, ...]:
-    """Give the weights file of each part of a network; None where lungmask downloads it.
+    """Return the weights file of each part of a network; None where lungmask downloads it.
 
     Raises:
         LungMaskError: A file does not exist, or one file is given for a network of two.
@@ -178,6 +178,6 @@ def _quiet() -> Generator[None, None, None]:
 
 
 def _sides(labels: NDArray[np.uint8], model: NetworkName) -> NDArray[np.uint8]:
-    """Give sides for lobes, which a weights file may hold whatever the model is called."""
+    """Return sides for lobes, which a weights file may hold whatever the model is called."""
     lobes = model in {"LTRCLobes", FUSION} or int(labels.max(initial=0)) > LEFT
     return _LOBE_SIDES[labels] if lobes else labels

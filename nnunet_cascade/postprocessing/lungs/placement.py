@@ -21,7 +21,7 @@ _DISEASED_AIR, _COVERED = 0.65, 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whereabouts:
+class LungPlacement:
     """How a lung mask lies in a CT, on a grid of about 4 mm.
 
     Attributes:
@@ -37,7 +37,7 @@ class Whereabouts:
     smaller_side_share: float
 
     @property
-    def is_elsewhere(self) -> bool:
+    def is_misplaced(self) -> bool:
         """Whether the mask is hardly air, or shares little of its own and of the body's air with the other.
 
         Measured on two real CTs: their own lungs share and cover over 90 %, those of the other
@@ -47,7 +47,7 @@ class Whereabouts:
         return self.air_share < _LEAST_AIR or shifted
 
 
-def whereabouts(ct: Volume, mask: Mask) -> Whereabouts:
+def lung_placement(ct: Volume, mask: Mask) -> LungPlacement:
     """Look where a lung mask lies.
 
     Args:
@@ -63,7 +63,7 @@ def whereabouts(ct: Volume, mask: Mask) -> Whereabouts:
     lungs = weights >= min(0.5, float(weights.max()))
     sides = split_sides(lungs, body if body.any() else lungs, upright.spacing_mm)
     smaller, larger = sorted(int(np.count_nonzero(sides == side)) for side in (RIGHT, LEFT))
-    return Whereabouts(
+    return LungPlacement(
         air_share=shared / float(weights.sum()),
         air_covered=shared / air_voxels if air_voxels else 1.0,
         smaller_side_share=smaller / larger,

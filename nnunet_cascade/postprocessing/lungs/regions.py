@@ -19,7 +19,7 @@ _IN_PLANE = np.array(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Region:
+class LungRegion:
     """One connected region of a mask.
 
     Attributes:
@@ -35,7 +35,7 @@ class Region:
     centroid: tuple[float, float, float]
 
 
-def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray[np.uint32], list[Region]]:
+def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray[np.uint32], list[LungRegion]]:
     """Label a mask and list its regions, largest first; none for an empty mask."""
     labels = cast(
         "NDArray[np.uint32]",
@@ -44,7 +44,7 @@ def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray
     return labels, sorted(_listed(labels), key=lambda region: -region.voxels)
 
 
-def discs_of(mask: Mask) -> tuple[NDArray[np.uint32], list[Region]]:
+def discs_of(mask: Mask) -> tuple[NDArray[np.uint32], list[LungRegion]]:
     """Label a mask slice by slice: regions that never leave their slice (Z)."""
     labels = np.empty(mask.shape, dtype=np.int32)
     ndimage.label(mask, structure=_IN_PLANE, output=labels)
@@ -52,8 +52,8 @@ def discs_of(mask: Mask) -> tuple[NDArray[np.uint32], list[Region]]:
     return found, list(_listed(found))
 
 
-def chosen(labels: NDArray[np.uint32], regions: list[Region]) -> Mask:
-    """Give the mask of some regions of a label map."""
+def chosen(labels: NDArray[np.uint32], regions: list[LungRegion]) -> Mask:
+    """Return the mask of some regions of a label map."""
     table = np.zeros(int(labels.max(initial=0)) + 1, dtype=np.bool_)
     table[[region.label for region in regions]] = True
     return table[labels]
@@ -95,7 +95,7 @@ def close(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
 
 
 def distance_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float32]:
-    """Give the distance of each voxel of a mask to the nearest voxel outside it, 0 outside."""
+    """Return the distance of each voxel of a mask to the nearest voxel outside it, 0 outside."""
     found = np.empty(mask.shape, dtype=np.float32)
     for place, layer in enumerate(distances_mm(mask, spacing_mm)):
         found[place] = layer
@@ -103,7 +103,7 @@ def distance_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float32]:
 
 
 def distances_mm(mask: Mask, spacing_mm: Spacing) -> Iterator[NDArray[np.float64]]:
-    """Give the same slice by slice, in double precision: SciPy takes four times the memory for all of it at once."""
+    """Return the same slice by slice, in double precision: SciPy takes four times the memory for all of it at once."""
     nearest: NDArray[np.int32] = cast(
         "Any",
         ndimage.distance_transform_edt(mask, sampling=spacing_mm, return_distances=False, return_indices=True),
@@ -115,13 +115,13 @@ def distances_mm(mask: Mask, spacing_mm: Spacing) -> Iterator[NDArray[np.float64
         yield np.sqrt(z + y + x)
 
 
-def _listed(labels: NDArray[np.uint32]) -> Iterator[Region]:
+def _listed(labels: NDArray[np.uint32]) -> Iterator[LungRegion]:
     statistics = cc3d.statistics(labels, no_slice_conversion=True)
     for label in range(1, len(statistics["voxel_counts"])):
         bounds = [int(value) for value in statistics["bounding_boxes"][label]]
         start: Index = (bounds[0], bounds[2], bounds[4])
         stop: Index = (bounds[1] + 1, bounds[3] + 1, bounds[5] + 1)
         z, y, x = (float(value) for value in statistics["centroids"][label])
-        yield Region(
+        yield LungRegion(
             label=label, voxels=int(statistics["voxel_counts"][label]), box=Box(start, stop), centroid=(z, y, x)
         )

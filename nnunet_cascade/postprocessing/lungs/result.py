@@ -17,7 +17,7 @@ UNKNOWN_SIDE = 3
 EMPTY = "lungs_empty"
 IMPLAUSIBLE = "lungs_implausible"
 ONE_SIDED = "one_lung_small"
-ELSEWHERE = "lungs_elsewhere"
+ELSEWHERE = "lungs_misplaced"
 
 _PLAUSIBLE_ML = (1000.0, 10000.0)
 SMALL_SIDE = 0.1
@@ -35,7 +35,7 @@ class LungMask:
         volume_ml: Volume of all of it.
         source: Where it comes from, such as "threshold" or "lungmask R231".
         flags: "lungs_empty"; "lungs_implausible", outside 1 to 10 l;
-            "one_lung_small", one side below a tenth of the other; "lungs_elsewhere",
+            "one_lung_small", one side below a tenth of the other; "lungs_misplaced",
             hardly any of it lies in the air of this body.
     """
 
@@ -78,7 +78,7 @@ class LungMask:
         return _NOT_TO_BE_TRUSTED.isdisjoint(self.flags)
 
     def with_flag(self, flag: str) -> LungMask:
-        """Give the same mask with one more flag."""
+        """Return the same mask with one more flag."""
         return replace(self, flags=(*self.flags, flag))
 
 

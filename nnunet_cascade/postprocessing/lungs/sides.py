@@ -8,7 +8,7 @@ from skimage.segmentation import watershed
 
 from nnunet_cascade.geometry import Box, Mask, Spacing
 from nnunet_cascade.postprocessing.lungs.regions import (
-    Region,
+    LungRegion,
     chosen,
     close,
     discs_of,
@@ -79,7 +79,7 @@ def close_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Spacing)
 
 
 def _cut_face(body: Mask) -> int | None:
-    """Give the column at the side where the image cuts the body through, or None where it does so at neither or both.
+    """Return the column at the side where the image cuts the body through, or None where it does so at neither or both.
 
     A field of view that only grazes an arm or a hip cuts little of the body's outline.
     """
@@ -116,13 +116,13 @@ def _single(inside: Mask, depth_mm: NDArray[np.float32], middle: float) -> NDArr
     return _spread((side * large).astype(np.uint8), inside, depth_mm)
 
 
-def _large_regions(mask: Mask) -> tuple[NDArray[np.uint32], list[Region]]:
+def _large_regions(mask: Mask) -> tuple[NDArray[np.uint32], list[LungRegion]]:
     labels, regions = regions_of(mask)
     return labels, [region for region in regions if region.voxels >= _SECOND_LUNG_SHARE * regions[0].voxels]
 
 
 def _spread(seeds: NDArray[np.uint8], inside: Mask, depth_mm: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give every voxel the seed it hangs together with, or that of the side it lies on."""
+    """Return every voxel the seed it hangs together with, or that of the side it lies on."""
     labels = np.asarray(watershed(-depth_mm, seeds.astype(np.int32), mask=inside)).astype(np.uint8)
     left_out = inside & (labels == 0)
     if left_out.any():
@@ -132,7 +132,7 @@ def _spread(seeds: NDArray[np.uint8], inside: Mask, depth_mm: NDArray[np.float32
     return labels
 
 
-def _sided(labels: NDArray[np.uint32], regions: list[Region], middle: float) -> NDArray[np.uint8]:
+def _sided(labels: NDArray[np.uint32], regions: list[LungRegion], middle: float) -> NDArray[np.uint8]:
     right = chosen(labels, [region for region in regions if region.centroid[2] <= middle])
     left = chosen(labels, [region for region in regions if region.centroid[2] > middle])
     return (RIGHT * right + LEFT * left).astype(np.uint8)

@@ -16,7 +16,7 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 
 
 def refine(labels: NDArray[np.uint8], air: Mask, allowed: Mask, upright: Upright, ct: Volume) -> NDArray[np.uint8]:
-    """Give coarse labels on the CT's own grid, with a surface that follows its voxels.
+    """Return coarse labels on the CT's own grid, with a surface that follows its voxels.
 
     In the coarse voxels on either side of the surface the CT itself says what is air;
     else the mask would depend on where the coarse grid happens to begin. What the lungs

@@ -50,7 +50,7 @@ def threshold_lungs(ct: Volume) -> LungMask:
 
 
 def _where_lung_may_be(hu: Image, spacing_mm: Spacing) -> tuple[Mask, Mask]:
-    """Give the body without airway and bowel gas, and all of the body; both may be empty."""
+    """Return the body without airway and bowel gas, and all of the body; both may be empty."""
     body = inside_body(hu, spacing_mm)
     if not body.any():
         return body, body

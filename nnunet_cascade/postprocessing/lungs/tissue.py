@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Image, Mask, Spacing
-from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, fill_slices, regions_of
+from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, fill_slices, regions_of
 
 _TISSUE_HU = -300.0
 _OPENING_BELOW_MM = 2.6
@@ -34,7 +34,7 @@ def inside_body(hu: Image, spacing_mm: Spacing) -> Mask:
     return fill_slices(chosen(labels, regions[:1]))
 
 
-def soft_around(hu: Image, labels: NDArray[np.uint32], region: Region) -> bool:
+def soft_around(hu: Image, labels: NDArray[np.uint32], region: LungRegion) -> bool:
     """Tell whether most of a region's surroundings, past one voxel of partial volume, are soft tissue."""
     z, y, x = hu.shape
     box = region.box.grown((2, 2, 2)).clipped((z, y, x))

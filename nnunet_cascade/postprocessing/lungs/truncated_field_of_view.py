@@ -15,7 +15,7 @@ from nnunet_cascade.postprocessing.lungs.air import (
     is_not_room_air,
     voxels_in,
 )
-from nnunet_cascade.postprocessing.lungs.regions import Region, chosen, fill_slices, regions_of
+from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, fill_slices, regions_of
 
 _HULL_SHARE = 0.7
 
@@ -54,5 +54,5 @@ def with_open_lung(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
     return fill_slices(body | added) if added.any() else body
 
 
-def _values(hu: Image, labels: NDArray[np.uint32], region: Region) -> NDArray[np.float32]:
+def _values(hu: Image, labels: NDArray[np.uint32], region: LungRegion) -> NDArray[np.float32]:
     return hu[region.box.slices][labels[region.box.slices] == region.label]

@@ -52,11 +52,11 @@ class Upright:
         )
 
     def coarse(self, ct: Volume) -> Image:
-        """Give the CT upright and block-averaged, clipped to −1024…600 HU."""
+        """Return the CT upright and block-averaged, clipped to −1024…600 HU."""
         return self.averaged(ct.array, _LIMITS_HU)
 
     def averaged(self, array: NDArray[Any], limits: tuple[int, int] | None = None) -> Image:
-        """Give an array (Z, Y, X) on the CT's grid upright and block-averaged; the last block repeats the edge."""
+        """Return an array (Z, Y, X) on the CT's grid upright and block-averaged; the last block repeats the edge."""
         turned = array.transpose(self.order)[self._steps()]
         blocks = [-(-size // factor) for size, factor in zip(self.shape, self.factors, strict=True)]
         total: Image = np.zeros(blocks, dtype=np.float32)
@@ -71,7 +71,7 @@ class Upright:
         return total
 
     def fine(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """Give coarse labels on the CT's own grid, each block filled with its label."""
+        """Return coarse labels on the CT's own grid, each block filled with its label."""
         found = np.empty([self.shape[self.order.index(axis)] for axis in range(3)], dtype=np.uint8)
         turned = found.transpose(self.order)[self._steps()]
         depth, rows, columns = self.factors

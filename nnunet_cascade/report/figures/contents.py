@@ -14,8 +14,8 @@ from nnunet_cascade.report.figures.legend import shown_candidates
 from nnunet_cascade.report.figures.orientation import EdgeLetters
 from nnunet_cascade.report.figures.palette import DROPPED, HEAT_BRIGHTNESS, LUNGS, PREDICTED, REGION, TRUTH
 from nnunet_cascade.report.figures.panels import Panel
-from nnunet_cascade.report.figures.rows import Crop, FigureRows
-from nnunet_cascade.report.figures.sources import FigureSources, Layer
+from nnunet_cascade.report.figures.rows import FigureRows, PanelExtent
+from nnunet_cascade.report.figures.sources import FigureLayer, FigureSources
 
 _MOST = {"variance": 0.25, "predictive_entropy": math.log(2), "mutual_information": math.log(2)}
 
@@ -34,7 +34,7 @@ class Drawing:
 
     sources: FigureSources
     rows: FigureRows
-    crop: Crop
+    crop: PanelExtent
     letters: EdgeLetters
     most: float
 
@@ -61,7 +61,7 @@ class PanelKind:
 
 
 def panel_kinds(rows: FigureRows) -> tuple[PanelKind, ...]:
-    """Give the panels of a row, from left to right."""
+    """Return the panels of a row, from left to right."""
     truth = () if rows.truth is None else (PanelKind("Ground truth", _draw_truth),)
     return (
         PanelKind("CT", _draw_ct),
@@ -76,8 +76,8 @@ def panel_kinds(rows: FigureRows) -> tuple[PanelKind, ...]:
     )
 
 
-def highest(measure: str, layer: Layer) -> float:
-    """Give the end of the color bar: the most that a measure can be; of an unknown one the highest there is."""
+def highest(measure: str, layer: FigureLayer) -> float:
+    """Return the end of the color bar: the most that a measure can be; of an unknown one the highest there is."""
     known = _MOST.get(measure)
     if known is not None or layer.planes is None:
         return known or 1.0
@@ -89,7 +89,7 @@ def _draw_ct(_panel: Panel, drawing: Drawing, _row: int) -> Missing:
 
 
 def _draw_truth(panel: Panel, drawing: Drawing, row: int) -> Missing:
-    truth = drawing.rows.truth or Layer(None)
+    truth = drawing.rows.truth or FigureLayer(None)
     if truth.planes is not None:
         panel.outline(truth.planes[row], TRUTH)
     return truth.missing

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.files import whole_file
+from nnunet_cascade.files import atomic_file
 from nnunet_cascade.report.figures.contents import Drawing, PanelKind, highest, panel_kinds
 from nnunet_cascade.report.figures.layout import Layout, Lines, Place, lay_out
 from nnunet_cascade.report.figures.legend import heading, in_mm, verdicts
@@ -26,7 +26,7 @@ from nnunet_cascade.report.figures.orientation import edge_letters
 from nnunet_cascade.report.figures.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH, Line
 from nnunet_cascade.report.figures.panels import Panel
 from nnunet_cascade.report.figures.request import FigureRequest
-from nnunet_cascade.report.figures.rows import FigureRows, crop_of, read_rows
+from nnunet_cascade.report.figures.rows import FigureRows, panel_extent, read_rows
 from nnunet_cascade.report.figures.slice_choice import choose_heights
 from nnunet_cascade.report.figures.sources import FigureSources
 from nnunet_cascade.versions import NOTICE
@@ -58,7 +58,7 @@ def draw_figure(request: FigureRequest, path: Path) -> None:
     if kind not in FORMATS:
         raise SettingsError(f"figure {path.name}: expected a name ending with .{', .'.join(FORMATS)}")
     figure = compose_figure(request)
-    with whole_file(path) as beside:
+    with atomic_file(path) as beside:
         if kind == "png":
             figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind), pil_kwargs=_PACKED)
         else:
@@ -77,7 +77,7 @@ def compose_figure(request: FigureRequest) -> Figure:
     drawing = Drawing(
         sources=sources,
         rows=rows,
-        crop=crop_of(rows, (dy, dx), sources.shape[1:]),
+        crop=panel_extent(rows, (dy, dx), sources.shape[1:]),
         letters=edge_letters(sources.grid),
         most=highest(sources.facts.measure, rows.uncertainty),
     )
@@ -129,7 +129,7 @@ def _draw_margins(figure: Figure, layout: Layout, kinds: tuple[PanelKind, ...], 
 
 
 def _key(rows: FigureRows) -> tuple[Line, ...]:
-    """Give the kinds of lines a figure has."""
+    """Return the kinds of lines a figure has."""
     return (*((TRUTH,) if rows.truth else ()), PREDICTED, DROPPED, LUNGS, REGION)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box, Grid, as_index
-from nnunet_cascade.report.reading.lenient_json import Told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +59,7 @@ class FigureFacts:
 
 def facts_of(record: Mapping[str, Any]) -> FigureFacts:
     """Take what is told, of a record or of an empty one."""
-    told = Told(dict(record))
+    told = UncheckedJson(dict(record))
     candidates = [candidate for item in told.at("candidates") if (candidate := _candidate(item)) is not None]
     lesions = told.at("lesions")
     return FigureFacts(
@@ -75,7 +75,7 @@ def facts_of(record: Mapping[str, Any]) -> FigureFacts:
     )
 
 
-def _candidate(told: Told) -> DrawnCandidate | None:
+def _candidate(told: UncheckedJson) -> DrawnCandidate | None:
     number = told.at("id").count
     if not number:
         return None
@@ -88,11 +88,11 @@ def _candidate(told: Told) -> DrawnCandidate | None:
     )
 
 
-def _boxes(items: Told) -> tuple[Box, ...]:
+def _boxes(items: UncheckedJson) -> tuple[Box, ...]:
     return tuple(box for item in items if (box := _box(item.at("box"))) is not None)
 
 
-def _box(told: Told) -> Box | None:
+def _box(told: UncheckedJson) -> Box | None:
     start, stop = ([item.count for item in told.at(end)] for end in ("start", "stop"))
     whole = [place for place in (*start, *stop) if place is not None]
     if not len(start) == len(stop) == 3 or len(whole) != 6:
@@ -103,7 +103,7 @@ def _box(told: Told) -> Box | None:
         return None
 
 
-def _grid(told: Told) -> Grid | None:
+def _grid(told: UncheckedJson) -> Grid | None:
     parts: dict[str, Any] = {
         "shape": tuple(item.count for item in told.at("shape")),
         "spacing_mm": tuple(item.number for item in told.at("spacing_mm")),

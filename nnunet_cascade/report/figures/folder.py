@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_cascade.case_folders.pool import side_by_side
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.errors import SettingsError, one_line
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
@@ -32,7 +32,7 @@ class FigureJob:
 
 
 @dataclass(frozen=True, slots=True)
-class FigureDrawn:
+class FigureResult:
     """What became of a figure: the case, and why there is none or "" where there is one."""
 
     case: str
@@ -40,7 +40,7 @@ class FigureDrawn:
 
 
 def chosen_cases(run: RunFolder, cases: Collection[str]) -> tuple[str, ...]:
-    """Give the cases asked for, or all of a run.
+    """Return the cases asked for, or all of a run.
 
     Raises:
         SettingsError: One is none of the run's.
@@ -56,7 +56,7 @@ def chosen_cases(run: RunFolder, cases: Collection[str]) -> tuple[str, ...]:
 def figure_jobs(
     run: RunFolder, cases: Sequence[str], drawn: FigureRequest, paths: Mapping[str, Path], scans: Mapping[str, Scan]
 ) -> list[FigureJob]:
-    """Give a job for each case.
+    """Return a job for each case.
 
     Args:
         run: The run.
@@ -90,23 +90,23 @@ def _truth(truths: Path | None, case: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def draw_figures(jobs: Sequence[FigureJob], processes: int) -> Iterator[FigureDrawn]:
+def draw_figures(jobs: Sequence[FigureJob], processes: int) -> Iterator[FigureResult]:
     """Draw figures side by side and yield what became of them as they come; a killed process costs its figure."""
-    for _, drawn in side_by_side(_drawn, jobs, processes, killed=_killed):
+    for _, drawn in map_in_processes(_drawn, jobs, processes, killed=_killed):
         yield drawn
 
 
-def _drawn(job: FigureJob) -> FigureDrawn:
+def _drawn(job: FigureJob) -> FigureResult:
     request = job.request
     if job.problem:
-        return FigureDrawn(request.case, job.problem)
+        return FigureResult(request.case, job.problem)
     try:
         scan = request.scan or (recorded_scan(request.record) if request.record else None)
         draw_figure(replace(request, scan=scan), job.path)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return FigureDrawn(request.case, " ".join(str(error).split()) or type(error).__name__)
-    return FigureDrawn(request.case)
+        return FigureResult(request.case, one_line(error))
+    return FigureResult(request.case)
 
 
-def _killed(job: FigureJob) -> FigureDrawn:
-    return FigureDrawn(job.request.case, _KILLED)
+def _killed(job: FigureJob) -> FigureResult:
+    return FigureResult(job.request.case, _KILLED)

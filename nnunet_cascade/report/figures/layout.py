@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from nnunet_cascade.report.figures.rows import Crop
+from nnunet_cascade.report.figures.rows import PanelExtent
 from nnunet_cascade.report.figures.text import wrapped
 
 TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 8.0, 6.5
@@ -83,7 +83,7 @@ class Lines:
     notice: str
 
 
-def lay_out(rows: int, columns: int, crop: Crop, lines: Lines) -> Layout:
+def lay_out(rows: int, columns: int, crop: PanelExtent, lines: Lines) -> Layout:
     """Place rows of panels, all at one scale, with the text above and below them."""
     panel_height = _PANEL_WIDTH * crop.height_mm / crop.width_mm
     width = _LEFT + columns * _PANEL_WIDTH + (columns - 1) * _GAP + _RIGHT

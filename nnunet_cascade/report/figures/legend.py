@@ -16,7 +16,7 @@ _MOST_FLAGS = 12
 
 
 def heading(sources: FigureSources, rows: FigureRows) -> tuple[str, str]:
-    """Give the title: the case and where it is shown; then volume and flags."""
+    """Return the title: the case and where it is shown; then volume and flags."""
     facts, at = sources.facts, ", ".join(in_mm(height_mm) for height_mm in reversed(rows.heights_mm))
     volume = "volume unknown" if facts.volume_ml is None else f"tumor {facts.volume_ml:.1f} ml"
     lesions = "" if not facts.lesions else f" in {_counted(len(facts.lesions), 'lesion')}"
@@ -27,24 +27,24 @@ def heading(sources: FigureSources, rows: FigureRows) -> tuple[str, str]:
 
 
 def in_mm(height_mm: float) -> str:
-    """Give where a slice lies."""
+    """Return where a slice lies."""
     return f"S {round(height_mm, 1) + 0.0:.1f} mm".replace("-", "−")
 
 
 def in_words(measure: str) -> str:
-    """Give a measure's name with spaces."""
+    """Return a measure's name with spaces."""
     return measure.replace("_", " ")
 
 
 def shown_candidates(sources: FigureSources, rows: FigureRows) -> dict[int, DrawnCandidate]:
-    """Give the candidates that the slices meet, by number."""
+    """Return the candidates that the slices meet, by number."""
     labels = rows.candidates.planes
     there = set() if labels is None else set(np.unique(labels).tolist())
     return {candidate.id: candidate for candidate in sources.facts.candidates if candidate.id in there}
 
 
 def verdicts(sources: FigureSources, rows: FigureRows) -> list[str]:
-    """Give a line for each candidate that is shown, then for the largest others, then how many there are besides."""
+    """Return a line for each candidate that is shown, then for the largest others, then how many there are besides."""
     shown = shown_candidates(sources, rows)
     others = [candidate for candidate in sources.facts.candidates if candidate.id not in shown]
     named = list(shown.values())[:_MOST_CANDIDATES]

@@ -21,7 +21,7 @@ _UNITS = {"variance": "no unit", "predictive_entropy": "nats", "mutual_informati
 
 
 def fraction(figure: Figure, place: Place) -> tuple[float, float, float, float]:
-    """Give a place in inches as matplotlib wants it: left, bottom, width and height as shares of the figure."""
+    """Return a place in inches as matplotlib wants it: left, bottom, width and height as shares of the figure."""
     width, height = figure.get_size_inches()
     return (place.left / width, place.bottom / height, place.width / width, place.height / height)
 

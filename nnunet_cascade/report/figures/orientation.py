@@ -25,12 +25,12 @@ class EdgeLetters:
 
 
 def radiological_turn(grid: Grid) -> AxisTurn:
-    """Give the turn after which planes (Z) run from the feet to the head and are drawn radiologically."""
+    """Return the turn after which planes (Z) run from the feet to the head and are drawn radiologically."""
     return AxisTurn.to_code(grid, RADIOLOGICAL)
 
 
 def edge_letters(grid: Grid) -> EdgeLetters:
-    """Give the letters of a radiological axial picture of a grid."""
+    """Return the letters of a radiological axial picture of a grid."""
     turn = radiological_turn(grid)
     right, bottom = (np.array(grid.axes[turn.order[axis]]) * (-1.0 if turn.flipped[axis] else 1.0) for axis in (2, 1))
     return EdgeLetters(left=_letters(-right), right=_letters(right), top=_letters(-bottom), bottom=_letters(bottom))

@@ -48,7 +48,7 @@ _HEAT, _HEAT_FROM = "inferno", 0.42
 
 
 def heat(share: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Give the color of an uncertainty, lighter for more, by its root: a usual one is a tenth of the most.
+    """Return the color of an uncertainty, lighter for more, by its root: a usual one is a tenth of the most.
 
     Args:
         share: Of the most that there can be, 0 to 1; any shape.

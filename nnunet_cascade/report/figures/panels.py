@@ -17,7 +17,7 @@ from nnunet_cascade.geometry import Box
 from nnunet_cascade.report.figures.layout import TEXT_PT
 from nnunet_cascade.report.figures.orientation import EdgeLetters
 from nnunet_cascade.report.figures.palette import Line, heat
-from nnunet_cascade.report.figures.rows import Crop
+from nnunet_cascade.report.figures.rows import PanelExtent
 from nnunet_cascade.report.figures.text import PLAIN, plain, wrapped
 
 BARS_MM = (5, 10, 20, 50, 100)
@@ -30,7 +30,7 @@ _OPAQUE_FROM, _OPACITY = 0.08, 0.85
 class Panel:
     """A panel in mm: x to the right and y downwards from the outer corner of a slice's first pixel."""
 
-    def __init__(self, axes: Axes, crop: Crop, spacing_mm: tuple[float, float]) -> None:
+    def __init__(self, axes: Axes, crop: PanelExtent, spacing_mm: tuple[float, float]) -> None:
         self.axes, self.crop = axes, crop
         self.dy, self.dx = spacing_mm
         axes.set(xlim=(crop.left_mm, crop.right_mm), ylim=(crop.bottom_mm, crop.top_mm), xticks=[], yticks=[])
@@ -124,7 +124,7 @@ class Panel:
         return Path(points[0], codes[0])
 
     def _rows_and_columns(self, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Give the pixels that the crop meets."""
+        """Return the pixels that the crop meets."""
         crop = self.crop
         rows = (max(0, int(crop.top_mm // self.dy)), min(shape[0], int(-(-crop.bottom_mm // self.dy))))
         columns = (max(0, int(crop.left_mm // self.dx)), min(shape[1], int(-(-crop.right_mm // self.dx))))

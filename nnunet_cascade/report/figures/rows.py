@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Box
-from nnunet_cascade.report.figures.sources import FigureSources, Layer
+from nnunet_cascade.report.figures.sources import FigureLayer, FigureSources
 
 _BODY_ABOVE_HU = -300.0
 _STEP_MM = 4.0  # as fine as an outline of the body needs to be
@@ -44,13 +44,13 @@ class FigureRows:
 
     heights: tuple[int, ...]
     heights_mm: tuple[float, ...]
-    ct: Layer
-    truth: Layer | None
-    stage1: Layer
-    candidates: Layer
-    lungs: Layer
-    tumor: Layer
-    uncertainty: Layer
+    ct: FigureLayer
+    truth: FigureLayer | None
+    stage1: FigureLayer
+    candidates: FigureLayer
+    lungs: FigureLayer
+    tumor: FigureLayer
+    uncertainty: FigureLayer
     regions: tuple[Box, ...]
 
 
@@ -67,7 +67,7 @@ def read_rows(sources: FigureSources, heights: tuple[int, ...]) -> FigureRows:
         candidates=sources.map_layer("_candidates", heights, what="map of candidates"),
         lungs=sources.map_layer("_lungs", heights, what="lung mask"),
         tumor=sources.map_layer("", heights, what="final mask"),
-        uncertainty=Layer(None, "No uncertainty: predicted without samples.")
+        uncertainty=FigureLayer(None, "No uncertainty: predicted without samples.")
         if unsampled
         else sources.map_layer("_uncertainty", heights, what="uncertainty map"),
         regions=sources.turned(facts.regions),
@@ -75,7 +75,7 @@ def read_rows(sources: FigureSources, heights: tuple[int, ...]) -> FigureRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Crop:
+class PanelExtent:
     """The part of a slice that is drawn, in mm from its first pixel's outer corner; it may reach beyond the slice."""
 
     left_mm: float
@@ -94,7 +94,7 @@ class Crop:
         return self.bottom_mm - self.top_mm
 
 
-def crop_of(rows: FigureRows, spacing_mm: tuple[float, float], shape: tuple[int, int]) -> Crop:
+def panel_extent(rows: FigureRows, spacing_mm: tuple[float, float], shape: tuple[int, int]) -> PanelExtent:
     """Choose the part to draw: the lungs and what is marked, with the wall around them; else the body; else all.
 
     Args:
@@ -131,7 +131,7 @@ class _Extent:
         return _Extent(self.top - rows, self.bottom + rows, self.left - columns, self.right + columns)
 
     def within(self, other: _Extent) -> _Extent:
-        """Give what lies in both."""
+        """Return what lies in both."""
         return _Extent(
             max(self.top, other.top),
             min(self.bottom, other.bottom),
@@ -140,7 +140,7 @@ class _Extent:
         )
 
     def and_also(self, other: _Extent) -> _Extent:
-        """Give the smallest extent that holds both."""
+        """Return the smallest extent that holds both."""
         return _Extent(
             min(self.top, other.top),
             max(self.bottom, other.bottom),
@@ -149,18 +149,18 @@ class _Extent:
         )
 
 
-def _well_shaped(extent: _Extent, spacing_mm: tuple[float, float]) -> Crop:
-    """Give an extent in mm, widened about its middle where it would make too flat, too thin or too small a panel."""
+def _well_shaped(extent: _Extent, spacing_mm: tuple[float, float]) -> PanelExtent:
+    """Return an extent in mm, widened about its middle where it would make too flat, too thin or too small a panel."""
     dy, dx = spacing_mm
     height = max((extent.bottom - extent.top) * dy, _LEAST_SIDE_MM)
     width = max((extent.right - extent.left) * dx, _LEAST_SIDE_MM)
     height, width = max(height, width * _SHAPE[0]), max(width, height / _SHAPE[1])
     y, x = (extent.top + extent.bottom) * dy / 2, (extent.left + extent.right) * dx / 2
-    return Crop(x - width / 2, x + width / 2, y - height / 2, y + height / 2)
+    return PanelExtent(x - width / 2, x + width / 2, y - height / 2, y + height / 2)
 
 
 def _extent(planes: NDArray[Any] | None) -> _Extent | None:
-    """Give where any of the planes holds something."""
+    """Return where any of the planes holds something."""
     if planes is None or not planes.any():
         return None
     there = (planes != 0).any(axis=0)
@@ -169,7 +169,7 @@ def _extent(planes: NDArray[Any] | None) -> _Extent | None:
 
 
 def _body(ct: NDArray[Any] | None, spacing_mm: tuple[float, float]) -> _Extent | None:
-    """Give where the large pieces of tissue lie; the table is thin."""
+    """Return where the large pieces of tissue lie; the table is thin."""
     if ct is None:
         return None
     dy, dx = (max(1, round(_STEP_MM / size)) for size in spacing_mm)

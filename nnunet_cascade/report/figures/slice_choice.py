@@ -97,7 +97,7 @@ def _of_candidates(sources: FigureSources) -> Iterator[int]:
 
 
 def _without_findings(sources: FigureSources) -> int:
-    """Give the truth's slice, else the middle of the lungs, else that of the scan."""
+    """Return the truth's slice, else the middle of the lungs, else that of the scan."""
     for found in (_of_truth, _of_lungs):
         height = found(sources)
         if height is not None:
@@ -106,7 +106,7 @@ def _without_findings(sources: FigureSources) -> int:
 
 
 def _of_truth(sources: FigureSources) -> int | None:
-    """Give the slice with the most true tumor."""
+    """Return the slice with the most true tumor."""
     if sources.request.truth is None:
         return None
     truth = sources.truth_layer(range(sources.shape[0])).planes
@@ -114,7 +114,7 @@ def _of_truth(sources: FigureSources) -> int | None:
 
 
 def _of_lungs(sources: FigureSources) -> int | None:
-    """Give the slice half way up the lungs."""
+    """Return the slice half way up the lungs."""
     lungs = sources.map_layer("_lungs", range(sources.shape[0]), what="lung mask").planes
     if lungs is None or not lungs.any():
         return None
@@ -137,7 +137,7 @@ def _span(boxes: Sequence[Box]) -> range:
 
 
 def _fullest(mask: NDArray[np.bool_]) -> int:
-    """Give the plane with the most voxels, of equal ones the middle one."""
+    """Return the plane with the most voxels, of equal ones the middle one."""
     counts = np.count_nonzero(mask, axis=(1, 2))
     best = np.flatnonzero(counts == counts.max())
     return int(best[(len(best) - 1) // 2])

@@ -17,7 +17,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.errors import InputImageError, one_line
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, grid_of, read_volume
 from nnunet_cascade.scans.scans import Scan
@@ -125,7 +125,7 @@ def _nifti_planes(path: Path, axis: int, places: Sequence[int]) -> NDArray[Any] 
                 return None
             planes = _consecutive(stored, places) if axis == 0 else _across(stored, axis, places)
     except _NOT_WHOLE as error:
-        reason = " ".join(str(error).split()).replace(str(path), path.name)
+        reason = one_line(error).replace(str(path), path.name)
         raise InputImageError(f"{path.name} cannot be read ({reason}); it may be truncated: copy it again") from error
     if (stored.slope, stored.inter) != (1.0, 0.0):
         return planes.astype(np.float32)
@@ -153,7 +153,7 @@ def _across(stored: Any, axis: int, places: Sequence[int]) -> NDArray[Any]:
 
 
 def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Give first and last but one of neighbours among ascending places."""
+    """Return first and last but one of neighbours among ascending places."""
     first = before = places[0]
     for place in places[1:]:
         if place != before + 1:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
-from nnunet_cascade.errors import CascadeError, InputImageError
+from nnunet_cascade.errors import CascadeError, InputImageError, one_line
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.report.figures.facts import FigureFacts, facts_of
@@ -25,7 +25,7 @@ _NO_CT = "The CT is not where it was read from; give its folder by --images."
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class FigureLayer:
     """Planes of one map, or why there are none.
 
     Attributes:
@@ -78,12 +78,12 @@ class FigureSources:
         return self.turn.spacing(self.grid.spacing_mm)
 
     def turned(self, boxes: Iterable[Box]) -> tuple[Box, ...]:
-        """Give boxes of the array as slices, rows and columns; what lies outside the volume is left out."""
+        """Return boxes of the array as slices, rows and columns; what lies outside the volume is left out."""
         inside = (box.intersection(Box.whole(self.grid.shape)) for box in boxes)
         return tuple(self.turn.box(box, self.grid.shape) for box in inside if box is not None)
 
     def height_mm(self, height: int) -> float:
-        """Give how far up (S) the middle of a slice lies in the patient's coordinates."""
+        """Return how far up (S) the middle of a slice lies in the patient's coordinates."""
         _, rows, columns = self.shape
         middle = np.array([height, (rows - 1) / 2, (columns - 1) / 2])
         flips = zip(middle, self.shape, self.turn.flipped, strict=True)
@@ -92,57 +92,57 @@ class FigureSources:
         return self.grid.world_mm((z, y, x))[2]
 
     def map_path(self, suffix: str) -> Path:
-        """Give where a map of the case would lie."""
+        """Return where a map of the case would lie."""
         return self.request.folder / f"{self.request.case}{suffix}{ENDING}"
 
-    def map_layer(self, suffix: str, heights: Sequence[int], *, what: str) -> Layer:
+    def map_layer(self, suffix: str, heights: Sequence[int], *, what: str) -> FigureLayer:
         """Read slices of a map by its ending, such as "_lungs"; heights ascend."""
         path = self.map_path(suffix)
         if not path.is_file():
-            return Layer(None, f"The {what} is missing.")
+            return FigureLayer(None, f"The {what} is missing.")
         return self._layer(path, heights, what=what)
 
-    def ct_layer(self, heights: Sequence[int]) -> Layer:
+    def ct_layer(self, heights: Sequence[int]) -> FigureLayer:
         """Read slices of the CT in Hounsfield units; heights ascend."""
         scan = self.request.scan
         if scan is None or not scan.files or not scan.files[0].is_file():
-            return Layer(None, _NO_CT)
+            return FigureLayer(None, _NO_CT)
         try:
             places = self._places(heights)
-            return Layer(self.turn.apply(read_scan_planes(scan, self.turn.order[0], places, grid=self.grid)))
+            return FigureLayer(self.turn.apply(read_scan_planes(scan, self.turn.order[0], places, grid=self.grid)))
         except CascadeError as error:
-            return Layer(None, _in_words(error, "CT", *scan.files[:1], scan.path))
+            return FigureLayer(None, _in_words(error, "CT", *scan.files[:1], scan.path))
 
-    def truth_layer(self, heights: Sequence[int]) -> Layer:
+    def truth_layer(self, heights: Sequence[int]) -> FigureLayer:
         """Read slices of the true tumor; heights ascend."""
         path = self.request.truth
         if path is None or not path.is_file():
-            return Layer(None, "The ground truth is missing.")
+            return FigureLayer(None, "The ground truth is missing.")
         found = self._layer(path, heights, what="ground truth")
         if found.planes is None:
             return found
         try:
             tumor = self.request.truth_tumor or tumor_of_truth(path)
         except CascadeError as error:
-            return Layer(None, _in_words(error, "ground truth", path, path.parent))
-        return Layer(tumor.mask(found.planes))
+            return FigureLayer(None, _in_words(error, "ground truth", path, path.parent))
+        return FigureLayer(tumor.mask(found.planes))
 
-    def _layer(self, path: Path, heights: Sequence[int], *, what: str) -> Layer:
+    def _layer(self, path: Path, heights: Sequence[int], *, what: str) -> FigureLayer:
         try:
             self.grid.require_same(read_grid(path), what=f"the {what}")
-            return Layer(self.turn.apply(read_planes(path, self.turn.order[0], self._places(heights))))
+            return FigureLayer(self.turn.apply(read_planes(path, self.turn.order[0], self._places(heights))))
         except CascadeError as error:
-            return Layer(None, _in_words(error, what, path, path.parent))
+            return FigureLayer(None, _in_words(error, what, path, path.parent))
 
     def _places(self, heights: Sequence[int]) -> list[int]:
-        """Give where slices lie along the array's axis, ascending."""
+        """Return where slices lie along the array's axis, ascending."""
         if not self.turn.flipped[0]:
             return list(heights)
         return [self.shape[0] - 1 - height for height in reversed(heights)]
 
 
 def _grid_of_files(request: FigureRequest) -> Grid:
-    """Give the grid of the first of a case's images that can be read."""
+    """Return the grid of the first of a case's images that can be read."""
     maps = [request.folder / f"{request.case}{suffix}{ENDING}" for suffix in _MAPS]
     for path in (*maps, *([request.truth] if request.truth else [])):
         if path.is_file():
@@ -173,5 +173,5 @@ def tumor_of_truth(place: Path, asked: Sequence[str] = ()) -> TumorLabel:
 
 
 def _in_words(error: CascadeError, what: str, *paths: Path) -> str:
-    said = without_paths(" ".join(str(error).split()), paths)
+    said = without_paths(one_line(error), paths)
     return f"The {what} cannot be shown: {said}"

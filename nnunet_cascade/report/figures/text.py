@@ -21,7 +21,7 @@ PLAIN: dict[str, Any] = {"family": FONT, "parse_math": False, "usetex": False}
 
 
 def plain(text: str) -> str:
-    """Give a text in one line; what the font has no sign for stands as its number, backslash, u and four digits."""
+    """Return a text in one line; what the font has no sign for stands as its number, backslash, u and four digits."""
     words = " ".join("".join(" " if not sign.isprintable() else sign for sign in text).split())
     return "".join(sign if _has(sign) else _number(sign) for sign in words)
 
@@ -45,7 +45,7 @@ def wrapped(text: str, *, width_in: float, size_pt: float, most_lines: int = 0) 
 
 
 def width_in(text: str, size_pt: float, *, bold: bool = False) -> float:
-    """Give how wide a text is in inches, at most: bold letters are wider by up to 15 %."""
+    """Return how wide a text is in inches, at most: bold letters are wider by up to 15 %."""
     points = sum(_advance_pt(sign) for sign in text) * size_pt / _MEASURED_AT_PT
     return points / _POINTS_PER_INCH * (_BOLDER if bold else 1.0)
 

@@ -52,7 +52,7 @@ class Window:
         return cls(level_hu=level_hu, width_hu=width_hu)
 
     def shades(self, hounsfield: NDArray[Any]) -> NDArray[np.uint8]:
-        """Give values in HU as shades, 0 black to 255 white."""
+        """Return values in HU as shades, 0 black to 255 white."""
         share = (hounsfield.astype(np.float32) - (self.level_hu - self.width_hu / 2)) / self.width_hu
         return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
 

@@ -19,7 +19,7 @@ FLAGS: Mapping[str, str] = {
     "lungs_empty": _NO_MASK,
     "lungs_implausible": "less than 1 l or more than 10 l; candidates were kept",
     "one_lung_small": "one lung is less than a tenth of the other; candidates were kept",
-    "lungs_elsewhere": "the lung mask lies as if it were another scan's; candidates were kept",
+    "lungs_misplaced": "the lung mask lies as if it were another scan's; candidates were kept",
     "thick_slices": "voxels are longer than 5 mm along an axis; distances are no finer",
     "not_axial": "slices are sagittal or coronal and the networks see them as they are stored",
     "missing_slices": "slices of the series are missing; what lies there is interpolated",
@@ -34,5 +34,5 @@ _UNKNOWN = "this version knows no such flag; the record is of another one"
 
 
 def explained(flag: str) -> str:
-    """Give a flag's meaning; of an unknown one, that it is unknown."""
+    """Return a flag's meaning; of an unknown one, that it is unknown."""
     return FLAGS.get(flag, _UNKNOWN)

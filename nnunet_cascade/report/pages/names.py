@@ -12,7 +12,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 
 
 def folder_names(cases: Iterable[str]) -> dict[str, str]:
-    """Give each case a folder name of letters, digits and `_.-`, which no other case has, capitals aside.
+    """Return each case a folder name of letters, digits and `_.-`, which no other case has, capitals aside.
 
     A plain name stays; another one loses what is odd and gets the beginning of its SHA-256.
     """

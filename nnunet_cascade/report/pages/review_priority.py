@@ -19,7 +19,7 @@ _LARGEST = {"variance": 0.25, "predictive entropy": math.log(2), "mutual informa
 
 
 @dataclass(frozen=True, slots=True)
-class Doubt:
+class ReviewPriority:
     """How doubtful a result is.
 
     Attributes:
@@ -31,21 +31,21 @@ class Doubt:
     why: str
 
 
-def doubt_of(row: CaseRow) -> Doubt:
-    """Give how doubtful the result of a case is, and why."""
+def review_priority(row: CaseRow) -> ReviewPriority:
+    """Return how doubtful the result of a case is, and why."""
     if row.status not in {"done", "mask only"}:
-        return Doubt(_NO_RESULT, f"{row.status}: {STATUSES[row.status]}")
+        return ReviewPriority(_NO_RESULT, f"{row.status}: {STATUSES[row.status]}")
     if row.status == "mask only" and row.volume_ml is None:
-        return Doubt(_NO_RESULT, "its mask cannot be read, and there is no record of it")
+        return ReviewPriority(_NO_RESULT, "its mask cannot be read, and there is no record of it")
     spread, words = _spread(row)
     flags = len(row.flags)
     parts = [f"{flags} flag{'s' if flags > 1 else ''} ({', '.join(row.flags)})"] if flags else ["no flag"]
     score = min(_PER_FLAG * flags, _OF_FLAGS) + _OF_SPREAD * (spread or 0.0)
-    return Doubt(round(score, 2), "; ".join([*parts, words]))
+    return ReviewPriority(round(score, 2), "; ".join([*parts, words]))
 
 
 def _spread(row: CaseRow) -> tuple[float | None, str]:
-    """Give the spread of a result, 0 to 1, with a few words; None where nothing is known of it."""
+    """Return the spread of a result, 0 to 1, with a few words; None where nothing is known of it."""
     found = row.uncertainty
     if found.sd_ml is not None and found.mean_ml:
         spread = found.sd_ml / found.mean_ml

@@ -13,7 +13,7 @@ _MIB, _KIB = 1 << 20, 1 << 10
 
 
 def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str:
-    """Give a number with so many digits after the point; a minus sign is one, not a dash."""
+    """Return a number with so many digits after the point; a minus sign is one, not a dash."""
     if value is None or math.isnan(value):
         return UNKNOWN
     text = f"{value:{'+' if signed else ''},.{digits}f}"
@@ -22,28 +22,28 @@ def number(value: float | None, digits: int = 2, *, signed: bool = False) -> str
 
 
 def of_metric(value: float | None, info: MetricInfo, *, signed: bool = False) -> str:
-    """Give a metric of one case; what is counted is a whole number there, and a mean over cases alone has digits."""
+    """Return a metric of one case; what is counted is a whole number there, and a mean over cases alone has digits."""
     counted = not info.unit and info.digits == _DIGITS_OF_COUNTS
     return number(value, 0 if counted else info.digits, signed=signed)
 
 
 def ml(value: float | None) -> str:
-    """Give a volume with as many digits as it is worth."""
+    """Return a volume with as many digits as it is worth."""
     return number(value, 2 if value is None or abs(value) < 100 else 1)
 
 
 def interval(low: float | None, high: float | None) -> str:
-    """Give an interval of volumes; "" where one of its ends is not known."""
+    """Return an interval of volumes; "" where one of its ends is not known."""
     return "" if low is None or high is None else f"{ml(low)} to {ml(high)}"
 
 
 def percent(share: float | None) -> str:
-    """Give a share in percent."""
+    """Return a share in percent."""
     return UNKNOWN if share is None else f"{share:.0%}".replace("%", " %")
 
 
 def size(count: int | None) -> str:
-    """Give the size of a file."""
+    """Return the size of a file."""
     if count is None:
         return UNKNOWN
     if count < _KIB:
@@ -52,7 +52,7 @@ def size(count: int | None) -> str:
 
 
 def estimate(found: Estimate, digits: int, *, signed: bool = False) -> str:
-    """Give a figure with its interval: BCa, or where there is none that between quantiles."""
+    """Return a figure with its interval: BCa, or where there is none that between quantiles."""
     value = number(found.value, digits, signed=signed)
     return f"{value}{_between(found.bca or found.percentile, digits, signed=signed)}"
 
@@ -64,10 +64,10 @@ def _between(found: Interval | None, digits: int, *, signed: bool) -> str:
 
 
 def p_value(p: float) -> str:
-    """Give a p value."""
+    """Return a p value."""
     return UNKNOWN if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def sort_key(value: float | None) -> str:
-    """Give what a column of numbers is sorted by; "" for what is not known, which goes to the end."""
+    """Return what a column of numbers is sorted by; "" for what is not known, which goes to the end."""
     return "" if value is None or math.isnan(value) else f"{value:.8g}"

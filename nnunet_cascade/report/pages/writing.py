@@ -43,7 +43,7 @@ class Neighbor:
 
 @cache
 def environment() -> Environment:
-    """Give the templates; every value is escaped, whatever it holds."""
+    """Return the templates; every value is escaped, whatever it holds."""
     made = Environment(loader=PackageLoader(_PACKAGE), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     filters: dict[str, Any] = {
         "number": wording.number,
@@ -70,12 +70,12 @@ def environment() -> Environment:
 
 
 def quoted(name: str) -> str:
-    """Give the name of a file or folder as a part of a URL, which leads nowhere else."""
+    """Return the name of a file or folder as a part of a URL, which leads nowhere else."""
     return quote(name, safe="")
 
 
 def page_of(entry: CaseEntry) -> str:
-    """Give the URL of a case's page from the report's folder."""
+    """Return the URL of a case's page from the report's folder."""
     return f"{CASES}/{quoted(entry.folder)}/{PAGE}"
 
 
@@ -121,7 +121,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 def with_neighbors(
     entries: Sequence[CaseEntry],
 ) -> list[tuple[CaseEntry, Neighbor | None, Neighbor | None]]:
-    """Give each case with the pages before and after it, in the order of the table."""
+    """Return each case with the pages before and after it, in the order of the table."""
     around = [None, *entries, None]
     return [
         (entry, _neighbor(before), _neighbor(after))
@@ -134,7 +134,7 @@ def _neighbor(entry: CaseEntry | None) -> Neighbor | None:
 
 
 def _viewer(found: RunEntries, entry: CaseEntry, library: str, no_viewer: str) -> Mapping[str, Any]:
-    """Give what the viewer's template is told of a case."""
+    """Return what the viewer's template is told of a case."""
     from nnunet_cascade.report.viewing.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
 
     return viewer_data(

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from nnunet_cascade.report.reading.lenient_json import Told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.setting_rows import SettingRows, setting_rows
 from nnunet_cascade.versions import versions
@@ -167,7 +167,7 @@ class CaseRow:
     versions: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-def row_of_record(case: str, record: Told, folder: Path) -> CaseRow:
+def row_of_record(case: str, record: UncheckedJson, folder: Path) -> CaseRow:
     """Take out of a record what a report shows; what is not there, or is not what it should be, is left out.
 
     Args:
@@ -199,29 +199,29 @@ def row_of_record(case: str, record: Told, folder: Path) -> CaseRow:
     )
 
 
-def known_versions(told: Told) -> dict[str, str]:
-    """Give the versions of the packages that results depend on."""
+def known_versions(told: UncheckedJson) -> dict[str, str]:
+    """Return the versions of the packages that results depend on."""
     return {package: told.at(package).text for package in our_versions() if told.at(package).text}
 
 
 @cache
 def our_versions() -> Mapping[str, str]:
-    """Give the versions that read the records."""
+    """Return the versions that read the records."""
     return versions()
 
 
-def _volume_ml(tumor: Told) -> float | None:
-    """Give the volume of the final mask; the record of `nnc-anatomy-filter` has another name for it."""
+def _volume_ml(tumor: UncheckedJson) -> float | None:
+    """Return the volume of the final mask; the record of `nnc-anatomy-filter` has another name for it."""
     volume_ml = tumor.at("volume_ml").number
     return tumor.at("after_ml").number if volume_ml is None else volume_ml
 
 
-def _uncertainty(told: Told) -> Uncertainty:
+def _uncertainty(told: UncheckedJson) -> Uncertainty:
     volume = told.at("volume")
     return Uncertainty(
         measure=told.at("measure").text,
         definition=told.at("definition").text,
-        samples=told.at("samples").count,
+        samples=told.at("total_samples").count,
         mean_in_tumor=told.at("mean_in_tumor").number,
         total_ml=told.at("total_ml").number,
         low_ml=volume.at("p5_ml").number,
@@ -231,7 +231,7 @@ def _uncertainty(told: Told) -> Uncertainty:
     )
 
 
-def _lesion(told: Told) -> LesionRow:
+def _lesion(told: UncheckedJson) -> LesionRow:
     return LesionRow(
         id=told.at("id").count,
         volume_ml=told.at("volume_ml").number,
@@ -243,7 +243,7 @@ def _lesion(told: Told) -> LesionRow:
     )
 
 
-def _candidate(told: Told) -> CandidateRow:
+def _candidate(told: UncheckedJson) -> CandidateRow:
     verdict = told.at("verdict")
     return CandidateRow(
         id=told.at("id").count,
@@ -259,13 +259,13 @@ def _candidate(told: Told) -> CandidateRow:
     )
 
 
-def _lungs(told: Told) -> str:
+def _lungs(told: UncheckedJson) -> str:
     volume_ml, source = told.at("volume_ml").number, told.at("source").text
     told_volume = "" if volume_ml is None else f"{volume_ml:.0f} ml"
     return ", ".join(part for part in (told_volume, f"by {source}" if source else "") if part)
 
 
-def _grid(told: Told) -> str:
+def _grid(told: UncheckedJson) -> str:
     shape = [size.count for size in told.at("shape")]
     spacing = [size.number for size in told.at("spacing_mm")]
     if len(shape) != 3 or len(spacing) != 3 or None in shape or None in spacing:
@@ -274,7 +274,7 @@ def _grid(told: Told) -> str:
     return f"{voxels} voxels of {' × '.join(f'{size:.3g}' for size in reversed(spacing))} mm (x, y, z)"
 
 
-def _files(told: Told, folder: Path) -> tuple[FileRow, ...]:
+def _files(told: UncheckedJson, folder: Path) -> tuple[FileRow, ...]:
     rows: list[FileRow] = []
     for told_name, size in told.items()[:_MOST_ROWS]:
         name = Path(told_name).name

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_cascade.report.reading.lenient_json import Told, read_told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.report.reading.privacy import without_paths
 
 _STORY = "dicom_export.json"
@@ -39,13 +39,13 @@ def dicom_states(results: Path) -> tuple[Mapping[str, DicomState], str]:
     path = results / _STORY
     if not path.is_file():
         return {}, ""
-    story, problem = read_told(path)
+    story, problem = read_json_lenient(path)
     if problem:
         return {}, problem
     return {case: _state(told, results / "dicom", case) for case, told in story.at("cases").items()}, ""
 
 
-def _state(told: Told, exported: Path, case: str) -> DicomState:
+def _state(told: UncheckedJson, exported: Path, case: str) -> DicomState:
     files = tuple(Path(name).name for name in told.at("files").texts())
     error = without_paths(told.at("error").text)
     if not error and _names_a_folder(case) and not all((exported / case / name).is_file() for name in files):
@@ -57,7 +57,7 @@ def _diameters(exported: Path, case: str) -> dict[int, float]:
     """Read the diameters of a case's lesions; a case whose name is no folder's has none."""
     if not _names_a_folder(case):
         return {}
-    summary, _ = read_told(exported / case / _SUMMARY)
+    summary, _ = read_json_lenient(exported / case / _SUMMARY)
     lesions = [lesion for lesion in summary.at("lesions") if lesion.at("lesions").count == 1]
     found = {lesion.at("segment").count: lesion.at("long_axis_mm").number for lesion in lesions}
     return {number: length for number, length in found.items() if number is not None and length is not None}

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_cascade.errors import one_line
+
 _LONGEST_TEXT = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class UncheckedJson:
     """A value of a JSON file, whatever it is.
 
     Attributes:
@@ -22,12 +24,12 @@ class Told:
 
     value: Any = None
 
-    def at(self, *names: str) -> Told:
-        """Give what stands under nested names; nothing where one of them is missing or holds no names."""
+    def at(self, *names: str) -> UncheckedJson:
+        """Return what stands under nested names; nothing where one of them is missing or holds no names."""
         value = self.value
         for name in names:
             value = value.get(name) if isinstance(value, dict) else None
-        return Told(value)
+        return UncheckedJson(value)
 
     @property
     def number(self) -> float | None:
@@ -66,20 +68,24 @@ class Told:
         """Whether it is a list."""
         return isinstance(self.value, list)
 
-    def __iter__(self) -> Iterator[Told]:
+    def __iter__(self) -> Iterator[UncheckedJson]:
         """Go through a list; through nothing where it is none."""
-        return iter([Told(item) for item in self.value] if isinstance(self.value, list) else [])
+        return iter([UncheckedJson(item) for item in self.value] if isinstance(self.value, list) else [])
 
-    def items(self) -> list[tuple[str, Told]]:
-        """Give names and values; none where it holds no names."""
-        return [(str(name), Told(value)) for name, value in self.value.items()] if isinstance(self.value, dict) else []
+    def items(self) -> list[tuple[str, UncheckedJson]]:
+        """Return names and values; none where it holds no names."""
+        return (
+            [(str(name), UncheckedJson(value)) for name, value in self.value.items()]
+            if isinstance(self.value, dict)
+            else []
+        )
 
     def texts(self) -> tuple[str, ...]:
-        """Give the texts of a list."""
+        """Return the texts of a list."""
         return tuple(item.text for item in self if item.text)
 
 
-def read_told(path: Path) -> tuple[Told, str]:
+def read_json_lenient(path: Path) -> tuple[UncheckedJson, str]:
     """Read a JSON file.
 
     Returns:
@@ -88,11 +94,14 @@ def read_told(path: Path) -> tuple[Told, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        return Told(), f"{path.name} is not there"
+        return UncheckedJson(), f"{path.name} is not there"
     except OSError as error:
-        return Told(), f"{path.name} cannot be read ({error.strerror})"
+        return UncheckedJson(), f"{path.name} cannot be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
-        return Told(), f"{path.name} is damaged ({' '.join(str(error).split())}); it was not written by a run as it is"
+        return (
+            UncheckedJson(),
+            f"{path.name} is damaged ({one_line(error)}); it was not written by a run as it is",
+        )
     if not isinstance(content, dict):
-        return Told(), f"{path.name} is damaged: it holds no JSON object"
-    return Told(content), ""
+        return UncheckedJson(), f"{path.name} is damaged: it holds no JSON object"
+    return UncheckedJson(content), ""

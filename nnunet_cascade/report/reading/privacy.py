@@ -20,7 +20,7 @@ _PATH = re.compile(
 
 
 def without_paths(text: str, known: Iterable[str | Path] = ()) -> str:
-    """Give a text with `[path]` in place of every absolute path.
+    """Return a text with `[path]` in place of every absolute path.
 
     Args:
         text: A message, of this package or of another one.

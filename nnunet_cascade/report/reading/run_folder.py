@@ -12,7 +12,7 @@ from nnunet_cascade.case_folders.case_files import MAPS
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.report.reading.case_row import CaseRow, known_versions, our_versions, row_of_record
-from nnunet_cascade.report.reading.lenient_json import Told, read_told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.setting_rows import SettingRows, differing, setting_rows, unknown_settings
@@ -55,14 +55,14 @@ class _Stories:
         problems: What is wrong with them.
     """
 
-    told: Mapping[str, Told]
+    told: Mapping[str, UncheckedJson]
     problems: tuple[str, ...]
-    lines: Mapping[str, Told] = field(default_factory=dict[str, Told])
+    lines: Mapping[str, UncheckedJson] = field(default_factory=dict[str, UncheckedJson])
 
     @property
-    def first(self) -> Told:
+    def first(self) -> UncheckedJson:
         """The whole run's, or that of the first part; nothing where there is none."""
-        return next(iter(self.told.values()), Told())
+        return next(iter(self.told.values()), UncheckedJson())
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -87,11 +87,11 @@ def read_run(folder: Path) -> RunFolder:
     rows = tuple(
         _without_paths(
             _row(case, folder, line=stories.lines.get(case), record=records.get(case), damaged=damaged.get(case, "")),
-            (*paths, records.get(case, Told()).at("varying", "image", "path").text),
+            (*paths, records.get(case, UncheckedJson()).at("varying", "image", "path").text),
         )
         for case in cases
     )
-    first = stories.first if stories.told else next(iter(records.values()), Told())
+    first = stories.first if stories.told else next(iter(records.values()), UncheckedJson())
     return RunFolder(
         path=folder,
         rows=rows,
@@ -108,9 +108,9 @@ def _read_stories(folder: Path) -> _Stories:
     """Read `run.json`, or where there is none what the parts left, and tell what is not through."""
     paths = [folder / "run.json"] if (folder / "run.json").is_file() else sorted(folder.glob("run_part*.json"))
     paths = [path for path in paths if path.name == "run.json" or _PART.fullmatch(path.name)]
-    read = {path.name: read_told(path) for path in paths}
+    read = {path.name: read_json_lenient(path) for path in paths}
     told = {name: story for name, (story, problem) in read.items() if not problem}
-    lines: dict[str, Told] = {}
+    lines: dict[str, UncheckedJson] = {}
     for story in told.values():
         for case, line in story.at("cases").items():
             if case not in lines or line.at("status").text == "done":
@@ -121,7 +121,7 @@ def _read_stories(folder: Path) -> _Stories:
     return _Stories(told, (*problems, *_missing_parts(told)), lines)
 
 
-def _missing_parts(told: Mapping[str, Told]) -> list[str]:
+def _missing_parts(told: Mapping[str, UncheckedJson]) -> list[str]:
     if "run.json" in told or not told:
         return []
     number = max(story.at("num_parts").count or 1 for story in told.values())
@@ -140,13 +140,13 @@ def _masks(folder: Path) -> set[str]:
     return (stems - maps) | recorded
 
 
-def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, Told], dict[str, str]]:
+def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, UncheckedJson], dict[str, str]]:
     """Read the records of a folder; a damaged file is one where its name is a case's."""
-    names, records, damaged = set(cases), dict[str, Told](), dict[str, str]()
+    names, records, damaged = set(cases), dict[str, UncheckedJson](), dict[str, str]()
     for path in sorted(folder.glob("*.json")):
         if path.name.startswith(".") or path.name == "run.json" or _PART.fullmatch(path.name):
             continue
-        told, problem = read_told(path)
+        told, problem = read_json_lenient(path)
         if not problem and told.at("case").text == path.stem:
             records[path.stem] = told
         elif path.stem in names:
@@ -154,8 +154,8 @@ def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, Told], 
     return records, damaged
 
 
-def _row(case: str, folder: Path, *, line: Told | None, record: Told | None, damaged: str) -> CaseRow:
-    """Give what is known of a case from its record, its mask and its line in the run's story."""
+def _row(case: str, folder: Path, *, line: UncheckedJson | None, record: UncheckedJson | None, damaged: str) -> CaseRow:
+    """Return what is known of a case from its record, its mask and its line in the run's story."""
     mask = is_own_file(folder, f"{case}{ENDING}")
     failed = line is not None and line.at("status").text == "failed"
     error = line.at("error").text if line is not None else ""
@@ -175,7 +175,7 @@ def _row(case: str, folder: Path, *, line: Told | None, record: Told | None, dam
     return replace(row, status=status, problems=tuple(problems))
 
 
-def _version_problems(record: Told) -> list[str]:
+def _version_problems(record: UncheckedJson) -> list[str]:
     found, ours = record.at("versions", _PACKAGE).text, our_versions()[_PACKAGE]
     if found == ours:
         return []
@@ -188,7 +188,7 @@ def _file_problems(row: CaseRow) -> list[str]:
     return [f"missing or of another size than its record tells: {', '.join(gone)}"] if gone else []
 
 
-def _content_problems(record: Told) -> list[str]:
+def _content_problems(record: UncheckedJson) -> list[str]:
     expected = {
         "flags": record.at("flags").is_list,
         "tumor": record.at("tumor").is_table,
@@ -202,7 +202,7 @@ def _content_problems(record: Told) -> list[str]:
     return found + ([f"{unknown} of its settings are unknown to this version and not shown"] if unknown else [])
 
 
-def _shared_problems(rows: Sequence[CaseRow], first: Told) -> list[str]:
+def _shared_problems(rows: Sequence[CaseRow], first: UncheckedJson) -> list[str]:
     of_run = setting_rows(first.at("settings"))
     others = [row.case for row in rows if row.settings and of_run and differing(row.settings, of_run)]
     few = ", ".join(others[:5]) + (" …" if len(others) > 5 else "")
@@ -226,7 +226,7 @@ def _without_paths(row: CaseRow, known: tuple[str, ...]) -> CaseRow:
     )
 
 
-def _facts(first: Told) -> dict[str, str]:
+def _facts(first: UncheckedJson) -> dict[str, str]:
     seconds = first.at("varying", "seconds").number
     told = {
         "begun": first.at("varying", "begun").text,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from nnunet_cascade.evaluation.metric_info import MetricInfo, metric_info
-from nnunet_cascade.report.reading.lenient_json import Told, read_told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
 
 SHOWN = ("dice", "hd95_mm", "nsd_2mm", "lesion_recall", "false_positive_components", "volume_error_ml")
 """Metrics that a report shows, in the order of its columns."""
@@ -15,7 +15,7 @@ _PLACES = ("evaluation.json", "evaluation/evaluation.json")
 
 
 def shown_metrics() -> tuple[MetricInfo, ...]:
-    """Give what is known of the metrics that a report shows."""
+    """Return what is known of the metrics that a report shows."""
     return tuple(map(metric_info, SHOWN))
 
 
@@ -32,7 +32,7 @@ def evaluated(folder: Path) -> tuple[Mapping[str, Mapping[str, float]], str]:
     path = next((folder / name for name in _PLACES if (folder / name).is_file()), None)
     if path is None:
         return {}, ""
-    content, problem = read_told(path)
+    content, problem = read_json_lenient(path)
     if problem:
         return {}, problem
     method = _method(content, folder)
@@ -42,12 +42,12 @@ def evaluated(folder: Path) -> tuple[Mapping[str, Mapping[str, float]], str]:
     return {case: _numbers(told) for case, told in values.items() if told.is_table}, ""
 
 
-def _numbers(told: Told) -> dict[str, float]:
+def _numbers(told: UncheckedJson) -> dict[str, float]:
     found = {name: told.at(name) for name, _ in told.items()}
     return {name: math.nan if value.number is None else value.number for name, value in found.items()}
 
 
-def _method(content: Told, folder: Path) -> str | None:
+def _method(content: UncheckedJson, folder: Path) -> str | None:
     """Name the method whose predictions are a folder's final masks."""
     told = {name: told.at("place").text for name, told in content.at("settings", "predictions").items()}
     places = {name: place for name, place in told.items() if place and "*" not in place and "\0" not in place}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.report.reading.lenient_json import Told
+from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
 
 _FILTER_SETTINGS = ("tumor_values", "uncertainty")
@@ -30,14 +30,14 @@ class SettingDifference:
     second: str
 
 
-def setting_rows(settings: Told) -> SettingRows:
-    """Give settings by dotted name, those that this version knows; paths are told to be there and no more."""
+def setting_rows(settings: UncheckedJson) -> SettingRows:
+    """Return settings by dotted name, those that this version knows; paths are told to be there and no more."""
     flat = _flat(settings)
     known = _known()
     return {name: HIDDEN if name in _PATHS and text != "–" else text for name, text in flat.items() if name in known}
 
 
-def unknown_settings(settings: Told) -> int:
+def unknown_settings(settings: UncheckedJson) -> int:
     """Count the settings that this version does not know, which are not shown."""
     return len(_flat(settings).keys() - _known())
 
@@ -51,22 +51,22 @@ def differing(first: SettingRows, second: SettingRows) -> tuple[SettingDifferenc
 
 @cache
 def _known() -> frozenset[str]:
-    return frozenset({*_flat(Told(CascadeSpec().to_json())), *_FILTER_SETTINGS})
+    return frozenset({*_flat(UncheckedJson(CascadeSpec().to_json())), *_FILTER_SETTINGS})
 
 
-def _flat(settings: Told, prefix: str = "") -> SettingRows:
+def _flat(settings: UncheckedJson, prefix: str = "") -> SettingRows:
     rows: SettingRows = {}
     for name, value in settings.items():
         rows.update(_flat(value, f"{prefix}{name}.") if value.is_table else {f"{prefix}{name}": _in_words(value)})
     return rows
 
 
-def _in_words(told: Told) -> str:
+def _in_words(told: UncheckedJson) -> str:
     value = told.value
     if value is None or value == "":
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_in_words(Told(item)) for item in value) or "none"
+        return ", ".join(_in_words(UncheckedJson(item)) for item in value) or "none"
     return without_paths(told.text) if isinstance(value, str) else f"{value:g}" if told.number is not None else "–"

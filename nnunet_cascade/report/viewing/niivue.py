@@ -21,7 +21,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from nnunet_cascade.errors import ReportError
-from nnunet_cascade.files import whole_file
+from nnunet_cascade.files import atomic_file
 
 _REGISTRY = "https://registry.npmjs.org"
 _TIMEOUT_SECONDS = 30.0
@@ -99,7 +99,7 @@ def place_niivue(assets: Path, given: Path | None = None, package: Package = NII
 
 
 def cache_folder() -> Path:
-    """Give the folder where files from elsewhere are kept: $NNC_CACHE, or the system's usual place for them."""
+    """Return the folder where files from elsewhere are kept: $NNC_CACHE, or the system's usual place for them."""
     told = os.environ.get("NNC_CACHE")
     if told:
         return Path(told)
@@ -113,7 +113,7 @@ def cache_folder() -> Path:
 
 
 def _kept_script(package: Package) -> bytes:
-    """Give the script out of the cache, where a damaged one counts as none, else out of the registry."""
+    """Return the script out of the cache, where a damaged one counts as none, else out of the registry."""
     try:
         kept = cache_folder() / package.script_name
     except RuntimeError:  # nobody's home
@@ -146,7 +146,7 @@ def _fetched(package: Package) -> bytes:
 
 
 def _script_of(given: Path, package: Package) -> bytes:
-    """Give the script out of a file that is it, or the archive that holds it."""
+    """Return the script out of a file that is it, or the archive that holds it."""
     try:
         with given.open("rb") as file:
             content = file.read(_ARCHIVE_BYTES + 1)
@@ -184,5 +184,5 @@ def _expected(package: Package) -> str:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with whole_file(path) as beside:
+    with atomic_file(path) as beside:
         beside.write_bytes(content)

@@ -25,7 +25,7 @@ _HIGHEST_LABEL = np.iinfo(np.uint16).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class ViewerLayer:
     """How the viewer shows one map over the CT.
 
     Attributes:
@@ -46,14 +46,14 @@ class Layer:
 
 
 LAYERS = (
-    Layer(name="lungs", title="lungs", kind="mask", color=_BLUE, opacity=0.3),
-    Layer(name="roi", title="region of stage 2", kind="mask", color=_PURPLE, opacity=0.25),
-    Layer(name="stage1", title="stage 1", kind="mask", color=_GREEN, opacity=0.5),
-    Layer(name="candidates", title="candidates", kind="labels", color=PREDICTED.color, opacity=0.5),
-    Layer(name="tumor", title="final mask", kind="mask", color=PREDICTED.color, opacity=0.5, shown=True),
-    Layer(name="truth", title="ground truth", kind="mask", color=TRUTH.color, opacity=0.5),
-    Layer(name="probability", title="probability", kind="measure", color="", opacity=0.6),
-    Layer(name="uncertainty", title="uncertainty", kind="measure", color="", opacity=0.6),
+    ViewerLayer(name="lungs", title="lungs", kind="mask", color=_BLUE, opacity=0.3),
+    ViewerLayer(name="roi", title="region of stage 2", kind="mask", color=_PURPLE, opacity=0.25),
+    ViewerLayer(name="stage1", title="stage 1", kind="mask", color=_GREEN, opacity=0.5),
+    ViewerLayer(name="candidates", title="candidates", kind="labels", color=PREDICTED.color, opacity=0.5),
+    ViewerLayer(name="tumor", title="final mask", kind="mask", color=PREDICTED.color, opacity=0.5, shown=True),
+    ViewerLayer(name="truth", title="ground truth", kind="mask", color=TRUTH.color, opacity=0.5),
+    ViewerLayer(name="probability", title="probability", kind="measure", color="", opacity=0.6),
+    ViewerLayer(name="uncertainty", title="uncertainty", kind="measure", color="", opacity=0.6),
 )
 """From the lowest to the topmost."""
 
@@ -87,7 +87,7 @@ def viewer_data(
     }
 
 
-def _layer(layer: Layer, file: str, facts: FigureFacts) -> dict[str, Any]:
+def _layer(layer: ViewerLayer, file: str, facts: FigureFacts) -> dict[str, Any]:
     more: dict[str, Any] = {"colors": [layer.color]}
     if layer.kind == "labels":
         more["labels"] = [
@@ -104,7 +104,7 @@ def _layer(layer: Layer, file: str, facts: FigureFacts) -> dict[str, Any]:
 
 
 def _colors(shares: NDArray[np.float32]) -> list[str]:
-    """Give the figure's colors of shares of the most that a measure can be."""
+    """Return the figure's colors of shares of the most that a measure can be."""
     shades = heat(shares)[:, :3].tolist()
     return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in shades]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.prediction_files import read_label_map
 from nnunet_cascade.errors import CascadeError
-from nnunet_cascade.files import whole_file
+from nnunet_cascade.files import atomic_file
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import ENDING, read_volume, write_image
 from nnunet_cascade.scans.scans import Scan
@@ -116,7 +116,11 @@ def _write_narrow(array: NDArray[Any], grid: Grid, path: Path) -> str:
     plain = path.with_name(f".{path.name.removesuffix('.gz')}")
     try:
         write_image(whole, grid, plain)
-        with whole_file(path) as beside, plain.open("rb") as source, gzip.open(beside, "wb", compresslevel=1) as target:
+        with (
+            atomic_file(path) as beside,
+            plain.open("rb") as source,
+            gzip.open(beside, "wb", compresslevel=1) as target,
+        ):
             shutil.copyfileobj(source, target, _BLOCK_BYTES)
     finally:
         plain.unlink(missing_ok=True)
@@ -124,7 +128,7 @@ def _write_narrow(array: NDArray[Any], grid: Grid, path: Path) -> str:
 
 
 def _share(source: Path, target: Path) -> str:
-    """Give a file a second name, or copy it where the system has no such thing; the name appears at once."""
+    """Return a file a second name, or copy it where the system has no such thing; the name appears at once."""
     real = source.resolve(strict=True)
     beside = target.with_name(f".{os.getpid()}.{target.name}")
     beside.unlink(missing_ok=True)
@@ -132,7 +136,7 @@ def _share(source: Path, target: Path) -> str:
         try:
             os.link(real, beside)
         except (OSError, NotImplementedError):  # another file system, or another user's file
-            with whole_file(target) as copy:
+            with atomic_file(target) as copy:
                 shutil.copyfile(real, copy)
         else:
             beside.replace(target)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders.known_shapes import planes_of
+from builders.known_shapes import packed_planes
 from builders.oriented_grids import grid_towards
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -55,7 +55,7 @@ def series(draw):
         origin_mm=tuple(draw(st.floats(-300, 300)) for _ in range(3)),
     )
     tilt = draw(st.sampled_from([(0.0, 0.0), (0.7, 0.0), (-1.3, 0.4), (0.001, -0.001)]))
-    planes = planes_of(grid, tilt=tilt)
+    planes = packed_planes(grid, tilt=tilt)
     inner = range(1, len(planes) - 1)
     missing = draw(st.sets(st.sampled_from(inner), max_size=len(inner) // 3)) if len(inner) > 3 else set()
     rotation = Rotation.from_euler("zyx", [draw(st.floats(-180, 180)) for _ in range(3)], degrees=True)
@@ -105,7 +105,7 @@ def test_turning_the_patient_turns_the_grid_and_nothing_else(planes, angles, cen
 def test_planes_ascend_along_the_normal_of_rows_and_columns(code):
     grid = grid_towards(code, SHAPE, (3.0, 0.8, 0.9))
     normal = np.cross(grid.axes[2], grid.axes[1])
-    stack = stack_slices(planes_of(grid))
+    stack = stack_slices(packed_planes(grid))
     np.testing.assert_allclose(stack.grid.axes, (normal, *grid.axes[1:]), atol=1e-12)
     descending = normal @ np.array(grid.axes[0]) < 0
     assert stack.order == tuple(range(SHAPE[0]))[:: -1 if descending else 1]
@@ -113,7 +113,7 @@ def test_planes_ascend_along_the_normal_of_rows_and_columns(code):
 
 
 def test_a_regular_series_is_its_own_grid():
-    stack = stack_slices(planes_of(GRID))
+    stack = stack_slices(packed_planes(GRID))
     assert stack.grid == GRID
     assert (stack.irregularities, stack.interpolated, stack.unused, stack.duplicates) == ((), (), (), ())
     assert stack.sources == tuple(range(12))
@@ -134,7 +134,7 @@ def test_a_regular_series_is_its_own_grid():
     ],
 )
 def test_missing_slices_leave_planes_without_a_source(missing, planes, interpolated):
-    stack = stack_slices([plane for place, plane in enumerate(planes_of(GRID)) if place not in missing])
+    stack = stack_slices([plane for place, plane in enumerate(packed_planes(GRID)) if place not in missing])
     assert stack.grid.shape[0] == planes
     assert stack.step_mm == 3.0
     assert list(stack.interpolated) == interpolated
@@ -219,7 +219,7 @@ def test_noise_of_single_precision_is_no_other_place():
 @pytest.mark.parametrize("degrees", [-25, -4, 10, 30])
 def test_a_tilted_gantry_gets_a_grid_wide_enough_for_all(degrees):
     drift = 3.0 * np.tan(np.radians(degrees))
-    planes = planes_of(GRID, tilt=(drift, 0.0))
+    planes = packed_planes(GRID, tilt=(drift, 0.0))
     stack = stack_slices(planes[::-1])
     assert stack.irregularities == ("gantry_tilt",)
     assert stack.grid.shape == (12, 20 + int(np.ceil(abs(11 * drift) / 0.8)), 16)
@@ -232,19 +232,19 @@ def test_a_tilted_gantry_gets_a_grid_wide_enough_for_all(degrees):
 
 
 def test_tilt_and_a_gap_are_both_told():
-    planes = planes_of(GRID, tilt=(0.9, 0.0))
+    planes = packed_planes(GRID, tilt=(0.9, 0.0))
     stack = stack_slices([*planes[:5], *planes[6:]])
     assert stack.irregularities == ("missing_slices", "gantry_tilt")
     assert stack.interpolated == (5,)
 
 
 def test_a_drift_of_less_than_a_twentieth_of_a_pixel_is_rounding():
-    assert stack_slices(planes_of(GRID, tilt=(0.003, -0.003))).irregularities == ()
+    assert stack_slices(packed_planes(GRID, tilt=(0.003, -0.003))).irregularities == ()
 
 
 def test_a_few_slices_of_another_kind_are_set_aside():
     other = [replace(plane, right=(0.0, 0.0, 1.0)) for plane in at(0, 3, 6)]
-    stack = stack_slices([*other[:2], *planes_of(GRID), other[2]])
+    stack = stack_slices([*other[:2], *packed_planes(GRID), other[2]])
     assert stack.set_aside == (0, 1, 14)
     assert stack.order == tuple(range(2, 14))
     assert stack.grid == GRID
@@ -294,7 +294,7 @@ def test_two_slices_are_a_volume():
 
 
 def test_the_lowest_slice_begins_the_grid_also_where_slices_drift_a_little():
-    planes = planes_of(GRID, tilt=(0.003, 0.0))
+    planes = packed_planes(GRID, tilt=(0.003, 0.0))
     assert stack_slices(planes[::-1]).grid.origin_mm == planes[0].position_mm
 
 

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pydicom
 import pytest
-from builders.known_shapes import SHAPES, centered, contours_on, dice, planes_of, series_grid
+from builders.known_shapes import SHAPES, centered, contours_on, dice, packed_planes, series_grid
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, JPEGLSLossless
 
@@ -270,7 +270,7 @@ def test_a_missing_slice_is_interpolated_and_the_others_stay(write_slices, axial
 def test_contours_and_image_of_a_tilted_series_meet_on_one_grid(write_slices, edited):
     """The image shows the shape; its slices are sheared, its contours are where the patient is."""
     grid = series_grid("axial", (3.0, 2.0, 2.0), 60.0)
-    planes = planes_of(grid, tilt=(0.7, 0.0))
+    planes = packed_planes(grid, tilt=(0.7, 0.0))
     shape = centered(SHAPES["69 ml ellipsoid"], grid).moved((0.0, 7.0, 0.0))
 
     def sheared(dataset):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders.known_shapes import planes_of
+from builders.known_shapes import packed_planes
 from builders.oriented_grids import grid_towards
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -21,7 +21,7 @@ def disk(radius, grid=GRID, center=(11.3, 9.6)):
 
 def series_without(missing, *, grid=GRID, tilt=(0.0, 0.0)):
     """Slices of a grid, some missing, stacked; and the heights of those that are there."""
-    planes = [plane for place, plane in enumerate(planes_of(grid, tilt=tilt)) if place not in missing]
+    planes = [plane for place, plane in enumerate(packed_planes(grid, tilt=tilt)) if place not in missing]
     return stack_slices(planes)
 
 
@@ -79,8 +79,8 @@ def test_fractions_stay_in_floating_point():
 
 
 def test_an_extra_slice_is_not_mixed_in():
-    planes = planes_of(GRID)
-    extra = planes_of(grid_towards("LPS", (20, 24, 20), (1.5, 1.0, 1.0)))[7]
+    planes = packed_planes(GRID)
+    extra = packed_planes(grid_towards("LPS", (20, 24, 20), (1.5, 1.0, 1.0)))[7]
     stack = stack_slices([*planes, extra])
     slices = np.zeros((11, 24, 20), dtype=np.int16)
     slices[stack.unused[0]] = 1000
@@ -157,8 +157,8 @@ def test_a_region_ends_at_a_missing_plane_beside_an_empty_slice(empty):
 
 @pytest.mark.parametrize("empty", [{}, {5: np.zeros(GRID.shape[1:], dtype=bool)}])
 def test_between_unequal_neighbors_the_one_within_half_a_step_counts(empty):
-    planes = planes_of(GRID)
-    moved = planes_of(grid_towards("LPS", (5, 24, 20), (13.0, 1.0, 1.0)))[1]  # at 13 mm: 1 mm above plane 4
+    planes = packed_planes(GRID)
+    moved = packed_planes(grid_towards("LPS", (5, 24, 20), (13.0, 1.0, 1.0)))[1]  # at 13 mm: 1 mm above plane 4
     stack = stack_slices([*planes[:4], moved, *planes[5:]])
     assert stack.interpolated == (4,)
     mask = mask_on_grid(drawn_of(stack, {13 / 3: disk(5), **empty}), stack)

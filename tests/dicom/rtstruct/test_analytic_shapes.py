@@ -17,7 +17,7 @@ from builders.known_shapes import (
     centered,
     contours_on,
     dice,
-    planes_of,
+    packed_planes,
     series_grid,
     sphere,
 )
@@ -46,7 +46,7 @@ def require_exact(raster, stack, shape):
 @pytest.mark.parametrize("name", SHAPES)
 def test_shapes_keep_their_volume(name, series):
     grid = series_grid(series)
-    shape, planes = centered(SHAPES[name], grid), planes_of(grid)
+    shape, planes = centered(SHAPES[name], grid), packed_planes(grid)
     stack = stack_slices(planes)
     require_exact(rasterize(contours_on(shape, planes), stack), stack, shape)
 
@@ -70,7 +70,7 @@ def test_shapes_keep_their_volume_through_an_rtstruct(series, write_slices, seri
 def test_a_small_sphere_keeps_its_volume(series):
     """On slices of 0.2 mm: three or four of 3 mm sample it so coarsely that the volume says nothing of the drawing."""
     grid = series_grid(series, FINE_MM, 12.0)
-    shape, planes = centered(SMALL_SPHERE, grid), planes_of(grid)
+    shape, planes = centered(SMALL_SPHERE, grid), packed_planes(grid)
     stack = stack_slices(planes)
     require_exact(rasterize(contours_on(shape, planes), stack), stack, shape)
 
@@ -78,7 +78,7 @@ def test_a_small_sphere_keeps_its_volume(series):
 def test_a_small_sphere_on_clinical_slices_is_right_on_the_average():
     """One sphere of 0.5 ml may be 7 % too large or too small on 3 mm slices; there is no bias."""
     grid = series_grid("axial", SPACING_MM, 18.0)
-    planes, middle = planes_of(grid), (np.array(grid.shape) - 1) / 2
+    planes, middle = packed_planes(grid), (np.array(grid.shape) - 1) / 2
     stack = stack_slices(planes)
     voxels = []
     for offset in itertools.product(np.arange(6) / 6, np.arange(4) / 4, np.arange(4) / 4):
@@ -95,6 +95,6 @@ def test_a_small_sphere_on_clinical_slices_is_right_on_the_average():
 def test_thin_shells_keep_their_hole(rim_mm):
     grid = series_grid("axial", (1.0, 0.5, 0.5), 70.0)
     shape = centered(Shape((sphere(30.0), sphere(30.0 - rim_mm))), grid)
-    planes = planes_of(grid)
+    planes = packed_planes(grid)
     stack = stack_slices(planes)
     require_exact(rasterize(contours_on(shape, planes), stack), stack, shape)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from builders.known_shapes import SHAPES, centered, contours_on, dice, planes_of, series_grid
+from builders.known_shapes import SHAPES, centered, contours_on, dice, packed_planes, series_grid
 from builders.oriented_grids import grid_towards
 
 from nnunet_cascade.dicom.ct.geometry import stack_slices
@@ -10,7 +10,7 @@ from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.errors import DicomError
 
 GRID = grid_towards("LPS", (9, 24, 20), (3.0, 1.5, 0.8))
-STACK = stack_slices(planes_of(GRID))
+STACK = stack_slices(packed_planes(GRID))
 SQUARE = np.array([(3.6, 4.4), (3.6, 11.4), (12.4, 11.4), (12.4, 4.4)])
 PIXELS = 9 * 7  # rows 4 to 12, columns 5 to 11
 SHAPE = SHAPES["shell with a hole"]
@@ -89,7 +89,7 @@ def test_slices_without_a_contour_between_others_are_counted():
 
 
 def test_planes_that_hold_no_slice_are_not_skipped():
-    planes = planes_of(GRID)
+    planes = packed_planes(GRID)
     stack = stack_slices([*planes[:3], *planes[5:]])
     assert rasterize([on(2), on(5)], stack).skipped_slices == 0
     assert rasterize([on(1), on(6)], stack).skipped_slices == 2
@@ -140,7 +140,7 @@ def test_contours_half_way_between_slices_do_not_meet_on_one():
 @pytest.mark.parametrize("missing", [[0], [-1], [11], [9, 10, 11, 12], [4, 9, 14, 15, 20]])
 def test_missing_slices_leave_the_others_where_they_are(series, missing):
     grid = series_grid(series)
-    shape, planes = centered(SHAPE, grid), planes_of(grid)
+    shape, planes = centered(SHAPE, grid), packed_planes(grid)
     missing = [place % len(planes) for place in missing]
     there = [plane for place, plane in enumerate(planes) if place not in missing]
     stack = stack_slices(there)
@@ -160,8 +160,8 @@ def test_missing_slices_leave_the_others_where_they_are(series, missing):
 
 def test_contours_on_extra_slices_stay_off_the_planes():
     grid = series_grid("axial")
-    shape, planes = centered(SHAPE, grid), planes_of(grid)
-    extra = planes_of(series_grid("axial", (1.5, 0.977, 0.977)))[21]  # half-way between two slices
+    shape, planes = centered(SHAPE, grid), packed_planes(grid)
+    extra = packed_planes(series_grid("axial", (1.5, 0.977, 0.977)))[21]  # half-way between two slices
     stack = stack_slices([*planes, extra])
     assert len(stack.unused) == 1
     raster = rasterize(contours_on(shape, [*planes, extra]), stack)
@@ -173,8 +173,8 @@ def test_contours_on_extra_slices_stay_off_the_planes():
 @pytest.mark.parametrize("tilt", [(0.8, 0.0), (-1.7, 0.3)])
 def test_a_tilted_gantry_does_not_move_the_contours(series, tilt):
     grid = series_grid(series)
-    planes = planes_of(grid, tilt=tilt)
-    middle = planes_of(grid, tilt=tilt)[len(planes) // 2].position_mm
+    planes = packed_planes(grid, tilt=tilt)
+    middle = packed_planes(grid, tilt=tilt)[len(planes) // 2].position_mm
     shape = centered(SHAPE, grid).moved(np.array(middle) - np.array(grid.world_mm((len(planes) // 2, 0, 0))))
     stack = stack_slices(planes[::-1])
     assert stack.irregularities == ("gantry_tilt",)

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from nnunet_cascade.case_folders.lock import Share
-from nnunet_cascade.case_folders.run_report import CaseLine, RunReport, RunStory, write_run
+from nnunet_cascade.case_folders.lock import Part
+from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunReport, write_run
 
 LINES = [
     CaseLine(case="a", status="failed", error="it is no CT, x"),
@@ -17,8 +17,8 @@ LINES = [
 @pytest.fixture
 def report(tmp_path):
     def build(**changed):
-        story = RunStory(begun=0.0, command=("-i", "x"), share=changed.pop("share", Share()))
-        return RunReport(**{"output": tmp_path, "story": story, "settings": {"r": (1, 2)}, "total": 3, **changed})
+        context = RunContext(begun=0.0, command=("-i", "x"), share=changed.pop("share", Part()))
+        return RunReport(**{"output": tmp_path, "story": context, "settings": {"r": (1, 2)}, "total": 3, **changed})
 
     return build
 
@@ -55,7 +55,7 @@ def test_a_run_that_went_on_tells_the_same_but_for_what_varies(report):
 
 def test_parts_write_files_of_their_own_that_tell_how_many_they_are(report, tmp_path):
     for part in range(2):
-        run = told(write_run(LINES, report(share=Share(num_parts=2, part_id=part))))
+        run = told(write_run(LINES, report(share=Part(num_parts=2, part_id=part))))
         assert (run["num_parts"], run["part_id"]) == (2, part)
     expected = ["run_part0.json", "run_part1.json", "summary_part0.csv", "summary_part1.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected

@@ -6,7 +6,7 @@ import torch
 from builders.sampled_networks import PATCH, dropping, flips_of, initialized, naive_samples, plain
 
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
-from nnunet_cascade.uncertainty.sample_masks import Ballot, Decision, VoteField, planes_of
+from nnunet_cascade.uncertainty.sample_masks import BlendedSampleMasks, Decision, SampleMaskAccumulator, packed_planes
 from nnunet_cascade.uncertainty.windows import unpadded
 
 CPU = torch.device("cpu")
@@ -21,7 +21,7 @@ def masks_of(planes, passes):
 def predictor(network, *, samples, threshold=0.5, mirroring=False, **rest):
     extras = Extras(decision=Decision(1, threshold))
     return initialized(
-        MonteCarloPredictor(samples=samples, device=CPU, mirroring=mirroring, extras=extras), network, **rest
+        MonteCarloPredictor(mc_samples=samples, device=CPU, mirroring=mirroring, extras=extras), network, **rest
     )
 
 
@@ -31,10 +31,14 @@ def test_votes_are_the_masks_of_the_samples(samples):
     torch.manual_seed(5)
     expected = naive_samples(network, image, passes=samples)[:, 1] >= 0.5
     torch.manual_seed(5)
-    votes = predictor(network, samples=samples).predict_samples(image).votes
-    assert (votes.passes, votes.windows, votes.planes.dtype) == (samples, 1, torch.uint8)
-    np.testing.assert_array_equal(masks_of(votes.planes, samples), expected)
-    assert not masks_of(votes.planes, 8 * votes.planes.shape[1]).reshape(-1, *PATCH)[samples:].any()
+    sample_masks = predictor(network, samples=samples).predict_samples(image).sample_masks
+    assert (sample_masks.samples_per_member, sample_masks.windows, sample_masks.planes.dtype) == (
+        samples,
+        1,
+        torch.uint8,
+    )
+    np.testing.assert_array_equal(masks_of(sample_masks.planes, samples), expected)
+    assert not masks_of(sample_masks.planes, 8 * sample_masks.planes.shape[1]).reshape(-1, *PATCH)[samples:].any()
 
 
 def test_votes_of_members_and_mirrored_images_stand_one_after_another():
@@ -42,16 +46,16 @@ def test_votes_of_members_and_mirrored_images_stand_one_after_another():
     flips = flips_of((0, 2))
     expected = np.concatenate([naive_samples(member, image, flips=flips)[:, 1] >= 0.4 for member in networks])
     made = predictor(plain(), samples=0, threshold=0.4, mirroring=True, axes=(0, 2), members=networks)
-    votes = made.predict_samples(image).votes
-    np.testing.assert_array_equal(masks_of(votes.planes, votes.passes), expected)
+    sample_masks = made.predict_samples(image).sample_masks
+    np.testing.assert_array_equal(masks_of(sample_masks.planes, sample_masks.samples_per_member), expected)
 
 
 def test_votes_on_an_image_smaller_than_the_patch_lie_on_its_own_voxels():
     network, image = plain(), torch.randn(1, 5, 8, 3)
     padded = torch.nn.functional.pad(image, (2, 3, 0, 0, 1, 2))
     expected = naive_samples(network, padded)[:, 1, 1:6, :, 2:5] >= 0.5
-    votes = predictor(network, samples=0).predict_samples(image).votes
-    np.testing.assert_array_equal(masks_of(votes.planes, 1), expected)
+    sample_masks = predictor(network, samples=0).predict_samples(image).sample_masks
+    np.testing.assert_array_equal(masks_of(sample_masks.planes, 1), expected)
 
 
 def test_where_windows_overlap_a_voxel_votes_once_with_the_window_that_weighs_most():
@@ -60,31 +64,31 @@ def test_where_windows_overlap_a_voxel_votes_once_with_the_window_that_weighs_mo
     drawn = []
     original = made._window_moments
 
-    def watched(window, passes, ballot):
-        moments = original(window, passes, ballot)
-        drawn.append(ballot.planes().numpy())
+    def watched(window, passes, accumulator):
+        moments = original(window, passes, accumulator)
+        drawn.append(accumulator.planes().numpy())
         return moments
 
     made._window_moments = watched
-    votes = made.predict_samples(image).votes
-    assert votes.windows == len(drawn) == 2
+    sample_masks = made.predict_samples(image).sample_masks
+    assert sample_masks.windows == len(drawn) == 2
     first, second = drawn
     # Windows begin at 0 and 4, and nnU-Net's weights are greatest at their voxel 4: at 6 both weigh the same.
-    np.testing.assert_array_equal(votes.planes[0, ..., :7], first[..., :7])
-    np.testing.assert_array_equal(votes.planes[0, ..., 7:], second[..., 3:])
+    np.testing.assert_array_equal(sample_masks.planes[0, ..., :7], first[..., :7])
+    np.testing.assert_array_equal(sample_masks.planes[0, ..., 7:], second[..., 3:])
     assert not np.array_equal(first[..., 4:], second[..., :4])
 
 
 def test_without_a_decision_there_are_no_votes():
-    made = initialized(MonteCarloPredictor(samples=2, device=CPU), dropping())
-    assert made.predict_samples(torch.randn(1, *PATCH)).votes is None
+    made = initialized(MonteCarloPredictor(mc_samples=2, device=CPU), dropping())
+    assert made.predict_samples(torch.randn(1, *PATCH)).sample_masks is None
 
 
 def test_votes_do_not_change_the_moments():
     image, found = torch.randn(1, 8, 9, 12), []
     for extras in (None, Extras(decision=Decision(1, 0.5))):
         torch.manual_seed(5)
-        made = initialized(MonteCarloPredictor(samples=4, device=CPU, extras=extras), dropping())
+        made = initialized(MonteCarloPredictor(mc_samples=4, device=CPU, extras=extras), dropping())
         found.append(made.predict_logits_from_preprocessed_data(image))
     assert torch.equal(*found)
 
@@ -92,17 +96,17 @@ def test_votes_do_not_change_the_moments():
 def test_a_second_image_begins_with_no_votes():
     made = predictor(plain(), samples=0)
     made.predict_samples(torch.randn(1, *PATCH))
-    assert made.predict_samples(torch.randn(1, *PATCH)).votes.planes.shape[0] == 1
+    assert made.predict_samples(torch.randn(1, *PATCH)).sample_masks.planes.shape[0] == 1
 
 
 def test_the_threshold_itself_is_tumor():
-    ballot = Ballot(Decision(0, 0.5))
-    ballot.add(torch.tensor([0.5, np.nextafter(np.float32(0.5), np.float32(0))]).reshape(1, 1, 2, 1, 1))
-    assert ballot.planes().flatten().tolist() == [1, 0]
+    accumulator = SampleMaskAccumulator(Decision(0, 0.5))
+    accumulator.add(torch.tensor([0.5, np.nextafter(np.float32(0.5), np.float32(0))]).reshape(1, 1, 2, 1, 1))
+    assert accumulator.planes().flatten().tolist() == [1, 0]
 
 
 def test_of_windows_that_weigh_the_same_the_first_ones_votes_stand():
-    field = VoteField(1, (1, 1, 3), CPU)
+    field = BlendedSampleMasks(1, (1, 1, 3), CPU)
     for start, vote in ((0, 1), (1, 2)):
         field.take(
             torch.full((1, 1, 1, 2), vote, dtype=torch.uint8),
@@ -114,7 +118,7 @@ def test_of_windows_that_weigh_the_same_the_first_ones_votes_stand():
 
 @pytest.mark.parametrize(("samples", "planes"), [(1, 1), (8, 1), (9, 2), (20, 3)])
 def test_a_plane_holds_eight_samples(samples, planes):
-    assert planes_of(samples) == planes
+    assert packed_planes(samples) == planes
 
 
 def test_nothing_is_cut_from_what_was_not_padded():

@@ -7,14 +7,16 @@ from builders.sampled_networks import PATCH, dropping, flips_of, initialized, na
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from test_measures import MEASURES, of_kept_samples
 
-from nnunet_cascade.uncertainty.deterministic import ObservedPredictor
+from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
 from nnunet_cascade.uncertainty.measures import uncertainty
 
 CPU = torch.device("cpu")
 
 
 def observed(network, *, mirroring=True, entropy=False, **rest):
-    return initialized(ObservedPredictor(device=CPU, mirroring=mirroring, entropy=entropy), network, **rest)
+    return initialized(
+        DeterministicUncertaintyPredictor(device=CPU, mirroring=mirroring, entropy=entropy), network, **rest
+    )
 
 
 @pytest.mark.parametrize("shape", [PATCH, (13, 9, 17), (5, 9, 3)])
@@ -25,7 +27,7 @@ def test_the_logits_are_nnunets_bit_for_bit(shape, mirroring, axes, count):
     stock = nnUNetPredictor(device=CPU, use_mirroring=mirroring, allow_tqdm=False)
     expected = initialized(stock, plain(3), axes=axes, members=members).predict_logits_from_preprocessed_data(image)
     made = observed(plain(3), mirroring=mirroring, axes=axes, members=members)
-    logits, moments = made.predict_observed(image, channel=1)
+    logits, moments = made.predict_with_uncertainty(image, channel=1)
     assert torch.equal(logits, expected)
     assert moments.shape == (2, *shape)
 
@@ -39,7 +41,7 @@ def test_every_measure_is_that_of_all_samples_kept(measure, regions, axes, count
         [naive_samples(member, image, flips=flips_of(axes), regions=regions)[:, 2] for member in members]
     )
     made = observed(plain(3), entropy=True, axes=axes, regions=regions, members=members)
-    mean, mean_square, mean_entropy = made.predict_observed(image, channel=2)[1]
+    mean, mean_square, mean_entropy = made.predict_with_uncertainty(image, channel=2)[1]
     found = uncertainty(measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
     expected = of_kept_samples(measure, samples)
     np.testing.assert_allclose(found, expected, atol=2e-6)
@@ -47,24 +49,24 @@ def test_every_measure_is_that_of_all_samples_kept(measure, regions, axes, count
 
 
 def test_mirrored_images_do_not_differ_to_a_symmetric_network():
-    mean, mean_square = observed(symmetric()).predict_observed(torch.randn(1, *PATCH), channel=1)[1]
+    mean, mean_square = observed(symmetric()).predict_with_uncertainty(torch.randn(1, *PATCH), channel=1)[1]
     assert (mean_square - mean**2).abs().max() < 1e-6
 
 
 def test_dropouts_stay_off():
     network, image = dropping(), torch.randn(1, *PATCH)
-    first = observed(network).predict_observed(image, channel=1)
-    second = observed(network).predict_observed(image, channel=1)
+    first = observed(network).predict_with_uncertainty(image, channel=1)
+    second = observed(network).predict_with_uncertainty(image, channel=1)
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
 
 
 def test_out_of_memory_starts_again_with_fresh_sums(monkeypatch):
     image, windows = torch.randn(1, 8, 8, 12), []
-    expected = observed(plain()).predict_observed(image, channel=1)
+    expected = observed(plain()).predict_with_uncertainty(image, channel=1)
     made = observed(plain())
     made.perform_everything_on_device = True
-    original = ObservedPredictor._internal_maybe_mirror_and_predict
+    original = DeterministicUncertaintyPredictor._internal_maybe_mirror_and_predict
 
     def once_out_of_memory(self, x):
         windows.append(x)
@@ -72,8 +74,8 @@ def test_out_of_memory_starts_again_with_fresh_sums(monkeypatch):
             raise RuntimeError("out of memory")
         return original(self, x)
 
-    monkeypatch.setattr(ObservedPredictor, "_internal_maybe_mirror_and_predict", once_out_of_memory)
-    logits, moments = made.predict_observed(image, channel=1)
+    monkeypatch.setattr(DeterministicUncertaintyPredictor, "_internal_maybe_mirror_and_predict", once_out_of_memory)
+    logits, moments = made.predict_with_uncertainty(image, channel=1)
     assert len(windows) == 4
     assert torch.equal(logits, expected[0])
     assert torch.equal(moments, expected[1])
