@@ -37,6 +37,7 @@ endif
 lint: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 	$(BIN)/pyright
 
 # Warnings are errors: a link between pages that leads nowhere is one.

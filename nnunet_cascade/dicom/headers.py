@@ -21,7 +21,7 @@ from pydicom.dataset import Dataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import UID, MediaStorageDirectoryStorage
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError, one_line
 from nnunet_cascade.geometry import Vector
 

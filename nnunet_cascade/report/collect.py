@@ -11,13 +11,13 @@ from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_fil
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.report.case_assets import CaseAssets, CaseAssetsJob, make_case_assets
 from nnunet_cascade.report.entries import CaseEntry, RunEntries
-from nnunet_cascade.report.pages.review_priority import review_priority
 from nnunet_cascade.report.reading.case_row import CaseRow
 from nnunet_cascade.report.reading.dicom_state import DicomState, dicom_states
 from nnunet_cascade.report.reading.given_scans import given_scans
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.run_folder import RunFolder
 from nnunet_cascade.report.reading.scores import evaluated
+from nnunet_cascade.report.review_priority import review_priority
 from nnunet_cascade.workflows.evaluation import true_labels
 
 _log = logging.getLogger(__name__)

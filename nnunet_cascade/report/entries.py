@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nnunet_cascade.report.case_assets import CaseAssets
-from nnunet_cascade.report.pages.review_priority import ReviewPriority
 from nnunet_cascade.report.reading.case_row import CaseRow
 from nnunet_cascade.report.reading.dicom_state import DicomState
 from nnunet_cascade.report.reading.run_folder import RunFolder
+from nnunet_cascade.report.review_priority import ReviewPriority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

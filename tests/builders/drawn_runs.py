@@ -15,7 +15,7 @@ from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunRepo
 from nnunet_cascade.images import write_image
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
-from nnunet_cascade.prediction.case import AnatomyResult, LungsOrReason, concluded
+from nnunet_cascade.prediction.case import AnatomyResult, LungsOrReason, assemble_result
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.refinement import Refinement
 from nnunet_cascade.prediction.roi import plan_rois
@@ -54,8 +54,8 @@ class DrawnRun:
         done = sorted(path.stem for path in self.results.glob("*.json") if path.stem != "run")
         lines = [CaseLine(case=case, status="done") for case in done]
         lines += [CaseLine(case=case, status="failed", error=error) for case, error in dict(failed).items()]
-        story = RunContext(begun=0.0, command=tuple(command))
-        report = RunReport(output=self.results, story=story, settings=self.spec.to_json(), total=len(lines) + left)
+        context = RunContext(begun=0.0, command=tuple(command))
+        report = RunReport(output=self.results, context=context, settings=self.spec.to_json(), total=len(lines) + left)
         write_run(lines, report)
         return self
 
@@ -75,7 +75,9 @@ def _result(spec, stage1, agreeing, thinner):
     rois = plan_rois(filtered.kept, GRID, spec.roi)
     seen = filtered.kept_mask()
     seen[:, :, : np.argmax(seen.any(axis=(0, 1))) + thinner] = False
-    votes = {roi.id: (roi.box, _votes(seen[roi.box.slices], agreeing)) for roi in rois} if agreeing else {}
+    sample_masks = (
+        {roi.id: (roi.box, _sample_masks(seen[roi.box.slices], agreeing)) for roi in rois} if agreeing else {}
+    )
     share = (agreeing or SAMPLES) / SAMPLES
     probability = np.where(seen, share, 0).astype(np.float32)
     judgement = AnatomyResult(
@@ -88,14 +90,14 @@ def _result(spec, stage1, agreeing, thinner):
     refinement = Refinement(
         probability=probability,
         uncertainty=probability * (1 - probability) if agreeing else None,
-        votes=votes,
+        sample_masks=sample_masks,
         moved_results=False,
     )
     bundle = SimpleNamespace(spec=spec, stage1=None, stage2=SimpleNamespace(sampling=SAMPLING if agreeing else None))
-    return concluded(GRID, bundle, judgement, refinement)
+    return assemble_result(GRID, bundle, judgement, refinement)
 
 
-def _votes(seen, agreeing):
+def _sample_masks(seen, agreeing):
     """Let some samples see all, the others one slice of it."""
     one_slice = np.zeros_like(seen)
     if seen.any():

@@ -6,7 +6,7 @@ import numpy as np
 from builders.oriented_grids import grid_towards
 from scipy.spatial.transform import Rotation
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.geometry import Grid
 
 VERTICES = 720  # the polygon's area is 1.3e-5 smaller than the ellipse's

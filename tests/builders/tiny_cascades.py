@@ -1,6 +1,12 @@
-"""One tiny cascade for the whole session, trained by the real commands."""
+"""One tiny cascade for the whole session, trained by the real commands.
 
+`NNC_TEST_CASCADE` names a folder that keeps it between sessions, for the loop of a developer; it is made there if
+it is missing. Remove it after a change of training, bundles or phantoms.
+"""
+
+import json
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +15,8 @@ from builders.cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, diges
 
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
+
+_FACTS = "tiny_cascade.json"
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,18 @@ def nnunet_root(tmp_path_factory):
 @pytest.fixture(scope="session")
 def tiny_cascade(nnunet_root):
     """A cascade of two folds trained by `nnc-train-cascade` on four phantoms, after nnU-Net's own planning."""
+    kept = Path(os.environ["NNC_TEST_CASCADE"]) if os.environ.get("NNC_TEST_CASCADE") else None
+    if kept is None or not (kept / _FACTS).is_file():
+        made = _train(nnunet_root)
+        if kept is None:
+            return made
+        shutil.copytree(nnunet_root, kept, dirs_exist_ok=True)
+        (kept / _FACTS).write_text(json.dumps([made.baseline_before, made.log]))
+    shutil.copytree(kept, nnunet_root, dirs_exist_ok=True)
+    return TinyCascade(nnunet_root, *json.loads((kept / _FACTS).read_text()))
+
+
+def _train(nnunet_root):
     raw = nnunet_root / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
     settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
     write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=TEST_SEEDS[:1], settings=settings)

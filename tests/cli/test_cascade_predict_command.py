@@ -142,7 +142,7 @@ def test_with_ray_the_help_says_that_gpus_are_asked_for(asked):
 
 def test_a_run_tells_the_arguments_that_it_was_given(folders, monkeypatch):
     told = []
-    monkeypatch.setattr(cascade_predict, "_body", lambda args: told.append(cascade_predict._request(args).story) or 0)
+    monkeypatch.setattr(cascade_predict, "_body", lambda args: told.append(cascade_predict._request(args).context) or 0)
     assert main(folders, "-device", "cpu") == 0
     assert told[0].command[-2:] == ("-device", "cpu")
 

@@ -209,7 +209,7 @@ class TestResume:
         request = request_of(*names)
         done(request)
         read = []
-        monkeypatch.setattr(CaseFiles, "prints", lambda files: read.append(files) or [])
+        monkeypatch.setattr(CaseFiles, "checksums", lambda files: read.append(files) or [])
         outcomes = predict_cohort(replace(request, resume=True))
         next(outcomes)
         assert len(read) < 20

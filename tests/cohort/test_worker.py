@@ -125,7 +125,7 @@ def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job,
         ("prepare_stage1", MemoryError(), "this computer's memory is too small for the case"),
         ("predict_stage1", RuntimeError("two\nlines"), "two lines"),
         ("lungs_of", ZeroDivisionError(), "ZeroDivisionError"),
-        ("refined", torch.cuda.OutOfMemoryError("x"), "x"),
+        ("predict_regions", torch.cuda.OutOfMemoryError("x"), "x"),
         ("write_case", OSError(28, "No space left on device"), "No space left on device"),
     ],
 )
@@ -187,7 +187,7 @@ def test_networks_run_on_one_thread(worker, files, outcomes, monkeypatch):
         seen.add(threading.current_thread().name)
         return predict_regions(*given)
 
-    monkeypatch.setattr(module, "refined", noted)
+    monkeypatch.setattr(module, "predict_regions", noted)
     outcomes(worker, files("v", "w"))
     assert len(seen) == 1
 

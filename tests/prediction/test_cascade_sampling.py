@@ -104,7 +104,7 @@ class TestSampling:
         for lesion in result.lesions:
             assert lesion.mean_uncertainty <= lesion.max_uncertainty <= result.uncertainty.max()
             assert lesion.boundary_uncertainty > 0
-            assert lesion.volume.samples == result.sampling.samples
+            assert lesion.volume.samples == result.sampling.total_samples
 
     def test_temperature_scales_the_probability_and_nothing_else(self, tiny_cascade, image, truth):
         plain = predict_case(image, self.of(tiny_cascade), PrecomputedInputs(stage1=truth))
@@ -131,7 +131,7 @@ class TestSampling:
         spec = CascadeSpec(sampling=SamplingSettings(sources=("tta",)))
         make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=tiny_cascade.model(1), spec=spec)
         found = predict_case(image, load_cascade(tmp_path / "b", device=CPU), PrecomputedInputs(stage1=truth))
-        assert found.sampling.samples == 8
+        assert found.sampling.total_samples == 8
         assert found.uncertainty[found.regions > 0].mean() > 0
 
     @pytest.mark.parametrize(

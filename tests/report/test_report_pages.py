@@ -14,12 +14,12 @@ from builders.drawn_runs import DrawnRun
 from builders.dying_report_workers import die_over_a
 
 from nnunet_cascade.errors import ReportError, SettingsError
-from nnunet_cascade.report import case_assets as case_work
-from nnunet_cascade.report import collect as making
+from nnunet_cascade.report import case_assets, collect
 from nnunet_cascade.report.build import make_report
 from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.pages.wording import number, percent, size
+from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.report.report_folder import MARK, atomic_report
 from nnunet_cascade.versions import NOTICE
 
@@ -352,13 +352,11 @@ def test_volumes_for_the_viewer_lie_beside_the_page_and_are_linked(tmp_path, mon
 
 def test_a_killed_process_costs_its_own_case(tmp_path, monkeypatch):
     run = DrawnRun(tmp_path).write("a").write("b").finish()
-    jobs = making._jobs(
-        making.read_run(run.results), request(run), {case: tmp_path / "places" / case for case in ("a", "b")}
-    )
+    jobs = collect._jobs(read_run(run.results), request(run), {case: tmp_path / "places" / case for case in ("a", "b")})
     for job in jobs:
         job.into.mkdir(parents=True)
-    monkeypatch.setattr(case_work, "make_case", die_over_a)
-    made = {done.case: done for done in case_work.make_case_assets(jobs, 2)}
+    monkeypatch.setattr(case_assets, "make_case", die_over_a)
+    made = {done.case: done for done in case_assets.make_case_assets(jobs, 2)}
     assert "killed" in made["a"].problems[0]
     assert made["b"].figure
 

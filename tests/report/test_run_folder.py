@@ -10,12 +10,12 @@ from builders.drawn_runs import DrawnRun
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.report.pages.flags import FLAGS
 from nnunet_cascade.report.pages.names import folder_names
-from nnunet_cascade.report.pages.review_priority import review_priority
 from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
 from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.report.reading.scores import evaluated
 from nnunet_cascade.report.reading.setting_rows import differing, setting_rows
+from nnunet_cascade.report.review_priority import review_priority
 
 DOCS = Path(__file__).parents[2] / "docs"
 

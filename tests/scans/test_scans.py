@@ -28,7 +28,7 @@ from builders.dicom_downloads import (
 )
 from pydicom import config
 
-from nnunet_cascade.case_folders.lock import Share
+from nnunet_cascade.case_folders.lock import Part
 from nnunet_cascade.case_folders.run import part_of
 from nnunet_cascade.dicom.ct.writing import CtStorage
 from nnunet_cascade.dicom.writing import uid_from
@@ -101,7 +101,7 @@ class TestSearch:
 
     def test_parts_share_series_out(self, download):
         found = find_scans(download)
-        parts = [part_of(found, Share(num_parts=2, part_id=part)) for part in range(2)]
+        parts = [part_of(found, Part(num_parts=2, part_id=part)) for part in range(2)]
         assert {**parts[0], **parts[1]} == found
         assert [len(part) for part in parts] == [2, 1]
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.dicom.ct.lattice import Heights, Lattice, lattice_of, off_lattice_mm, tolerance_mm
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Grid, Vector
 
@@ -23,40 +24,6 @@ Irregularity = Literal["missing_slices", "uneven_steps", "gantry_tilt"]
 _SAME_PLACE_MM = 0.01
 _STILL = 0.05  # of a pixel: sideways drift of slices that rounding in headers amounts to
 _FEW, _FEW_SHARE = 3, 0.05
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlicePlane:
-    """Where one CT image lies in the patient, as its header says.
-
-    Attributes:
-        position_mm: World position (x, y, z) of the centre of the first pixel.
-        down: Unit vector (x, y, z) in which the row index grows (Y).
-        right: Unit vector (x, y, z) in which the column index grows (X).
-        spacing_mm: Pixel size along (Y, X).
-        shape: Pixels along (Y, X).
-    """
-
-    position_mm: Vector
-    down: Vector
-    right: Vector
-    spacing_mm: tuple[float, float]
-    shape: tuple[int, int]
-
-    @property
-    def normal(self) -> Vector:
-        """Unit vector (x, y, z) at right angles to the slice: that of rows cross that of columns, as in DICOM."""
-        x, y, z = np.cross(self.right, self.down)
-        return float(x), float(y), float(z)
-
-    def is_parallel_to(self, other: SlicePlane) -> bool:
-        """Tell whether two slices share orientation, pixel size and number of pixels."""
-        mine, theirs = (*self.down, *self.right), (*other.down, *other.right)
-        return (
-            self.shape == other.shape
-            and bool(np.allclose(mine, theirs, atol=1e-3))
-            and bool(np.allclose(self.spacing_mm, other.spacing_mm, rtol=1e-3))
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,9 +11,10 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane, Stack, stack_slices
+from nnunet_cascade.dicom.ct.geometry import Stack, stack_slices
 from nnunet_cascade.dicom.ct.resampling import resample_voxels
 from nnunet_cascade.dicom.headers import Header
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError
 
 _INT16 = np.iinfo(np.int16)

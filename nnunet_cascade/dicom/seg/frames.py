@@ -11,7 +11,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.pixels.utils import iter_pixels
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane
 from nnunet_cascade.dicom.ct.resampling import PlaneMask
 from nnunet_cascade.dicom.seg.reading import (
     SegmentationFile,
@@ -20,6 +19,7 @@ from nnunet_cascade.dicom.seg.reading import (
     reading_seg,
     segmentation_type,
 )
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Vector
 

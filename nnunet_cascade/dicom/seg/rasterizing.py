@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane, Stack
+from nnunet_cascade.dicom.ct.geometry import Stack
 from nnunet_cascade.dicom.ct.resampling import PlaneMask, mask_on_grid
 from nnunet_cascade.dicom.seg.frames import frames_of
 from nnunet_cascade.dicom.seg.reading import SegmentationFile
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Mask
 

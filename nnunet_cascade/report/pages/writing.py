@@ -22,9 +22,9 @@ from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.pages import wording
 from nnunet_cascade.report.pages.flags import explained
 from nnunet_cascade.report.pages.histogram import histogram
-from nnunet_cascade.report.pages.review_priority import DOUBT_DEFINITION
 from nnunet_cascade.report.reading.case_row import STATUSES
 from nnunet_cascade.report.reading.scores import shown_metrics
+from nnunet_cascade.report.review_priority import DOUBT_DEFINITION
 from nnunet_cascade.versions import NOTICE
 
 PAGE = "index.html"

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from nnunet_cascade.dicom.ct.geometry import SlicePlane, stack_slices
+from nnunet_cascade.dicom.ct.geometry import stack_slices
+from nnunet_cascade.dicom.slice_plane import SlicePlane
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Grid
 
