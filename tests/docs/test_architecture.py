@@ -16,7 +16,7 @@ def test_the_map_names_every_folder():
 
 def test_the_picture_is_current(tmp_path):
     drawn = tmp_path / "architecture.svg"
-    subprocess.run([sys.executable, DOCS / "draw_architecture.py", "--output", drawn], check=True, timeout=60)
+    subprocess.run([sys.executable, DOCS / "make_architecture_picture.py", "--output", drawn], check=True, timeout=60)
     assert drawn.read_text() == (DOCS / "pictures" / "architecture.svg").read_text()
     for path in (ROOT / "nnunet_cascade").glob("*/__init__.py"):
         assert f">{path.parent.name}</text>" in drawn.read_text()

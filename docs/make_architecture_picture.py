@@ -1,6 +1,6 @@
 """Draw the map of docs/architecture.md: the folders in layers, and where a case comes past.
 
-python docs/draw_architecture.py [--output docs/pictures/architecture.svg]
+python docs/make_architecture_picture.py [--output docs/pictures/architecture.svg]
 """
 
 from __future__ import annotations
