@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from page_snippets import ROOT
+from builders.page_snippets import ROOT
 
 DOCS = ROOT / "docs"
 

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from page_snippets import ROOT
+from builders.page_snippets import ROOT
 
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image

@@ -7,7 +7,7 @@ from pathlib import Path
 import batchgenerators
 import nnunetv2
 import pytest
-from page_snippets import ROOT, SNIPPETS
+from builders.page_snippets import ROOT, SNIPPETS
 
 QUOTED = [s for s in SNIPPETS if s.page == "docs/troubleshooting.md" and s.language == "text"]
 THEIRS = (
