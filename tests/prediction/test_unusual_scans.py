@@ -40,7 +40,7 @@ def rows(heading):
     return {cells[0]: cells[1:] for cells in table[2:]}
 
 
-PREDICTED, NOT_PREDICTED, UNREADABLE = rows("Predicted"), rows("Refused as no CT"), rows("Refused as a file")
+PREDICTED, NOT_PREDICTED, UNREADABLE = rows("Predicted"), rows("Refused: not a CT"), rows("Refused: a bad file")
 
 
 @pytest.fixture(scope="module")
