@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
@@ -142,10 +142,10 @@ def _algorithm(record: Mapping[str, Any]) -> Algorithm:
 
 def _told_time(record: Mapping[str, Any]) -> datetime | None:
     try:
-        told = datetime.fromisoformat(str(record["varying"]["predicted_at"]).replace("Z", "+00:00"))
+        told = datetime.fromisoformat(str(record["varying"]["predicted_at"]))
     except (KeyError, TypeError, ValueError):
         return None
-    return (told.astimezone(timezone.utc) if told.tzinfo else told).replace(tzinfo=None, microsecond=0)
+    return (told.astimezone(UTC) if told.tzinfo else told).replace(tzinfo=None, microsecond=0)
 
 
 def _time_of(source: Dataset) -> datetime | None:

@@ -7,7 +7,7 @@ import logging
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -154,7 +154,7 @@ def _write_segmentation(regions: Mapping[str, Mask], slices: Sequence[Path], pat
         series_uid=series.uid,
         sop_uid=uid_from(series.uid, "segmentation"),
         series_number=series.number,
-        written_at=datetime(2000, 1, 1, tzinfo=timezone.utc),
+        written_at=datetime(2000, 1, 1, tzinfo=UTC),
     )
     write_segmentation(segments, slices, path, description=series.description, identity=made)
 
