@@ -65,7 +65,7 @@ def diaphragm_z_mm(patient: PhantomPatient, points: Points) -> Field:
     across = np.abs(points.x) - inner
     aside = np.where(across > 0, across / (patient.half_width_mm - inner), 0.5 * across / inner)
     behind = (points.y - patient.center_y_mm + 0.2 * patient.half_depth_mm) / patient.half_depth_mm
-    return top - np.float32(drop) * (aside**2 + behind**2)
+    return single(top - np.float32(drop) * (aside**2 + behind**2))
 
 
 def abdomen(patient: PhantomPatient) -> TissueRegion:

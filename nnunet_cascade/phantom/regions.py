@@ -135,7 +135,7 @@ def superellipsoid_mm(parts: list[tuple[Field, Field | float]], power: float) ->
 def smooth_max(first: Field, second: Field, round_mm: float) -> Field:
     """Intersect two solids given as distances, the edge between them rounded."""
     overlap = np.maximum(np.float32(round_mm) - np.abs(first - second), 0)
-    return np.maximum(first, second) + overlap**2 / np.float32(4 * round_mm)
+    return single(np.maximum(first, second) + overlap**2 / np.float32(4 * round_mm))
 
 
 def _vector(values: NDArray[np.floating]) -> Vector:

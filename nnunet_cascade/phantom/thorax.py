@@ -154,7 +154,7 @@ def _scanned(ct: Image, seed: int, noise_hu: float) -> Image:
     if noise_hu > 0:
         noise = stream(seed, "noise").standard_normal(ct.shape, dtype=np.float32)
         noise = single(ndimage.gaussian_filter(noise, _NOISE_BLUR_VOXELS, truncate=3))
-        ct = ct + noise * np.float32(noise_hu / max(float(noise.std()), _LEAST_DEVIATION))
+        ct = single(ct + noise * np.float32(noise_hu / max(float(noise.std()), _LEAST_DEVIATION)))
     return np.clip(np.rint(ct), _LOWEST_HU, _HIGHEST_HU).astype(np.float32)
 
 

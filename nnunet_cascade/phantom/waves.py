@@ -27,7 +27,7 @@ class Waves:
         total = np.float32(0)
         for (kx, ky, kz), phase in zip(self.vectors, self.phases, strict=True):
             total = total + np.sin(kx * points.x + ky * points.y + kz * points.z + phase)
-        return total * np.float32(np.sqrt(2 / len(self.phases)))
+        return single(total * np.float32(np.sqrt(2 / len(self.phases))))
 
 
 def draw_waves(rng: np.random.Generator, lengths_mm: tuple[float, float], count: int = 5) -> Waves:
