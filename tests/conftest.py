@@ -15,6 +15,15 @@ from builders.tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fix
 os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="0", OMP_WAIT_POLICY="passive")
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the long acceptance runs unless `-m` names them, as `make test-long` does."""
+    if "long" in (config.option.markexpr or ""):
+        return
+    left_out = [item for item in items if item.get_closest_marker("long")]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
+
 @pytest.fixture(params=ORIENTATIONS)
 def oriented_grid(request):
     """An anisotropic grid in one of several orientations."""

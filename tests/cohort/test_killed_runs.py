@@ -99,6 +99,7 @@ def workers_of(parent):
     return found
 
 
+@pytest.mark.long
 def test_a_run_killed_again_and_again_ends_as_an_undisturbed_one(command, undisturbed, tmp_path):
     draw = np.random.default_rng(7)
     output = tmp_path / "out"
@@ -126,6 +127,7 @@ def test_a_killed_worker_is_replaced_and_costs_no_case(command, undisturbed, tmp
     assert set(lost["cases"]) <= {*CASES, "cut"}
 
 
+@pytest.mark.long
 def test_two_workers_leave_what_one_does(command, undisturbed, tmp_path):
     command.run(tmp_path / "out", "--workers", "2", "-npp", "0", "-nps", "2")
     assert contents(tmp_path / "out") == undisturbed
@@ -157,6 +159,7 @@ def test_a_second_run_on_the_folder_is_refused_while_the_first_is_at_work(comman
     assert contents(output) == undisturbed
 
 
+@pytest.mark.long
 def test_parts_side_by_side_leave_what_one_run_does(command, undisturbed, tmp_path):
     output = tmp_path / "out"
     parts = [command.start(output, "-num_parts", "2", "-part_id", str(part)) for part in range(2)]
@@ -171,6 +174,7 @@ def test_parts_side_by_side_leave_what_one_run_does(command, undisturbed, tmp_pa
     assert contents(output) == found
 
 
+@pytest.mark.long
 def test_a_run_that_finds_no_room_for_images_says_so_and_leaves_none_half_written(command, undisturbed, tmp_path):
     size = max(len(content) for name, content in undisturbed.items() if name.startswith("a") and name != "a.json")
     error = command.run(tmp_path / "out", room=size - 1)
@@ -180,6 +184,7 @@ def test_a_run_that_finds_no_room_for_images_says_so_and_leaves_none_half_writte
     assert varying(tmp_path / "out")["attempts"] == dict.fromkeys((*CASES[:3], "cut", "d"), 2)
 
 
+@pytest.mark.long
 def test_a_folder_that_is_done_needs_no_model(command, undisturbed, tmp_path):
     output = tmp_path / "out"
     command.run(output)

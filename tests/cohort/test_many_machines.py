@@ -15,7 +15,7 @@ from builders.run_folders import contents
 
 SLURM = Path(__file__).parents[2] / "docs" / "examples" / "slurm.sh"
 OPTIONS = ["--mc_samples", "4", "-device", "cpu"]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")

@@ -133,6 +133,7 @@ def test_cases_go_to_the_actor_and_their_outcomes_come_back(engine, job, running
     assert running_ray.is_initialized()  # whose Ray it is ends it
 
 
+@pytest.mark.long
 def test_an_actor_holds_several_cases_at_a_time_and_its_end_costs_them_alone(engine, job):
     ray = engine(job(threads=1), workers=2)
     first, second = ray.start(), ray.start()
@@ -173,6 +174,7 @@ def test_models_that_no_worker_can_load_refuse_the_run(engine, job):
     assert isinstance(refused.error, BundleError)
 
 
+@pytest.mark.long
 def test_a_worker_that_stumbles_while_it_loads_is_lost(engine, job):
     ray = engine(job(notes=("stumble",)))
     worker = ray.start()
@@ -276,6 +278,7 @@ def sessions():
     return set(Path(tempfile.gettempdir(), "ray").glob("session_2*"))
 
 
+@pytest.mark.long
 def test_a_ray_of_its_own_ends_with_the_engine_and_says_nothing(tmp_path):
     before = sessions()
     process, actor = own_ray(tmp_path)
@@ -285,6 +288,7 @@ def test_a_ray_of_its_own_ends_with_the_engine_and_says_nothing(tmp_path):
     assert sessions() <= before
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
     process, actor = own_ray(tmp_path, "long")
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all
@@ -293,6 +297,7 @@ def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
     assert not is_alive(actor)
 
 
+@pytest.mark.long
 def test_nothing_of_it_outlives_a_killed_parent(tmp_path):
     process, actor = own_ray(tmp_path, "long")
     process.kill()

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -38,32 +37,14 @@ def own_folders(tmp_path_factory):
     return {name: str(folder) for name, folder in folders.items()}
 
 
-@pytest.fixture(scope="module")
-def runs(own_folders, tmp_path_factory):
-    """The runs to come, side by side; asked for, each is there or says what went wrong."""
-    root = tmp_path_factory.mktemp("paper")
-    table = ("--tables", "II")
-    with ThreadPoolExecutor(2) as pool:
-        yield {
-            root / "phantoms": pool.submit(run, root / "phantoms", *table),
-            root / "own": pool.submit(run, root / "own", "-d", "511", "--folds", "2", *table, **own_folders),
-        }
-        pool.shutdown(cancel_futures=True)
-
-
-def finished(runs, name):
-    """The folder of a run when it is through."""
-    folder, done = next((folder, done) for folder, done in runs.items() if folder.name == name)
-    done.result()
-    return folder
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 class TestRun:
     @pytest.fixture(scope="class", autouse=True)
-    def folder(self, runs):
-        return finished(runs, "phantoms")
+    def folder(self, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("paper") / "phantoms"
+        run(folder, "--tables", "II")
+        return folder
 
     def test_the_report_has_the_table_with_the_papers_figures_and_ours(self, folder):
         page = (folder / "reproduction.md").read_text()
@@ -96,13 +77,16 @@ class TestRun:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 class TestOutOfFold:
     """A dataset of one's own without test cases: every patient is tested by the models that never saw the patient."""
 
     @pytest.fixture(scope="class")
-    def folder(self, runs):
-        return finished(runs, "own")
+    def folder(self, own_folders, tmp_path_factory):
+        folder = tmp_path_factory.mktemp("paper") / "own"
+        run(folder, "-d", "511", "--folds", "2", "--tables", "II", **own_folders)
+        return folder
 
     def test_every_row_has_every_patient(self, folder):
         methods = json.loads((folder / "reproduction.json").read_text())["tables"]["II"]["comparison"]["methods"]

@@ -25,6 +25,8 @@ NAMES = [
     "UncertaintyLovaszROITrainer",
     "UncertaintyROISwinUNETRTrainer",
 ]
+SHORT_FORM = ("DiceCEROITrainer", "L1DiceFocalROIUNETRTrainer")
+"""The trainers that every test run trains; all are trained by the long acceptance runs."""
 LABELLING = LABELLINGS["tumor"]
 CASE = list(CASES)[-1]
 SHORT = {**BLOCK, "epochs": 1}
@@ -91,16 +93,24 @@ def stock_run(root, name):
 
 
 @pytest.fixture(scope="module")
-def stock_runs(tiny_root):
-    """All trainers' runs to come, two at a time; asked for, they are there or say what went wrong."""
+def stock_runs(tiny_root, request):
+    """The runs of all selected trainers, two at a time; each is ready, or raises its error, when it is asked for."""
+    asked_for = dict.fromkeys(item.callspec.params["stock"] for item in request.session.items if _takes_stock(item))
     (tiny_root / "to_predict").mkdir()
     shutil.copy(tiny_root / "images" / f"{CASE}_0000.nii.gz", tiny_root / "to_predict")
     with ThreadPoolExecutor(2) as pool:
-        yield {name: pool.submit(stock_run, tiny_root, name) for name in NAMES}
+        yield {name: pool.submit(stock_run, tiny_root, name) for name in asked_for}
         pool.shutdown(cancel_futures=True)
 
 
-@pytest.fixture(scope="module", params=NAMES)
+def _takes_stock(item):
+    return "stock" in getattr(getattr(item, "callspec", None), "params", {})
+
+
+@pytest.fixture(
+    scope="module",
+    params=[name if name in SHORT_FORM else pytest.param(name, marks=pytest.mark.long) for name in NAMES],
+)
 def stock(request, stock_runs):
     return stock_runs[request.param].result()
 
