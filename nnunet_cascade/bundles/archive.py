@@ -98,7 +98,7 @@ def extract_archive(path: Path, folder: Path, limits: ArchiveLimits) -> None:
         limits: How much it may unpack to.
 
     Raises:
-        BundleError: It is no archive of a bundle, of another version, or not what its manifest says.
+        BundleError: It is not an archive of a bundle, of another version, or not what its manifest says.
         OSError: It cannot be read, or the folder not written.
     """
     with _opened(path) as archive:
@@ -152,7 +152,7 @@ def _checked(archive: zipfile.ZipFile, path: Path, limits: ArchiveLimits) -> dic
 
 
 def _require_harmless(info: zipfile.ZipInfo, path: Path, limits: ArchiveLimits) -> None:
-    """Raise where a member's name, kind or size is none that a bundle's file has."""
+    """Raise if a member's name, kind or size is none that a bundle's file has."""
     name, kind = info.orig_filename, stat.S_IFMT(info.external_attr >> 16)
     if _leaves(name):
         raise BundleError(f"{path} holds {_shown(name)}, which leaves the folder; it is refused")
@@ -174,7 +174,7 @@ def _require_harmless(info: zipfile.ZipInfo, path: Path, limits: ArchiveLimits) 
 
 
 def _leaves(name: str) -> bool:
-    """Tell whether a name leads out of a folder, on any system."""
+    """Return whether a name leads out of a folder, on any system."""
     parts = re.split(r"[/\\]", name)
     return name.startswith(("/", "\\", "~")) or ":" in name or ".." in parts or "\\" in name or "\0" in name
 

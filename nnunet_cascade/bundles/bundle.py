@@ -52,7 +52,7 @@ def read_spec(folder: Path) -> CascadeSpec:
     """Read the settings of a bundle.
 
     Raises:
-        BundleError: The folder is no bundle, or one of another version.
+        BundleError: The folder is not a bundle, or one of another version.
     """
     path = folder / SPEC_NAME
     if not path.is_file():
@@ -70,7 +70,7 @@ def read_notes(folder: Path) -> tuple[str, ...]:
     """Read what a bundle says about itself, such as what it was trained on: the lines of `notes.txt`, if there.
 
     Raises:
-        BundleError: It is no text in UTF-8.
+        BundleError: It is not text in UTF-8.
     """
     path = folder / NOTES_NAME
     try:
@@ -80,7 +80,7 @@ def read_notes(folder: Path) -> tuple[str, ...]:
 
 
 def model_files(spec: CascadeSpec, *, with_stage1: bool = True) -> tuple[str, ...]:
-    """Name the files of a bundle that its models are read from, such as `stage2/fold_0/checkpoint_final.pth`."""
+    """Return the names of the files that the models of a bundle are read from, such as `stage2/plans.json`."""
     stages = {"stage1": spec.stage1, "stage2": spec.stage2} if with_stage1 else {"stage2": spec.stage2}
     return tuple(f"{stage}/{name}" for stage, settings in stages.items() for name in _files_of(settings))
 

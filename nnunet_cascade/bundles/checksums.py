@@ -16,7 +16,7 @@ from nnunet_cascade.prediction.spec import CascadeSpec
 def model_checksums(bundle: Path, spec: CascadeSpec, *, with_stage1: bool = True) -> dict[str, str]:
     """Return one SHA-256 for the files of each stage that prediction uses: plans, dataset and checkpoints.
 
-    Weights that are given for lungmask are "lungs" beside "stage1" and "stage2".
+    Weights that are given for lungmask are "lungs" next to "stage1" and "stage2".
 
     Raises:
         BundleError: A file of a stage is missing or cannot be read.

@@ -109,7 +109,7 @@ def parsed_manifest(text: str | bytes, *, where: str) -> dict[str, ListedFile]:
 
 
 def require_unchanged(folder: Path, checksums: Mapping[str, str] | None = None) -> None:
-    """Raise where a file of a bundle's models is not what the bundle's manifest says.
+    """Raise if a file of a bundle's models is not what the bundle's manifest says.
 
     The settings, `cascade.json`, may change: `nnc-calibrate` does, and every result repeats
     them. A bundle without a manifest is of an earlier release, or made by hand: nothing is asked of it.

@@ -83,7 +83,7 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
     Args:
         bundle: As `make_bundle` made it.
         target: The zip; it must not be there yet.
-        facts: What the model card says beside what is known.
+        facts: What the model card says next to what is known.
         trusted: Let the models run code of their own while they are tried; who installs the bundle must trust them too.
 
     Raises:
@@ -166,7 +166,7 @@ def _unpack(path: Path, folder: Path, limits: ArchiveLimits, *, trusted: bool) -
 
 
 def _require_no_places(spec: CascadeSpec, where: str) -> None:
-    """Raise where settings name a file or folder that only one machine has."""
+    """Raise if settings name a file or folder that only one machine has."""
     for name, place in (("path", spec.lungs.path), ("weights", spec.lungs.weights)):
         if place is not None:
             raise BundleError(
@@ -209,7 +209,7 @@ def _model_facts(folder: Path, checkpoint: Checkpoint) -> ModelFacts:
 
 
 def _require_nothing_of_this_machine(contents: Mapping[str, Content]) -> None:
-    """Raise where a text of the bundle is none that can be installed, or holds what looks like a path of a computer."""
+    """Raise if a text of the bundle is none that can be installed, or holds what looks like a path of a computer."""
     for name, content in contents.items():
         if not is_text(name):
             continue

@@ -64,7 +64,7 @@ def name_cases(
 
 
 def _wish(patient: DicomPatient, names: CaseNames, *, by_study: bool) -> str:
-    """Return the name a case would have if it were alone; empty where it can have none."""
+    """Return the name a case would have if it were alone; empty if it can have none."""
     study = short_hash(_study(patient))
     if names == "uid":
         return f"case_{study}"

@@ -78,7 +78,7 @@ class ConversionResult:
     Attributes:
         converted: Records of all cases of the dataset, those of earlier runs too.
         left_out: Records of this run's patients that could not be converted, each with its reason.
-        stray: How many unreadable files may be anybody's.
+        stray: How many unreadable files may be anyone's.
         manifest: conversion.json.
         folds_problem: Why folds that were asked for were not written; else "".
     """

@@ -57,7 +57,7 @@ class Label:
         return cls(name=name.strip(), regions=spellings, merge=merge, required=required)
 
     def chosen(self, names: Names) -> tuple[int, ...]:
-        """Return the numbers of the regions this label is made from; none where it may be missing.
+        """Return the numbers of the regions this label is made from; none if it may be missing.
 
         Raises:
             DicomError: A required region is not there, or a name stands for two regions.

@@ -31,7 +31,7 @@ class Run:
 
     Attributes:
         reasons: Why cases were left out.
-        stray: How many unreadable files may be anybody's.
+        stray: How many unreadable files may be anyone's.
         others: How many files were no DICOM.
     """
 
@@ -109,7 +109,7 @@ def finish_dataset(dataset: Path, settings: ConversionSettings, run: Run) -> lis
 
 
 def duplicate_cts(converted: Sequence[Record]) -> list[list[str]]:
-    """Name the cases whose CTs are the same, voxel for voxel."""
+    """Return the names of the cases whose CTs are the same, voxel for voxel."""
     by_hash: dict[str, list[str]] = defaultdict(list)
     for record in converted:
         by_hash[record["ct"]["sha256"]].append(record["case"])

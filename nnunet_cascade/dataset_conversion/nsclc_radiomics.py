@@ -39,7 +39,7 @@ def nsclc_radiomics_settings(
         irregular: What becomes of series with missing or extra slices.
 
     Raises:
-        SettingsError: A target is no exact name.
+        SettingsError: A target is not an exact name.
     """
     if not targets or any(set(target) & set("*?") for target in targets):
         raise SettingsError(f"targets {list(targets)}; expected exact names of ROIs, such as {PRIMARY_TUMOR}")

@@ -36,7 +36,7 @@ class Converted:
         overlaps_voxels: Voxels that a later label lost to an earlier one, by name.
         source: Of the labels.
         annotation_uid: SOP Instance UID of the RTSTRUCT or SEG.
-        cross_check: Dice against the other kind by label; empty where there is none.
+        cross_check: Dice against the other kind by label; empty if there is none.
         cross_check_problem: Why there is none although the other kind is there; else "".
     """
 

@@ -83,7 +83,7 @@ def _ct(ct: CtSeries) -> Record:
 
 
 def _looks_like_hu(ct: CtSeries) -> bool:
-    """Tell whether there is air and tissue: files that do not say how to rescale have neither where they should."""
+    """Return whether there is air and tissue: files that do not say how to rescale have neither where they should."""
     try:
         require_ct(ct.voxels, name="CT")
     except InputImageError:

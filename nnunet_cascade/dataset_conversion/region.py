@@ -25,7 +25,7 @@ class DrawnRegion:
 
     Attributes:
         mask: (Z, Y, X).
-        names: Of the regions it was made from; empty where there was none.
+        names: Of the regions it was made from; empty if there was none.
         outside: Contours, or voxels of a segment, that lie outside the CT.
         skipped_slices: Slices without it between slices with it.
         notes: What else was met, and how often: "contours", "twins", "slivers", "clipped",
@@ -40,7 +40,7 @@ class DrawnRegion:
 
 
 def drawn(annotation: Annotation, label: Label, stack: Stack) -> list[DrawnRegion]:
-    """Draw each region that a label is made from; none where a label that may be missing is.
+    """Draw each region that a label is made from; none if a label that may be missing is.
 
     Raises:
         DicomError: A region is missing, ambiguous, or cannot be drawn on this CT.

@@ -75,7 +75,7 @@ def choose_ct(patient: DicomPatient, reference: Reference) -> list[Header]:
 
 
 def may_be_drawn_on(patient: DicomPatient, reference: Reference, ct: Sequence[Header]) -> bool:
-    """Tell whether nothing in an annotation speaks against its being drawn on a CT of a patient."""
+    """Return whether nothing in an annotation speaks against its being drawn on a CT of a patient."""
     named = reference.series_uids & {header.series_uid for header in patient.of_modality("CT")}
     return _shares_frame(ct, reference.frame_of_reference_uids) and (not named or ct[0].series_uid in named)
 
@@ -152,7 +152,7 @@ def _fitting(
 
 
 def _lack(labels: Sequence[Label], names: dict[int, tuple[str, ...]]) -> str | None:
-    """Say what an annotation lacks, or None where it has all that the labels need and something at all."""
+    """Return what an annotation lacks, or None if it has all that the labels need and something at all."""
     try:
         chosen = [label.chosen(names) for label in labels]
     except DicomError as error:
@@ -164,7 +164,7 @@ def _series(headers: Sequence[Header]) -> dict[str, list[Header]]:
     series: dict[str, list[Header]] = defaultdict(list)
     for header in headers:
         series[header.series_uid].append(header)
-    # A series of overviews alone is no CT to choose.
+    # A series of overviews alone is not a CT to choose.
     return {uid: files for uid, files in series.items() if any(not file.is_localizer for file in files)}
 
 

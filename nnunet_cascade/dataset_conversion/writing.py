@@ -27,7 +27,7 @@ SPLITS: tuple[Split, Split] = ("Tr", "Ts")
 RECORDS = "conversion"
 CONVERTED, LEFT_OUT, UNFINISHED = "converted", "left_out", "unfinished"
 _BESIDE = re.compile(r"\.\d+\..+\.(json|nii\.gz)")
-"""What is written beside its name, should the process be killed before it is renamed."""
+"""What is written next to its name, should the process be killed before it is renamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +104,7 @@ def finished_record(job: ConversionJob) -> Record | None:
 
 
 def is_complete(dataset: Path, record: Record) -> bool:
-    """Tell whether a record is that of a converted case whose files are there."""
+    """Return whether a record is that of a converted case whose files are there."""
     if record.get("status") != CONVERTED or record.get("split") not in SPLITS:
         return False
     return all(path.is_file() for path in case_files(dataset, record["case"], record["split"]))
@@ -162,7 +162,7 @@ def _write(job: ConversionJob, converted: Converted, record: Record) -> None:
 
 
 def _reason(error: Exception, job: ConversionJob) -> str:
-    """Say in one line what went wrong, without the paths of files, which may name a person."""
+    """Return in one line what went wrong, without the paths of files, which may name a person."""
     if isinstance(error, CascadeError):
         return one_line(error).replace(f"{job.dataset}{os.sep}", "")
     if isinstance(error, MemoryError):

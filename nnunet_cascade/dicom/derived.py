@@ -102,7 +102,7 @@ class ObjectIdentity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DerivedObject:
-    """An object to be written beside the CT it was made of.
+    """An object to be written next to the CT it was made of.
 
     Attributes:
         source: The CT's slices in the order of the object's planes.
@@ -244,7 +244,7 @@ def _read_slice(path: Path) -> Dataset:
     for keyword in _PATIENT_AND_STUDY:
         if keyword not in header:
             setattr(header, keyword, None)
-    if isinstance(header.PatientName, MultiValue):  # a backslash is no part of a name
+    if isinstance(header.PatientName, MultiValue):  # a backslash is not part of a name
         header.PatientName = "".join(map(str, header.PatientName))
     if header.PatientSex not in ("M", "F", "O"):
         header.PatientSex = ""

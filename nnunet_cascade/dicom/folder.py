@@ -40,7 +40,7 @@ class DicomPatient:
         patient_id: As written in the files; may be empty, and is then the patient of one study.
         headers: In the order of their UIDs. Copies of a file, and broken ones of one that
             is whole, are left out; files that differ under one UID are all here.
-        broken: Files that lie beside these and cannot be read.
+        broken: Files that lie next to these and cannot be read.
     """
 
     patient_id: str
@@ -58,7 +58,7 @@ class FolderIndex:
 
     Attributes:
         patients: In the order of their IDs.
-        stray: Files that cannot be read and may be anybody's.
+        stray: Files that cannot be read and may be anyone's.
         others: Files that are no DICOM, such as tables and licences.
     """
 
@@ -122,7 +122,7 @@ def _read(path: Path) -> Header | Broken | None:
     """Read a header, or say what is wrong.
 
     A file without DICOM's mark counts as broken if it bears DICOM's name, unless hidden:
-    macOS puts `._1-001.dcm` beside `1-001.dcm` on foreign disks.
+    macOS puts `._1-001.dcm` next to `1-001.dcm` on foreign disks.
     """
     try:
         header = read_header(path)

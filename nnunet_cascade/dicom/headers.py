@@ -82,7 +82,7 @@ class Header:
         transfer_syntax: Its name.
         is_localizer: A CT overview, no slice.
         frames: Images in the file.
-        plane: Where its pixels lie; None where it has none or does not say.
+        plane: Where its pixels lie; None if it has none or does not say.
         is_whole: The file holds as many bytes as its pixels need, or its last element.
     """
 
@@ -105,7 +105,7 @@ def read_header(path: Path) -> Header | None:
     """Read what the conversion needs to know of a file.
 
     Returns:
-        None where the file is not DICOM (it lacks the mark at byte 128), or is a
+        None if the file is not DICOM (it lacks the mark at byte 128), or is a
         DICOMDIR, which says of other files where they lie.
 
     Raises:
@@ -234,7 +234,7 @@ def _vector(values: NDArray[np.float64]) -> Vector:
 
 
 def _is_whole(dataset: Dataset, file: BinaryIO) -> bool:
-    """Tell whether all that the header announces is there: decoders fill up with zeros without a word.
+    """Return whether all that the header announces is there: decoders fill up with zeros without a word.
 
     Args:
         dataset: The header.

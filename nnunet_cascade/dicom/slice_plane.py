@@ -34,7 +34,7 @@ class SlicePlane:
         return float(x), float(y), float(z)
 
     def is_parallel_to(self, other: SlicePlane) -> bool:
-        """Tell whether two slices share orientation, pixel size and number of pixels."""
+        """Return whether two slices share orientation, pixel size and number of pixels."""
         mine, theirs = (*self.down, *self.right), (*other.down, *other.right)
         return (
             self.shape == other.shape

@@ -14,7 +14,7 @@ from nnunet_cascade.evaluation.surface import measure_parts
 from nnunet_cascade.geometry import Mask, Spacing
 
 DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
-"""Figures that follow from the fields of a `CaseScore`, and stand beside them in files."""
+"""Figures that follow from the fields of a `CaseScore`, and stand next to them in files."""
 _MM3_PER_ML = 1000.0
 
 
@@ -25,9 +25,9 @@ class CaseScore:
     Attributes:
         case: The case's name.
         empty: Which mask is empty; it decides what Dice, distances and NSD mean.
-        dice: 0 … 1, 0 where one mask is empty, NaN where both are.
+        dice: 0 … 1, 0 if one mask is empty, NaN if both are.
         hd95_mm: As `surface.HD95_DEFINITION`; like all four distances the image diagonal where one mask is
-            empty, NaN where both are.
+            empty, NaN if both are.
         hd95_pooled_mm: Both directions pooled before the percentile: for comparison only.
         hd_mm: Largest surface distance.
         assd_mm: Mean surface distance.
@@ -89,7 +89,7 @@ class CaseScore:
 
     @property
     def lesion_f1(self) -> float:
-        """Harmonic mean of recall and precision: 0 where one mask is empty, NaN where both are."""
+        """Harmonic mean of recall and precision: 0 if one mask is empty, NaN if both are."""
         return f1(self.lesion_recall, self.lesion_precision)
 
     def record(self) -> dict[str, str | float]:

@@ -52,7 +52,7 @@ class MethodFigures:
         missing: That others or the truth have, and it has not.
         metrics: Each over the method's cases.
         pooled: Shares of all lesions or components, each counting once whatever its case.
-        agreement: Of true and predicted volumes; None where they are not known.
+        agreement: Of true and predicted volumes; None if they are not known.
         groups: By the number of lesions, of predicted components and by spread.
     """
 
@@ -66,7 +66,7 @@ class MethodFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contrast:
-    """One method beside the reference.
+    """One method next to the reference.
 
     Attributes:
         common_cases: That both have; everything here is of them alone.
@@ -87,7 +87,7 @@ class MethodComparison:
         reference: The method that the others are compared with.
         cases: All cases, of any method or expected.
         methods: Each by itself.
-        contrasts: Each but the reference beside it.
+        contrasts: Each but the reference next to it.
         resampling: How intervals were drawn.
     """
 

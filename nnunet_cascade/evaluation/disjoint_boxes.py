@@ -22,7 +22,7 @@ class MaskPart:
     Attributes:
         start: Index (Z, Y, X) of the box's first voxel in the image.
         truth: (Z, Y, X), a view of the image's mask; may be empty.
-        prediction: (Z, Y, X), same shape; may be empty where the truth is not.
+        prediction: (Z, Y, X), same shape; may be empty if the truth is not.
     """
 
     start: Index
@@ -38,7 +38,7 @@ def separate_parts(truth: Mask, prediction: Mask) -> tuple[MaskPart, ...]:
         prediction: (Z, Y, X), same grid.
 
     Returns:
-        Views that hold every voxel of both masks once; none where both are empty.
+        Views that hold every voxel of both masks once; none if both are empty.
         How many there are changes what a measure costs, never what it gives.
 
     Raises:

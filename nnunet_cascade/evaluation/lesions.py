@@ -63,7 +63,7 @@ def count_lesions(truth: Mask, prediction: Mask, *, min_overlap_voxels: int = 1)
     """Count lesions found and islands predicted where there is none.
 
     One predicted component may find several lesions. A component that touches
-    truth with a single voxel is no false positive, whatever `min_overlap_voxels`.
+    truth with a single voxel is not a false positive, whatever `min_overlap_voxels`.
 
     Args:
         truth: (Z, Y, X); each 26-connected component is a lesion. May be empty: no lesions.
@@ -104,7 +104,7 @@ def share(part: int, whole: int) -> float:
 
 
 def f1(recall: float, precision: float) -> float:
-    """Return the harmonic mean of recall and precision: 0 where only one of them is defined, NaN where none is."""
+    """Return the harmonic mean of recall and precision: 0 if only one of them is defined, NaN if none is."""
     if math.isnan(recall) or math.isnan(precision):
         return math.nan if math.isnan(recall) and math.isnan(precision) else 0.0
     return 2 * recall * precision / (recall + precision) if recall + precision else 0.0

@@ -66,7 +66,7 @@ def uncertainty_name(measure: str, where: str) -> str:
 
 
 def is_uncertainty(name: str) -> bool:
-    """Tell whether a metric is a mean uncertainty."""
+    """Return whether a metric is a mean uncertainty."""
     return any(name.startswith(f"mean_{measure}_in_") for measure in UNCERTAINTIES)
 
 
@@ -143,7 +143,7 @@ def score_values(score: object) -> dict[str, float]:
         and `both_masks_empty` tell what it says.
 
     Raises:
-        SettingsError: It is no dataclass.
+        SettingsError: It is not a dataclass.
     """
     if not is_dataclass(score):
         raise SettingsError(f"found {type(score).__name__}; expected the scores of a case, a dataclass")

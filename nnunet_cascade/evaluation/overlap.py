@@ -22,7 +22,7 @@ def dice(truth: Mask, prediction: Mask) -> float:
         prediction: (Z, Y, X), same grid.
 
     Returns:
-        0 … 1. NaN where both masks are empty, 0 where one is.
+        0 … 1. NaN if both masks are empty, 0 if one is.
 
     Raises:
         SettingsError: A mask is not a boolean volume.
@@ -37,5 +37,5 @@ def dice(truth: Mask, prediction: Mask) -> float:
 
 
 def dice_of_counts(shared_voxels: int, voxels: int) -> float:
-    """Return Dice from the voxels that both masks share and those of both, added; NaN where there is none."""
+    """Return Dice from the voxels that both masks share and those of both, added; NaN if there is none."""
     return 2.0 * shared_voxels / voxels if voxels else math.nan

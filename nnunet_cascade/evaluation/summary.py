@@ -36,7 +36,7 @@ _DERIVED = ("defined_cases", "lesion_recall", "lesion_precision", "lesion_f1", "
 class MethodSummary:
     """What one method scores over all its cases.
 
-    Means and the median are over the defined cases and NaN where there is none,
+    Means and the median are over the defined cases and NaN if there is none,
     except those of volume errors, which every case has.
 
     Attributes:
@@ -126,7 +126,7 @@ class MethodSummary:
 
     @property
     def lesion_f1(self) -> float:
-        """Harmonic mean of recall and precision over all cases; 0 where one is undefined, NaN where both are."""
+        """Harmonic mean of recall and precision over all cases; 0 if one is undefined, NaN if both are."""
         return f1(self.lesion_recall, self.lesion_precision)
 
     @property

@@ -53,8 +53,8 @@ class SurfaceDistances:
     """How far every surface voxel of one mask is from the nearest of the other.
 
     Attributes:
-        to_prediction_mm: (n,), ascending, from each surface voxel of the truth; empty where a mask is.
-        to_truth_mm: (m,), ascending, from each surface voxel of the prediction; empty where a mask is.
+        to_prediction_mm: (n,), ascending, from each surface voxel of the truth; empty if a mask is.
+        to_truth_mm: (m,), ascending, from each surface voxel of the prediction; empty if a mask is.
         empty: Which mask has no voxel.
         diagonal_mm: Of the image, corner to corner: what a distance to nothing counts as.
 
@@ -78,35 +78,35 @@ class SurfaceDistances:
 
     @property
     def hd95_mm(self) -> float:
-        """`HD95_DEFINITION`; the diagonal where one mask is empty, NaN where both are."""
+        """`HD95_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
         if self.empty != "none":
             return self._penalty_mm
         return float(max(np.percentile(one, _PERCENTILE) for one in (self.to_prediction_mm, self.to_truth_mm)))
 
     @property
     def hd95_pooled_mm(self) -> float:
-        """`HD95_POOLED_DEFINITION`; the diagonal where one mask is empty, NaN where both are."""
+        """`HD95_POOLED_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
         if self.empty != "none":
             return self._penalty_mm
         return float(np.percentile(np.concatenate([self.to_prediction_mm, self.to_truth_mm]), _PERCENTILE))
 
     @property
     def hd_mm(self) -> float:
-        """`HD_DEFINITION`; the diagonal where one mask is empty, NaN where both are."""
+        """`HD_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
         if self.empty != "none":
             return self._penalty_mm
         return float(max(self.to_prediction_mm[-1], self.to_truth_mm[-1]))
 
     @property
     def assd_mm(self) -> float:
-        """`ASSD_DEFINITION`; the diagonal where one mask is empty, NaN where both are."""
+        """`ASSD_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
         if self.empty != "none":
             return self._penalty_mm
         voxels = self.to_prediction_mm.size + self.to_truth_mm.size
         return float(self.to_prediction_mm.sum() + self.to_truth_mm.sum()) / voxels
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Return the normalized surface Dice, `NSD_DEFINITION`; 0 where one mask is empty, NaN where both are.
+        """Return the normalized surface Dice, `NSD_DEFINITION`; 0 if one mask is empty, NaN if both are.
 
         Raises:
             SettingsError: The tolerance is negative or not finite.
@@ -140,7 +140,7 @@ def measure_surfaces(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> S
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        Sorted distances from both sides; none where a mask is empty.
+        Sorted distances from both sides; none if a mask is empty.
 
     Raises:
         SettingsError: A mask is not a boolean volume, or a voxel size is not positive.
@@ -184,7 +184,7 @@ def hd95_mm(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> float:
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        mm, 0 for equal masks. NaN where both masks are empty; the diagonal of the
+        mm, 0 for equal masks. NaN if both masks are empty; the diagonal of the
         image, corner to corner, where one is.
 
     Raises:

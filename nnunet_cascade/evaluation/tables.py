@@ -54,7 +54,7 @@ def overview_table(
     Args:
         comparison: Of the methods.
         metrics: A column each, and one for the paired difference; those that no method has are left out.
-        published: Figures to stand beside ours, by method and metric; metrics without any have no column for them.
+        published: Figures to stand next to ours, by method and metric; metrics without any have no column for them.
 
     Returns:
         Lines that end in a newline.

@@ -14,10 +14,10 @@ Values = Mapping[str, CaseValues]
 
 
 def column_of(values: CaseValues, cases: Sequence[str], metric: str) -> list[float]:
-    """Return a metric of some cases, in their order; NaN where it is undefined or not there."""
+    """Return a metric of some cases, in their order; NaN if it is undefined or not there."""
     return [float(values[case].get(metric, math.nan)) for case in cases]
 
 
 def metrics_of(values: CaseValues) -> tuple[str, ...]:
-    """Name the metrics that any case has, in the order of tables."""
+    """Return the names of the metrics that any case has, in the order of tables."""
     return in_order({metric for of_case in values.values() for metric in of_case})

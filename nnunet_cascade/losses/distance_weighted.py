@@ -62,7 +62,7 @@ class DistanceWeightedLoss(VoxelLoss):
         return loss + (batch.mean(weight * entropy) / batch.mean(weight).clamp_min(1e-12)).mean()
 
     def _weight(self, distance: torch.Tensor) -> torch.Tensor:
-        """Return w of signed distances (B, F, …); 0 is no distance, for the surface runs between voxels."""
+        """Return w of signed distances (B, F, …); 0 is not a distance, for the surface runs between voxels."""
         near = torch.exp(distance**2 * (-0.5 / self.width_voxels**2)).masked_fill(distance == 0, 0)
         if not self.labels.regions:
             near = near.amax(1, keepdim=True)

@@ -27,7 +27,7 @@ class LabelScheme:
     ignore_label: int | None = None
 
     def target_channels(self, outputs: int) -> int:
-        """Return how many channels the target of so many network outputs has."""
+        """Return how many channels the target of that many network outputs has."""
         return outputs + (self.ignore_label is not None) if self.regions else 1
 
 
@@ -85,11 +85,11 @@ class Batch:
         return cross_entropy(self.logits, self.classes, reduction="none")[:, None]
 
     def weighted(self, weight: torch.Tensor) -> torch.Tensor:
-        """Return a weight of voxels as 0 where they are ignored."""
+        """Return a weight of voxels as 0 if they are ignored."""
         return weight if self.valid is None else weight * self.valid
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
-        """Average (B, K, …) over the annotated voxels of the batch; (K,), 0 where there are none."""
+        """Average (B, K, …) over the annotated voxels of the batch; (K,), 0 if there are none."""
         axes = (0, *range(2, values.ndim))
         if self.valid is None:
             return values.mean(axes)
@@ -183,7 +183,7 @@ def soft_dice(
     Args:
         probability: (B, C, …).
         truth: (B, C, …).
-        weight: (B, C, …) or (B, 1, …), 0 where a voxel does not count; None is 1 everywhere.
+        weight: (B, C, …) or (B, 1, …), 0 if a voxel does not count; None is 1 everywhere.
         batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
         smooth: Added to numerator and denominator; an empty target and an empty prediction give 1.
     """

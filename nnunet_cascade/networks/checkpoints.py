@@ -61,7 +61,7 @@ def write_checkpoint(path: Path, content: Any) -> None:
 
 
 def is_plain_weight(value: Any) -> bool:
-    """Tell whether a value is a tensor like those that a network holds: dense, with numbers of its own in memory."""
+    """Return whether a value is a tensor like those that a network holds: dense, with numbers of its own in memory."""
     if type(value) not in {torch.Tensor, torch.nn.Parameter} or value.layout != torch.strided or value.is_quantized:
         return False
     if value.device.type != "cpu":
@@ -101,7 +101,7 @@ def _require_plain_container(path: Path, if_trusted: str) -> None:
 
 
 def _refusal(error: Exception, if_trusted: str) -> str:
-    """Say in one line why a file was not read."""
+    """Return in one line why a file was not read."""
     text = str(error)
     wanted = re.search(r"(?:GLOBAL|Unsupported class) (\S+)", text)
     if wanted:

@@ -30,7 +30,7 @@ def legal_patch(patch_size: Sequence[int], backbone: PatchRule) -> tuple[int, ..
         backbone: What the network asks of each side.
 
     Raises:
-        SettingsError: The patch has not three sides, or one is no whole number of at least 1.
+        SettingsError: The patch has not three sides, or one is not a whole number of at least 1.
     """
     require(
         len(patch_size) == 3 and all(side == int(side) and side >= 1 for side in patch_size),

@@ -162,7 +162,7 @@ class _PlacedWeights:
         """Place the weights of a file.
 
         First those under the prefix that gives most names a place, then what lies
-        beside it: a file may hold the encoder under a name of its own.
+        next to it: a file may hold the encoder under a name of its own.
         """
         theirs: dict[str, str] = {}
         for name in source:

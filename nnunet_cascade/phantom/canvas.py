@@ -62,7 +62,7 @@ class Canvas:
         self._mix(frame, share, np.float32(hu))
 
     def box_of(self, region: TissueRegion) -> Box | None:
-        """Return the voxels a solid may change, or None where it lies outside the image."""
+        """Return the voxels a solid may change, or None if it lies outside the image."""
         around = region.grown(self.edge_mm)
         return box_between(self.grid, around.low_mm, around.high_mm)
 

@@ -47,10 +47,10 @@ class Placed:
 
 
 def draw_tumors(seed: int, patient: PhantomPatient, settings: PhantomSettings) -> tuple[Placed, ...]:
-    """Draw the tumours, none where the settings' count is 0.
+    """Draw the tumours, none if the settings' count is 0.
 
     Raises:
-        SettingsError: There is no room for so many, so large.
+        SettingsError: There is no room for that many, so large.
     """
     draft = _Draft(rng=stream(seed, "tumors"), patient=patient, settings=settings)
     return draft.place(TUMOR_SITES, draft.count(settings.tumors), ())
@@ -62,7 +62,7 @@ def draw_distractors(
     """Draw the distractors about the tumours: those that reach a lung first.
 
     Raises:
-        SettingsError: There is no room for so many, so large.
+        SettingsError: There is no room for that many, so large.
     """
     draft = _Draft(rng=stream(seed, "distractors"), patient=patient, settings=settings)
     count = draft.count(settings.distractors)

@@ -56,7 +56,7 @@ def voxel_centers(grid: Grid, box: Box) -> Points:
 
 
 def box_between(grid: Grid, low_mm: Vector, high_mm: Vector) -> Box | None:
-    """Return the voxels of a grid that may lie between two world corners, or None where none does."""
+    """Return the voxels of a grid that may lie between two world corners, or None if none does."""
     corners = np.array(list(itertools.product(*zip(low_mm, high_mm, strict=True))))
     indices = (corners - np.array(grid.origin_mm)) @ np.array(grid.axes).T / np.array(grid.spacing_mm)
     low = [math.floor(v) for v in indices.min(axis=0)]

@@ -1,4 +1,4 @@
-"""The record beside a cohort of phantoms: what each was drawn from, to tell later whether to draw it again."""
+"""The record next to a cohort of phantoms: what each was drawn from, to tell later whether to draw it again."""
 
 from __future__ import annotations
 

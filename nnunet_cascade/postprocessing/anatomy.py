@@ -52,7 +52,7 @@ class FilteredCandidates:
 
     Attributes:
         labels: (Z, Y, X), int32: the candidates' ids on the tumor mask, 0 elsewhere.
-        candidates: In order of id, kept and dropped; none where the mask is empty.
+        candidates: In order of id, kept and dropped; none if the mask is empty.
         flags: What a reader of the result should know: "lungs_missing",
             "lungs_empty", "lungs_implausible", "lungs_misplaced", "one_lung_small",
             "all_rejected", "best_kept".
@@ -68,7 +68,7 @@ class FilteredCandidates:
         return tuple(candidate for candidate in self.candidates if candidate.kept)
 
     def kept_mask(self) -> Mask:
-        """Return the kept candidates as one mask (Z, Y, X), a subset of the tumor mask; empty where none was kept."""
+        """Return the kept candidates as one mask (Z, Y, X), a subset of the tumor mask; empty if none was kept."""
         mask = np.zeros(self.labels.shape, dtype=np.bool_)
         for candidate in self.kept:
             here = candidate.box.slices
@@ -100,7 +100,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         tumor: (Z, Y, X). Left unchanged. May be empty.
         grid: The grid of all arrays.
         lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows;
-            None where there is none.
+            None if there is none.
         settings: What the rules ask.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.

@@ -43,7 +43,7 @@ class Candidate:
         centroid_mm: The same place in the patient, (x, y, z) in LPS.
         lung_overlap: Share of its voxels inside the lung mask, 0 to 1; None without lungs.
         lung_distance_mm: Smallest distance from a voxel centre of it to one of the
-            lungs, 0 where voxels touch or are shared; None without lungs.
+            lungs, 0 if voxels touch or are shared; None without lungs.
         near_surface_share: Share of its surface voxels that lie near a lung, 0 to 1;
             None without lungs.
         central: Whether its centroid lies in the central zone between the lungs;

@@ -58,7 +58,7 @@ def axial_diameters(mask: Mask, grid: Grid) -> AxialDiameters | None:
         grid: Of the same shape.
 
     Returns:
-        None where the mask is empty.
+        None if the mask is empty.
 
     Source:
         E. A. Eisenhauer et al., "New response evaluation criteria in solid tumours: revised RECIST guideline

@@ -83,7 +83,7 @@ class LungReference:
 
         Returns:
             (n,), one distance per surface voxel: from its centre to the centre of the
-            nearest lung voxel, 0 where the two touch (26 neighbours) or are one. Exact up to
+            nearest lung voxel, 0 if the two touch (26 neighbours) or are one. Exact up to
             `near_mm` and for the smallest; others may be infinite, which saves most of the search.
         """
         rim = surface(candidate)
@@ -135,12 +135,12 @@ def measure_candidates(
     Args:
         labels: (Z, Y, X), ids 1 to n without a gap, 0 outside. May be all 0.
         grid: The grid of `labels`.
-        lungs: On the same grid; None where no lung mask can be trusted.
+        lungs: On the same grid; None if no lung mask can be trusted.
         probability: (Z, Y, X), tumor probability on the same grid; None if unknown.
         uncertainty: (Z, Y, X), in any measure, on the same grid; None if unknown.
 
     Returns:
-        One candidate per id, in that order, undecided; none where there is no label.
+        One candidate per id, in that order, undecided; none if there is no label.
 
     Raises:
         InputImageError: A map is not finite inside a candidate.

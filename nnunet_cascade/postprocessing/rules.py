@@ -37,7 +37,7 @@ class Rule(Protocol):
         ...
 
     def judge(self, candidate: Candidate) -> Opinion:
-        """Say what becomes of a candidate."""
+        """Return what becomes of a candidate."""
         ...
 
 

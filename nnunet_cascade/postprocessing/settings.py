@@ -34,7 +34,7 @@ class AnatomySettings:
         min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no number.
         central_zone_share: Width of the central zone, as a share of the lungs' bounding
             box from left to right, about its middle. Default 0.5.
-        rescue_distance_mm: A candidate with too little overlap is kept where it lies no
+        rescue_distance_mm: A candidate with too little overlap is kept where it is not a
             farther than this from a lung. Default 5.
         rescue_min_volume_mm3: And is at least this large. Default 100.
         rescue_near_surface_share_central: And, in the central zone, has at least this

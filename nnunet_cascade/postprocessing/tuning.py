@@ -29,7 +29,7 @@ _CONFIDENCE = 0.95
 Flags = NDArray[np.bool_]
 """(n,), one truth value per candidate."""
 Numbers = NDArray[np.float64]
-"""(n,), one number per candidate; NaN where it is unknown."""
+"""(n,), one number per candidate; NaN if it is unknown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class KnownCase:
         name: Of the case.
         tumor: What was predicted. May be empty.
         truth: What is there. May be empty.
-        lungs: None where there is no mask.
+        lungs: None if there is no mask.
         grid: Of the arrays.
     """
 
@@ -119,7 +119,7 @@ def measure_known(known: KnownCase, base: AnatomySettings, distances_mm: Sequenc
         distances_mm: The rescue distances, at least one.
 
     Returns:
-        A row per candidate; none where nothing was predicted. A candidate is true where
+        A row per candidate; none if nothing was predicted. A candidate is true where
         it has a voxel of truth, as in `evaluation.lesions`.
 
     Raises:

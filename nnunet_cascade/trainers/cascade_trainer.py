@@ -26,7 +26,7 @@ class CascadeTrainer(nnUNetTrainer):
     """nnU-Net's default trainer with the settings of the plans' `nnunet_cascade` block.
 
     On plans without the block it trains as `nnUNetTrainer` does, but seeded. It
-    serves as stage 1, and as the baseline of equal length beside the cascade.
+    serves as stage 1, and as the baseline of equal length next to the cascade.
 
     Args:
         plans: Contents of the plans file and nnU-Net's `continue_training`.

@@ -47,7 +47,7 @@ class StoredRoi:
 
 
 def write_manifest(path: Path, rois: list[StoredRoi], *, provenance: Mapping[str, Any]) -> None:
-    """Write the manifest of a stage-2 training set beside its name, then rename it."""
+    """Write the manifest of a stage-2 training set next to its name, then rename it."""
     content = {
         "version": MANIFEST_VERSION,
         "provenance": dict(provenance),

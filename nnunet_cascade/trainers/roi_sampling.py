@@ -83,7 +83,7 @@ class RoiDataset(nnUNetDatasetBlosc2):
         return image[window], labels[window], None, {**properties, "class_locations": inside}
 
     def shortest_edges(self, most: int = 50) -> Index:
-        """Return the shortest edge along each axis, voxels, among the first crops, at most so many."""
+        """Return the shortest edge along each axis, voxels, among the first crops, at most that many."""
         cases = [case for cases in self.cases_of.values() for case in cases][:most]
         shapes = [cast(_Case, super(RoiDataset, self).load_case(case))[0].shape[1:] for case in cases]
         return as_index(np.min(shapes, axis=0))

@@ -46,7 +46,7 @@ class ROITrainer(CascadeTrainer):
 
     @cached_property
     def roi_manifest(self) -> dict[str, StoredRoi] | None:
-        """The ROI manifest of the dataset, or None where it has none."""
+        """The ROI manifest of the dataset, or None if it has none."""
         name = self.plans_manager.dataset_name
         folders = [Path(str(self.preprocessed_dataset_folder_base))]
         if nnUNet_raw.is_set():

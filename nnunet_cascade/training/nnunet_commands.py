@@ -30,7 +30,7 @@ def run_nnunet(command: str, arguments: Sequence[str], *, log: Path, title: str,
         arguments: Of the command.
         log: File to append its output to.
         title: What it does, for the progress bar.
-        epochs: How many epochs it will train, or None where it trains none.
+        epochs: How many epochs it will train, or None if it trains none.
 
     Raises:
         StepFailedError: It did not succeed; the message holds its last lines.
@@ -70,7 +70,7 @@ def _advance(bar: Any, line: str, *, counts_epochs: bool) -> None:
 
 
 def _program(command: str) -> list[str]:
-    """Find a command beside this Python, so that a user's PATH cannot lead to another environment."""
+    """Find a command next to this Python, so that a user's PATH cannot lead to another environment."""
     script = Path(sys.executable).parent / command
     if not script.is_file():
         raise StepFailedError(

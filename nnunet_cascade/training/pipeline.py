@@ -106,7 +106,7 @@ def train_cascade(request: TrainingRequest) -> None:
     """Plan, preprocess and train both stages, make the bundle, cross-validate; what is done is not done again.
 
     Args:
-        request: The cascade. It is recorded beside the bundle: a second run with other
+        request: The cascade. It is recorded next to the bundle: a second run with other
             settings is refused rather than mixed with the first.
 
     Raises:
@@ -149,7 +149,7 @@ def _run(request: TrainingRequest, steps: _Steps) -> None:
 
 
 def _require_same_request(request: TrainingRequest) -> None:
-    """Record a first run's request beside the bundle; raise where a later run asks for something else."""
+    """Record a first run's request next to the bundle; raise where a later run asks for something else."""
     path = log_folder(request) / "request.json"
     wanted = json.loads(json.dumps(to_json(request)))
     if not path.is_file():
@@ -324,7 +324,7 @@ def final_spec(request: TrainingRequest) -> CascadeSpec:
 
 
 def tumor_label(request: TrainingRequest) -> str:
-    """Name the tumor where the dataset has several labels; "" where it has one.
+    """Return the names of the tumor where the dataset has several labels; "" where it has one.
 
     Raises:
         DatasetError: The tumor is not exactly one of several labels.

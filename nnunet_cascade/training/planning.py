@@ -82,7 +82,7 @@ class PlanRequest:
 
 
 def write_plans(dataset_id: int, request: PlanRequest) -> Path:
-    """Write a plans file beside nnU-Net's own, fingerprinting the dataset first where that was not done.
+    """Write a plans file next to nnU-Net's own, fingerprinting the dataset first where that was not done.
 
     Args:
         dataset_id: Of a raw nnU-Net dataset.

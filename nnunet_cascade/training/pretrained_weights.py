@@ -45,10 +45,10 @@ def import_weights(  # noqa: PLR0913 - the words of its command
 
     Args:
         source: A MONAI file of a self-supervised encoder, or an nnU-Net checkpoint.
-        plans: Plans file; dataset.json lies beside it.
+        plans: Plans file; dataset.json lies next to it.
         configuration: Of the plans.
         trainer: Name of a trainer of this package.
-        output: Written beside, then renamed.
+        output: Written next to, then renamed.
         trusted: Let the plans name a network of any origin, which is imported and called. No code of `source` is
             run in either case.
 

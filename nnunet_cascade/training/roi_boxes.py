@@ -48,7 +48,7 @@ def boxes_from_truth(patient: str, truth: Labels) -> list[FoundBox]:
 
 
 def limit_false_positives(found: Sequence[FoundBox], *, share: float, seed: int) -> list[FoundBox]:
-    """Keep so many false positives, drawn at random, that they are at most a share of all.
+    """Keep that many false positives, drawn at random, that they are at most a share of all.
 
     Args:
         found: All boxes.

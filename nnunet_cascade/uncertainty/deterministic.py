@@ -50,7 +50,7 @@ class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
         return logits, torch.stack(self._members).mean(0)
 
     def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
-        """Predict with one member; what lies beside its logits is cut like them."""
+        """Predict with one member; what lies next to its logits is cut like them."""
         logits: Any = super().predict_sliding_window_return_logits(input_image)
         self._members.append(unpadded(self._blended / self._total, input_image.shape[1:]).cpu())
         return logits

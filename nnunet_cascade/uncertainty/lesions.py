@@ -79,7 +79,7 @@ def describe_lesions(
         volumes: What they make of each lesion's volume.
 
     Returns:
-        The lesions in order of id; none where there is none.
+        The lesions in order of id; none if there is none.
     """
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML
     lesions: list[Lesion] = []

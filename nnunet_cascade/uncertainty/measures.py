@@ -17,7 +17,7 @@ def binary_entropy(probability: torch.Tensor) -> torch.Tensor:
         probability: Any shape, 0 to 1; beyond, where a blended mean may lie by a rounding error, counts as 0 or 1.
 
     Returns:
-        The same shape, in nats, 0 to ln 2; 0 where the probability is 0 or 1.
+        The same shape, in nats, 0 to ln 2; 0 if the probability is 0 or 1.
     """
     inside = probability.clamp(0, 1)
     return torch.special.entr(inside) + torch.special.entr(1 - inside)

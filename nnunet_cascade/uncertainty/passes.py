@@ -40,7 +40,7 @@ class StochasticPasses:
         return features.detach()
 
     def repeated(self, features: Any, count: int) -> Any:
-        """Return the features of one image (1, …) for so many passes at once, each a sample of its own."""
+        """Return the features of one image (1, …) for that many passes at once, each a sample of its own."""
         return features.expand(count, *features.shape[1:])
 
     def run(self, features: Any) -> Outputs:
@@ -90,7 +90,7 @@ class UNetPasses(StochasticPasses):
         return _UNetFeatures(features.deepest.detach(), tuple(term.detach() for term in features.skip_terms))
 
     def repeated(self, features: _UNetFeatures, count: int) -> _UNetFeatures:
-        """Return the features for so many passes at once; the skips' terms are added to all of them as they are."""
+        """Return the features for that many passes at once; the skips' terms are added to all of them as they are."""
         return _UNetFeatures(super().repeated(features.deepest, count), features.skip_terms)
 
     def run(self, features: _UNetFeatures) -> Outputs:

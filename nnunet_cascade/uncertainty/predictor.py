@@ -111,7 +111,7 @@ class MonteCarloPredictor(SlidingWindowPredictor):
         return self.mc_samples or len(self.flips())
 
     def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
-        """Predict with one member; what lies beside its moments is cut like them."""
+        """Predict with one member; what lies next to its moments is cut like them."""
         moments: Any = super().predict_sliding_window_return_logits(input_image)
         if self.extras.decision is not None:
             self._sample_masks[-1] = unpadded(self._sample_masks[-1], input_image.shape[1:]).cpu()
@@ -165,7 +165,7 @@ class MonteCarloPredictor(SlidingWindowPredictor):
         return torch.cat([moment[0] for moment in moments.means()])
 
     def _samples(self, passes: StochasticPasses, features: Any, count: int) -> Iterator[torch.Tensor]:
-        """Run so many passes, several together where the batch size says so; gives each sample (1, C, Z, Y, X)."""
+        """Run that many passes, several together where the batch size says so; gives each sample (1, C, Z, Y, X)."""
         for start in range(0, count, self.batch_size):
             together = min(self.batch_size, count - start)
             outputs = passes.run(features if together == 1 else passes.repeated(features, together))

@@ -68,7 +68,7 @@ class BlendedSampleMasks:
     Counts of windows that overlap could not be added; a field has every voxel once.
 
     Args:
-        planes: P, so many eighths of the samples.
+        planes: P, that many eighths of the samples.
         shape: Of the image.
         device: Where to keep them.
     """
@@ -91,5 +91,5 @@ class BlendedSampleMasks:
 
 
 def packed_planes(samples: int) -> int:
-    """Return the number of planes that so many samples need."""
+    """Return the number of planes that that many samples need."""
     return -(-samples // _BITS)

@@ -78,7 +78,7 @@ class Moments:
         return self._totals()[1] / self.count
 
     def mean_entropy(self) -> torch.Tensor | None:
-        """Return the mean of the binary entropies in nats, or None where they were not summed."""
+        """Return the mean of the binary entropies in nats, or None if they were not summed."""
         return None if self._sum_of_entropies is None else self._sum_of_entropies / self.count
 
     def variance(self) -> torch.Tensor:

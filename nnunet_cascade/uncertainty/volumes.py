@@ -117,7 +117,7 @@ def volume_spreads(lesions: Labels, dropped: Mask, sampled: Sampled, spacing_mm:
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        None where there are no regions.
+        None if there are no regions.
     """
     if not sampled.sample_masks:
         return None

@@ -114,7 +114,7 @@ def _step_with_gaps(heights: Heights, step_mm: float) -> float:
 
 
 def _fits(heights: Heights, step_mm: float) -> bool:
-    """Tell whether each slice lies on a plane of its own."""
+    """Return whether each slice lies on a plane of its own."""
     above = heights - heights[0]
     alone = np.diff(np.rint(above / step_mm)).min() >= 1
     return bool(alone and np.abs(off_lattice_mm(above, step_mm)).max() <= tolerance_mm(step_mm))

@@ -65,7 +65,7 @@ def stack_files(headers: Sequence[Header]) -> SliceFiles:
     """Put the files of one CT series in order by their headers.
 
     Raises:
-        DicomError: A file is truncated, is multi-frame or says not where it lies, or the
+        DicomError: A file is truncated, is multi-frame or does not say where it is, or the
             slices make no volume.
     """
     slices = [header for header in headers if not header.is_localizer]

@@ -111,7 +111,7 @@ class _Between:
     stack: Stack
 
     def at(self, height_mm: float) -> PlaneMask | bool:
-        """Return the mask at a height, or False where nothing shows."""
+        """Return the mask at a height, or False if nothing shows."""
         below = max((place for place, known in self.known_mm.items() if known <= height_mm), default=None)
         above = min((place for place, known in self.known_mm.items() if known > height_mm), default=None)
         if below is None or above is None:

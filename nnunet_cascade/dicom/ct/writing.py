@@ -69,7 +69,7 @@ def write_ct_series(
 ) -> tuple[Path, ...]:
     """Write a volume as a CT series.
 
-    Each plane says itself where it lies, so that grids in any direction come out right;
+    Each plane says itself where it is, so that grids in any direction come out right;
     the planes of a left-handed one stand in descending order along their normal.
 
     Args:

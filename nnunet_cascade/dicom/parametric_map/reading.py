@@ -39,7 +39,7 @@ def read_parametric_map(path: Path, stack: Stack) -> ReadMap:
     """Read a map of one quantity that lies on the slices of a CT.
 
     Raises:
-        DicomError: The file is no floating-point Parametric Map, or a frame lies on no slice of the CT.
+        DicomError: The file is not a floating-point Parametric Map, or a frame lies on no slice of the CT.
     """
     try:
         with lenient():

@@ -1,4 +1,4 @@
-"""An image of numbers to a floating-point Parametric Map beside the CT it was computed on."""
+"""An image of numbers to a floating-point Parametric Map next to the CT it was computed on."""
 
 from __future__ import annotations
 

@@ -101,7 +101,7 @@ def rasterize(contours: Sequence[Contour], stack: Stack) -> RoiRaster:
 
 
 def _place(contour: Contour, stack: Stack, heights: NDArray[np.float64]) -> _PlacedContours | None:
-    """Find the plane a contour was drawn on; None where it lies above or below the CT."""
+    """Find the plane a contour was drawn on; None if it lies above or below the CT."""
     points = stack.coordinates(contour)
     above = points[:, 0]
     span_mm = float(np.ptp(above))

@@ -22,7 +22,7 @@ def trace(mask: PixelMask) -> list[Polygon]:
         mask: (Y, X). Pixels at its border are outlined outside of it.
 
     Returns:
-        None where the mask is empty.
+        None if the mask is empty.
 
     Source:
         W. E. Lorensen, H. E. Cline, "Marching cubes: a high resolution 3D surface

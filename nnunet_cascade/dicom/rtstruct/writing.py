@@ -31,9 +31,9 @@ from nnunet_cascade.errors import DicomError, GridMismatchError
 from nnunet_cascade.geometry import Grid, Mask
 
 InterpretedType = Literal["", "GTV", "CTV", "PTV", "ORGAN", "AVOIDANCE", "EXTERNAL"]
-"""What a region is in radiotherapy; empty where nobody says."""
+"""What a region is in radiotherapy; empty if nobody says."""
 Algorithm = Literal["", "MANUAL", "SEMIAUTOMATIC", "AUTOMATIC"]
-"""Who drew a region; empty where nobody says."""
+"""Who drew a region; empty if nobody says."""
 
 _STUDY_CLASS_UID = "1.2.840.10008.3.1.2.3.1"
 _CONTOUR_DATA = 0x30060050
@@ -83,7 +83,7 @@ def write_structure_set(
 
     Masks become one closed contour for each outline, to which holes are joined by keyholes: what
     fills contours one by one or by even–odd parity gets each mask back bit for bit. A contour refers to the slice
-    nearest along the normal, at most half a step away; to none where there is none, as on
+    nearest along the normal, at most half a step away; to none if there is none, as on
     planes that were interpolated. The file is in implicit VR: explicit VR cannot hold a
     contour of more than some 1,300 vertices.
 

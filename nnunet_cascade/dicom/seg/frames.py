@@ -30,7 +30,7 @@ def frames_of(file: SegmentationFile, number: int) -> Iterator[tuple[SlicePlane,
     In a label map, pixels that equal the number are set; of fractions, those of at least a half.
 
     Raises:
-        DicomError: There is no such segment, or a frame cannot be decoded or does not say where it lies.
+        DicomError: There is no such segment, or a frame cannot be decoded or does not say where it is.
     """
     with reading_seg():
         planes = _planes(file, number)

@@ -27,7 +27,7 @@ class Segment:
     Attributes:
         number: Segment Number.
         names: In order of trust: description, label, modifiers of the property type; each once.
-        algorithm: MANUAL, SEMIAUTOMATIC, AUTOMATIC, or empty where the file does not say.
+        algorithm: MANUAL, SEMIAUTOMATIC, AUTOMATIC, or empty if the file does not say.
     """
 
     number: int
@@ -64,7 +64,7 @@ def read_segmentation(path: Path) -> SegmentationFile:
     """Read a DICOM SEG; pixels are decoded when asked for.
 
     Raises:
-        DicomError: It cannot be read or is no SEG, or highdicom is not installed.
+        DicomError: It cannot be read or is not a SEG, or highdicom is not installed.
     """
     frame_decoder()
     with reading_seg():

@@ -1,4 +1,4 @@
-"""Masks to a DICOM SEG beside the CT they were made on."""
+"""Masks to a DICOM SEG next to the CT they were made on."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ class SegmentToWrite(SegmentDetails):
         mask: (Z, Y, X) on the slices it is written for; may be empty.
 
     Raises:
-        DicomError: The name is empty or too long, or the mask is no mask.
+        DicomError: The name is empty or too long, or the mask is not a mask.
     """
 
     mask: Mask

@@ -40,7 +40,7 @@ class LesionToReport:
         tracking: As in the SEG.
         segment: Its number there.
         volume_ml: Its volume.
-        long_axis_mm: Longest axial diameter; None where it was not measured.
+        long_axis_mm: Longest axial diameter; None if it was not measured.
         short_axis_mm: Extent at right angles to it.
         mean_uncertainty: None without samples.
     """
@@ -59,7 +59,7 @@ class ReportToWrite:
 
     Attributes:
         tracking: Of the case as a whole.
-        lesions: Those of the SEG; none where nothing was found.
+        lesions: Those of the SEG; none if nothing was found.
         count: How many there are; more than `lesions` where a segment holds several.
         volume_ml: Of all.
         uncertainty: What mean uncertainties are of.

@@ -26,7 +26,7 @@ class CalibrationEstimate:
     """A figure and how sure it is.
 
     Attributes:
-        value: NaN where no case has a voxel in the region.
+        value: NaN if no case has a voxel in the region.
         interval: Over cases; None for fewer than 3.
         cases: With a voxel in the region.
     """

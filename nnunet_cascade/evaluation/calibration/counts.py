@@ -93,12 +93,12 @@ def count_voxels(
         region: Same shape; voxels outside it are left out. None takes all.
 
     Returns:
-        The sums; all are 0 where the region is empty.
+        The sums; all are 0 if the region is empty.
 
     Raises:
         SettingsError: `truth` or `region` is not boolean.
         GridMismatchError: The shapes differ.
-        InputImageError: A value in the region is no probability.
+        InputImageError: A value in the region is not a probability.
     """
     for name, mask in (("truth", truth), ("region", region)):
         if mask is not None and mask.dtype != np.bool_:

@@ -96,7 +96,7 @@ def error_auroc(uncertainty: Voxels, errors: Flags) -> float:
         errors: (n,).
 
     Returns:
-        0 … 1, 0.5 for an uncertainty that says nothing; NaN where there is no error, or nothing else.
+        0 … 1, 0.5 for an uncertainty that says nothing; NaN if there is no error, or nothing else.
 
     Source:
         Mann and Whitney, Ann Math Stat 18, 1947: the rank sum, ties at their mean rank.
@@ -110,7 +110,7 @@ def error_auroc(uncertainty: Voxels, errors: Flags) -> float:
 
 
 def overlap_at(uncertainty: Voxels, errors: Flags, threshold: float) -> float:
-    """Return the Dice of the voxels whose uncertainty is at least a threshold and the errors; NaN where both are none.
+    """Return the Dice of the voxels whose uncertainty is at least a threshold and the errors; NaN if both are none.
 
     Args:
         uncertainty: Any shape.

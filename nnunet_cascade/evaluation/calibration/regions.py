@@ -35,7 +35,7 @@ def region_of(name: str, truth: Mask, prediction: Mask, spacing_mm: Spacing) -> 
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        (Z, Y, X). "union" is empty where both masks are, "surface" where the truth is.
+        (Z, Y, X). "union" is empty if both masks are, "surface" where the truth is.
 
     Raises:
         SettingsError: The name is unknown, or as `near_union`.
@@ -53,7 +53,7 @@ def near_union(truth: Mask, prediction: Mask, *, spacing_mm: Spacing, distance_m
     """Mark the union of truth and prediction and all within a distance of it.
 
     Returns:
-        (Z, Y, X); empty where both masks are.
+        (Z, Y, X); empty if both masks are.
 
     Raises:
         SettingsError: A mask is not a boolean volume, or a size or the distance is out of range.
@@ -70,7 +70,7 @@ def near_surface(truth: Mask, *, spacing_mm: Spacing, distance_mm: float = SURFA
     array ends nothing is known, and no face counts.
 
     Returns:
-        (Z, Y, X); empty where the mask is empty or full, and along an axis whose
+        (Z, Y, X); empty if the mask is empty or full, and along an axis whose
         voxels are more than twice as long as the distance.
 
     Raises:
@@ -99,7 +99,7 @@ def within_mm(mask: Mask, *, spacing_mm: Spacing, distance_mm: float) -> Mask:
         distance_mm: At least 0; 0 gives the mask.
 
     Returns:
-        (Z, Y, X), a superset of `mask`; empty where `mask` is.
+        (Z, Y, X), a superset of `mask`; empty if `mask` is.
 
     Raises:
         SettingsError: The mask is not a boolean volume, or a size or the distance is out of range.

@@ -58,9 +58,9 @@ class ReviewPoint:
         reviewed: Cases, the share of n rounded up.
         caught: Worst cases among them; not whole where cases tie, then expected over orders of the tied.
         worst: Worst cases in all.
-        fraction: caught / worst; NaN where there is no worst case.
+        fraction: caught / worst; NaN if there is no worst case.
         random_fraction: Expected of cases drawn at random, reviewed / n.
-        best_fraction: The most that so many reviews can catch.
+        best_fraction: The most that this number of reviews can catch.
         interval: Of `fraction`, over cases, the worst of each draw found anew; None for fewer than 3.
     """
 
@@ -105,11 +105,11 @@ def aurc(risks: Sequence[float] | Values, uncertainties: Sequence[float] | Value
 def risk_coverage(
     dices: Sequence[float], uncertainties: Sequence[float], resampling: Resampling = RESAMPLING
 ) -> RiskCoverage:
-    """Measure AURC and E-AURC of cases, beside the best and a random order.
+    """Measure AURC and E-AURC of cases, next to the best and a random order.
 
     Args:
-        dices: Of each case; NaN where both masks are empty: left out and counted.
-        uncertainties: A summary per case; NaN where there is none, as of an empty result,
+        dices: Of each case; NaN if both masks are empty: left out and counted.
+        uncertainties: A summary per case; NaN if there is none, as of an empty result,
             which nobody would trust: the most uncertain, counted.
         resampling: How intervals are drawn.
 
@@ -154,7 +154,7 @@ def review_curve(
     """Tell which fraction of the worst cases is caught when the x % most uncertain are reviewed.
 
     Args:
-        dices: Of each case; NaN where both masks are empty: left out.
+        dices: Of each case; NaN if both masks are empty: left out.
         uncertainties: A summary per case; NaN is the most uncertain.
         shares: Of the cases, each reviewed, 0 … 1.
         worst_below: Cases with a smaller Dice are the worst; None takes the lowest quarter,
@@ -162,7 +162,7 @@ def review_curve(
         resampling: How intervals are drawn.
 
     Returns:
-        One point per share; none where no case has a Dice.
+        One point per share; none if no case has a Dice.
 
     Raises:
         SettingsError: The lengths differ, or a share is out of range.

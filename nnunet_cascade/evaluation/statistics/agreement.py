@@ -36,7 +36,7 @@ class Concordance:
     """How near pairs of numbers lie to the line of identity.
 
     Attributes:
-        value: −1 … 1; NaN where it is undefined.
+        value: −1 … 1; NaN if it is undefined.
         n: Cases with both numbers.
         interval: By Lin's Z transform; None below 3 cases and where it is undefined.
         bootstrap: The same value with intervals from redrawn cases.
@@ -92,7 +92,7 @@ def agree(first: Column, second: Column, resampling: Resampling) -> Agreement:
     """Compare two measurements of the same cases, such as true and predicted volumes.
 
     Args:
-        first: One number of at least 0 per case, such as the true one; NaN where it is undefined.
+        first: One number of at least 0 per case, such as the true one; NaN if it is undefined.
         second: The same cases in the same order.
         resampling: How to draw the bootstrap's intervals; its level is that of all intervals.
 
@@ -116,7 +116,7 @@ def concordance(first: Column, second: Column, resampling: Resampling) -> Concor
     """Measure Lin's concordance correlation coefficient, 2·s₁₂ / (s₁² + s₂² + (x̄₁ − x̄₂)²).
 
     Args:
-        first: One number per case; NaN where it is undefined.
+        first: One number per case; NaN if it is undefined.
         second: The same cases in the same order.
         resampling: How to draw the bootstrap's intervals; its level is that of both intervals.
 
@@ -138,7 +138,7 @@ def concordance(first: Column, second: Column, resampling: Resampling) -> Concor
 
 
 def concordance_of(x: Sample, y: Sample) -> Sample:
-    """Return Lin's coefficient along the last axis; NaN where both are one and the same constant."""
+    """Return Lin's coefficient along the last axis; NaN if both are one and the same constant."""
     means = x.mean(axis=-1), y.mean(axis=-1)
     a, b = x - means[0][..., None], y - means[1][..., None]
     covariance = (a * b).mean(axis=-1)
@@ -176,7 +176,7 @@ def bland_altman(differences: Column, *, level: float) -> BlandAltman:
     """Return bias and limits of agreement of differences, each with its interval.
 
     Args:
-        differences: Second less first; NaN where it is undefined. May be empty.
+        differences: Second less first; NaN if it is undefined. May be empty.
         level: Of the intervals.
 
     Raises:

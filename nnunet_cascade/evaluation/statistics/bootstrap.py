@@ -28,7 +28,7 @@ ALL_THE_SAME = "all cases are the same: no interval"
 _NUMBERS_AT_A_TIME = 4_000_000
 
 Statistic = Callable[..., "Sample"]
-"""Takes one or more arrays (…, n) of the same cases and reduces their last axis; NaN where it is undefined."""
+"""Takes one or more arrays (…, n) of the same cases and reduces their last axis; NaN if it is undefined."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +74,7 @@ class Estimate:
     """A figure and how sure it is.
 
     Attributes:
-        value: Of the cases that are there; NaN where it is undefined.
+        value: Of the cases that are there; NaN if it is undefined.
         n: Cases with a number.
         percentile: Interval between quantiles, or None; `note` says why.
         bca: Bias-corrected and accelerated interval, or None; `note` says why.
@@ -169,7 +169,7 @@ def _jackknife(samples: tuple[Sample, ...], statistic: Statistic) -> Sample:
 
 
 def _bca_levels(value: float, drawn: Sample, jackknife: Sample, level: float) -> tuple[float, float] | None:
-    """Return which quantiles of the draws are the ends of the BCa interval; None where they are undefined."""
+    """Return which quantiles of the draws are the ends of the BCa interval; None if they are undefined."""
     deviations = jackknife.mean() - jackknife
     largest = float(np.abs(deviations).max(initial=0.0))
     if drawn.size == 0 or not largest > 0:

@@ -25,9 +25,9 @@ class Coefficient:
     """A correlation coefficient.
 
     Attributes:
-        value: −1 … 1; NaN where it is undefined.
-        p: Two-sided, of no correlation; NaN where it is undefined.
-        interval: By Fisher's z, from 4 cases on; None where it is undefined or the coefficient is ±1.
+        value: −1 … 1; NaN if it is undefined.
+        p: Two-sided, of no correlation; NaN if it is undefined.
+        interval: By Fisher's z, from 4 cases on; None if it is undefined or the coefficient is ±1.
         bootstrap: The same value with intervals from redrawn cases, which do not take normal distributions for granted.
     """
 
@@ -60,7 +60,7 @@ def correlate(first: Column, second: Column, resampling: Resampling) -> Correlat
     """Correlate two numbers of the same cases.
 
     Args:
-        first: One number per case; NaN where it is undefined.
+        first: One number per case; NaN if it is undefined.
         second: The same cases in the same order.
         resampling: How to draw the bootstrap's intervals; its level is that of both intervals.
 
@@ -109,7 +109,7 @@ def _why_undefined(x: Sample, y: Sample) -> str:
 
 
 def pearson(x: Sample, y: Sample) -> Sample:
-    """Return Pearson's r along the last axis; NaN where one of the two is constant."""
+    """Return Pearson's r along the last axis; NaN if one of the two is constant."""
     a, b = (values - values.mean(axis=-1, keepdims=True) for values in (x, y))
     constant = (np.ptp(x, axis=-1) == 0) | (np.ptp(y, axis=-1) == 0)
     squares = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
@@ -117,7 +117,7 @@ def pearson(x: Sample, y: Sample) -> Sample:
 
 
 def spearman(x: Sample, y: Sample) -> Sample:
-    """Return Spearman's ρ along the last axis; NaN where one of the two is constant."""
+    """Return Spearman's ρ along the last axis; NaN if one of the two is constant."""
     return pearson(np.asarray(stats.rankdata(x, axis=-1)), np.asarray(stats.rankdata(y, axis=-1)))
 
 

@@ -40,7 +40,7 @@ def describe(values: Column, resampling: Resampling) -> Description:
     """Describe a metric over cases.
 
     Args:
-        values: One number per case; NaN where it is undefined. May be empty.
+        values: One number per case; NaN if it is undefined. May be empty.
         resampling: How to draw the intervals.
 
     Raises:
@@ -63,12 +63,12 @@ def pooled_share(parts: Column, wholes: Column, resampling: Resampling) -> Estim
     """Return the sum of parts of the sum of wholes, such as lesions found of all lesions, each lesion counting once.
 
     Args:
-        parts: One number per case, such as lesions found; NaN where it is undefined.
+        parts: One number per case, such as lesions found; NaN if it is undefined.
         wholes: The same cases in the same order, such as lesions.
         resampling: How to draw the intervals: cases are drawn, with all their lesions.
 
     Returns:
-        NaN where the wholes are 0 in all cases.
+        NaN if the wholes are 0 in all cases.
 
     Raises:
         SettingsError: The lengths differ, or a number is infinite.

@@ -72,7 +72,7 @@ def compare_paired(method: Column, reference: Column, resampling: Resampling) ->
     """Compare a method with the reference on the same cases.
 
     Args:
-        method: One number per case; NaN where it is undefined.
+        method: One number per case; NaN if it is undefined.
         reference: The same cases in the same order.
         resampling: How to draw intervals: cases are drawn, their two numbers stay together.
 
@@ -151,7 +151,7 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     """Correct p values for their number.
 
     Args:
-        p_values: Of one family of tests; NaN is no test, stays NaN and does not count. May be empty.
+        p_values: Of one family of tests; NaN is not a test, stays NaN and does not count. May be empty.
 
     Returns:
         Adjusted p values in the same order, each at least as large as before and at most 1.

@@ -12,7 +12,7 @@ from nnunet_cascade.errors import SettingsError
 Sample = NDArray[np.float64]
 """(n,), a finite number per case."""
 Column = Sequence[float] | Sample
-"""A number per case, NaN where it is undefined."""
+"""A number per case, NaN if it is undefined."""
 FEWEST_CASES = 3
 """Below, no interval is given."""
 FEW_CASES = 20
@@ -23,7 +23,7 @@ def paired_samples(*columns: Column) -> tuple[Sample, ...]:
     """Return the cases that have a number in every column.
 
     Args:
-        columns: One number per case each, in the same order of cases; NaN where it is undefined.
+        columns: One number per case each, in the same order of cases; NaN if it is undefined.
 
     Returns:
         As many arrays (n,) of float64; n may be 0. The caller tells how many were left out.
@@ -41,12 +41,12 @@ def paired_samples(*columns: Column) -> tuple[Sample, ...]:
 
 
 def few_cases_note(count: int) -> str:
-    """Say what few cases mean for an interval; "" where there are enough."""
+    """Return what few cases mean for an interval; "" where there are enough."""
     if count < FEWEST_CASES:
         return f"n = {count}: no interval below {FEWEST_CASES} cases"
     return f"n = {count}: few cases, the interval is too narrow" if count < FEW_CASES else ""
 
 
 def is_constant(sample: Sample) -> bool:
-    """Tell whether all numbers are the same but for rounding; true for none and for one."""
+    """Return whether all numbers are the same but for rounding; true for none and for one."""
     return sample.size < 2 or bool(np.ptp(sample) <= 1e-12 * np.abs(sample).max())

@@ -79,7 +79,7 @@ def lung_air(hu: Image, air: Mask, spacing_mm: Spacing) -> Mask:
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        (Z, Y, X), a subset of `air`; empty where nothing looks like lung.
+        (Z, Y, X), a subset of `air`; empty if nothing looks like lung.
     """
     labels, regions = regions_of((hu < AIR_HU) & air)
     large = [region for region in regions if region.voxels >= voxels_in(FRAGMENT_ML, spacing_mm)]
@@ -94,29 +94,29 @@ def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: LungRegi
 
 
 def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: LungRegion, spacing_mm: Spacing) -> bool:
-    """Tell whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
+    """Return whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
     inside = labels[region.box.slices] == region.label
     return has_lung_densities(hu[region.box.slices][inside]) and is_deep(inside, spacing_mm)
 
 
 def has_lung_densities(values_hu: NDArray[np.float32]) -> bool:
-    """Tell whether the voxels of a region are as dense as those of lungs are."""
+    """Return whether the voxels of a region are as dense as those of lungs are."""
     share = np.mean((values_hu >= _LUNG_HU[0]) & (values_hu <= _LUNG_HU[1]))
     return bool(_LUNG_MEDIAN_HU[0] <= np.median(values_hu) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE)
 
 
 def is_not_room_air(values_hu: NDArray[np.float32]) -> bool:
-    """Tell whether most voxels of a region are denser than the air of the room."""
+    """Return whether most voxels of a region are denser than the air of the room."""
     return bool(np.median(values_hu) >= _LUNG_MEDIAN_HU[0])
 
 
 def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:
-    """Tell whether some voxel of a mask lies at least 6 mm from what is outside."""
+    """Return whether some voxel of a mask lies at least 6 mm from what is outside."""
     return any(float(layer.max()) >= _LUNG_INNER_RADIUS_MM for layer in distances_mm(np.pad(inside, 1), spacing_mm))
 
 
 def _middle_height(regions: list[LungRegion]) -> float:
-    """Return the slice index halfway up the largest region; 0 where there is none."""
+    """Return the slice index halfway up the largest region; 0 if there is none."""
     return (regions[0].box.start[0] + regions[0].box.stop[0]) / 2 if regions else 0.0
 
 

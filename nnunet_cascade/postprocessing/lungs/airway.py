@@ -31,7 +31,7 @@ def airway(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        (Z, Y, X), empty where no trachea is found.
+        (Z, Y, X), empty if no trachea is found.
     """
     seed = _trachea(hu, body, spacing_mm)
     wall_mm = max(_WALL_MM, *spacing_mm[1:])

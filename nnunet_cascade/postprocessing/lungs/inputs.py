@@ -42,7 +42,7 @@ def lung_files(source: LungSource, case: str) -> list[Path]:
 
 
 def weights_checksum(source: LungSource) -> str | None:
-    """Return the SHA-256 of given weights, of all files of a network of two; None where none are given.
+    """Return the SHA-256 of given weights, of all files of a network of two; None if none are given.
 
     Raises:
         LungMaskError: They are not there, or cannot be read.

@@ -113,7 +113,7 @@ def _load(network: LungNetwork) -> Any:
 
 
 def weight_files(network: LungNetwork) -> tuple[str | None, ...]:
-    """Return the weights file of each part of a network; None where lungmask downloads it.
+    """Return the weights file of each part of a network; None if lungmask downloads it.
 
     Raises:
         LungMaskError: A file does not exist, or one file is given for a network of two.

@@ -79,7 +79,7 @@ def close_sides(labels: NDArray[np.uint8], forbidden: Mask, spacing_mm: Spacing)
 
 
 def _cut_face(body: Mask) -> int | None:
-    """Return the column at the side where the image cuts the body through, or None where it does so at neither or both.
+    """Return the column at the side where the image cuts the body through, or None if it does so at neither or both.
 
     A field of view that only grazes an arm or a hip cuts little of the body's outline.
     """
@@ -91,7 +91,7 @@ def _cut_face(body: Mask) -> int | None:
 
 
 def _parted(inside: Mask, depth_mm: NDArray[np.float32], middle: float) -> NDArray[np.uint8] | None:
-    """Label two lungs, or give None where there are no two."""
+    """Label two lungs, or give None if there are no two."""
     for radius_mm in _EROSIONS_MM:
         seeds, large = _large_regions(depth_mm > radius_mm)
         places = [region.centroid[2] for region in large]
@@ -104,7 +104,7 @@ def _parted(inside: Mask, depth_mm: NDArray[np.float32], middle: float) -> NDArr
 
 
 def _are_side_by_side(labels: NDArray[np.uint8]) -> bool:
-    """Tell whether at most a quarter of the smaller side lies in columns that as much of the other side shares."""
+    """Return whether at most a quarter of the smaller side lies in columns that as much of the other side shares."""
     right, left = (np.count_nonzero(labels == side, axis=(0, 1)) for side in (RIGHT, LEFT))
     return int(np.minimum(right, left).sum()) <= _SHARED_COLUMNS * min(int(right.sum()), int(left.sum()))
 

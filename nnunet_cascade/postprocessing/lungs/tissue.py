@@ -25,7 +25,7 @@ def inside_body(hu: Image, spacing_mm: Spacing) -> Mask:
         spacing_mm: Voxel size along (Z, Y, X).
 
     Returns:
-        (Z, Y, X), empty where there is no tissue.
+        (Z, Y, X), empty if there is no tissue.
     """
     tissue = hu > _TISSUE_HU
     if max(spacing_mm[1:]) < _OPENING_BELOW_MM:
@@ -35,7 +35,7 @@ def inside_body(hu: Image, spacing_mm: Spacing) -> Mask:
 
 
 def soft_around(hu: Image, labels: NDArray[np.uint32], region: LungRegion) -> bool:
-    """Tell whether most of a region's surroundings, past one voxel of partial volume, are soft tissue."""
+    """Return whether most of a region's surroundings, past one voxel of partial volume, are soft tissue."""
     z, y, x = hu.shape
     box = region.box.grown((2, 2, 2)).clipped((z, y, x))
     inside = labels[box.slices] == region.label
