@@ -19,7 +19,7 @@ class CaseEntry:
     Attributes:
         row: What its record tells.
         made: What was made of it.
-        priority: How doubtful it is.
+        priority: How soon a reader should look at it.
         folder: Name of its folder in the report.
         scores: Metrics by name; none where no truth is known.
         dicom: What became of its DICOM export.
@@ -49,7 +49,7 @@ class RunEntries:
 
     Attributes:
         run: As it was read.
-        entries: The most doubtful first.
+        entries: In the order of their review priority.
         problems: Of the run, in a sentence each.
     """
 

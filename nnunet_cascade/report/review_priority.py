@@ -1,4 +1,4 @@
-"""How doubtful a result is: which cases a reader should look at first."""
+"""Which cases a reader should look at first."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from nnunet_cascade.report.reading.case_row import STATUSES, CaseRow
 
-DOUBT_DEFINITION = (
-    "100 without a usable result; else 10 for each flag, 90 at most, and up to 9.9 for the spread. That is the "
-    "standard deviation of the volume over the samples divided by its mean, 1 at most; without it, the mean "
-    "uncertainty in the tumor divided by the largest that its measure can have. It says where to look first, not what "
-    "is wrong."
+PRIORITY_DEFINITION = (
+    "Review priority (0-100): 100 if there is no usable result; otherwise 10 per flag (at most 90) plus up to 9.9 for "
+    "the spread. The spread is the standard deviation of the volume over the samples divided by its mean (at most 1); "
+    "without samples it is the mean uncertainty in the tumor divided by the largest value of its measure. It says "
+    "where to look first, not what is wrong."
 )
 """In words for pages; `docs/report.md` says the same."""
 _NO_RESULT, _PER_FLAG, _OF_FLAGS, _OF_SPREAD = 100.0, 10.0, 90.0, 9.9
@@ -20,10 +20,10 @@ _LARGEST = {"variance": 0.25, "predictive entropy": math.log(2), "mutual informa
 
 @dataclass(frozen=True, slots=True)
 class ReviewPriority:
-    """How doubtful a result is.
+    """How soon a reader should look at a case.
 
     Attributes:
-        score: 0 to 100, as `DOUBT_DEFINITION` says.
+        score: 0 to 100, as `PRIORITY_DEFINITION` says.
         why: One sentence.
     """
 
@@ -32,7 +32,7 @@ class ReviewPriority:
 
 
 def review_priority(row: CaseRow) -> ReviewPriority:
-    """Return how doubtful the result of a case is, and why."""
+    """Return how soon a reader should look at a case, and why."""
     if row.status not in {"done", "mask only"}:
         return ReviewPriority(_NO_RESULT, f"{row.status}: {STATUSES[row.status]}")
     if row.status == "mask only" and row.volume_ml is None:
@@ -45,7 +45,7 @@ def review_priority(row: CaseRow) -> ReviewPriority:
 
 
 def _spread(row: CaseRow) -> tuple[float | None, str]:
-    """Return the spread of a result, 0 to 1, with a few words; None where nothing is known of it."""
+    """Return the spread of a result, 0 to 1, with a few words; None if nothing is known of it."""
     found = row.uncertainty
     if found.sd_ml is not None and found.mean_ml:
         spread = found.sd_ml / found.mean_ml

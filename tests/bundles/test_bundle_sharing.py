@@ -213,7 +213,7 @@ class TestCard:
     def test_it_says_what_the_bundle_is(self, zipped):
         card = contents(zipped)["MODEL_CARD.md"].decode()
         assert card.startswith("# tiny\n\nResearch software, not a medical device.")
-        assert "- Licence: CC BY 4.0\n- Training data: four phantoms | of this package" in card
+        assert "- License: CC BY 4.0\n- Training data: four phantoms | of this package" in card
         assert "- a | note" in card
         assert (
             "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |" in card

@@ -149,7 +149,9 @@ def test_heads_are_buttons_and_say_how_the_table_is_sorted(reported):
     heads = re.findall(r"<th scope=\"col\".*?</th>", table)
     assert len(heads) > 12
     assert all("<button" in head and "aria-sort=" in head for head in heads)
-    assert [head for head in heads if 'aria-sort="descending"' in head] == [head for head in heads if "Doubt" in head]
+    assert [head for head in heads if 'aria-sort="descending"' in head] == [
+        head for head in heads if "Review priority" in head
+    ]
 
 
 def test_names_reasons_and_flags_that_hold_markup_are_shown_as_text(tmp_path):

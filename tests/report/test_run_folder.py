@@ -158,7 +158,7 @@ def test_what_the_anatomy_filter_leaves_is_read_too(run):
     assert rows(run)["a"].volume_ml == 2.0
 
 
-def test_doubt_puts_failures_before_flags_and_flags_before_spread(run):
+def test_priority_puts_failures_before_flags_and_flags_before_spread(run):
     story = json.loads((run.results / "run.json").read_text())
     story["cases"]["bad"] = {"status": "failed", "error": "no CT"}
     (run.results / "run.json").write_text(json.dumps(story))

@@ -24,7 +24,7 @@ from nnunet_cascade.report.pages.flags import explained
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.reading.case_row import STATUSES
 from nnunet_cascade.report.reading.scores import shown_metrics
-from nnunet_cascade.report.review_priority import DOUBT_DEFINITION
+from nnunet_cascade.report.review_priority import PRIORITY_DEFINITION
 from nnunet_cascade.versions import NOTICE
 
 PAGE = "index.html"
@@ -61,7 +61,7 @@ def environment() -> Environment:
         "notice": NOTICE,
         "statuses": STATUSES,
         "interval": wording.interval,
-        "doubt_definition": DOUBT_DEFINITION,
+        "priority_definition": PRIORITY_DEFINITION,
         "figure": FIGURE,
     }
     cast(dict[str, Any], made.filters).update(filters)
