@@ -3,8 +3,8 @@
     nnc-demo -o demo
     python docs/make_pipeline_picture.py [--demo demo] [--output docs/pictures/pipeline.png]
 
-Everything in it is read from the files of the results; the case and the slice are those that show most of
-both a kept and a dropped candidate.
+Everything in it is read from the files of the results. It is an example that went well: the slice that shows
+most of a true tumor, kept and found again by stage 2, and most of a dropped candidate.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 KEPT, DROPPED, LUNGS = "#4da3ff", "#ff9d2e", "#cfcfcf"
-IMAGES = Path("nnUNet_raw") / "Dataset501_Phantoms" / "imagesTs"
-MARGIN = 4
+RAW = Path("nnUNet_raw") / "Dataset501_Phantoms"
+MARGIN = 3
 """Voxels around the region in the last panel."""
 
 
@@ -42,10 +42,10 @@ class Slice:
         return self.maps["candidates"]
 
     def shows(self) -> int:
-        """Return how many voxels of both kinds there are at least."""
-        found = self.candidates[self.candidates > 0]
-        kept = int(np.isin(found, list(self.kept)).sum())
-        return min(kept, found.size - kept) * int(self.maps["roi"].any())
+        """Return how many voxels there are at least of a tumor that was found and of what was dropped."""
+        kept = np.isin(self.candidates, list(self.kept))
+        found = kept & (self.maps["truth"] > 0) & (self.maps["tumor"] > 0)
+        return min(int(found.sum()), int(((self.candidates > 0) & ~kept).sum()))
 
 
 def slices_of(demo: Path) -> list[Slice]:
@@ -60,7 +60,8 @@ def _slices(demo: Path, record: Path) -> list[Slice]:
     paths = {name: record.with_name(f"{record.stem}_{name}.nii.gz") for name in names}
     volumes = {name: read_volume(path).array for name, path in paths.items()}
     volumes["tumor"] = read_volume(record.with_suffix(".nii.gz")).array
-    ct = read_volume(demo / IMAGES / f"{record.stem}_0000.nii.gz")
+    volumes["truth"] = read_volume(demo / RAW / "labelsTs" / f"{record.stem}.nii.gz").array
+    ct = read_volume(demo / RAW / "imagesTs" / f"{record.stem}_0000.nii.gz")
     candidates = json.loads(record.read_text(encoding="utf-8"))["candidates"]
     kept = frozenset(each["id"] for each in candidates if each["verdict"]["kept"])
     _, dy, dx = ct.grid.spacing_mm
@@ -73,8 +74,8 @@ def _slices(demo: Path, record: Path) -> list[Slice]:
 def show_ct(axes: plt.Axes, shown: Slice, title: str, caption: str) -> None:
     """Draw the CT with a title above and a sentence below."""
     axes.imshow(shown.ct, cmap="gray", vmin=-1000, vmax=400, aspect=shown.aspect)
-    axes.set_title(title, fontsize=12, fontweight="bold")
-    axes.text(0.5, -0.04, caption, ha="center", va="top", fontsize=10, transform=axes.transAxes, linespacing=1.4)
+    axes.set_title(title, fontsize=15, fontweight="bold")
+    axes.text(0.5, -0.04, caption, ha="center", va="top", fontsize=12.5, transform=axes.transAxes, linespacing=1.4)
     axes.set_axis_off()
 
 
@@ -95,47 +96,59 @@ def show_candidates(axes: plt.Axes, shown: Slice, *, judged: bool) -> None:
         axes.text(x, y, str(int(number)), color=color, ha="center", va="center", fontsize=9, fontweight="bold")
 
 
-def box_of(shown: Slice) -> tuple[int, int, int, int]:
-    """Return top, left, bottom and right of the regions."""
-    places = np.argwhere(shown.maps["roi"] > 0)
+def box_of(mask: NDArray[np.generic]) -> tuple[int, int, int, int]:
+    """Return top, left, bottom and right of a mask."""
+    places = np.argwhere(mask)
     (top, left), (bottom, right) = places.min(0), places.max(0) + 1
     return int(top), int(left), int(bottom), int(right)
 
 
-def show_box(axes: plt.Axes, shown: Slice) -> None:
-    """Draw the region."""
-    top, left, bottom, right = box_of(shown)
-    place = (left - 0.5, top - 0.5)
-    axes.add_patch(Rectangle(place, right - left, bottom - top, fill=False, color="white", linestyle="-.", lw=1.5))
+def regions_of(shown: Slice) -> list[NDArray[np.generic]]:
+    """Return the mask of each region, the one with most of a found tumor first."""
+    labels, found = shown.maps["roi"], (shown.maps["truth"] > 0) & (shown.maps["tumor"] > 0)
+    masks = [labels == number for number in np.unique(labels[labels > 0])]
+    return sorted(masks, key=lambda mask: -int((mask & found).sum()))
+
+
+def show_boxes(axes: plt.Axes, shown: Slice) -> None:
+    """Draw the regions."""
+    for mask in regions_of(shown):
+        top, left, bottom, right = box_of(mask)
+        place = (left - 0.5, top - 0.5)
+        axes.add_patch(Rectangle(place, right - left, bottom - top, fill=False, color="white", linestyle="-.", lw=1.5))
 
 
 def show_result(axes: plt.Axes, shown: Slice) -> None:
-    """Draw mask and uncertainty, near the region."""
-    measured = np.ma.masked_less(shown.maps["uncertainty"], 0.005)
-    axes.imshow(measured, cmap="inferno", vmin=0, vmax=0.25, alpha=0.8, aspect=shown.aspect)
+    """Draw mask and uncertainty, near the first region."""
+    region = regions_of(shown)[0]
+    share = np.where(region, shown.maps["uncertainty"], 0) / max(float(shown.maps["uncertainty"][region].max()), 1e-9)
+    axes.imshow(share, cmap="inferno", vmin=0, vmax=1, alpha=np.sqrt(share), aspect=shown.aspect)
     outline(axes, shown.maps["tumor"], KEPT)
-    top, left, bottom, right = box_of(shown)
-    axes.set_xlim(left - MARGIN, right + MARGIN)
-    axes.set_ylim(bottom + MARGIN, top - MARGIN)
+    top, left, bottom, right = box_of(region)
+    height, width = shown.ct.shape
+    zoom = max((bottom - top + 2 * MARGIN) / height, (right - left + 2 * MARGIN) / width)
+    x, y = (left + right) / 2, (top + bottom) / 2
+    axes.set_xlim(x - zoom * width / 2, x + zoom * width / 2)
+    axes.set_ylim(y + zoom * height / 2, y - zoom * height / 2)
 
 
 def draw(shown: Slice) -> plt.Figure:
     """Draw the five steps from left to right."""
-    figure, axes = plt.subplots(1, 5, figsize=(15, 3.7), dpi=100)
-    show_ct(axes[0], shown, "CT", "a phantom, not a patient")
+    figure, axes = plt.subplots(1, 5, figsize=(15, 3.05), dpi=90)
+    show_ct(axes[0], shown, "CT", "a phantom,\nnot a patient")
     show_ct(axes[1], shown, "Stage 1", "finds candidates\nin the whole CT")
     show_candidates(axes[1], shown, judged=False)
-    show_ct(axes[2], shown, "Anatomy rules", "blue is kept, dashed orange is dropped;\nthe dots are the lungs")
+    show_ct(axes[2], shown, "Anatomy rules", "keep the blue, drop the dashed\norange; dots are the lungs")
     axes[2].contour(shown.maps["lungs"] > 0, [0.5], colors=LUNGS, linewidths=0.8, linestyles="dotted")
     show_candidates(axes[2], shown, judged=True)
     show_ct(axes[3], shown, "Regions", "a box around\neach kept candidate")
-    show_box(axes[3], shown)
-    show_ct(axes[4], shown, "Stage 2", "draws the tumor (blue) and\nits uncertainty (yellow is most)")
+    show_boxes(axes[3], shown)
+    show_ct(axes[4], shown, "Stage 2", "draws tumor and uncertainty\n(brighter is less sure)")
     show_result(axes[4], shown)
-    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.16, wspace=0.14)
+    figure.subplots_adjust(left=0.01, right=0.99, top=0.9, bottom=0.2, wspace=0.14)
     for left, right in pairwise(axes):
         x = (left.get_position().x1 + right.get_position().x0) / 2
-        figure.text(x, 0.53, "→", ha="center", va="center", fontsize=20)
+        figure.text(x, 0.55, "→", ha="center", va="center", fontsize=20)
     return figure
 
 

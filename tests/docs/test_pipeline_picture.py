@@ -17,17 +17,18 @@ SHAPE = (3, 24, 32)
 @pytest.fixture
 def demo(tmp_path):
     """A demonstration's folder with one case: candidate 1 is kept, candidate 2 is dropped."""
-    raw, predictions = tmp_path / "nnUNet_raw/Dataset501_Phantoms/imagesTs", tmp_path / "predictions"
+    raw, predictions = tmp_path / "nnUNet_raw/Dataset501_Phantoms", tmp_path / "predictions"
     maps = {name: np.zeros(SHAPE, np.uint8) for name in ("", "_candidates", "_lungs", "_roi")}
     maps["_candidates"][1, 8:12, 8:12], maps["_candidates"][1, 8:12, 22:26] = 1, 2
     maps["_roi"][1, 5:15, 5:15], maps[""][1, 8:12, 8:12], maps["_lungs"][1, 4:20, 4:16] = 1, 1, 1
     maps["_uncertainty"] = maps[""] * np.float32(0.1)
-    for folder in (raw, predictions):
+    for folder in (raw / "imagesTs", raw / "labelsTs", predictions):
         folder.mkdir(parents=True)
     grid = Grid(shape=SHAPE, spacing_mm=(2.0, 2.0, 2.0))
     for name, array in maps.items():
         write_image(array, grid, predictions / f"phantom_1{name}.nii.gz")
-    write_image(np.full(SHAPE, -500, np.int16), grid, raw / "phantom_1_0000.nii.gz")
+    write_image(np.full(SHAPE, -500, np.int16), grid, raw / "imagesTs/phantom_1_0000.nii.gz")
+    write_image(maps[""], grid, raw / "labelsTs/phantom_1.nii.gz")
     candidates = [{"id": number, "verdict": {"kept": number == 1}} for number in (1, 2)]
     (predictions / "phantom_1.json").write_text(json.dumps({"candidates": candidates}))
     return tmp_path
