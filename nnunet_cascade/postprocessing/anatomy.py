@@ -114,7 +114,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         SettingsError: Ranked by a map that was not given.
 
     Source:
-        Isler et al., anatomy-aware post-processing; digest P2 to P6.
+        Isler et al., anatomy-aware post-processing; docs/paper-departures.md, P2 to P6.
     """
     mask = lungs.mask if isinstance(lungs, LungMask) else lungs
     maps = {"probability map": probability, "uncertainty map": uncertainty}

@@ -65,7 +65,7 @@ def label_candidates(tumor: Mask, grid: Grid, merge: MergeSettings) -> Labels:
         GridMismatchError: `tumor` is not of the grid's shape.
 
     Source:
-        Isler et al., merging by dilation; digest P2 and P3.
+        Isler et al., merging by dilation; docs/paper-departures.md, P2 and P3.
     """
     if tumor.shape != grid.shape:
         raise GridMismatchError(f"tumor mask has shape {tumor.shape}, its grid {grid.shape}; give both of one image")

@@ -33,7 +33,7 @@ def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0)
         SettingsError: `sigma_mm` is negative or not finite.
 
     Source:
-        Isler et al., Fig. 1, edge enhancement ahead of cropping; digest P17.
+        Isler et al., Fig. 1, edge enhancement ahead of cropping; docs/paper-departures.md, P17.
     """
     require(0 <= sigma_mm < math.inf, f"sigma_mm must be a finite number from 0 up; found {sigma_mm}")
     sigma_voxels = [sigma_mm / size for size in spacing_mm]
