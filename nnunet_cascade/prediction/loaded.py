@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.prediction.stage_model import StageModel
+
+if TYPE_CHECKING:  # reading settings and checksums of a bundle needs no PyTorch
+    from nnunet_cascade.prediction.stage_model import StageModel
 
 
 @dataclass(frozen=True, slots=True)

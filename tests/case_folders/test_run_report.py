@@ -18,7 +18,7 @@ LINES = [
 def report(tmp_path):
     def build(**changed):
         context = RunContext(begun=0.0, command=("-i", "x"), share=changed.pop("share", Part()))
-        return RunReport(**{"output": tmp_path, "story": context, "settings": {"r": (1, 2)}, "total": 3, **changed})
+        return RunReport(**{"output": tmp_path, "context": context, "settings": {"r": (1, 2)}, "total": 3, **changed})
 
     return build
 
