@@ -73,7 +73,7 @@ def real_ct(folder: Path, slices: int | None) -> tuple[Path, Path]:
         raise SystemExit("NNC_REAL_DATA is not set; name the folder that holds LUNG1-001, or give --quick")
     command = Path(sys.executable).with_name("nnc-convert-nsclc-radiomics")
     raw = fresh(folder / "raw")
-    arguments = [sys.executable, str(command), "-i", source, "-d", "501", "--np", "1", "--patients", CASE]
+    arguments = [sys.executable, str(command), "-i", source, "-d", "501", "-np", "1", "--patients", CASE]
     subprocess.run(arguments, check=True, env={**os.environ, "nnUNet_raw": str(raw)})
     dataset = raw / "Dataset501_NSCLCRadiomics"
     ct = read_ct(dataset / "imagesTr" / f"{CASE}_0000{ENDING}")

@@ -88,7 +88,7 @@ def convert(download: Path, raw: Path, processes: int) -> tuple[float, int]:
     """Convert a download with the command line; give seconds, the start of Python included, and cases."""
     shutil.rmtree(raw, ignore_errors=True)
     command = Path(sys.executable).with_name("nnc-convert-nsclc-radiomics")
-    arguments = ["-i", str(download), "-d", "501", "--np", str(processes)]
+    arguments = ["-i", str(download), "-d", "501", "-np", str(processes)]
     begun = time.perf_counter()
     subprocess.run(
         [str(command), *arguments], check=True, capture_output=True, env={**os.environ, "nnUNet_raw": str(raw)}

@@ -26,7 +26,7 @@ CASES = ("LUNG1-001", "LUNG1-002")
 
 def convert(raw: Path) -> Path:
     """Convert the CTs and their GTV-1 to NIfTI with the command line, and give the dataset's folder."""
-    arguments = ["-i", os.environ["NNC_REAL_DATA"], "-d", "501", "--np", "2", "--patients", *CASES]
+    arguments = ["-i", os.environ["NNC_REAL_DATA"], "-d", "501", "-np", "2", "--patients", *CASES]
     command = Path(sys.executable).with_name("nnc-convert-nsclc-radiomics")
     subprocess.run([str(command), *arguments], check=True, env={**os.environ, "nnUNet_raw": str(raw)})
     return raw / "Dataset501_NSCLCRadiomics"

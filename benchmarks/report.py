@@ -49,7 +49,7 @@ def main() -> None:
 
     options = ["--no_viewer"] if args.no_viewer else ["--niivue", str(args.niivue)] if args.niivue else []
     program = str(Path(sys.executable).with_name("nnc-report"))
-    arguments = [sys.executable, program, str(results), "--truth", str(labels), "-np", str(args.np), *options]
+    arguments = [sys.executable, program, str(results), "-gt", str(labels), "-np", str(args.np), *options]
     seconds = timed(arguments, args.threads)
     index = results / "report" / "index.html"
     mib = index.stat().st_size / (1 << 20)

@@ -12,7 +12,7 @@ from typing import Any
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.processes import environment
 
-_NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+NNUNET_FOLDERS = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
 _SMALL_MACHINE = {"nnUNet_def_n_proc": "2", "nnUNet_n_proc_DA": "0"}  # one process draws: same seed, same weights
 
 
@@ -39,7 +39,7 @@ def dataset_name(dataset_id: int) -> str:
     """
     nnunet_folder("nnUNet_raw")
     prefix = f"Dataset{dataset_id:03d}_"
-    variables = [name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results") if os.environ.get(name)]
+    variables = [name for name in NNUNET_FOLDERS if os.environ.get(name)]
     found = {path.name for name in variables for path in nnunet_folder(name).glob(f"{prefix}*") if path.is_dir()}
     if len(found) != 1:
         what = f"{len(found)} datasets {sorted(found)}" if found else "no dataset"
@@ -103,7 +103,7 @@ def read_json(path: Path) -> dict[str, Any]:
 @contextmanager
 def own_nnunet_folders(folder: Path) -> Generator[None, None, None]:
     """Let nnU-Net work below a folder of ours, and give the user's variables back afterwards."""
-    for name in _NNUNET_FOLDERS:
+    for name in NNUNET_FOLDERS:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    with environment({**{name: str((folder / name).resolve()) for name in _NNUNET_FOLDERS}, **_SMALL_MACHINE}):
+    with environment({**{name: str((folder / name).resolve()) for name in NNUNET_FOLDERS}, **_SMALL_MACHINE}):
         yield

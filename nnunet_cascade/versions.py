@@ -6,7 +6,7 @@ import platform
 from importlib.metadata import version
 
 NOTICE = "Research software, not a medical device. Do not use it for diagnosis or treatment."
-_PACKAGES = (
+PACKAGES = (
     "nnunet-cascade",
     "nnunetv2",
     "torch",
@@ -22,4 +22,4 @@ _PACKAGES = (
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""
-    return {"python": platform.python_version(), **{package: version(package) for package in _PACKAGES}}
+    return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}

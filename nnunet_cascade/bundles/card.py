@@ -138,7 +138,7 @@ def _settings(spec: CascadeSpec) -> Iterable[str]:
 
 def _limits(models: Mapping[str, ModelFacts], *, needs_trust: bool) -> Iterable[str]:
     if needs_trust:
-        yield "It was packed with `--trust-checkpoint`: its models may need code that is neither nnU-Net's nor ours."
+        yield "It was packed with `--trust_checkpoint`: its models may need code that is neither nnU-Net's nor ours."
     yield "What it was not trained on it has not seen: other scanners, protocols, diseases and ages may differ much."
     yield "A tumor that stage 1 misses is not found again."
     if all(facts.dataset_json.get("channel_names", {}).get("0") == "CT" for facts in models.values()):

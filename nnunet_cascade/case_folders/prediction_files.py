@@ -43,15 +43,15 @@ class TumorLabel:
 
     @classmethod
     def of(cls, predictions: Path, asked: Sequence[str] = ()) -> TumorLabel:
-        """Read `dataset.json` beside predictions, or above a `fold_*/validation`.
+        """Read the `dataset.json` of predictions or true labels, where `dataset_file` finds it.
 
         Args:
-            predictions: The folder of predictions, or one of them.
-            asked: Names or values that are tumor; without any, the only label there is,
-                or 1 where there is no `dataset.json`.
+            predictions: The folder of label maps, or one of them.
+            asked: Names or values that are tumor. If empty, the only label of `dataset.json`,
+                or 1 if there is no `dataset.json`.
 
         Raises:
-            SettingsError: A name or a value is none of `dataset.json`, or there are several labels and none was asked.
+            SettingsError: A name or a value is not in `dataset.json`, or it has several labels and none was asked for.
             DatasetError: `dataset.json` cannot be read.
         """
         path = dataset_file(predictions)
@@ -63,11 +63,31 @@ class TumorLabel:
         return cls._of_labels(labels, asked, where=str(path))
 
     @classmethod
+    def name_in(cls, model: Path, asked: Sequence[str]) -> str:
+        """Return the name of the label of a model that is tumor; "" if none is asked for.
+
+        Args:
+            model: The model's folder.
+            asked: Its name or value.
+
+        Raises:
+            SettingsError: It is not exactly one label of the model's `dataset.json`.
+        """
+        if not asked:
+            return ""
+        values = cls.of(model, asked).values
+        labels = read_json(model / "dataset.json")["labels"]
+        names = [name for name, value in labels.items() if _values(value) == set(values)]
+        if len(names) != 1:
+            raise SettingsError(f"--tumor_label {' '.join(asked)}; expected one label of {model}: {', '.join(labels)}")
+        return names[0]
+
+    @classmethod
     def _of_values(cls, asked: Sequence[str]) -> TumorLabel:
         wrong = [text for text in asked if not text.isdecimal() or int(text) == 0]
         if wrong:
             raise SettingsError(
-                f"tumor label {wrong[0]!r}; without a dataset.json beside the predictions give a value from 1 up"
+                f"tumor label {wrong[0]!r}; without a dataset.json next to the labels give a value from 1 up"
             )
         values = tuple(sorted({int(text) for text in asked}))
         return cls(values=values, channels=values, named=True)
@@ -105,9 +125,15 @@ def _values(label: Any) -> set[int]:
 
 
 def dataset_file(predictions: Path) -> Path | None:
-    """Find `dataset.json` beside predictions or, for `fold_*/validation`, in the model's folder."""
+    """Find the `dataset.json` of label maps.
+
+    It is next to predictions, above the `labelsTr` or `labelsTs` of a raw dataset, and in
+    the model's folder for `fold_*/validation`.
+    """
     folder = predictions if predictions.is_dir() else predictions.parent
     candidates = [folder / "dataset.json"]
+    if folder.name.startswith("labels"):
+        candidates.append(folder.parent / "dataset.json")
     if folder.name == "validation":
         candidates.append(folder.parent.parent / "dataset.json")
     return next((path for path in candidates if path.is_file()), None)

@@ -9,19 +9,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_cascade.cli.common import (
-    DONE,
-    FAILED,
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, Options, new_command, report_cases
+from nnunet_cascade.cli.options import (
     add_device,
     add_lungs,
+    add_preset_name,
     add_sharing,
+    add_top_k,
+    add_tumor_label,
     lung_source,
-    new_parser,
-    parsed_top_k,
     require_other_folder,
     require_sharing,
-    run_command,
 )
+from nnunet_cascade.cli.settings_values import settings_values
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -30,79 +30,42 @@ if TYPE_CHECKING:
     from nnunet_cascade.postprocessing.tuning import SearchSpace
     from nnunet_cascade.workflows.anatomy_filter import FilterRequest
 
-_WORDS: dict[str, bool] = {"true": True, "false": False}
 
-
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-anatomy-filter",
-        "Drop from nnU-Net's predictions what cannot be a lung tumor, and say why; or tune the rules on predictions "
-        "with ground truth.",
+        "Remove from nnU-Net's predictions what cannot be a lung tumor, and record why; or tune the rules on "
+        "predictions with ground truth.",
+        "nnc-anatomy-filter -i PREDICTIONS -ct IMAGES -o OUT",
+        "nnc-anatomy-filter -i PREDICTIONS -ct IMAGES -o TUNED --tune -gt LABELS",
     )
-    parser.add_argument(
-        "-i", type=Path, required=True, metavar="IN", help="folder of predictions <case>.nii.gz, or one of them"
-    )
-    parser.add_argument(
-        "-ct", type=Path, required=True, metavar="IMAGES", help="folder of <case>_0000.nii.gz, or the one such file"
-    )
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
-    parser.add_argument(
-        "--tumor_label",
-        "--tumor-label",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="LABEL",
-        help="names or values that are tumor; default: the only label of dataset.json, 1 without one",
-    )
-    parser.add_argument("--preset", choices=("recommended", "paper"), default=None, help="default: recommended")
-    parser.add_argument("--settings", type=Path, metavar="FILE", help="anatomy.json as --tune writes it")
-    parser.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="NAME=VALUE",
-        help="single settings, see docs/anatomy.md",
-    )
-    parser.add_argument(
-        "--uncertainty",
-        type=Path,
-        metavar="FOLDER",
-        help="maps <case>_uncertainty.nii.gz, for --set rank_by=mean_uncertainty and the record",
-    )
-    parser.add_argument("--top_k", help='candidates that stay, or "all"; default: the settings\', all with --tune')
+    files = parser.options("input and output")
+    files.path("-i", "IN", "folder of predictions <case>.nii.gz, or one of them", required=True)
+    files.path("-ct", "IMAGES", "folder of <case>_0000.nii.gz, or the one such file", required=True)
+    files.path("-o", "OUT", "folder for the results", required=True)
+    add_tumor_label(files, of="the predictions")
+    meaning = "maps <case>_uncertainty.nii.gz, for --set rank_by=mean_uncertainty and for the record"
+    files.path("--uncertainty", "FOLDER", meaning)
+    rules = parser.options("rules")
+    add_preset_name(rules, default=None)
+    rules.path("--settings", "FILE", "anatomy.json as --tune writes it")
+    rules.words("--set", "NAME=VALUE", "single settings, see docs/anatomy.md")
+    add_top_k(rules, default="that of the settings; all with --tune")
+    _add_tuning(parser.options("tuning"))
     add_lungs(parser)
-    add_device(parser)
-    add_sharing(parser)
-    _add_tuning(parser)
+    add_device(parser.options("speed and machines"))
+    add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
 
 
-def _add_tuning(parser: argparse.ArgumentParser) -> None:
-    tuning = parser.add_argument_group("tuning")
-    tuning.add_argument(
-        "--tune", action="store_true", help="find settings that lose no true tumor first, then drop most of the rest"
-    )
-    tuning.add_argument("-gt", type=Path, metavar="LABELS", help="folder of true <case>.nii.gz, or the one such file")
-    tuning.add_argument("--folds", type=int, default=5, help="patients are left out in so many folds")
-    tuning.add_argument("--seed", type=int, default=12345, help="of the folds")
-    tuning.add_argument("--splits", type=Path, metavar="FILE", help="nnU-Net's splits_final.json instead of --folds")
-    tuning.add_argument(
-        "--try",
-        nargs="+",
-        action="extend",
-        default=[],
-        dest="tried",
-        metavar="NAME=V,V,...",
-        help="values to try for a threshold instead of the usual ones",
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
+def _add_tuning(tuning: Options) -> None:
+    tuning.switch("--tune", "find settings that first lose no true tumor and then drop most of the other candidates")
+    tuning.path("-gt", "LABELS", "folder of ground truth <case>.nii.gz, or the one such file")
+    tuning.whole("--folds", "K", "number of patient-level folds", default=5)
+    tuning.whole("--seed", "N", "random seed of the folds", default=12345)
+    tuning.path("--splits", "FILE", "nnU-Net's splits_final.json instead of --folds")
+    tuning.words("--try", "NAME=V,V,...", "values to try for a threshold, instead of the default ones", dest="tried")
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -124,7 +87,7 @@ def _body(args: argparse.Namespace) -> int:
         lungs=lung_source(args),
         tumor=TumorLabel.of(args.i, args.tumor_label),
         uncertainty=args.uncertainty,
-        resume=args.continue_prediction,
+        resume=args.resume,
     )
     if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
         raise SettingsError("rank_by=mean_uncertainty needs uncertainty maps; give their folder with --uncertainty")
@@ -140,8 +103,8 @@ def _require_mode(args: argparse.Namespace) -> None:
     """Refuse options of tuning without it, and of filtering with it."""
     if args.tune and args.gt is None:
         raise SettingsError("--tune needs the true labels; give their folder with -gt")
-    if args.tune and (args.num_parts > 1 or args.continue_prediction):
-        raise SettingsError("--tune sees all cases at once, without -num_parts and --continue_prediction")
+    if args.tune and (args.num_parts > 1 or args.resume):
+        raise SettingsError("--tune needs all cases at once; leave -num_parts and --continue_prediction out")
     for flag, given in (("-ct", args.ct), ("-gt", args.gt)):
         if given is not None and given.is_file() and not args.i.is_file():
             raise SettingsError(f"{flag} {given} is one file and -i {args.i} is not; give a folder")
@@ -153,7 +116,7 @@ def anatomy_settings(args: argparse.Namespace) -> AnatomySettings:
     """Return the preset or the file, changed by --set and --top_k.
 
     Raises:
-        SettingsError: Both are given, the file is none, or a setting is unknown or out of range.
+        SettingsError: Both are given, the file holds no settings, or a setting is unknown or out of range.
     """
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.settings.serialization import from_json
@@ -164,9 +127,9 @@ def anatomy_settings(args: argparse.Namespace) -> AnatomySettings:
     begun = _read_settings(args.settings) if args.settings is not None else values.to_dict()
     if args.tune:
         begun["top_k"] = "all"
-    changed = dict(_pair(text) for text in args.set)
+    changed = settings_values(AnatomySettings, args.set)
     if args.top_k is not None:
-        changed["top_k"] = parsed_top_k(args.top_k)
+        changed["top_k"] = args.top_k
     return from_json(AnatomySettings, {**begun, **changed}, where="anatomy settings")
 
 
@@ -182,37 +145,16 @@ def _read_settings(path: Path) -> dict[str, Any]:
     return content
 
 
-def _pair(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise SettingsError(f"--set {text!r}; expected NAME=VALUE")
-    if value.lower() in _WORDS:
-        return name, _WORDS[value.lower()]
-    if value.isdecimal() and name == "top_k":
-        return name, int(value)
-    try:
-        return name, float(value)
-    except ValueError:
-        return name, value
-
-
 def search_space(tried: Sequence[str]) -> SearchSpace:
-    """Return the usual values of each threshold with what --try changes.
+    """Return the default values of each threshold with what --try changes.
 
     Raises:
-        SettingsError: A threshold is unknown, or a value is no number or out of range.
+        SettingsError: A threshold is unknown, or a value is not a number or out of range.
     """
     from nnunet_cascade.postprocessing.tuning import SearchSpace
     from nnunet_cascade.settings.serialization import from_json
 
-    changed: dict[str, Any] = {}
-    for text in tried:
-        name, _, values = text.partition("=")
-        try:
-            changed[name] = [float(value) for value in values.split(",")]
-        except ValueError as error:
-            raise SettingsError(f"--try {text!r}; expected NAME=V,V,... with numbers") from error
-    return from_json(SearchSpace, changed, where="--try")
+    return from_json(SearchSpace, settings_values(SearchSpace, tried), where="--try")
 
 
 def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, context: RunContext) -> int:
@@ -227,8 +169,7 @@ def _filter(cases: dict[str, Path], request: FilterRequest, predictions: Path, c
     path = write_run_report(outcomes, task, context, filter_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
     print(verdict_table(outcomes))
-    print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
-    return FAILED if failed else DONE
+    return report_cases(failed, len(outcomes), path)
 
 
 def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespace, context: RunContext) -> int:
@@ -258,5 +199,8 @@ def _tune(cases: dict[str, Path], request: FilterRequest, args: argparse.Namespa
     settings, report = write_tuning(tuned, measured, tuning, context)
     print(tuning_table(tuned))
     print("\n".join(conclusions(tuned, measured)))
-    print(f"{report} tells the whole story; next: nnc-anatomy-filter … --settings {settings}")
+    print(f"details: {report}; next: nnc-anatomy-filter … --settings {settings}")
     return FAILED if any(case.error for case in measured) else DONE
+
+
+main = new_command(build_parser, _body, __name__)

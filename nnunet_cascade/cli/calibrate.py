@@ -4,49 +4,32 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, FAILED, new_parser, require_other_folder, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
+from nnunet_cascade.cli.options import add_tumor_label, require_other_folder
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-calibrate",
-        "Fit the temperature of a bundle's tumor probabilities to results with ground truth, and store it there. "
-        "Masks stay as they are.",
+        "Fit the temperature of a bundle's tumor probabilities to results with ground truth, and store it in the "
+        "bundle. Masks do not change.",
+        "nnc-calibrate -m BUNDLE -i RESULTS -gt LABELS -o CALIBRATION",
     )
-    parser.add_argument("-m", type=Path, required=True, metavar="BUNDLE", help="the bundle that made the results")
-    parser.add_argument(
-        "-i",
-        type=Path,
-        required=True,
-        metavar="RESULTS",
-        help="folder of nnc-cascade-predict, of cases the models were not trained on, or <bundle>_cross_validation",
-    )
-    parser.add_argument("-gt", type=Path, required=True, metavar="LABELS", help="folder of true <case>.nii.gz")
-    parser.add_argument(
-        "--region",
-        choices=("union", "surface"),
-        default="union",
-        help="fit to the voxels within 5 mm of truth or result, or within 3 mm of the true surface",
-    )
-    parser.add_argument(
-        "--tumor_label",
-        nargs="+",
-        default=[],
-        help="names or values that are tumor; default: the only label of dataset.json, 1 without one",
-    )
-    parser.add_argument("-o", type=Path, metavar="OUT", help="folder for a report with every case, and diagrams")
-    parser.add_argument("--dry_run", action="store_true", help="leave the bundle as it is")
-    parser.add_argument("--seed", type=int, default=12345, help="of the intervals")
+    files = parser.options("input and output")
+    files.path("-m", "BUNDLE", "bundle that the results were made with", required=True)
+    meaning = "results of nnc-cascade-predict on cases that were not used in training, or <bundle>_cross_validation"
+    files.path("-i", "RESULTS", meaning, required=True)
+    files.path("-gt", "LABELS", "folder of ground truth <case>.nii.gz", required=True)
+    files.path("-o", "OUT", "folder for a report of every case, with diagrams")
+    add_tumor_label(files, of="the ground truth")
+    fit = parser.options("fit")
+    meaning = "voxels to fit to: within 5 mm of ground truth or result, or within 3 mm of the true surface"
+    fit.add("--region", meaning, choices=("union", "surface"), default="union")
+    fit.whole("--seed", "N", "random seed of the confidence intervals", default=12345)
+    fit.switch("--dry_run", "do not change the bundle")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -75,7 +58,7 @@ def _body(args: argparse.Namespace) -> int:
         bundle=args.m,
         results=args.i,
         truths=args.gt,
-        tumor=TumorLabel.of(_with_dataset_file(args.gt), args.tumor_label),
+        tumor=TumorLabel.of(args.gt, args.tumor_label),
         region=args.region,
         resampling=replace(RESAMPLING, seed=args.seed),
     )
@@ -92,13 +75,11 @@ def _body(args: argparse.Namespace) -> int:
     stored = not (args.dry_run or reason_against(report))
     if stored:
         store_temperature(report)
-        print(f"stored in {args.m}, which says in calibration.json where it comes from")
+        print(f"stored in {args.m}; its calibration.json records the source")
     if args.o is not None:
-        print(f"{write_report(report, args.o)} tells the whole story")
+        print(f"details: {write_report(report, args.o)}")
     failed = len(report.usable) < len(measured) or bool(reason_against(report))
     return FAILED if failed else DONE
 
 
-def _with_dataset_file(truths: Path) -> Path:
-    """Return the folder whose `dataset.json` names the labels: nnU-Net keeps it above `labelsTr`."""
-    return truths.parent if (truths.parent / "dataset.json").is_file() else truths
+main = new_command(build_parser, _body, __name__)

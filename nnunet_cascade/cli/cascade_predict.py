@@ -8,26 +8,31 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.cli.common import (
-    DONE,
     FAILED,
+    CommandParser,
+    Options,
+    cuda_devices,
+    new_command,
+    report_cases,
+    require_cuda,
+)
+from nnunet_cascade.cli.options import (
+    add_case_names,
     add_device,
     add_lungs,
     add_margins,
     add_sharing,
+    add_top_k,
     add_trust,
     changed_lungs,
-    cuda_devices,
-    new_parser,
-    parsed_top_k,
-    require_cuda,
     require_other_folder,
     require_sharing,
-    run_command,
+    unassigned_files,
     with_margins,
+    with_top_k,
 )
 from nnunet_cascade.errors import DicomError, SettingsError
 
@@ -40,100 +45,59 @@ if TYPE_CHECKING:
     from nnunet_cascade.scans.scans import FoundScans
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-cascade-predict", "Find and segment lung tumors in CTs with a trained cascade.")
-    parser.add_argument(
-        "-i",
-        type=Path,
-        required=True,
-        metavar="IN",
-        help="folder of <case>_0000.nii.gz, or one such file, or folder of DICOM series in any layout",
+    parser = CommandParser(
+        "nnc-cascade-predict",
+        "Find and segment lung tumors in CTs with a trained cascade.",
+        "nnc-cascade-predict -i IMAGES -o RESULTS -m BUNDLE",
+        "nnc-cascade-predict -i DICOM_FOLDER -o RESULTS -m BUNDLE --dicom seg report --continue_prediction",
     )
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
-    parser.add_argument("-m", type=Path, required=True, metavar="BUNDLE", help="folder made by nnc-make-bundle")
-    parser.add_argument(
-        "--stage1_predictions",
-        type=Path,
-        metavar="DIR",
-        help="ready masks <case>.nii.gz instead of stage 1; all above 0 is tumor",
-    )
-    parser.add_argument("--mc_samples", type=int, help="stochastic passes, 0 for none; default: the bundle's")
-    parser.add_argument(
-        "--uncertainty_sources",
-        nargs="+",
-        choices=("mc_dropout", "tta", "ensemble", "none"),
-        help="what makes stage 2's samples differ: dropout, mirroring, folds and checkpoints; default: the bundle's",
-    )
-    parser.add_argument(
-        "--uncertainty_measure",
-        choices=("variance", "predictive_entropy", "mutual_information"),
-        help="what the uncertainty maps show; default: the bundle's",
-    )
-    parser.add_argument(
-        "--stage1_uncertainty",
-        nargs="+",
-        choices=("tta", "ensemble", "none"),
-        help="write an uncertainty map of stage 1 as well, from mirroring, or folds and checkpoints",
-    )
-    parser.add_argument("--top_k", help='candidates that go to stage 2, or "all"; default: the bundle\'s')
-    add_margins(parser, default="the bundle's")
-    parser.add_argument("-step_size", type=float, help="of the sliding windows; default: the bundle's")
-    parser.add_argument("--disable_tta", action="store_true", help="no mirroring in either stage")
-    parser.add_argument("--sample_batch_size", type=int, help="stochastic passes side by side; default: the bundle's")
-    _add_dicom(parser)
-    add_trust(parser)
-    add_sharing(parser)
-    _add_workers(parser)
+    files = parser.options("input and output")
+    meaning = "folder of <case>_0000.nii.gz, one such file, or a folder of DICOM series in any layout"
+    files.path("-i", "IN", meaning, required=True)
+    files.path("-o", "OUT", "folder for the results", required=True)
+    files.path("-m", "BUNDLE", "folder made by nnc-make-bundle or nnc-train-cascade", required=True)
+    add_trust(files)
+    add_case_names(files)
+    meaning = "also write these DICOM objects to OUT/dicom/<case>/, or all of them if none is named; needs CTs in DICOM"
+    files.add("--dicom", meaning, nargs="*", choices=("seg", "probability", "uncertainty", "rtstruct", "report"))
+    stages = parser.options("stage 1 and candidates")
+    meaning = "use existing masks <case>.nii.gz instead of stage 1; every value above 0 is tumor"
+    stages.path("--stage1_predictions", "DIR", meaning)
+    add_top_k(stages, default="the bundle's")
+    add_margins(stages, default="the bundle's")
+    _add_uncertainty(parser.options("uncertainty"))
     add_lungs(parser)
-    add_device(parser)
+    _add_speed(parser.options("speed and machines"))
+    add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
 
 
-def _add_dicom(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how DICOM series are called, and what is written as DICOM."""
-    parser.add_argument(
-        "--case-names",
-        "--case_names",
-        choices=("uid", "patient-id"),
-        default="uid",
-        help="name DICOM series by a hash of a UID, which names nobody, or by Patient ID, for data with pseudonyms",
-    )
-    parser.add_argument(
-        "--dicom",
-        nargs="*",
-        choices=("seg", "probability", "uncertainty", "rtstruct", "report"),
-        help="also write OUT/dicom/<case>/: these, or without a value all; the CTs must be DICOM",
-    )
+def _add_uncertainty(options: Options) -> None:
+    options.whole("--mc_samples", "T", "number of stochastic passes, 0 for none; default: the bundle's")
+    meaning = "what varies between the samples of stage 2: dropout, mirroring, or the trained folds and checkpoints; "
+    sources = ("mc_dropout", "tta", "ensemble", "none")
+    options.add("--uncertainty_sources", f"{meaning}default: the bundle's", nargs="+", choices=sources)
+    measures = ("variance", "predictive_entropy", "mutual_information")
+    options.add("--uncertainty_measure", "measure in the uncertainty maps; default: the bundle's", choices=measures)
+    meaning = "also write an uncertainty map of stage 1, from mirroring or from the trained folds and checkpoints"
+    options.add("--stage1_uncertainty", meaning, nargs="+", choices=("tta", "ensemble", "none"))
 
 
-def _add_workers(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say who predicts, and how many cases are under way at a time."""
-    parser.add_argument("-npp", type=int, default=1, help="cases that a worker reads ahead")
-    parser.add_argument("-nps", type=int, default=1, help="cases that a worker writes while it predicts others")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        help="processes with models of their own, which share the GPUs or cores; default: one per GPU, else one; with "
-        "Ray one",
-    )
-    parser.add_argument(
-        "--engine",
-        choices=("local", "ray"),
-        default="local",
-        help="workers on this machine, or wherever Ray has room; they use GPUs there with -device cuda alone",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("float32", "bfloat16"),
-        default="float32",
-        help="of the networks on CPUs; bfloat16 needs one that computes in it",
-    )
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
+def _add_speed(options: Options) -> None:
+    add_device(options)
+    options.number("-step_size", "SHARE", "step of the sliding windows, as a share of a patch; default: the bundle's")
+    options.switch("--disable_tta", "do not mirror, in either stage")
+    options.whole("--sample_batch_size", "N", "stochastic passes in one batch; default: the bundle's")
+    options.whole("-npp", "N", "cases that a worker reads in advance", default=1)
+    options.whole("-nps", "N", "cases that a worker writes while it predicts others", default=1)
+    meaning = "processes that each load the models; they share the GPUs or cores; default: one per GPU, or one"
+    options.whole("--workers", "N", meaning)
+    meaning = "where workers run: on this machine, or on a Ray cluster (GPUs there only with -device cuda)"
+    options.add("--engine", meaning, choices=("local", "ray"), default="local")
+    meaning = "number format of the networks on a CPU; bfloat16 needs a CPU with instructions for it"
+    options.add("--precision", meaning, choices=("float32", "bfloat16"), default="float32")
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -153,22 +117,13 @@ def _body(args: argparse.Namespace) -> int:
             bar.set_postfix({"failed": failed} if failed else {}, refresh=False)
             bar.update()
     report, _ = run_files(args.o, request.context.share)
-    print(_summary(request, failed, report))
-    not_exported = request.exports is not None and request.exports.failed
-    return FAILED if failed or not_exported or request.told.get("unreadable_files") else DONE
-
-
-def _summary(request: CohortRequest, failed: int, report: Path) -> str:
-    """Say what became of a run, for who comes back in the morning."""
-    parts = [f"{len(request.cases) - failed} of {len(request.cases)} cases done"]
     left_out, unreadable = request.told.get("left_out", ()), request.told.get("unreadable_files", 0)
-    if left_out:
-        parts.append(f"{len(left_out)} CT series left out, which are no volumes")
-    if unreadable:
-        parts.append(f"{unreadable} unreadable file(s), named above, may be anybody's: a case may lack slices")
-    if request.exports is not None and request.exports.failed:
-        parts.append(f"{len(request.exports.failed)} case(s) not exported as DICOM")
-    return "; ".join([*parts, f"{report} tells the whole report"])
+    not_exported = [] if request.exports is None else request.exports.failed
+    notes = [f"{len(left_out)} CT series skipped because they are not volumes"] if left_out else []
+    notes += [unassigned_files(unreadable)] if unreadable else []
+    notes += [f"{len(not_exported)} case(s) not exported as DICOM"] if not_exported else []
+    code = report_cases(failed, len(request.cases), report, *notes)
+    return FAILED if not_exported or unreadable else code
 
 
 def _request(args: argparse.Namespace) -> CohortRequest:
@@ -198,7 +153,7 @@ def _request(args: argparse.Namespace) -> CohortRequest:
         cases=part_of(found.scans, share),
         job=job,
         stage1_masks=args.stage1_predictions,
-        resume=args.continue_prediction,
+        resume=args.resume,
         workers=workers,
         context=RunContext(begun=begun, command=args.argv, share=share),
         told=found.to_json(),
@@ -207,7 +162,7 @@ def _request(args: argparse.Namespace) -> CohortRequest:
 
 
 def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None:
-    """Return what writes DICOM of each case, where that is asked for."""
+    """Return what writes DICOM of each case, if --dicom is given."""
     if args.dicom is None:
         return None
     from nnunet_cascade.cohort.dicom_exports import DicomExports
@@ -215,7 +170,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
 
     if not all(scan.is_dicom for scan in found.scans.values()):
         raise SettingsError(
-            f"--dicom: {args.i} holds image files, which DICOM cannot refer to; give the DICOM series instead, "
+            f"--dicom: {args.i} holds image files, which DICOM objects cannot reference; give the DICOM series, "
             "or export later with nnc-export-dicom --series"
         )
     if find_spec("highdicom") is None:
@@ -227,7 +182,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
 
 
 def _workers(args: argparse.Namespace) -> Workers:
-    """Return who predicts: a worker per GPU, or one on the CPU, where nothing else is asked."""
+    """Return who predicts: by default one worker per GPU, or one on the CPU."""
     from nnunet_cascade.cohort.cohort import Workers
 
     if args.engine == "ray":
@@ -241,7 +196,7 @@ def _count(args: argparse.Namespace, default: int) -> int:
 
 
 def _devices(asked: str | None) -> tuple[str, ...]:
-    """List where workers run; PyTorch is asked only where a GPU may be meant."""
+    """List where workers run; PyTorch is asked only if a GPU may be meant."""
     if asked in ("cpu", "mps"):
         return (asked,)
     count = cuda_devices()
@@ -260,8 +215,7 @@ def _ray(job: CohortJob, workers: Workers) -> Engine:
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
     """Return a bundle's settings with what the options change."""
     spec = replace(spec, sampling=_sampling(spec.sampling, args))
-    if args.top_k is not None:
-        spec = replace(spec, anatomy=replace(spec.anatomy, top_k=parsed_top_k(args.top_k)))
+    spec = with_top_k(spec, args)
     spec = replace(spec, roi=with_margins(spec.roi, args))
     for stage in ("stage1", "stage2"):
         settings = getattr(spec, stage)
@@ -271,7 +225,7 @@ def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
 
 
 def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingSettings:
-    """Return what is sampled, with what the options change; without mirroring nothing is mirrored."""
+    """Return the settings of sampling with what the options change; --disable_tta removes mirroring."""
     names = {"sources": args.uncertainty_sources, "stage1_sources": args.stage1_uncertainty}
     asked = {name: _sources(given) for name, given in names.items() if given is not None}
     if args.disable_tta:
@@ -280,18 +234,16 @@ def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingS
         of_bundle = {"sources": sampling.sources, "stage1_sources": sampling.stage1_sources}
         asked = {name: tuple(s for s in asked.get(name, kept) if s != "tta") for name, kept in of_bundle.items()}
     if args.stage1_predictions is not None and asked.get("stage1_sources"):
-        raise SettingsError("--stage1_uncertainty needs stage 1's own prediction; leave --stage1_predictions out")
-    changes: dict[str, Any] = dict(asked)
-    if args.mc_samples is not None:
-        changes["mc_samples"] = args.mc_samples
-    if args.uncertainty_measure is not None:
-        changes["measure"] = args.uncertainty_measure
-    if args.sample_batch_size is not None:
-        changes["batch_size"] = args.sample_batch_size
+        raise SettingsError("--stage1_uncertainty needs the prediction of stage 1; leave --stage1_predictions out")
+    options = {"mc_samples": args.mc_samples, "measure": args.uncertainty_measure, "batch_size": args.sample_batch_size}
+    changes: dict[str, Any] = {**asked, **{name: value for name, value in options.items() if value is not None}}
     return replace(sampling, **changes)
 
 
 def _sources(given: Sequence[str]) -> tuple[str, ...]:
     if "none" in given and len(given) > 1:
-        raise SettingsError(f"none stands alone; found {' '.join(given)}")
+        raise SettingsError(f"none cannot be combined; found {' '.join(given)}")
     return tuple(name for name in given if name != "none")
+
+
+main = new_command(build_parser, _body, __name__)

@@ -1,62 +1,40 @@
-"""`nnc-convert-dicom`: one's own CTs with contours or segmentations to an nnU-Net dataset."""
+"""`nnc-convert-dicom`: your own CTs with contours or segmentations to an nnU-Net dataset."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
-from nnunet_cascade.cli.common import new_parser, run_command
+from nnunet_cascade.cli.common import CommandParser, new_command
 from nnunet_cascade.cli.conversion import add_conversion, run_conversion
+from nnunet_cascade.cli.options import add_case_names
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
-        "nnc-convert-dicom", "Convert CTs with RTSTRUCT or SEG to an nnU-Net v2 raw dataset, voxel for voxel."
+    parser = CommandParser(
+        "nnc-convert-dicom",
+        "Convert CTs with RTSTRUCT or SEG to an nnU-Net v2 raw dataset, voxel for voxel.",
+        "nnc-convert-dicom -i DOWNLOAD -d 501 --label 'tumor=GTV-1,gtv*'",
     )
-    add_conversion(parser)
-    parser.add_argument("--name", default="DICOM", help="of the dataset: Dataset501_NAME")
-    parser.add_argument(
-        "--label",
-        action="append",
-        required=True,
-        metavar="NAME=REGION[,REGION...]",
-        help="a label and the spellings of its region, capitals aside; * stands for any letters, ? for any one (also a "
-        "comma); the first that is there counts; give one --label for each label, in the order of their values; where "
-        "they overlap the first keeps the voxel",
+    files = add_conversion(parser)
+    files.add("--name", "name of the dataset, as in Dataset501_NAME", default="DICOM", metavar="NAME")
+    files.add("--license", "license of the data, for dataset.json", default="", metavar="TEXT")
+    labels = parser.options("labels")
+    meaning = (
+        "a label and the names of its region; case does not matter; * stands for any characters, ? for any one (also a "
+        "comma); the first name that exists counts. Give one --label per label, in the order of their values; where "
+        "labels overlap, the first keeps the voxel"
     )
-    parser.add_argument(
-        "--optional-label",
-        "--optional_label",
-        action="append",
-        default=[],
-        metavar="NAME=REGION[,REGION...]",
-        help="a label that a patient may lack; these come after the others",
-    )
-    parser.add_argument(
-        "--merge", action="store_true", help="unite all regions that match a label, not the first alone"
-    )
-    parser.add_argument(
-        "--seg-description",
-        "--seg_description",
-        metavar="TEXT",
-        help="Series Description of the SEG to use; default: the one not made by a machine alone",
-    )
-    parser.add_argument(
-        "--case-names",
-        "--case_names",
-        choices=("uid", "patient-id"),
-        default="uid",
-        help="name cases by a hash of the study's UID, which names nobody, or by Patient ID, for data with pseudonyms",
-    )
-    parser.add_argument("--by-study", "--by_study", action="store_true", help="take each study of a patient for a case")
-    parser.add_argument("--licence", default="", help="of the data; written into dataset.json")
+    labels.add("--label", meaning, action="append", required=True, metavar="NAME=REGION[,REGION...]")
+    meaning = "a label that a patient may lack; these come after the others"
+    labels.add("--optional_label", meaning, action="append", default=[], metavar="NAME=REGION[,REGION...]")
+    labels.switch("--merge", "unite all regions that match a label, not only the first")
+    meaning = "Series Description of the SEG to use; default: the one that was not made by a machine alone"
+    labels.add("--seg_description", meaning, metavar="TEXT")
+    cases = parser.options("cases")
+    add_case_names(cases)
+    cases.switch("--by_study", "make one case of each study of a patient")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -72,6 +50,9 @@ def _body(args: argparse.Namespace) -> int:
         irregular=args.irregular,
         case_names=args.case_names,
         by_study=args.by_study,
-        licence=args.licence,
+        licence=args.license,
     )
     return run_conversion(args, settings, name=args.name)
+
+
+main = new_command(build_parser, _body, __name__)

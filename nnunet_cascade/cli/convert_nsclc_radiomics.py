@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 
-from nnunet_cascade.cli.common import new_parser, run_command
+from nnunet_cascade.cli.common import CommandParser, new_command
 from nnunet_cascade.cli.conversion import add_conversion, run_conversion
 from nnunet_cascade.errors import SettingsError
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-convert-nsclc-radiomics",
         "Convert a download of NSCLC-Radiomics (TCIA or IDC, any layout) to an nnU-Net v2 raw dataset.",
+        "nnc-convert-nsclc-radiomics -i DOWNLOAD -d 501 --folds 5",
     )
     add_conversion(parser)
-    parser.add_argument(
-        "--targets",
-        nargs="+",
-        default=None,
-        metavar="ROI",
-        help="ROIs to unite, by exact name but for capitals; who lacks the first is left out; default: GTV-1",
-    )
-    parser.add_argument("--all-gtv", "--all_gtv", action="store_true", help="unite all ROIs named gtv…, nodal ones too")
+    labels = parser.options("labels")
+    meaning = "ROIs to unite, by exact name except for case; patients without the first are left out; default: GTV-1"
+    labels.words("--targets", "ROI", meaning)
+    labels.switch("--all_gtv", "unite all ROIs named gtv…, including lymph nodes")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -41,9 +32,9 @@ def _body(args: argparse.Namespace) -> int:
     )
 
     if args.all_gtv and args.targets:
-        raise SettingsError("--all-gtv and --targets exclude each other; give one")
+        raise SettingsError("--all_gtv and --targets exclude each other; give one")
     if args.all_gtv and args.label_source == "seg":
-        raise SettingsError("--all-gtv with --label-source seg: the SEGs hold GTV-1 alone; use rtstruct")
+        raise SettingsError("--all_gtv with --label_source seg: the SEGs hold GTV-1 alone; use rtstruct")
     settings = nsclc_radiomics_settings(
         targets=tuple(args.targets or (PRIMARY_TUMOR,)),
         all_gtv=args.all_gtv,
@@ -51,3 +42,6 @@ def _body(args: argparse.Namespace) -> int:
         irregular=args.irregular,
     )
     return run_conversion(args, settings, name=DATASET_NAME)
+
+
+main = new_command(build_parser, _body, __name__)

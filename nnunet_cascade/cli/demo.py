@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_device, chosen_device, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, RESUMES, CommandParser, chosen_device, new_command
+from nnunet_cascade.cli.options import add_device, add_effort
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-demo",
         "Make phantoms, train a tiny cascade and a plain nnU-Net of equal budget on them, and compare both on held-out "
-        "phantoms. Run again, it goes on where it stopped.",
+        f"phantoms. {RESUMES}",
+        "nnc-demo -o demo",
     )
-    parser.add_argument("-o", type=Path, default=Path("demo"), metavar="FOLDER", help="for everything it writes")
-    parser.add_argument("--train", type=int, default=28, help="phantoms to train on")
-    parser.add_argument("--test", type=int, default=20, help="phantoms to test on")
-    parser.add_argument("--effort", type=float, default=1.0, help="multiplies the training iterations")
-    add_device(parser)
+    files = parser.options("input and output")
+    files.path("-o", "FOLDER", "folder for everything that is written", default=Path("demo"))
+    size = parser.options("size and speed")
+    size.whole("--train", "N", "number of training phantoms", default=28)
+    size.whole("--test", "N", "number of test phantoms", default=20)
+    add_effort(size)
+    add_device(size)
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -38,3 +36,6 @@ def _body(args: argparse.Namespace) -> int:
     print(run_demo(request))
     print(f"bundle: {args.o / 'bundle'}; predictions: {args.o / 'predictions'}")
     return DONE
+
+
+main = new_command(build_parser, _body, __name__)

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_cascade.cli.common import DONE, FAILED, new_parser, require_other_folder, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
+from nnunet_cascade.cli.options import add_processes, add_resamples, add_tumor_label, require_other_folder
 from nnunet_cascade.errors import InputImageError, SettingsError
 
 if TYPE_CHECKING:
@@ -19,52 +20,32 @@ if TYPE_CHECKING:
 _TRUTH = "gt"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
-        "nnc-evaluate", "Score predictions of any nnU-Net models, say how sure the figures are, and compare methods."
+    parser = CommandParser(
+        "nnc-evaluate",
+        "Score predictions of any nnU-Net models against ground truth, with confidence intervals, and compare methods.",
+        "nnc-evaluate -gt LABELS -pred cascade=RESULTS nnunet=PREDICTIONS -o EVALUATION",
     )
-    parser.add_argument(
-        "-gt", type=Path, required=True, metavar="LABELS", help="folder of true <case>.nii.gz, or one of them"
+    files = parser.options("input and output")
+    files.path("-gt", "LABELS", "folder of ground truth <case>.nii.gz, or one of them", required=True)
+    meaning = (
+        "folders of predictions <case>.nii.gz, or patterns such as RUN/*_stage1.nii.gz; without NAME= the method is "
+        "named after the folder"
     )
-    parser.add_argument(
-        "-pred",
-        nargs="+",
-        required=True,
-        metavar="NAME=PREDICTIONS",
-        help="folders of predictions <case>.nii.gz, or patterns such as RUN/*_stage1.nii.gz; "
-        "without NAME= the folder's name is the method's",
-    )
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for the results")
-    parser.add_argument(
-        "--tumor_label",
-        "--tumor-label",
-        nargs="+",
-        default=[],
-        metavar="LABEL",
-        help="names or values that are tumor, for all folders, or NAME=LABEL for one method and gt=LABEL for the true "
-        "labels; default: the only label of dataset.json, 1 without one",
-    )
-    parser.add_argument("--reference", metavar="NAME", help="method to compare with; default: the first")
-    parser.add_argument("--bootstrap", type=int, default=9999, metavar="N", help="resamples of an interval")
-    parser.add_argument("--seed", type=int, default=12345, help="of the resamples")
-    parser.add_argument("-np", type=int, default=2, help="cases scored side by side")
-    parser.add_argument(
-        "--continue",
-        "--continue_prediction",
-        action="store_true",
-        dest="resume",
-        help="take over what was scored from the same files before",
-    )
-    parser.add_argument(
-        "--chill", action="store_true", help="missing predictions are counted and named as ever, but are no failure"
-    )
+    files.words("-pred", "NAME=PREDICTIONS", meaning, required=True)
+    files.path("-o", "OUT", "folder for the results", required=True)
+    further = "; NAME=LABEL is for one method and gt=LABEL for the ground truth"
+    add_tumor_label(files, of="each folder", further=further)
+    statistics = parser.options("statistics")
+    statistics.add("--reference", "method to compare with; default: the first", metavar="NAME")
+    add_resamples(statistics)
+    statistics.whole("--seed", "N", "random seed of the resamples", default=12345)
+    statistics.switch("--chill", "count and list missing predictions, but still exit with 0")
+    run = parser.options("speed and resume")
+    add_processes(run)
+    run.resume("--c", meaning="resume: reuse the scores of files that have not changed")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -84,21 +65,21 @@ def _body(args: argparse.Namespace) -> int:
     if args.reference not in {None, *names}:
         raise SettingsError(f"--reference {args.reference}; expected one of {', '.join(names)}")
     settings = ComparisonSettings(
-        reference=args.reference, resampling=Resampling(resamples=args.bootstrap, seed=args.seed)
+        reference=args.reference, resampling=Resampling(resamples=args.resamples, seed=args.seed)
     )
     cases = true_labels(args.gt)
     prepare_output(args.o)
     outcomes = dict(tqdm(evaluate_cases(request, cases), total=len(cases), desc="score", unit="case"))
     sys.stderr.writelines(f"{line}\n" for line in tell_of_gaps(request, outcomes, cases))
     comparison = compare(values_by_method(request, outcomes), settings, expected=sorted(cases))
-    _, story_path, page = write_evaluation(request, outcomes, comparison, context)
+    _, details, page = write_evaluation(request, outcomes, comparison, context)
     print(overview_table(comparison))
     statuses = [outcome.status for of_case in outcomes.values() for outcome in of_case.values()]
     bad = statuses.count("failed") + (0 if args.chill else statuses.count("missing"))
     print(
         f"{len(statuses) - statuses.count('failed') - statuses.count('missing')} of {len(statuses)} predictions scored"
     )
-    print(f"{page} has the tables, {story_path} the whole story")
+    print(f"tables: {page}; details: {details}")
     return FAILED if bad else DONE
 
 
@@ -130,7 +111,7 @@ def _require_one_file(truths: Path, methods: Sequence[Predictions]) -> None:
 
 
 def _named(text: str) -> tuple[str, Path]:
-    """Read NAME=PREDICTIONS, or a path, which may hold = too."""
+    """Read NAME=PREDICTIONS, or a path, which may contain = too."""
     name, equals, place = text.partition("=")
     if equals and not Path(text).exists():
         return name, Path(place)
@@ -141,7 +122,7 @@ def _named(text: str) -> tuple[str, Path]:
 
 
 def _asked_labels(texts: Sequence[str], methods: Sequence[str]) -> dict[str, list[str]]:
-    """Return the labels asked for by method, and for all others under ""."""
+    """Return the labels asked for by method; those for all other folders are under ""."""
     asked: dict[str, list[str]] = {"": []}
     for text in texts:
         name, equals, label = text.rpartition("=")
@@ -152,11 +133,12 @@ def _asked_labels(texts: Sequence[str], methods: Sequence[str]) -> dict[str, lis
 
 
 def _tumor(place: Path, labels: Sequence[str]) -> TumorLabel:
-    """Read which values are tumor; a raw dataset has its dataset.json above labelsTr."""
-    from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel
 
     folder = place.parent if "*" in place.name or place.is_file() else place
     if not folder.is_dir():
         raise InputImageError(f"{folder} does not exist; expected a folder of <case>.nii.gz")
-    of_raw_dataset = folder.name.startswith("labels") and dataset_file(folder) is None
-    return TumorLabel.of(folder.parent if of_raw_dataset else folder, labels)
+    return TumorLabel.of(folder, labels)
+
+
+main = new_command(build_parser, _body, __name__)

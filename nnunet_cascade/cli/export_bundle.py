@@ -3,42 +3,38 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_trust, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, CommandParser, new_command
+from nnunet_cascade.cli.options import add_trust
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-export-bundle", "Pack a bundle into a zip for others, with a manifest and a model card.")
-    parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder that nnc-make-bundle made")
-    parser.add_argument("-o", type=Path, required=True, metavar="FILE.zip", help="file to write")
-    parser.add_argument(
-        "--licence",
-        "--license",
-        required=True,
-        metavar="TEXT",
-        help='under which it is given away, such as "CC BY 4.0"',
+    parser = CommandParser(
+        "nnc-export-bundle",
+        "Pack a bundle into a zip file for others, with a manifest and a model card.",
+        "nnc-export-bundle BUNDLE -o cascade.zip --license 'CC BY 4.0' --training_data '400 CTs of NSCLC-Radiomics'",
     )
-    parser.add_argument(
-        "--training-data", required=True, metavar="TEXT", help="what the models were trained on: source, cases, licence"
-    )
-    parser.add_argument("--figures", type=Path, metavar="FILE", help="evaluation.json of nnc-evaluate, for the card")
-    add_trust(parser)
+    files = parser.options("input and output")
+    files.path("bundle", "BUNDLE", "folder that nnc-make-bundle or nnc-train-cascade made")
+    files.path("-o", "FILE.zip", "file to write", required=True)
+    add_trust(files)
+    card = parser.options("model card")
+    card.add("--license", 'license of the bundle, such as "CC BY 4.0"', required=True, metavar="TEXT")
+    meaning = "what the models were trained on: source, number of cases, license"
+    card.add("--training_data", meaning, required=True, metavar="TEXT")
+    card.path("--figures", "FILE", "evaluation.json of nnc-evaluate, for the results in the card")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.card import CardFacts
     from nnunet_cascade.bundles.sharing import export_bundle
 
-    facts = CardFacts(licence=args.licence, training_data=args.training_data, figures=args.figures)
+    facts = CardFacts(licence=args.license, training_data=args.training_data, figures=args.figures)
     export_bundle(args.bundle, args.o, facts, trusted=args.trust_checkpoint)
-    print(f"{args.o} ({args.o.stat().st_size / 1e6:.1f} MB)\nnext: nnc-install-bundle {args.o} -o FOLDER")
+    print(f"{args.o} ({args.o.stat().st_size / 1e6:.1f} MB)\nnext: nnc-install-bundle {args.o} -o BUNDLE")
     return DONE
+
+
+main = new_command(build_parser, _body, __name__)

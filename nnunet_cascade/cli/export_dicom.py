@@ -1,14 +1,14 @@
-"""`nnc-export-dicom`: results of a cascade as DICOM SEG, Parametric Map, RTSTRUCT and SR beside their CT."""
+"""`nnc-export-dicom`: results of a cascade as DICOM SEG, Parametric Map, RTSTRUCT and SR that reference their CT."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
+from nnunet_cascade.cli.options import add_cases, add_processes
 
 if TYPE_CHECKING:
     from nnunet_cascade.dicom_export.export import ExportOutcome, ExportRequest
@@ -18,44 +18,31 @@ if TYPE_CHECKING:
 _KINDS = ("seg", "probability", "uncertainty", "rtstruct", "report")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-export-dicom", "Write results of nnc-cascade-predict as DICOM that belongs to their CT.")
-    parser.add_argument("-i", type=Path, required=True, metavar="RESULTS", help="folder that nnc-cascade-predict wrote")
-    parser.add_argument(
-        "--series",
-        type=Path,
-        metavar="DIR",
-        help="folder with the CTs' DICOM series in any layout; default: where each case's record says its CT lay",
+    parser = CommandParser(
+        "nnc-export-dicom",
+        "Write results of nnc-cascade-predict as DICOM objects that reference their CT.",
+        "nnc-export-dicom -i RESULTS",
+        "nnc-export-dicom -i RESULTS --series DICOM_FOLDER --kinds seg report -o OUT",
     )
-    parser.add_argument(
-        "-o", type=Path, metavar="OUT", help="gets a folder for each case; default: the folder dicom in the results"
-    )
-    parser.add_argument(
-        "--kinds",
-        nargs="+",
-        choices=_KINDS,
-        default=list(_KINDS),
-        help="what to write; with the report goes the SEG it refers to",
-    )
-    parser.add_argument(
-        "--every_slice",
-        action="store_true",
-        help="give the uncertainty a frame for every slice of the CT, which OHIF needs: four bytes a voxel",
-    )
-    parser.add_argument("--cases", nargs="+", metavar="CASE", help="default: all in the folder")
-    parser.add_argument("-np", type=int, default=1, metavar="N", help="cases at a time")
-    existing = parser.add_mutually_exclusive_group()
-    existing.add_argument("--overwrite", action="store_true", help="write cases anew whose DICOM is there")
-    existing.add_argument(
-        "--continue", dest="skip", action="store_true", help="leave out cases whose DICOM is there, of the same results"
-    )
+    files = parser.options("input and output")
+    files.path("-i", "RESULTS", "folder that nnc-cascade-predict wrote", required=True)
+    meaning = "folder with the DICOM series of the CTs, in any layout; default: where each case's record says"
+    files.path("--series", "DIR", meaning)
+    files.path("-o", "OUT", "folder that gets a folder for each case; default: the folder dicom in the results")
+    add_cases(files)
+    objects = parser.options("objects")
+    meaning = "objects to write; a report always comes with the SEG that it references"
+    objects.add("--kinds", meaning, nargs="+", choices=_KINDS, default=list(_KINDS))
+    meaning = "write an uncertainty frame for every slice of the CT, as OHIF needs it: four bytes per voxel"
+    objects.switch("--every_slice", meaning)
+    run = parser.options("speed and resume")
+    add_processes(run, default=1)
+    existing = run.one_of()
+    existing.switch("--overwrite", "export cases again that have been exported")
+    existing.resume("--c", meaning="resume: skip cases that have been exported from the same results")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -69,16 +56,16 @@ def _body(args: argparse.Namespace) -> int:
     scans, unmatched = _scans(args)
     failed = len(unmatched)
     for outcome in unmatched:
-        _tell(outcome)
+        _log_failure(outcome)
     if unmatched:
         write_export_report(request, unmatched)
     with closing(export_folder(request, scans)) as outcomes, tqdm(total=len(scans), desc="export", unit="case") as bar:
         for outcome in outcomes:
             failed += outcome.status == "failed"
-            _tell(outcome)
+            _log_failure(outcome)
             bar.update()
     count = len(scans) + len(unmatched)
-    print(f"{count - failed} of {count} cases exported to {request.folder}; {request.report_path} tells of each")
+    print(f"{count - failed} of {count} cases exported to {request.folder}; details: {request.report_path}")
     return FAILED if failed else DONE
 
 
@@ -94,12 +81,12 @@ def _request(args: argparse.Namespace) -> ExportRequest:
         kinds=tuple(dict.fromkeys(args.kinds)),
         processes=args.np,
         every_slice=args.every_slice,
-        existing="overwrite" if args.overwrite else "skip" if args.skip else "refuse",
+        existing="overwrite" if args.overwrite else "skip" if args.resume else "refuse",
     )
 
 
 def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[ExportOutcome]]:
-    """Return the series of each case, and the cases that have none."""
+    """Return the series of each case, and the cases without a series."""
     from tqdm import tqdm
 
     from nnunet_cascade.dicom_export.export import ExportOutcome, find_cases
@@ -107,10 +94,10 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
     from nnunet_cascade.errors import SettingsError
 
     found = find_cases(args.i)
-    strange = [case for case in args.cases or () if case not in found]
+    strange = [case for case in args.cases if case not in found]
     if strange:
         raise SettingsError(f"{args.i} holds no case {strange[0]}; found {len(found)}, such as {found[0]}")
-    cases = [case for case in found if args.cases is None or case in args.cases]
+    cases = [case for case in found if not args.cases or case in args.cases]
     if args.series is None:
         return dict.fromkeys(cases), []
     known = KnownSeries(args.series)
@@ -122,7 +109,7 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
 
 
 def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
-    """Return the series of a case, or why it has none."""
+    """Return the series of a case, or the reason that it has none."""
     from nnunet_cascade.dicom_export.export import read_case_record
     from nnunet_cascade.errors import CascadeError
 
@@ -132,13 +119,12 @@ def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
         return str(error)
 
 
-def _tell(outcome: ExportOutcome) -> None:
-    """Say why a case failed."""
+def _log_failure(outcome: ExportOutcome) -> None:
+    """Log why a case failed."""
     import logging
 
     if outcome.status == "failed":
         logging.getLogger("nnunet_cascade.export").error("%s: %s", outcome.case, outcome.error)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+main = new_command(build_parser, _body, __name__)

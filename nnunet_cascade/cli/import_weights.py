@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_cascade.cli.common import DONE, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, CommandParser, new_command
+from nnunet_cascade.cli.options import add_trust
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -17,50 +17,43 @@ if TYPE_CHECKING:
 _MOST = 12
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-import-weights",
         "Fit the weights of a MONAI file or an nnU-Net checkpoint into a trainer's network, for -pretrained_weights.",
+        "nnc-import-weights model_swinvit.pt --plans nnUNetPlans.json -tr SwinUNETRTrainer -o weights.pth",
     )
-    parser.add_argument("weights", type=Path, help="such as model_swinvit.pt, or checkpoint_final.pth")
-    parser.add_argument("--plans", type=Path, required=True, help="plans file in nnUNet_preprocessed/DatasetXXX_NAME")
-    parser.add_argument("-c", "--configuration", default="3d_fullres", metavar="NAME", help="of the plans")
-    parser.add_argument("-tr", "--trainer", required=True, help="whose network it is for, such as SwinUNETRTrainer")
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="checkpoint to write, such as weights.pth")
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="report to write: where from, and each weight by name"
-    )
-    parser.add_argument(
-        "--trust-checkpoint",
-        action="store_true",
-        help="let the plans name a network of any origin, which is imported and called; give it only if you trust "
-        "where the plans come from",
+    files = parser.options("input and output")
+    files.path("weights", "FILE", "weights to import, such as model_swinvit.pt or checkpoint_final.pth")
+    files.path("-o", "OUT", "checkpoint to write, such as weights.pth", required=True)
+    files.path("--report", "FILE", "JSON report to write: the source of the weights, and each weight by name")
+    add_trust(files)
+    network = parser.options("network")
+    network.path("--plans", "FILE", "plans file in nnUNet_preprocessed/DatasetXXX_NAME", required=True)
+    network.add("-c", "configuration of the plans", default="3d_fullres", metavar="CONFIGURATION")
+    network.add(
+        "-tr", "trainer whose network gets the weights, such as SwinUNETRTrainer", required=True, metavar="TRAINER"
     )
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.files import write_json
     from nnunet_cascade.training.pretrained_weights import import_weights
 
-    if args.json is not None and not args.json.parent.is_dir():
-        raise SettingsError(f"--json {args.json} cannot be written; expected a file in a folder that is there")
+    if args.report is not None and not args.report.parent.is_dir():
+        raise SettingsError(f"--report {args.report} cannot be written; expected a file in an existing folder")
     imported = import_weights(
         args.weights,
         plans=args.plans,
-        configuration=args.configuration,
-        trainer=args.trainer,
+        configuration=args.c,
+        trainer=args.tr,
         output=args.o,
         trusted=args.trust_checkpoint,
     )
-    if args.json is not None:
-        write_json(args.json, _report(imported))
+    if args.report is not None:
+        write_json(args.report, _report(imported))
     print("\n".join(_lines(imported)))
     record = imported.record
     print(
@@ -83,7 +76,7 @@ def _report(imported: ImportedWeights) -> dict[str, object]:
 
 
 def _lines(imported: ImportedWeights) -> list[str]:
-    """Say which weights were taken, which not, and why."""
+    """List which weights were taken and which were not, with the reasons."""
     fitted, record = imported.fitted, imported.record
     left, renamed = "left as initialized", ""
     if fitted.origin or fitted.place:
@@ -96,12 +89,12 @@ def _lines(imported: ImportedWeights) -> list[str]:
         lines.append(f"  of another shape, {left}: {_shortened([str(each) for each in fitted.of_other_shape])}")
     if fitted.unused:
         names = [name.removeprefix(fitted.origin) for name in fitted.unused]
-        lines.append(f"  in the file, but nothing in the network: {_grouped(names)}")
+        lines.append(f"  in the file, but not in the network: {_grouped(names)}")
     return lines
 
 
 def _grouped(names: Sequence[str]) -> str:
-    """Count names by what they begin with, by more of it where that would say too little."""
+    """Count names by their first part, or by their first two if that gives more than two groups."""
     groups: Counter[str] = Counter()
     for depth in (1, 2):
         groups = Counter(".".join(name.split(".")[:-1][:depth]) or name for name in names)
@@ -113,3 +106,6 @@ def _grouped(names: Sequence[str]) -> str:
 def _shortened(parts: Sequence[str]) -> str:
     more = f" and {len(parts) - _MOST} more" if len(parts) > _MOST else ""
     return ", ".join(parts[:_MOST]) + more
+
+
+main = new_command(build_parser, _body, __name__)

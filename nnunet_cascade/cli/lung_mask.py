@@ -4,39 +4,32 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from nnunet_cascade.cli.common import (
-    DONE,
-    FAILED,
+from nnunet_cascade.cli.common import CommandParser, new_command, report_cases
+from nnunet_cascade.cli.options import (
     add_device,
     add_lungs,
     add_sharing,
     lung_source,
-    new_parser,
     require_other_folder,
     require_sharing,
-    run_command,
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-lung-mask", "Find the lungs in CTs: 1 the right one, 2 the left one, 3 of unknown side.")
-    parser.add_argument(
-        "-i", type=Path, required=True, metavar="IN", help="folder of <case>_0000.nii.gz, or one such file"
+    parser = CommandParser(
+        "nnc-lung-mask",
+        "Find the lungs in CTs: label 1 is the right lung, 2 the left lung, 3 a lung of unknown side.",
+        "nnc-lung-mask -i IMAGES -o LUNGS",
     )
-    parser.add_argument("-o", type=Path, required=True, metavar="OUT", help="folder for <case>.nii.gz and run.json")
+    files = parser.options("input and output")
+    files.path("-i", "IN", "folder of <case>_0000.nii.gz, or one such file", required=True)
+    files.path("-o", "OUT", "folder for <case>.nii.gz and run.json", required=True)
     add_lungs(parser)
-    add_device(parser)
-    add_sharing(parser)
+    add_device(parser.options("speed and machines"))
+    add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -52,10 +45,12 @@ def _body(args: argparse.Namespace) -> int:
     source = lung_source(args)
     cases = part_of(find_images(args.i), share)
     context = RunContext(begun=time.time(), command=args.argv, share=share)
-    task = lung_task(args.o, source, resume=args.continue_prediction)
+    task = lung_task(args.o, source, resume=args.resume)
     with open_folder(args.o, share, cases):
         outcomes = list(tqdm(run_cases(cases, task), total=len(cases), desc="lungs", unit="case"))
         path = write_run_report(outcomes, task, context, lung_figures)
     failed = sum(outcome.status == "failed" for outcome in outcomes)
-    print(f"{len(outcomes) - failed} of {len(outcomes)} cases done; {path} tells the whole story")
-    return FAILED if failed else DONE
+    return report_cases(failed, len(outcomes), path)
+
+
+main = new_command(build_parser, _body, __name__)

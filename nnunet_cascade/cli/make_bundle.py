@@ -3,67 +3,62 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, add_preset, add_trust, new_parser, preset_spec, run_command
+from nnunet_cascade.cli.common import DONE, CommandParser, new_command
+from nnunet_cascade.cli.options import add_preset, add_trust, add_tumor_label, preset_spec
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-make-bundle", "Make a bundle for nnc-cascade-predict from two trained nnU-Net models.")
-    parser.add_argument("-o", type=Path, required=True, metavar="BUNDLE", help="folder to make")
-    parser.add_argument(
-        "--stage1", type=Path, required=True, metavar="MODEL", help="model folder of any nnU-Net trainer"
+    parser = CommandParser(
+        "nnc-make-bundle",
+        "Make a bundle for nnc-cascade-predict from two trained nnU-Net models.",
+        "nnc-make-bundle -o BUNDLE --stage1 MODEL_FOLDER --stage2 MODEL_FOLDER",
     )
-    parser.add_argument(
-        "--stage2", type=Path, required=True, metavar="MODEL", help="model folder of a trainer with dropout"
-    )
-    parser.add_argument("--stage1_folds", nargs="+", help="folds to take; default: all that are trained")
-    parser.add_argument("--stage2_folds", nargs="+", help="folds to take; default: all that are trained")
-    parser.add_argument("--tumor_label", default="", help="name of the tumor where stage 1 has several labels")
-    parser.add_argument("--stage1_threshold", type=float, default=0.5, help="below 0.5 it misses less")
-    parser.add_argument("-chk", default="checkpoint_final.pth", help="checkpoint of both models")
-    parser.add_argument("--mc_samples", type=int, default=None, help="stochastic passes; default: the preset's")
-    parser.add_argument("--seed", type=int, default=0, help="of the stochastic passes")
-    parser.add_argument(
-        "--orientation",
-        choices=("stored", "LPS", "RAS"),
-        default="stored",
-        help="how images were oriented in training; others are turned for the networks",
-    )
+    models = parser.options("input and output")
+    models.path("-o", "BUNDLE", "folder to make", required=True)
+    for stage, trainer in (("stage1", "any nnU-Net trainer"), ("stage2", "a trainer with dropout")):
+        models.path(f"--{stage}", "MODEL", f"nnU-Net model folder of {trainer}", required=True)
+        models.words(f"--{stage}_folds", "FOLD", "folds to include; default: all that are trained")
+    models.add("-chk", "checkpoint of both models", default="checkpoint_final.pth", metavar="NAME")
+    add_trust(models)
+    add_tumor_label(models, of="stage 1")
+    use = parser.options("prediction")
+    use.number("--stage1_threshold", "P", "tumor probability from which stage 1 calls a voxel tumor", default=0.5)
+    use.whole("--mc_samples", "T", "number of stochastic passes; default: the preset's")
+    use.whole("--seed", "N", "random seed of the stochastic passes", default=0)
+    meaning = "orientation of the training images; other images are reoriented for the networks"
+    use.add("--orientation", meaning, choices=("stored", "LPS", "RAS"), default="stored")
     add_preset(parser)
-    add_trust(parser)
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.bundle import make_bundle, with_folds
+    from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.prediction.spec import StageSettings
 
     spec = preset_spec(args)
+    tumor = TumorLabel.name_in(args.stage1, args.tumor_label)
 
-    def stage(settings: StageSettings, model: Path, folds: list[str] | None, label: str) -> StageSettings:
+    def stage(settings: StageSettings, model: Path, folds: list[str], label: str) -> StageSettings:
         settings = replace(settings, checkpoint=args.chk, tumor_label=label, orientation=args.orientation)
-        if folds is None:
+        if not folds:
             return with_folds(settings, model)
         return replace(settings, folds=tuple(int(fold) if fold.isdecimal() else fold for fold in folds))
 
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
     spec = replace(
         spec,
-        stage1=replace(
-            stage(spec.stage1, args.stage1, args.stage1_folds, args.tumor_label), threshold=args.stage1_threshold
-        ),
+        stage1=replace(stage(spec.stage1, args.stage1, args.stage1_folds, tumor), threshold=args.stage1_threshold),
         stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )
     make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec, trusted=args.trust_checkpoint)
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")
     return DONE
+
+
+main = new_command(build_parser, _body, __name__)

@@ -1,117 +1,73 @@
-"""`nnc-plan`: plans of our own beside nnU-Net's."""
+"""`nnc-plan`: plans for this package's trainers, next to nnU-Net's."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
-from nnunet_cascade.cli.common import DONE, new_parser, run_command
-from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.settings.serialization import with_nearest
+from nnunet_cascade.cli.common import DONE, CommandParser, Options, new_command
+from nnunet_cascade.cli.settings_values import settings_values
 from nnunet_cascade.settings.training import TrainingSettings
 
-_BOOLEANS = {"true": True, "false": False, "True": True, "False": False}
-PAPER_SPACING_MM = (1.0, 1.0, 1.0)
-PAPER_WINDOW_HU = (-1000.0, 400.0)
-PAPER_TRAINING = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
+if TYPE_CHECKING:
+    from nnunet_cascade.training.planning import PlanRequest
+
+_PAPER_SPACING_MM = (1.0, 1.0, 1.0)
+_PAPER_WINDOW_HU = (-1000.0, 400.0)
+_PAPER_TRAINING = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
-        "nnc-plan", "Write plans with a settings block for this package's trainers beside nnU-Net's own."
+    parser = CommandParser(
+        "nnc-plan",
+        "Write plans with settings for this package's trainers, next to nnU-Net's own plans.",
+        "nnc-plan -d 501 --spacing_mm 1 1 1 --set epochs=300 mc_samples=3",
     )
-    parser.add_argument("-d", type=int, required=True, metavar="ID", help="number of a raw nnU-Net dataset")
-    parser.add_argument("-o", default="nnUNetCascadePlans", metavar="NAME", help="name of the new plans")
-    parser.add_argument("-c", default="3d_fullres", metavar="CONFIGURATION", help="the one configuration to keep")
-    add_plan_options(parser)
+    files = parser.options("input and output")
+    files.whole("-d", "ID", "number of a raw nnU-Net dataset", required=True)
+    files.add("-o", "name of the new plans", default="nnUNetCascadePlans", metavar="NAME")
+    files.add("-c", "the one configuration to keep", default="3d_fullres", metavar="CONFIGURATION")
+    plans = parser.options("plans")
+    meaning = "as preset `paper`: 1 mm isotropic, window −1000…400 HU, recipe and augmentation, τ = 1, 3 samples"
+    plans.switch("--paper", meaning)
+    add_plan_options(plans)
     return parser
 
 
-def add_plan_options(parser: argparse.ArgumentParser, prefix: str = "") -> None:
-    """Add what a plan can be given, each option beginning with `prefix`."""
-    flag = f"--{prefix}"
-    parser.add_argument(
-        f"{flag}spacing", type=float, nargs=3, metavar=("Z", "Y", "X"), help="voxel size in mm; default: nnU-Net's"
-    )
-    parser.add_argument(
-        f"{flag}window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="fixed window in HU; default: nnU-Net's"
-    )
-    parser.add_argument(
-        f"{flag}patch_size",
-        type=int,
-        nargs=3,
-        metavar=("Z", "Y", "X"),
-        help="in nnU-Net's order of axes; default: nnU-Net's",
-    )
-    parser.add_argument(f"{flag}batch_size", type=int, help="default: nnU-Net's")
-    parser.add_argument(f"{flag}features", type=int, nargs="+", help="channels of each resolution; default: nnU-Net's")
+def add_plan_options(options: Options, prefix: str = "") -> None:
+    """Add the settings of plans; each option begins with `prefix`."""
+    flag, default = f"--{prefix}", "default: nnU-Net's"
+    axes = ("Z", "Y", "X")
+    options.number(f"{flag}spacing_mm", axes, f"voxel size in mm; {default}", nargs=3)
+    options.number(f"{flag}window_hu", ("LOW", "HIGH"), f"fixed intensity window in HU; {default}", nargs=2)
+    options.whole(f"{flag}patch_size", axes, f"patch in voxels, in nnU-Net's order of axes; {default}", nargs=3)
+    options.whole(f"{flag}batch_size", "N", f"patches in a batch; {default}")
+    options.whole(f"{flag}features", "N", f"number of channels at each resolution; {default}", nargs="+")
     names = ", ".join(get_type_hints(TrainingSettings))
-    parser.add_argument(f"{flag}set", nargs="+", default=[], metavar="NAME=VALUE", help=f"training settings: {names}")
-    if not prefix:
-        parser.add_argument(
-            "--paper",
-            action="store_true",
-            help="as preset `paper`: 1 mm isotropic, window −1000…400 HU, recipe and augmentation, τ = 1, 3 samples",
-        )
+    options.words(f"{flag}set", "NAME=VALUE", f"training settings: {names}")
 
 
-def training_values(pairs: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; each value takes the type of its setting, `none` where that may be None.
+def plan_request(args: argparse.Namespace, prefix: str = "", *, paper: bool, **fixed: Any) -> PlanRequest:
+    """Return the plans that the options of `add_plan_options` ask for, with the preset `paper` as default if asked."""
+    from nnunet_cascade.training.planning import PlanRequest
 
-    Raises:
-        SettingsError: A pair has no =, the name is unknown or the value is of another type.
-    """
-    hints = get_type_hints(TrainingSettings)
-    values: dict[str, Any] = {}
-    for pair in pairs:
-        name, equals, text = pair.partition("=")
-        if not equals or name not in hints:
-            raise SettingsError(
-                f"{pair!r} is no training setting: {with_nearest(name, set(hints))}; "
-                f"expected NAME=VALUE with NAME of {', '.join(hints)}"
-            )
-        try:
-            values[name] = _parsed(text, hints[name])
-        except (ValueError, KeyError) as error:
-            default = getattr(TrainingSettings(), name)
-            raise SettingsError(f"{pair!r}: expected a value like {default!r}") from error
-    return values
-
-
-def _parsed(text: str, hint: Any) -> Any:
-    """Read a value as the type that a setting is annotated with."""
-    kinds = get_args(hint) if get_origin(hint) in {Union, UnionType} else (hint,)
-    if text.lower() == "none" and NoneType in kinds:
-        return None
-    kind = next(kind for kind in kinds if kind is not NoneType)
-    if kind is bool:
-        return _BOOLEANS[text]
-    return kind(text) if kind in {int, float} else text
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
+    names = ("spacing_mm", "window_hu", "patch_size", "batch_size", "features")
+    given = {name: getattr(args, f"{prefix}{name}") for name in names}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    if paper:
+        given["spacing_mm"] = given["spacing_mm"] or _PAPER_SPACING_MM
+        given["window_hu"] = given["window_hu"] or _PAPER_WINDOW_HU
+    training = settings_values(TrainingSettings, getattr(args, f"{prefix}set"))
+    return PlanRequest(**fixed, **given, training={**(_PAPER_TRAINING if paper else {}), **training})
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.training.planning import PlanRequest, write_plans
+    from nnunet_cascade.training.planning import write_plans
 
-    spacing = tuple(args.spacing) if args.spacing else (PAPER_SPACING_MM if args.paper else None)
-    window = tuple(args.window) if args.window else (PAPER_WINDOW_HU if args.paper else None)
-    request = PlanRequest(
-        name=args.o,
-        configuration=args.c,
-        spacing_mm=spacing,
-        window_hu=window,
-        patch_size=tuple(args.patch_size) if args.patch_size else None,
-        batch_size=args.batch_size,
-        features=tuple(args.features) if args.features else None,
-        training={**(PAPER_TRAINING if args.paper else {}), **training_values(args.set)},
-    )
-    path = write_plans(args.d, request)
+    path = write_plans(args.d, plan_request(args, paper=args.paper, name=args.o, configuration=args.c))
     print(f"{path}\nnext: nnUNetv2_preprocess -d {args.d} -plans_name {args.o} -c {args.c}")
     return DONE
+
+
+main = new_command(build_parser, _body, __name__)

@@ -1,14 +1,15 @@
-"""`nnc-report`: pages of a run, or of two beside each other, for a browser."""
+"""`nnc-report`: web pages of a run, or a comparison of two."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_cascade.cli.common import DONE, FAILED, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
+from nnunet_cascade.cli.options import add_images, add_processes, add_tumor_label
 from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -18,56 +19,28 @@ if TYPE_CHECKING:
 _MOST_LINES = 20
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
-        "nnc-report", "Make pages of a run for a browser: a table of cases, a page for each, a viewer; or compare two."
+    parser = CommandParser(
+        "nnc-report",
+        "Make web pages of a run: a table of the cases, a page for each, and a viewer. Or compare two runs.",
+        "nnc-report RESULTS -gt LABELS --serve",
+        "nnc-report RESULTS OTHER_RESULTS -o COMPARISON",
     )
-    parser.add_argument(
-        "results", type=Path, nargs="+", metavar="OUT", help="folder of nnc-cascade-predict; two are compared"
-    )
-    parser.add_argument(
-        "-o",
-        type=Path,
-        metavar="REPORT",
-        help="folder for the report; default: OUT/report, or OUT/comparison of the first",
-    )
-    parser.add_argument(
-        "--truth",
-        "-gt",
-        type=Path,
-        metavar="DIR",
-        help="folder of true <case>.nii.gz; default: what nnc-evaluate left in OUT/evaluation.json or OUT/evaluation",
-    )
-    parser.add_argument(
-        "--tumor_label",
-        "--tumor-label",
-        nargs="+",
-        default=[],
-        metavar="LABEL",
-        help="names or values that are tumor in --truth; default: the only label of dataset.json, 1 without one",
-    )
-    parser.add_argument(
-        "--images",
-        type=Path,
-        metavar="DIR",
-        help="the CTs, as nnc-cascade-predict takes them; default: where they were",
-    )
-    parser.add_argument(
-        "--no_viewer", action="store_true", help="no interactive viewer: smaller, and nothing is fetched"
-    )
-    parser.add_argument(
-        "--niivue", type=Path, metavar="FILE", help="the viewer's library; default: it is fetched once and kept"
-    )
-    parser.add_argument("--serve", action="store_true", help="then show it to this machine's browsers, until Ctrl-C")
-    parser.add_argument("--port", type=int, default=0, help="with --serve; 0 takes a free one")
-    parser.add_argument("-np", type=int, default=2, help="cases made side by side")
+    files = parser.options("input and output")
+    files.path("results", "RESULTS", "folder of nnc-cascade-predict; two folders are compared", nargs="+")
+    files.path("-o", "REPORT", "folder for the pages; default: report, or comparison, in the first folder")
+    meaning = "folder of ground truth <case>.nii.gz; default: what nnc-evaluate left in RESULTS/evaluation"
+    files.path("-gt", "DIR", meaning)
+    add_tumor_label(files, of="the ground truth")
+    add_images(files)
+    add_processes(files)
+    viewer = parser.options("viewer")
+    viewer.switch("--no_viewer", "leave the interactive viewer out: smaller pages, and no download")
+    viewer.path("--niivue", "FILE", "library of the viewer; default: it is downloaded once")
+    viewer.switch("--serve", "then serve the pages to the browsers of this machine, until Ctrl-C")
+    viewer.whole("--port", "PORT", "with --serve; 0 takes a free one", default=0)
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -86,15 +59,15 @@ def _body(args: argparse.Namespace) -> int:
 
 
 def _requests(args: argparse.Namespace) -> list[ReportRequest]:
-    """Return what is asked for of each run."""
+    """Return what to make of each run."""
     from nnunet_cascade.report.collect import ReportRequest
 
     if len(args.results) > 2:
         raise SettingsError(f"{len(args.results)} folders; expected one, or two to compare")
     if args.port and not args.serve:
-        raise SettingsError("--port is for --serve; add it, or leave --port out")
-    if args.tumor_label and args.truth is None:
-        raise SettingsError("--tumor_label names values of true labels; give their folder with --truth")
+        raise SettingsError("--port needs --serve; add it, or leave --port out")
+    if args.tumor_label and args.gt is None:
+        raise SettingsError("--tumor_label names values of true labels; give their folder with -gt")
     if args.no_viewer and args.niivue is not None:
         raise SettingsError("--niivue and --no_viewer exclude each other; give one")
     default = args.results[0] / ("report" if len(args.results) == 1 else "comparison")
@@ -103,7 +76,7 @@ def _requests(args: argparse.Namespace) -> list[ReportRequest]:
         ReportRequest(
             results=results,
             output=output,
-            truths=args.truth,
+            truths=args.gt,
             truth_labels=tuple(args.tumor_label),
             images=args.images,
             viewer=not args.no_viewer and len(args.results) == 1,
@@ -132,10 +105,13 @@ def _progress(cases: Iterable[CaseAssets], total: int) -> Iterator[CaseAssets]:
 
 def _report_lines(made: ReportResult) -> list[str]:
     more = len(made.problems) - _MOST_LINES
-    return [*made.problems[:_MOST_LINES], *([f"and {more} more problems; the pages tell them"] if more > 0 else [])]
+    return [*made.problems[:_MOST_LINES], *([f"and {more} more problems; see the pages"] if more > 0 else [])]
 
 
 def _serve(folder: Path, port: int) -> None:
     from nnunet_cascade.report.viewing.server import serve
 
     serve(folder, port)
+
+
+main = new_command(build_parser, _body, __name__)

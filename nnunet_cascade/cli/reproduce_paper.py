@@ -4,53 +4,49 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
-from pathlib import Path
 
-from nnunet_cascade.cli.common import DONE, FAILED, add_device, chosen_device, new_parser, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, RESUMES, CommandParser, chosen_device, new_command
+from nnunet_cascade.cli.options import (
+    add_device,
+    add_effort,
+    add_lung_weights,
+    add_preset_name,
+    add_resamples,
+    add_tumor_label,
+    dataset_tumor,
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser(
+    parser = CommandParser(
         "nnc-reproduce-paper",
-        "Train, predict and score what the paper's Tables I to VII compare, beside a plain nnU-Net, and say which of "
-        "its claims hold. Run again, it goes on where it stopped.",
+        "Train, predict and score what Tables I to VII of the paper compare, and a plain nnU-Net, and report which of "
+        f"the paper's claims hold. {RESUMES}",
+        "nnc-reproduce-paper -o REPRODUCTION --tiny",
+        "nnc-reproduce-paper -o REPRODUCTION -d 501 --dry_run",
     )
-    parser.add_argument("-o", type=Path, required=True, metavar="FOLDER", help="for everything it writes")
-    parser.add_argument(
-        "-d", type=int, metavar="ID", help="number of a raw nnU-Net dataset; default: phantoms of its own"
-    )
-    parser.add_argument(
-        "--test-dataset",
-        "--test_dataset",
-        type=int,
-        metavar="ID",
-        help="another cohort to test on, its imagesTr and labelsTr",
-    )
-    parser.add_argument("--tables", nargs="+", action="extend", default=[], metavar="I…VII", help="default: all")
-    parser.add_argument("--tiny", action="store_true", help="tiny networks and minutes of training, for CPUs")
-    parser.add_argument(
-        "--preset", choices=("recommended", "paper"), default="paper", help="of rules, training boxes, samples and loss"
-    )
-    parser.add_argument("--folds", type=int, help="of every model; default: 5, with --tiny 2")
-    parser.add_argument("--seed", type=int, default=0, help="of every training")
-    parser.add_argument("--effort", type=float, default=1.0, help="multiplies the training steps of --tiny")
-    parser.add_argument(
-        "--reference_lungs", type=Path, metavar="FOLDER", help="lung masks that came with the test cases, for Table IV"
-    )
-    parser.add_argument("--lung_weights", type=Path, help="weights file of lungmask, for Table IV")
-    parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
-    parser.add_argument("--phantoms", type=int, nargs=2, default=(28, 24), metavar=("TRAIN", "TEST"), help="without -d")
-    parser.add_argument("--resamples", type=int, default=9999, help="of every bootstrap interval")
-    parser.add_argument("--dry_run", action="store_true", help="say what it will cost and stop")
-    add_device(parser)
+    files = parser.options("input and output")
+    files.path("-o", "FOLDER", "folder for everything that is written", required=True)
+    files.whole("-d", "ID", "number of a raw nnU-Net dataset; default: phantoms, which are made")
+    files.whole("--test_dataset", "ID", "raw dataset to test on instead: its imagesTr and labelsTr")
+    add_tumor_label(files, of="the dataset")
+    files.path("--reference_lungs", "FOLDER", "lung masks that came with the test cases, for Table IV")
+    add_lung_weights(files)
+    tables = parser.options("tables and training")
+    tables.words("--tables", "I…VII", "tables to reproduce; default: all")
+    add_preset_name(tables, default="paper")
+    tables.whole("--folds", "K", "number of folds of every model; default: 5, with --tiny 2")
+    tables.whole("--seed", "N", "random seed of every training", default=0)
+    add_resamples(tables)
+    size = parser.options("size and speed")
+    size.switch("--tiny", "use tiny networks and minutes of training, for CPUs")
+    add_effort(size)
+    meaning = "number of phantoms, without -d"
+    size.whole("--phantoms", ("TRAIN", "TEST"), meaning, nargs=2, default=(28, 24))
+    size.switch("--dry_run", "print the expected cost and stop")
+    add_device(size)
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -75,7 +71,7 @@ def _body(args: argparse.Namespace) -> int:
         effort=args.effort,
         reference_lungs=args.reference_lungs,
         lung_weights=args.lung_weights,
-        tumor_labels=tuple(args.tumor_labels),
+        tumor_labels=(1,) if args.d is None else dataset_tumor(args.d, args.tumor_label),
         resamples=args.resamples,
         phantoms=tuple(args.phantoms),
     )
@@ -86,5 +82,8 @@ def _body(args: argparse.Namespace) -> int:
         return DONE
     found = reproduce(request, RunContext(begun=time.time(), command=args.argv))
     print(found.page.read_text(encoding="utf-8"))
-    print(f"{found.page} and reproduction.json beside it; predictions: {args.o / 'systems'}")
+    print(f"details: {found.page} and reproduction.json next to it; predictions: {args.o / 'systems'}")
     return DONE if found.is_whole else FAILED
+
+
+main = new_command(build_parser, _body, __name__)

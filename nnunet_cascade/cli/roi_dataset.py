@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
 
-from nnunet_cascade.cli.common import (
-    DONE,
-    add_edge_channel,
+from nnunet_cascade.cli.common import DONE, CommandParser, new_command
+from nnunet_cascade.cli.options import (
     add_preset,
+    add_roi_training,
+    add_tumor_label,
+    dataset_tumor,
     jitter_mm,
-    new_parser,
     preset_spec,
-    run_command,
 )
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Describe the command."""
-    parser = new_parser("nnc-roi-dataset", "Cut ROI crops from a raw nnU-Net dataset, as a raw dataset for stage 2.")
-    parser.add_argument("-d", type=int, required=True, metavar="ID", help="number of the dataset with whole images")
-    parser.add_argument("-o", type=int, required=True, metavar="ID", help="number of the dataset to make")
-    parser.add_argument(
-        "--stage1",
-        type=Path,
-        metavar="MODEL",
-        help="trained nnU-Net model folder; its fold_*/validation gives the boxes. default: boxes from the truth",
+    parser = CommandParser(
+        "nnc-roi-dataset",
+        "Cut regions of interest out of a raw nnU-Net dataset and write them as a raw dataset for stage 2.",
+        "nnc-roi-dataset -d 501 -o 601 --stage1 MODEL_FOLDER",
     )
-    parser.add_argument(
-        "--context_mm",
-        type=float,
-        nargs=3,
-        default=(160.0, 160.0, 160.0),
-        metavar=("Z", "Y", "X"),
-        help="extent a crop has at least: stage 2's patch and half of it on top",
-    )
-    parser.add_argument(
-        "--jitter_mm", type=float, help="how far a face of a box may move in training; default: 8, preset paper 0"
-    )
-    parser.add_argument("--tumor_labels", type=int, nargs="+", default=[1], help="label values that are tumor")
-    add_edge_channel(parser)
+    files = parser.options("input and output")
+    files.whole("-d", "ID", "number of the dataset with whole images", required=True)
+    files.whole("-o", "ID", "number of the dataset to make", required=True)
+    meaning = "nnU-Net model folder whose fold_*/validation gives the boxes; default: boxes from the ground truth"
+    files.path("--stage1", "MODEL", meaning)
+    add_tumor_label(files, of="the dataset")
+    crops = parser.options("crops")
+    meaning = "smallest size of a crop in mm: 1.5 times the patch of stage 2"
+    crops.number("--context_mm", ("Z", "Y", "X"), meaning, nargs=3, default=(160.0, 160.0, 160.0))
+    add_roi_training(crops)
     add_preset(parser)
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, argv)
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -63,7 +49,7 @@ def _body(args: argparse.Namespace) -> int:
             target=target,
             splits=patient_folds(args.d),
             stage1=args.stage1,
-            tumor_labels=tuple(args.tumor_labels),
+            tumor_labels=dataset_tumor(args.d, args.tumor_label),
             anatomy=spec.anatomy,
             lungs=spec.lungs,
             roi=spec.roi,
@@ -76,3 +62,6 @@ def _body(args: argparse.Namespace) -> int:
     print(f"{target}: {len(rois)} crops ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})")
     print(f"next: nnc-plan -d {args.o}, nnUNetv2_preprocess, nnUNetv2_train -tr UncertaintyROITrainer")
     return DONE
+
+
+main = new_command(build_parser, _body, __name__)

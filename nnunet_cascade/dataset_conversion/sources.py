@@ -183,7 +183,7 @@ def _uids(found: Sequence[StructureSet] | Sequence[SegmentationFile]) -> str:
 
 def _or_by_study(patient: DicomPatient) -> str:
     studies = len({header.study_uid for header in patient.headers})
-    return f", or convert each of the {studies} studies by itself (--by-study)" if studies > 1 else ""
+    return f", or convert each of the {studies} studies by itself (--by_study)" if studies > 1 else ""
 
 
 def _modalities(patient: DicomPatient) -> str:

@@ -42,7 +42,7 @@ _MAPS: dict[Kind, tuple[str, ...]] = {
     "report": ("",),
 }
 """What kinds are made from."""
-_KILLED = "its process was killed, most likely for lack of memory; export again with -np 1 and --continue"
+_KILLED = "its process was killed, most likely for lack of memory; export again with -np 1 and --c"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +268,7 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
     folder, kinds = request.folder / case, request.written
     there = _there(folder, objects.provenance)
     if request.existing == "refuse" and any(path.exists() for path in _files(folder)):
-        raise DicomError(f"{folder} holds DICOM of it already; give --overwrite or --continue")
+        raise DicomError(f"{folder} holds DICOM of it already; give --overwrite or --c")
     if request.existing == "skip" and _is_done(objects, set(there), kinds):
         return ExportOutcome(case=case, status="skipped", files=tuple(_files(folder)))
     beside = folder.with_name(f".{os.getpid()}.{case}")

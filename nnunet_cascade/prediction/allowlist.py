@@ -22,7 +22,7 @@ from nnunet_cascade.errors import BundleError
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 
 IF_TRUSTED = (
-    "--trust-checkpoint would allow it, and with it any code that the files bring; "
+    "--trust_checkpoint would allow it, and with it any code that the files bring; "
     "give it only if you trust where they come from"
 )
 _ARCHITECTURES = "dynamic_network_architectures.architectures"

@@ -139,7 +139,7 @@ def _entry(row: CaseRow, made: CaseAssets, folder: str, known: Mapping[str, floa
 
 def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) -> list[CaseAssetsJob]:
     truths = {} if request.truths is None else true_labels(request.truths)
-    truth_tumor = TumorLabel() if request.truths is None else _truth_tumor(request.truths, request.truth_labels)
+    truth_tumor = TumorLabel() if request.truths is None else TumorLabel.of(request.truths, request.truth_labels)
     tumor = _tumor(run)
     scans = {} if request.images is None else given_scans(request.images, run)
     return [
@@ -167,10 +167,3 @@ def _tumor(run: RunFolder) -> TumorLabel:
     except CascadeError as error:
         _log.warning("%s; 1 is taken for the tumor's", error)
         return TumorLabel()
-
-
-def _truth_tumor(truths: Path, labels: tuple[str, ...]) -> TumorLabel:
-    """Read which values are tumor; a raw dataset has its `dataset.json` above `labelsTr`."""
-    folder = truths if truths.is_dir() else truths.parent
-    of_raw_dataset = folder.name.startswith("labels") and dataset_file(folder) is None
-    return TumorLabel.of(folder.parent if of_raw_dataset else folder, labels)

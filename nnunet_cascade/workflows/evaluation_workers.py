@@ -18,7 +18,7 @@ from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import grid_of, read_volume
 
-_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1 and --continue"
+_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1 and --c"
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ class TestCard:
             "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |" in card
         )
         assert "None were given." in card
-        assert "--trust-checkpoint" not in card
+        assert "--trust_checkpoint" not in card
 
     def test_it_has_the_figures_of_an_evaluation_and_no_case(self, made, tmp_path):
         between = {"low": 0.5, "high": 0.75}
@@ -282,7 +282,7 @@ class TestInstall:
 
     def test_code_in_a_checkpoint_is_refused(self, bundle, packed, canary, tmp_path):
         poison_checkpoint(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", canary, kind=RunsShell)
-        refused(packed(), tmp_path / "b", r"stage1.fold_0.checkpoint_final\.pth asks for .*system .*--trust-checkpoint")
+        refused(packed(), tmp_path / "b", r"stage1.fold_0.checkpoint_final\.pth asks for .*system .*--trust_checkpoint")
         assert not canary.exists()
 
     def test_evil_plans_are_refused(self, bundle, packed, tmp_path):
@@ -357,7 +357,7 @@ class TestInstall:
         with pytest.raises(BundleError, match="TheirTrainer"):
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
         export_bundle(bundle, tmp_path / "b.zip", FACTS, trusted=True)
-        assert "was packed with `--trust-checkpoint`" in contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
+        assert "was packed with `--trust_checkpoint`" in contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
         canary.rmdir()
         refused(tmp_path / "b.zip", tmp_path / "c", "trainer_name names 'TheirTrainer'")
         assert not canary.exists()

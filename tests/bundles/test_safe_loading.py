@@ -155,7 +155,7 @@ class TestCheckpoints:
         wanted = {"TouchesCanary": ".mkdir", "RunsShell": ".system", "Evaluates": "eval"}[kind.__name__]
         assert f"{path} asks for " in told
         assert wanted in told
-        assert "--trust-checkpoint would allow it, and with it any code" in told
+        assert "--trust_checkpoint would allow it, and with it any code" in told
 
     def test_the_same_file_does_run_code_where_it_is_trusted(self, bundle, canary):
         poison_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", canary)
@@ -338,7 +338,7 @@ class TestPlans:
         told = refusal(bundle / "stage2")
         assert f"network_class_name names {name!r}, which would be imported and called" in told
         assert "such as dynamic_network_architectures.architectures.unet.ResidualUNet" in told
-        assert "--trust-checkpoint would allow it" in told
+        assert "--trust_checkpoint would allow it" in told
         assert not canary.exists()
 
     def test_the_same_plans_do_run_code_where_they_are_trusted(self, bundle, canary):

@@ -27,13 +27,13 @@ def test_help_says_that_it_is_no_medical_device(command, capsys):
 @pytest.mark.parametrize("command", [export_bundle, install_bundle, make_bundle])
 def test_trust_says_what_it_allows(command):
     told = " ".join(command.build_parser().format_help().split())
-    assert "let checkpoints and plans run any code" in told
-    assert "give it only if you trust where the files come from" in told
+    assert "allow checkpoints and plans to run any code" in told
+    assert "use it only if you trust the source of these files" in told
 
 
-@pytest.mark.parametrize("missing", ["--licence", "--training-data", "-o"])
+@pytest.mark.parametrize("missing", ["--license", "--training_data", "-o"])
 def test_a_bundle_for_others_says_its_licence_and_training_data(missing, tmp_path, capsys):
-    options = {"--licence": "CC0", "--training-data": "phantoms", "-o": str(tmp_path / "b.zip")}
+    options = {"--license": "CC0", "--training_data": "phantoms", "-o": str(tmp_path / "b.zip")}
     options.pop(missing)
     with pytest.raises(SystemExit) as stop:
         export_bundle.main([str(tmp_path), *(word for pair in options.items() for word in pair)])
@@ -42,13 +42,13 @@ def test_a_bundle_for_others_says_its_licence_and_training_data(missing, tmp_pat
 
 
 def test_an_empty_licence_is_wrong_usage(tmp_path, capsys):
-    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--licence", " ", "--training-data", "phantoms"]
+    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--license", " ", "--training_data", "phantoms"]
     assert export_bundle.main(arguments) == 2
     assert "licence is empty" in capsys.readouterr().err
 
 
 def test_what_is_no_bundle_is_not_exported(tmp_path, capsys):
-    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--licence", "CC0", "--training-data", "phantoms"]
+    arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--license", "CC0", "--training_data", "phantoms"]
     assert export_bundle.main(arguments) == 1
     assert "has no cascade.json; expected a bundle" in capsys.readouterr().err
 

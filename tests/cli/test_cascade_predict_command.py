@@ -106,7 +106,7 @@ def test_cases_are_read_ahead_and_written_behind_as_asked(asked):
 
 
 def test_precision_trust_and_batches_of_samples_reach_the_job(asked):
-    job = asked("--precision", "bfloat16", "--trust-checkpoint", "--sample_batch_size", "4").job
+    job = asked("--precision", "bfloat16", "--trust_checkpoint", "--sample_batch_size", "4").job
     assert (job.precision, job.trusted, job.spec.sampling.batch_size) == ("bfloat16", True, 4)
     job = asked().job
     assert (job.precision, job.trusted) == ("float32", False)
@@ -120,7 +120,7 @@ def test_stage_ones_models_are_not_loaded_where_its_masks_are_given(asked, folde
 
 def test_a_part_does_its_share_of_the_cases(asked):
     request = asked("-num_parts", "2", "-part_id", "1")
-    assert (list(request.cases), request.story.share.ending) == (["b"], "_part1")
+    assert (list(request.cases), request.context.share.ending) == (["b"], "_part1")
 
 
 @pytest.mark.parametrize("folder", ["in", "bundle"])
@@ -202,7 +202,7 @@ def test_a_model_that_is_missing_is_one_line_and_nothing_is_made(folders, capsys
 def test_dicom_of_image_files_is_refused_at_once(folders, capsys):
     assert main(folders, "-device", "cpu", "--dicom") == 2
     error = capsys.readouterr().err
-    assert "holds image files, which DICOM cannot refer to; give the DICOM series instead" in error
+    assert "holds image files, which DICOM objects cannot reference; give the DICOM series" in error
     assert error.count("\n") == 1
 
 
@@ -218,7 +218,7 @@ def series(folders):
 
 
 def test_a_folder_of_dicom_is_cases_and_what_is_none_is_told(asked, series):  # noqa: ARG001 - it is there
-    request = asked("--case-names", "patient-id")
+    request = asked("--case_names", "patient-id")
     assert list(request.cases) == ["P1"]
     assert request.exports is None
     assert request.told["unreadable_files"] == 1
@@ -246,4 +246,4 @@ def test_the_end_says_what_was_left_out_and_that_files_cannot_be_read(series, mo
     monkeypatch.setattr(cohort, "predict_cohort", lambda _request: (CaseOutcome(case="a", status="done") for _ in "a"))
     assert main(series, "-device", "cpu") == 1
     told = capsys.readouterr().out
-    assert "1 of 1 cases done; 1 CT series left out, which are no volumes; 1 unreadable file(s)" in told
+    assert "1 of 1 cases done; 1 CT series skipped because they are not volumes; 1 unreadable DICOM file(s)" in told

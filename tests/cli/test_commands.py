@@ -1,132 +1,244 @@
-"""Commands without work to do: help, usage, errors in one line."""
+"""What holds for every command: help, version, usage, spellings, errors in one line."""
 
 import dataclasses
+import re
 import signal
 import subprocess
 import sys
+from collections import defaultdict
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+import tomllib
 
-from nnunet_cascade.cli import (
-    anatomy_filter,
-    calibrate,
-    cascade_predict,
-    demo,
-    evaluate,
-    import_weights,
-    lung_mask,
-    make_bundle,
-    plan,
-    reproduce_paper,
-    roi_dataset,
-    train_cascade,
-)
-from nnunet_cascade.cli.plan import training_values
+from nnunet_cascade.cli import cascade_predict, plan
+from nnunet_cascade.cli.commands import COMMANDS, main, module_of, summary_of
+from nnunet_cascade.cli.settings_values import settings_values
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.postprocessing.settings import AnatomySettings
+from nnunet_cascade.postprocessing.tuning import SearchSpace
 from nnunet_cascade.settings.training import TrainingSettings
 
-NEEDY = [
-    anatomy_filter,
-    calibrate,
-    cascade_predict,
-    evaluate,
-    import_weights,
-    lung_mask,
-    make_bundle,
-    plan,
-    reproduce_paper,
-    roi_dataset,
-    train_cascade,
-]
-COMMANDS = [demo, *NEEDY]
+CHECKOUT = Path(__file__).parents[2]
+WITHOUT_NEEDS = ("nnc-demo", "nnc-info")
+RESUMING = ["nnc-cascade-predict", "nnc-lung-mask", "nnc-anatomy-filter"]
+TWO_SPELLINGS = {("-h", "--help"), ("--continue_prediction", "--c")}  # nnU-Net's own
+TAKES_WHAT_THE_COMMAND_WRITES = "-o"  # a folder or a file, but plans have a name and datasets a number
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_says_that_it_is_no_medical_device(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main(["-h"])
-    assert stop.value.code == 0
-    assert "not a medical device." in " ".join(capsys.readouterr().out.split())
+def actions_of(command):
+    return [action for action in module_of(command).build_parser()._actions if action.dest != "help"]
 
 
-@pytest.mark.parametrize("command", NEEDY)
-def test_missing_arguments_are_wrong_usage(command, capsys):
-    with pytest.raises(SystemExit) as stop:
-        command.main([])
-    assert stop.value.code == 2
-    assert "required" in capsys.readouterr().err
+class TestAllCommands:
+    def test_the_table_names_what_is_installed_and_every_module(self):
+        scripts = tomllib.loads((CHECKOUT / "pyproject.toml").read_text())["project"]["scripts"]
+        assert {name: f"{module_of(name).__name__}:main" for name in COMMANDS} == scripts
+        with_parser = [
+            path for path in Path(plan.__file__).parent.glob("*.py") if "def build_parser" in path.read_text()
+        ]
+        assert len(with_parser) == len(COMMANDS)
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_help_has_groups_an_example_and_says_that_it_is_no_medical_device(self, command, capsys):
+        with pytest.raises(SystemExit) as stop:
+            module_of(command).main(["-h"])
+        shown = capsys.readouterr().out
+        assert stop.value.code == 0
+        assert "not a medical device." in " ".join(shown.split())
+        assert re.search(rf"\nexamples?:\n  {command} ", shown)
+        assert "\ninput and output:\n" in shown
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_every_option_is_explained_and_in_a_titled_group(self, command):
+        parser = module_of(command).build_parser()
+        *_, general = (group for group in parser._action_groups if group.title == "options")
+        assert [action.dest for action in general._group_actions] == ["help", "version"]
+        assert [action.dest for action in actions_of(command) if not action.help] == []
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_examples_are_commands_that_parse(self, command):
+        parser = module_of(command).build_parser()
+        for line in parser.epilog.splitlines()[1:]:
+            name, *words = re.findall(r"'[^']*'|\S+", line)
+            assert name == command
+            parser.parse_args([word.strip("'") for word in words])
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_version_is_printed(self, command, capsys):
+        with pytest.raises(SystemExit) as stop:
+            module_of(command).main(["--version"])
+        assert stop.value.code == 0
+        assert capsys.readouterr().out == f"{command} {version('nnunet-cascade')}\n"
+
+    @pytest.mark.parametrize("command", [command for command in COMMANDS if command not in WITHOUT_NEEDS])
+    def test_missing_arguments_are_wrong_usage(self, command, capsys):
+        with pytest.raises(SystemExit) as stop:
+            module_of(command).main([])
+        assert stop.value.code == 2
+        assert "required" in capsys.readouterr().err
 
 
-def test_what_is_no_bundle_is_one_line(tmp_path, capsys):
-    code = cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)])
-    error = capsys.readouterr().err
-    assert code == 1
-    assert error.count("\n") == 1
-    assert "has no cascade.json; expected a bundle" in error
+class TestSpellings:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_an_option_has_one_spelling_with_underscores(self, command):
+        for action in actions_of(command):
+            flags = tuple(action.option_strings)
+            assert len(flags) <= 1 or flags in TWO_SPELLINGS
+            assert [flag for flag in flags if "-" in flag.lstrip("-")] == []
+
+    def test_a_flag_takes_the_same_everywhere(self):
+        found = defaultdict(set)
+        for command in COMMANDS:
+            for action in actions_of(command):
+                for flag in set(action.option_strings) - {TAKES_WHAT_THE_COMMAND_WRITES}:
+                    type_name = getattr(action.type, "__name__", None)
+                    found[flag].add((action.dest, type_name, action.nargs, type(action).__name__))
+        assert {flag: kinds for flag, kinds in found.items() if len(kinds) > 1} == {}
+
+    def test_a_flag_cannot_be_shortened(self, capsys):
+        with pytest.raises(SystemExit):
+            plan.main(["-d", "1", "--spacing", "1", "1", "1"])
+        assert "unrecognized arguments: --spacing" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_to_resume_is_called_resume(self, command):
+        flags = {"--c", "--continue_prediction"}
+        assert {action.dest for action in actions_of(command) if flags & {*action.option_strings}} <= {"resume"}
+
+    @pytest.mark.parametrize("command", RESUMING)
+    def test_resuming_says_what_is_compared(self, command):
+        text = " ".join(module_of(command).build_parser().format_help().split())
+        for word in ("same version", "settings", "images, masks and models", "verified by SHA-256"):
+            assert word in text
 
 
-def test_an_unknown_bundle_version_is_one_line(tmp_path, capsys):
-    (tmp_path / "cascade.json").write_text('{"version": 7}')
-    assert cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)]) == 1
-    assert "bundle version 7; this release reads version 1" in capsys.readouterr().err
+class TestRunByPython:
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_module_of_a_command_runs_it(self, command):
+        arguments = [sys.executable, "-m", module_of(command).__name__, "--version"]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+        assert done.stdout == f"{command} {version('nnunet-cascade')}\n"
+
+    def test_the_package_without_a_command_lists_all_and_is_wrong_usage(self, capsys):
+        assert main([]) == 2
+        shown = capsys.readouterr().out
+        assert [command for command in COMMANDS if f"{command} " not in shown] == []
+        assert main(["-h"]) == 0
+        assert capsys.readouterr().out == shown
+
+    @pytest.mark.parametrize("command", COMMANDS)
+    def test_the_package_runs_a_command_by_its_name(self, command, capsys):
+        for name in (command, command.removeprefix("nnc-")):
+            with pytest.raises(SystemExit):
+                main([name, "--version"])
+            assert capsys.readouterr().out.startswith(f"{command} ")
+
+    def test_the_end_of_a_name_is_enough_where_it_names_one_command(self, capsys):
+        with pytest.raises(SystemExit):
+            main(["predict", "--version"])
+        assert capsys.readouterr().out.startswith("nnc-cascade-predict ")
+
+    @pytest.mark.parametrize(
+        ("name", "expected"), [("bundle", "one of nnc-make-bundle, nnc-export"), ("fly", "'fly' names 0 commands")]
+    )
+    def test_what_names_no_single_command_is_wrong_usage(self, name, expected, capsys):
+        assert main([name]) == 2
+        assert expected in capsys.readouterr().err
+
+    def test_the_package_is_run_as_a_module(self):
+        arguments = [sys.executable, "-m", "nnunet_cascade", "plan", "--version"]
+        done = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=120)
+        assert done.stdout.startswith("nnc-plan ")
+
+    def test_summaries_are_one_sentence(self):
+        assert summary_of("nnc-make-bundle") == "Make a bundle for nnc-cascade-predict from two trained nnU-Net models"
+
+    def test_parsers_are_built_without_heavy_libraries(self):
+        script = (
+            "import sys; from nnunet_cascade.cli.commands import usage; usage(); "
+            "sys.exit(repr({'torch', 'nnunetv2', 'scipy', 'SimpleITK', 'matplotlib'} & set(sys.modules)) != 'set()')"
+        )
+        assert subprocess.run([sys.executable, "-c", script], check=False, timeout=120).returncode == 0
 
 
-def test_an_unset_variable_is_one_line(monkeypatch, capsys):
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.delenv(name, raising=False)
-    assert plan.main(["-d", "501"]) == 1
-    assert "nnUNet_preprocessed is not set; expected a folder; export" in capsys.readouterr().err
+class TestErrors:
+    def test_what_is_no_bundle_is_one_line(self, tmp_path, capsys):
+        code = cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)])
+        error = capsys.readouterr().err
+        assert code == 1
+        assert error.count("\n") == 1
+        assert "has no cascade.json; expected a bundle" in error
+
+    def test_an_unknown_bundle_version_is_one_line(self, tmp_path, capsys):
+        (tmp_path / "cascade.json").write_text('{"version": 7}')
+        assert cascade_predict.main(["-i", str(tmp_path), "-o", str(tmp_path / "o"), "-m", str(tmp_path)]) == 1
+        assert "bundle version 7; this release reads version 1" in capsys.readouterr().err
+
+    def test_an_unset_variable_is_one_line(self, monkeypatch, capsys):
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            monkeypatch.delenv(name, raising=False)
+        assert plan.main(["-d", "501"]) == 1
+        assert "nnUNet_preprocessed is not set; expected a folder; export" in capsys.readouterr().err
+
+    def test_parts_count_from_zero(self, tmp_path, capsys):
+        arguments = ["-i", str(tmp_path), "-o", str(tmp_path), "-m", str(tmp_path), "-num_parts", "2", "-part_id", "2"]
+        assert cascade_predict.main(arguments) == 2
+        assert "part_id counts from 0" in capsys.readouterr().err
+
+    @pytest.mark.parametrize("number", ["some", "²", "-1", "1.5"])
+    def test_the_number_of_candidates_is_whole_or_all(self, number, capsys):
+        with pytest.raises(SystemExit) as stop:
+            cascade_predict.main(["-i", "i", "-o", "o", "-m", "m", "--top_k", number])
+        assert stop.value.code == 2
+        assert "--top_k: " in capsys.readouterr().err
 
 
-def test_parts_count_from_zero(tmp_path, capsys):
-    arguments = ["-i", str(tmp_path), "-o", str(tmp_path), "-m", str(tmp_path), "-num_parts", "2", "-part_id", "2"]
-    assert cascade_predict.main(arguments) == 2
-    assert "part_id counts from 0" in capsys.readouterr().err
+class TestSettingsValues:
+    def test_values_take_the_type_of_their_annotation(self):
+        pairs = ["epochs=3", "dropout=0.2", "adaptive_variant=scalar", "mirroring=false"]
+        expected = {"epochs": 3, "dropout": 0.2, "adaptive_variant": "scalar", "mirroring": False}
+        assert settings_values(TrainingSettings, pairs) == expected
+        found = settings_values(
+            TrainingSettings, ["recipe=adamw", "initial_learning_rate=1e-3", "weight_decay=none", "mirroring=True"]
+        )
+        expected = {"recipe": "adamw", "initial_learning_rate": 1e-3, "weight_decay": None, "mirroring": True}
+        assert found == expected
+        assert settings_values(AnatomySettings, ["top_k=2", "min_volume_mm3=3"]) == {"top_k": 2, "min_volume_mm3": 3.0}
+        assert settings_values(AnatomySettings, ["top_k=all"]) == {"top_k": "all"}
+        assert settings_values(SearchSpace, ["min_volume_mm3=0,50"]) == {"min_volume_mm3": (0.0, 50.0)}
+
+    @pytest.mark.parametrize("kind", [TrainingSettings, AnatomySettings, SearchSpace])
+    def test_every_setting_can_be_written_on_the_command_line(self, kind):
+        pairs = [
+            f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else str(value).lower()}"
+            for name, value in dataclasses.asdict(kind()).items()
+        ]
+        assert kind(**settings_values(kind, pairs)) == kind()
+
+    def test_a_misspelt_setting_names_the_nearest(self):
+        with pytest.raises(SettingsError, match="did you mean mc_samples"):
+            settings_values(TrainingSettings, ["mc_sample=3"])
+
+    @pytest.mark.parametrize(
+        "pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps", "weight_decay=much", "epochs=none"]
+    )
+    def test_a_pair_that_is_not_a_setting_is_refused(self, pair):
+        with pytest.raises(SettingsError, match=pair.split("=", maxsplit=1)[0]):
+            settings_values(TrainingSettings, [pair])
 
 
-@pytest.mark.parametrize("command", [cascade_predict, lung_mask, anatomy_filter])
-def test_going_on_says_what_is_compared(command):
-    text = " ".join(command.build_parser().format_help().split())
-    for word in ("same version", "sizes", "settings", "images, masks and models, by their SHA-256"):
-        assert word in text
-
-
-def test_training_settings_take_the_type_of_their_annotation():
-    found = training_values(["epochs=3", "dropout=0.2", "adaptive_variant=scalar", "mirroring=false"])
-    assert found == {"epochs": 3, "dropout": 0.2, "adaptive_variant": "scalar", "mirroring": False}
-    found = training_values(["recipe=adamw", "initial_learning_rate=1e-3", "weight_decay=none"])
-    assert found == {"recipe": "adamw", "initial_learning_rate": 1e-3, "weight_decay": None}
-
-
-def test_every_training_setting_can_be_written_on_the_command_line():
-    settings = dataclasses.asdict(TrainingSettings())
-    pairs = [
-        f"{name}={str(value).lower() if value in (None, True, False) else value}" for name, value in settings.items()
-    ]
-    assert TrainingSettings(**training_values(pairs)) == TrainingSettings()
-
-
-def test_a_misspelt_setting_names_the_nearest():
-    with pytest.raises(SettingsError, match="did you mean mc_samples"):
-        training_values(["mc_sample=3"])
-
-
-@pytest.mark.parametrize("pair", ["epochs", "epoch=3", "epochs=many", "mirroring=perhaps", "weight_decay=much"])
-def test_a_pair_that_is_no_setting_is_refused(pair):
-    with pytest.raises(SettingsError, match=pair.split("=", maxsplit=1)[0]):
-        training_values([pair])
-
-
-@pytest.mark.parametrize("goes_on", [True, False], ids=["a command that goes on", "any other"])
-def test_a_forked_process_of_a_command_ends_by_termination(goes_on):
+@pytest.mark.parametrize("resumes", [True, False], ids=["a command that resumes", "any other"])
+def test_a_forked_process_of_a_command_ends_by_termination(resumes):
     """nnU-Net ends the processes of its pools by SIGTERM; one that swallows an exception would hang it."""
     program = f"""
-import argparse, os, signal, time
-from nnunet_cascade.cli.common import run_command
+import os, signal
+from nnunet_cascade.cli.common import CommandParser, run_command
 
 class Swallowing:
     def __del__(self):
-        signal.raise_signal(signal.SIGTERM)  # an exception raised here is told and forgotten
+        signal.raise_signal(signal.SIGTERM)  # an exception raised here is printed and forgotten
 
 def body(args):
     child = os.fork()
@@ -139,9 +251,9 @@ def body(args):
     print(code)
     return 0
 
-parser = argparse.ArgumentParser()
-if {goes_on}:
-    parser.add_argument("--continue_prediction", action="store_true")
+parser = CommandParser("nnc-test", "Tests.", "nnc-test")
+if {resumes}:
+    parser.options("run").resume("--c", meaning="resume")
 raise SystemExit(run_command(parser, body, []))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)

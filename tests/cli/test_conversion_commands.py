@@ -28,7 +28,7 @@ ONE = Subject(patient_id="P1", cts=(Ct(seed=1),), rois=({"GTV-1": TUMOR, "gtv_4r
 TWO = ONE.but(patient_id="P2", cts=(Ct(seed=2),))
 PRE_OPERATIVE = Subject(patient_id="P3", cts=(Ct(seed=3),), rois=({"gtv-pre-op": TUMOR},))
 COMMANDS = [convert_dicom, convert_nsclc_radiomics]
-TUMOR_ALONE = ["--label", "tumor=GTV-1", "--case-names", "patient-id"]
+TUMOR_ALONE = ["--label", "tumor=GTV-1", "--case_names", "patient-id"]
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def dicom(raw, download):
     """Run `nnc-convert-dicom` on the download; gives the exit code."""
     assert raw
     return lambda *options, labels=TUMOR_ALONE: convert_dicom.main(
-        ["-i", str(download), "-d", "7", "--np", "1", *labels, *map(str, options)]
+        ["-i", str(download), "-d", "7", "-np", "1", *labels, *map(str, options)]
     )
 
 
@@ -58,7 +58,7 @@ def nsclc(raw, download):
     """Run `nnc-convert-nsclc-radiomics` on the download; gives the exit code."""
     assert raw
     return lambda *options: convert_nsclc_radiomics.main(
-        ["-i", str(download), "-d", "501", "--np", "1", *map(str, options)]
+        ["-i", str(download), "-d", "501", "-np", "1", *map(str, options)]
     )
 
 
@@ -93,14 +93,14 @@ class TestUsage:
         [
             (("-d", "0"), "-d 0; expected a number from 1 to 999"),
             (("-d", "1000"), "-d 1000; expected a number from 1 to 999"),
-            (("--np", "0"), "0 processes; expected at least 1"),
+            (("-np", "0"), "0 processes; expected at least 1"),
             (("--folds", "1"), "1 folds; expected 0 for none, or at least 2"),
             (("--folds", "3"), "3 folds for 2 patients to train on"),
             (("--name", "a/b"), "dataset name 'a/b'; expected letters"),
             (("--name", "../b"), "dataset name '../b'; expected letters"),
             (("--label", "lung"), "label 'lung'; expected NAME=REGION"),
             (("--label", "tumor=x"), "each name once"),
-            (("--test-patients", "nowhere.txt"), "nowhere.txt cannot be read"),
+            (("--test_patients", "nowhere.txt"), "nowhere.txt cannot be read"),
         ],
     )
     def test_wrong_values_are_wrong_usage_in_one_line(self, options, reason, dicom, raw, capsys):
@@ -112,8 +112,8 @@ class TestUsage:
     @pytest.mark.parametrize(
         ("options", "reason"),
         [
-            (("--all-gtv", "--targets", "GTV-1"), "exclude each other"),
-            (("--all-gtv", "--label-source", "seg"), "the SEGs hold GTV-1 alone"),
+            (("--all_gtv", "--targets", "GTV-1"), "exclude each other"),
+            (("--all_gtv", "--label_source", "seg"), "the SEGs hold GTV-1 alone"),
             (("--targets", "gtv*"), "expected exact names of ROIs"),
         ],
     )
@@ -151,7 +151,7 @@ class TestUsage:
 
     def test_seg_without_highdicom_names_the_extra(self, dicom, raw, monkeypatch, capsys):
         monkeypatch.setattr(conversion, "find_spec", lambda name: None if name == "highdicom" else name)
-        assert dicom("--label-source", "seg") == 1
+        assert dicom("--label_source", "seg") == 1
         assert "pip install 'nnunet-cascade[dicom]'" in capsys.readouterr().err
         assert not raw.exists()
 
@@ -227,14 +227,14 @@ class TestRun:
 
 class TestOptions:
     def test_labels_take_values_in_their_order_optional_ones_last(self, dicom, raw):
-        labels = ["--optional-label", "heart=Heart", "--label", "node=gtv_4r", "--label", "tumor=x,gtv-1"]
-        assert dicom("--case-names", "patient-id", labels=labels) == 0
+        labels = ["--optional_label", "heart=Heart", "--label", "node=gtv_4r", "--label", "tumor=x,gtv-1"]
+        assert dicom("--case_names", "patient-id", labels=labels) == 0
         found = json.loads((raw / "Dataset007_DICOM" / "dataset.json").read_text())["labels"]
         assert found == {"background": 0, "node": 1, "tumor": 2, "heart": 3}
         np.testing.assert_array_equal(labels_of(raw, "P1"), np.select([ELSEWHERE, TUMOR], [1, 2]))
 
     def test_merge_unites(self, dicom, raw):
-        assert dicom("--merge", "--case-names", "patient-id", labels=["--label", "tumor=gtv*"]) == 0
+        assert dicom("--merge", "--case_names", "patient-id", labels=["--label", "tumor=gtv*"]) == 0
         np.testing.assert_array_equal(labels_of(raw, "P1"), TUMOR | ELSEWHERE)
 
     def test_cases_are_nobodys_unless_told_otherwise(self, dicom, raw):
@@ -246,14 +246,14 @@ class TestOptions:
     def test_by_study(self, dicom, download, raw):
         write_subject(ONE.but(study="later"), download / "later")
         assert dicom() == 1
-        assert dicom("--by-study", "--name", "Studies", "-d", "8") == 0
+        assert dicom("--by_study", "--name", "Studies", "-d", "8") == 0
         assert len(list((raw / "Dataset008_Studies" / "imagesTr").iterdir())) == 3
 
     def test_the_seg_is_chosen_by_description(self, dicom, download, raw):
         for number, subject in enumerate((ONE, TWO)):
             segs = (Seg(description="A"), Seg(description="B", masks={"GTV-1": ELSEWHERE}))
             write_subject(subject.but(segs=segs), download / f"{number:03d}")
-        assert dicom("--label-source", "seg", "--seg-description", "b") == 0
+        assert dicom("--label_source", "seg", "--seg_description", "b") == 0
         np.testing.assert_array_equal(labels_of(raw, "P1"), ELSEWHERE)
 
     def test_patients_and_test_patients(self, dicom, tmp_path, raw):
@@ -261,12 +261,12 @@ class TestOptions:
         (tmp_path / "test.txt").write_bytes(b"\xef\xbb\xbfP2\r\n\r\n")
         assert dicom("--patients", "P1") == 0
         assert [path.name for path in (raw / "Dataset007_DICOM" / "imagesTr").iterdir()] == ["P1_0000.nii.gz"]
-        assert dicom("--test-patients", tmp_path / "test.txt") == 0
+        assert dicom("--test_patients", tmp_path / "test.txt") == 0
         np.testing.assert_array_equal(labels_of(raw, "P2", "Ts"), TUMOR)
 
     def test_an_empty_file_of_test_patients_is_wrong_usage(self, dicom, tmp_path, capsys):
         (tmp_path / "test.txt").write_text("\n")
-        assert dicom("--test-patients", tmp_path / "test.txt") == 2
+        assert dicom("--test_patients", tmp_path / "test.txt") == 2
         assert "test.txt is empty; expected Patient IDs, one a line" in capsys.readouterr().err
 
     def test_patients_that_are_not_there_are_one_line(self, dicom, capsys):
@@ -274,12 +274,12 @@ class TestOptions:
         assert "holds 2 patient(s), but not p2; give Patient IDs as they stand" in capsys.readouterr().err
 
     def test_words_about_the_data(self, dicom, raw):
-        assert dicom("--licence", "CC0") == 0
+        assert dicom("--license", "CC0") == 0
         assert json.loads((raw / "Dataset007_DICOM" / "dataset.json").read_text())["licence"] == "CC0"
 
     @pytest.mark.parametrize(
         ("options", "expected"),
-        [((), TUMOR), (("--all-gtv",), TUMOR | ELSEWHERE), (("--targets", "gtv_4r", "GTV-1"), TUMOR | ELSEWHERE)],
+        [((), TUMOR), (("--all_gtv",), TUMOR | ELSEWHERE), (("--targets", "gtv_4r", "GTV-1"), TUMOR | ELSEWHERE)],
     )
     def test_targets_of_the_collection(self, nsclc, raw, options, expected):
         assert nsclc(*options) == 0
@@ -291,7 +291,7 @@ class TestOptions:
 def test_installed_commands_convert_with_two_processes(command, download, tmp_path):
     options = ["--label", "tumor=GTV-1"] if command == "nnc-convert-dicom" else []
     done = subprocess.run(
-        [sys.executable, Path(sys.executable).parent / command, "-i", download, "-d", "501", "--np", "2", *options],
+        [sys.executable, Path(sys.executable).parent / command, "-i", download, "-d", "501", "-np", "2", *options],
         env={
             **os.environ,
             # Other tests leave folders here that hold a dataset of the same number.

@@ -11,7 +11,7 @@ from builders.label_folders import CASES, LabelFolders, balls
 
 from nnunet_cascade.cli import evaluate
 
-QUICK = ("--bootstrap", "200", "-np", "1")
+QUICK = ("--resamples", "200", "-np", "1")
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_fewer_islands_go_with_more_dice(command, folders):
 def test_the_same_files_give_the_same_figures_and_nothing_is_scored_twice(command, folders):
     assert command() == 0
     first = told(folders)
-    assert command("--continue") == 0
+    assert command("--c") == 0
     second = told(folders)
     assert second["counts"]["fine"]["skipped"] == CASES
     assert second["comparison"] == first["comparison"]
@@ -125,7 +125,7 @@ def test_labels_may_be_named_for_each_folder(command, folders):
     folders.write_labels("gt", background=0, tumor=1)
     assert command("--tumor_label", "tumor", "coarse=1") == 0
     assert told(folders)["settings"]["predictions"]["fine"]["tumor_values"] == [1]
-    assert command("--tumor-label", "lung", "coarse=1", "gt=1") == 0
+    assert command("--tumor_label", "lung", "coarse=1", "gt=1") == 0
     assert told(folders)["comparison"]["methods"]["fine"]["metrics"]["zero_dice"]["total"] == CASES
 
 
@@ -153,7 +153,7 @@ def test_a_pattern_without_a_name_has_one_that_says_what_it_is(folders):
     ("options", "reason"),
     [
         (("--reference", "none"), "--reference none; expected one of coarse, fine"),
-        (("--bootstrap", "10"), "expected at least 100"),
+        (("--resamples", "10"), "expected at least 100"),
         (("-np", "0"), "0 processes; expected at least 1"),
         (("--tumor_label", "tumor"), "give a value from 1 up"),
         (("--tumor_label", "other=1"), "expected gt or one of coarse, fine before the ="),

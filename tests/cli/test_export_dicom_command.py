@@ -102,8 +102,8 @@ def test_what_is_there_is_not_touched_unless_asked_for(tmp_path, run):
     assert run("--kinds", "seg")[0] == 0
     code, _, errors = run("--kinds", "seg")
     assert code == 1
-    assert "give --overwrite or --continue" in errors[0]
-    assert run("--kinds", "seg", "--continue")[0] == 0
+    assert "give --overwrite or --c" in errors[0]
+    assert run("--kinds", "seg", "--c")[0] == 0
     assert run("--kinds", "seg", "--overwrite")[0] == 0
 
 

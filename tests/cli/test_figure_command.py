@@ -50,7 +50,7 @@ def test_two_cases_at_a_time_give_the_same_files(run_folder):
 def test_truth_widens_and_slices_heighten_the_figure(run_folder):
     run(run_folder)
     plain = sizes(run_folder)["alpha"]
-    assert run(run_folder, "--truth", run_folder / "labels", "--slices", 2, "--cases", "alpha") == 0
+    assert run(run_folder, "-gt", run_folder / "labels", "--slices", 2, "--cases", "alpha") == 0
     width, height = sizes(run_folder)["alpha"]
     assert width > plain[0] + 200
     assert height > plain[1] + 150
@@ -118,8 +118,8 @@ def test_odd_names_stay_inside_the_folder(tmp_path):
         (("--window", "liver"), "window 'liver'; expected lung, mediastinum, bone, or LEVEL,WIDTH"),
         (("--slices", "0"), "found 0 slices"),
         (("-np", "0"), "-np 0; expected at least 1"),
-        (("--tumor_label", "2"), "give their folder with --truth"),
-        (("--truth", "nowhere"), "--truth nowhere does not exist"),
+        (("--tumor_label", "2"), "give their folder with -gt"),
+        (("-gt", "nowhere"), "-gt nowhere does not exist"),
         (("-i", "nowhere"), "nowhere is no folder"),
     ],
 )
@@ -138,5 +138,5 @@ def test_labels_that_are_asked_for_are_the_tumor(run_folder):
     (run_folder / "labels" / "dataset.json").write_text(
         json.dumps({"labels": {"background": 0, "tumor": 1, "node": 2}})
     )
-    assert run(run_folder, "--truth", run_folder / "labels", "--tumor_label", "nothing") == 2
-    assert run(run_folder, "--truth", run_folder / "labels", "--tumor_label", "tumor") == 0
+    assert run(run_folder, "-gt", run_folder / "labels", "--tumor_label", "nothing") == 2
+    assert run(run_folder, "-gt", run_folder / "labels", "--tumor_label", "tumor") == 0

@@ -37,7 +37,7 @@ def command(plans, checkpoint, tmp_path):
     """Run the command; gives the exit code."""
 
     def run(*changed, source=checkpoint, trainer="UncertaintyROITrainer"):
-        options = ["--plans", plans, "--trainer", trainer, "-o", tmp_path / "weights.pth", *changed]
+        options = ["--plans", plans, "-tr", trainer, "-o", tmp_path / "weights.pth", *changed]
         return import_weights.main([str(part) for part in (source, *options)])
 
     return run
@@ -69,7 +69,7 @@ def test_what_the_file_lacks_is_told(command, checkpoint, capsys):
 
 
 def test_the_report_names_every_weight(command, tmp_path):
-    assert command("--json", tmp_path / "report.json") == 0
+    assert command("--report", tmp_path / "report.json") == 0
     report = json.loads((tmp_path / "report.json").read_text())
     assert (report["file"], report["trainer"]) == ("model.pth", "UncertaintyROITrainer")
     assert len(report["taken"]) == report["weights_taken"]
@@ -111,7 +111,7 @@ def test_a_misspelt_trainer_is_one_line_and_code_2(command, tmp_path, capsys):
 
 def test_missing_plans_and_a_report_without_a_folder_are_one_line_and_code_2(command, tmp_path, capsys):
     assert command("--plans", tmp_path / "nothing.json") == 1
-    assert command("--json", tmp_path / "nowhere" / "report.json") == 2
+    assert command("--report", tmp_path / "nowhere" / "report.json") == 2
     assert capsys.readouterr().err.count("\n") == 2
     assert not (tmp_path / "weights.pth").exists()
 

@@ -3,16 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cascade.cli.common import add_device, add_lungs, changed_lungs, lung_source, new_parser
+from nnunet_cascade.cli.common import CommandParser
+from nnunet_cascade.cli.options import add_device, add_lungs, changed_lungs, lung_source
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 
 
 def parsed(*argv, with_device=True):
-    parser = new_parser("nnc-test", "Tests.")
+    parser = CommandParser("nnc-test", "Tests.", "nnc-test")
     add_lungs(parser)
     if with_device:
-        add_device(parser)
+        add_device(parser.options("speed"))
     return parser.parse_args(argv)
 
 

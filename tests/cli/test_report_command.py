@@ -15,7 +15,7 @@ def run(tmp_path_factory):
 
 
 def test_a_report_lies_in_the_results_and_ends_with_0(run, capsys):
-    assert report.main([str(run.results), "--no_viewer", "--truth", str(run.labels)]) == 0
+    assert report.main([str(run.results), "--no_viewer", "-gt", str(run.labels)]) == 0
     told = capsys.readouterr()
     assert "2 cases; open " in told.out
     assert "problem" not in told.err
@@ -52,7 +52,7 @@ def test_two_folders_are_compared(run, tmp_path, capsys):
         (["{run}", "{run}"], "same folder"),
         (["{run}", "{run}", "{run}"], "expected one, or two"),
         (["{run}", "--port", "8000"], "--serve"),
-        (["{run}", "--tumor_label", "2"], "--truth"),
+        (["{run}", "--tumor_label", "2"], "-gt"),
         (["{run}", "--niivue", "x.js", "--no_viewer"], "exclude each other"),
         (["{run}", "-np", "0"], "at least 1"),
         (["{run}", "-o", "{run}"], "no report of nnc-report"),

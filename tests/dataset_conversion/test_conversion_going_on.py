@@ -250,7 +250,7 @@ def working(seconds, download, dataset):
         f"import signal, sys; {heed}; from builders.dicom_downloads import run_slowly; "
         "sys.exit(run_slowly(*sys.argv[1:]))"
     )
-    options = ["-i", download, "-d", "501", "--name", "X", "--np", "2", "--label", "tumor=GTV-1"]
+    options = ["-i", download, "-d", "501", "--name", "X", "-np", "2", "--label", "tumor=GTV-1"]
     with subprocess.Popen(
         [sys.executable, "-c", script, *map(str, (seconds, *options))],
         stdout=subprocess.PIPE,

@@ -175,7 +175,7 @@ class TestOptions:
     def test_each_study_can_be_a_case(self, tmp_path, dataset):
         later = ONE.but(study="later", cts=(Ct(seed=7),), rois=({"GTV-1": ELSEWHERE},))
         source = write_download([ONE, later, TWO], tmp_path / "d")
-        assert "--by-study" in convert(source, dataset / "a").left_out[0]["reason"]
+        assert "--by_study" in convert(source, dataset / "a").left_out[0]["reason"]
         result = convert(source, dataset / "b", replace(SETTINGS, by_study=True))
         cases = {record["case"]: record["group"] for record in result.converted}
         assert len(cases) == 3

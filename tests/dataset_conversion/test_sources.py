@@ -70,7 +70,7 @@ class TestCt:
         patient = patient_of(PLAIN.but(cts=(Ct(), SECOND)), without_series)
         with pytest.raises(DicomError, match=r"found 2 CT series that fit equally \(2\.25\.\d+, 2\.25\.\d+\)") as error:
             ct_of(patient)
-        assert "--by-study" not in str(error.value)
+        assert "--by_study" not in str(error.value)
 
     def test_overviews_are_no_ct(self, patient_of):
         patient = patient_of(PLAIN.but(cts=(Ct(), OVERVIEW)), without_series)
@@ -100,7 +100,7 @@ class TestStructureSet:
     def test_two_of_different_studies_hint_at_the_option(self, patient_of, tmp_path):
         write_subject(PLAIN.but(study="later"), tmp_path / "download" / "later")
         patient = patient_of(PLAIN)
-        with pytest.raises(DicomError, match=r"each of the 2 studies by itself \(--by-study\)"):
+        with pytest.raises(DicomError, match=r"each of the 2 studies by itself \(--by_study\)"):
             choose_structure_set(patient, LABELS)
 
     def test_none_says_what_is_there(self, patient_of):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_file
+from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import CascadeError, InputImageError, one_line
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
 from nnunet_cascade.images import ENDING
@@ -122,7 +122,7 @@ class FigureSources:
         if found.planes is None:
             return found
         try:
-            tumor = self.request.truth_tumor or tumor_of_truth(path)
+            tumor = self.request.truth_tumor or TumorLabel.of(path)
         except CascadeError as error:
             return FigureLayer(None, _in_words(error, "ground truth", path, path.parent))
         return FigureLayer(tumor.mask(found.planes))
@@ -155,21 +155,6 @@ def _grid_of_files(request: FigureRequest) -> Grid:
     raise InputImageError(
         f"there is nothing of {request.case} to draw: neither a record with its grid nor a map; predict it first"
     )
-
-
-def tumor_of_truth(place: Path, asked: Sequence[str] = ()) -> TumorLabel:
-    """Read which values of true labels are tumor; a raw dataset has its `dataset.json` above `labelsTr`.
-
-    Args:
-        place: Folder of label maps, or one of them.
-        asked: Names or values that are tumor, instead of what `dataset.json` says.
-
-    Raises:
-        SettingsError, DatasetError: As `TumorLabel.of`.
-    """
-    folder = place if place.is_dir() else place.parent
-    above = folder.name.startswith("labels") and dataset_file(folder) is None
-    return TumorLabel.of(folder.parent if above else folder, asked)
 
 
 def _in_words(error: CascadeError, what: str, *paths: Path) -> str:
