@@ -24,7 +24,7 @@ LOWEST := $(RESOLVE) --python-version $(firstword $(PYTHONS)) --resolution lowes
 FLOORS := .venv-floors
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema vendor
 
-.PHONY: demo test test-trainings test-others test-long test-floors lint docs
+.PHONY: demo test test-trainings test-others test-long test-floors lint docs reference
 .PHONY: build-check workflows-check resolve resolve-lowest $(PYTHONS:%=resolve-%)
 
 demo: $(SETUP)
@@ -96,6 +96,10 @@ workflows-check: $(SETUP)
 docs: $(SETUP)
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+# The pages of docs/reference that are written from the code; a test says when they are old.
+reference: $(SETUP)
+	$(BIN)/python docs/make_reference.py
 
 # The start-up files are copied on installation, editable or not.
 $(SETUP): pyproject.toml startup/pth.txt startup/start.txt | $(BIN)/python

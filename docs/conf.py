@@ -12,7 +12,7 @@ project = "nnunet-cascade"
 author = "the authors of nnunet-cascade"
 release = version_of("nnunet-cascade")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "command_pages"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "nnunet-cascade"

@@ -27,20 +27,20 @@ class CardFacts:
     """What a model card says that no file of the bundle does.
 
     Attributes:
-        licence: Under which the bundle is given away, such as "CC BY 4.0".
-        training_data: What the models were trained on: source, number of patients, scanners, licence.
+        license: License of the bundle, such as "CC BY 4.0".
+        training_data: What the models were trained on: source, number of patients, scanners, license.
         figures: `evaluation.json` of nnc-evaluate, or None.
 
     Raises:
-        SettingsError: Licence or training data are empty.
+        SettingsError: License or training data are empty.
     """
 
-    licence: str
+    license: str
     training_data: str
     figures: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("licence", "training_data"):
+        for name in ("license", "training_data"):
             require(bool(getattr(self, name).strip()), f"{name} is empty; a bundle for others has to say it")
 
 
@@ -79,7 +79,7 @@ def model_card(
     sections = [
         f"# {name}\n\n{NOTICE}",
         "A two-stage cascade of nnU-Net models for tumors in CT, to be used by `nnc-cascade-predict`.",
-        f"- License: {_line(facts.licence)}\n- Training data: {_line(facts.training_data)}",
+        f"- Licence: {_line(facts.license)}\n- Training data: {_line(facts.training_data)}",
         *(["## Notes\n\n" + "\n".join(f"- {_line(note)}" for note in further["notes"])] if further["notes"] else []),
         "## Models\n\n" + _models_table(spec, models),
         "## Settings\n\n" + "\n".join(f"- {line}" for line in _settings(spec)),

@@ -108,7 +108,7 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
         contents[CARD_NAME] = card.encode()
         _require_nothing_of_this_machine(contents)
         listed = {name: _listed(content) for name, content in contents.items()}
-        said = {"licence": facts.licence, "training_data": facts.training_data, "versions": versions()}
+        said = {"licence": facts.license, "training_data": facts.training_data, "versions": versions()}
         contents[MANIFEST_NAME] = _as_json(to_manifest(listed, said))
         with atomic_file(target) as beside:
             write_archive(beside, contents)

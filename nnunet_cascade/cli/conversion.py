@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, Options
-from nnunet_cascade.cli.options import add_processes, unassigned_files
+from nnunet_cascade.cli.options import unassigned_files
 from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ def add_conversion(parser: CommandParser) -> Options:
     patients.add("--irregular", meaning, choices=("resample", "exclude"), default="resample")
     meaning = "write splits_final.json with K patient-level folds, stratified by the first label's volume; 0: no file"
     patients.whole("--folds", "K", meaning, default=0)
-    add_processes(parser.options("speed"))
     return files
 
 

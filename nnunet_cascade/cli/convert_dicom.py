@@ -6,7 +6,7 @@ import argparse
 
 from nnunet_cascade.cli.common import CommandParser, new_command
 from nnunet_cascade.cli.conversion import add_conversion, run_conversion
-from nnunet_cascade.cli.options import add_case_names
+from nnunet_cascade.cli.options import add_case_names, add_processes
 
 
 def build_parser() -> CommandParser:
@@ -34,6 +34,7 @@ def build_parser() -> CommandParser:
     cases = parser.options("cases")
     add_case_names(cases)
     cases.switch("--by_study", "make one case of each study of a patient")
+    add_processes(parser.options("speed and machines"))
     return parser
 
 

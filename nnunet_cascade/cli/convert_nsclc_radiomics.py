@@ -6,6 +6,7 @@ import argparse
 
 from nnunet_cascade.cli.common import CommandParser, new_command
 from nnunet_cascade.cli.conversion import add_conversion, run_conversion
+from nnunet_cascade.cli.options import add_processes
 from nnunet_cascade.errors import SettingsError
 
 
@@ -21,6 +22,7 @@ def build_parser() -> CommandParser:
     meaning = "ROIs to unite, by exact name except for case; patients without the first are left out; default: GTV-1"
     labels.words("--targets", "ROI", meaning)
     labels.switch("--all_gtv", "unite all ROIs named gtv…, including lymph nodes")
+    add_processes(parser.options("speed and machines"))
     return parser
 
 

@@ -31,7 +31,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.card import CardFacts
     from nnunet_cascade.bundles.sharing import export_bundle
 
-    facts = CardFacts(licence=args.license, training_data=args.training_data, figures=args.figures)
+    facts = CardFacts(license=args.license, training_data=args.training_data, figures=args.figures)
     export_bundle(args.bundle, args.o, facts, trusted=args.trust_checkpoint)
     print(f"{args.o} ({args.o.stat().st_size / 1e6:.1f} MB)\nnext: nnc-install-bundle {args.o} -o BUNDLE")
     return DONE

@@ -28,7 +28,7 @@ from nnunet_cascade.bundles.sharing import check_bundle, export_bundle, install_
 from nnunet_cascade.errors import BundleError, CascadeError, SettingsError
 from nnunet_cascade.files import sha256_of
 
-FACTS = CardFacts(licence="CC BY 4.0", training_data="four phantoms | of this package")
+FACTS = CardFacts(license="CC BY 4.0", training_data="four phantoms | of this package")
 # nnU-Net warns where its variables are not set, MONAI on import.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -203,10 +203,10 @@ class TestExport:
         with pytest.raises(BundleError, match="is there already"):
             export_bundle(made, zipped, FACTS)
 
-    @pytest.mark.parametrize("name", ["licence", "training_data"])
+    @pytest.mark.parametrize("name", ["license", "training_data"])
     def test_licence_and_training_data_have_to_be_said(self, name):
         with pytest.raises(SettingsError, match=f"{name} is empty"):
-            CardFacts(**{"licence": "x", "training_data": "y", name: " "})
+            CardFacts(**{"license": "x", "training_data": "y", name: " "})
 
 
 class TestCard:
@@ -227,7 +227,7 @@ class TestCard:
         recall = {"value": None, "n": 0, "bca": None, "percentile": None}
         methods = {"a|b": {"cases": ["Jane"], "metrics": {"dice": dice}, "pooled": {"lesion_recall": recall}}}
         (tmp_path / "evaluation.json").write_text(json.dumps({"comparison": {"methods": methods}}))
-        facts = CardFacts(licence="x", training_data="y", figures=tmp_path / "evaluation.json")
+        facts = CardFacts(license="x", training_data="y", figures=tmp_path / "evaluation.json")
         export_bundle(made, tmp_path / "b.zip", facts)
         card = contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
         assert "| a\\|b | 0.625 (0.5 … 0.75; n = 4) | – | – | – | – |" in card
@@ -236,7 +236,7 @@ class TestCard:
     @pytest.mark.parametrize("text", ["", "[]", NESTED, '{"comparison": {}}', '{"comparison": {"methods": {"a": {}}}}'])
     def test_figures_that_are_none_are_refused(self, made, tmp_path, text):
         (tmp_path / "evaluation.json").write_text(text)
-        facts = CardFacts(licence="x", training_data="y", figures=tmp_path / "evaluation.json")
+        facts = CardFacts(license="x", training_data="y", figures=tmp_path / "evaluation.json")
         with pytest.raises(BundleError, match=r"is no evaluation\.json of nnc-evaluate"):
             export_bundle(made, tmp_path / "b.zip", facts)
 

@@ -44,7 +44,7 @@ def test_a_bundle_for_others_says_its_licence_and_training_data(missing, tmp_pat
 def test_an_empty_licence_is_wrong_usage(tmp_path, capsys):
     arguments = [str(tmp_path), "-o", str(tmp_path / "b.zip"), "--license", " ", "--training_data", "phantoms"]
     assert export_bundle.main(arguments) == 2
-    assert "licence is empty" in capsys.readouterr().err
+    assert "license is empty" in capsys.readouterr().err
 
 
 def test_what_is_no_bundle_is_not_exported(tmp_path, capsys):
