@@ -11,7 +11,6 @@ import pytest
 
 from nnunet_cascade.cli.commands import COMMANDS
 
-
 DOCS = Path(__file__).parents[2] / "docs"
 
 
