@@ -64,7 +64,7 @@ A flag asks you to look at something. No flag is an error. This table says where
 
 | where you find it | what it describes | explained in |
 |---|---|---|
-| `flags` of `<case>.json`, `summary.csv` and the report | the scan, its lungs and the result | [below](#flags-of-a-case) |
+| `flags` of `<case>.json`, `summary.csv`, the report | scan, lungs and result | [below](#flags-of-a-case) |
 | `verdict` of a candidate in `<case>.json` | the rule that kept or dropped it | [Results](../outputs.md#candidates) |
 | `flags` in `conversion.json` | a converted series and its labels | [Converting](../converting.md#conversion-json) |
 | `left_out` in `conversion.json` | a skipped patient | [Converting](../converting.md#why-a-patient-is-left-out) |
