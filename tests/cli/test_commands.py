@@ -5,12 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-import tomllib
 
 from nnunet_cascade.cli import cascade_predict, plan
 from nnunet_cascade.cli.commands import COMMANDS, main, module_of, summary_of
