@@ -79,7 +79,7 @@ def model_card(
     sections = [
         f"# {name}\n\n{NOTICE}",
         "A two-stage cascade of nnU-Net models for tumors in CT, to be used by `nnc-cascade-predict`.",
-        f"- Licence: {_line(facts.license)}\n- Training data: {_line(facts.training_data)}",
+        f"- License: {_line(facts.license)}\n- Training data: {_line(facts.training_data)}",
         *(["## Notes\n\n" + "\n".join(f"- {_line(note)}" for note in further["notes"])] if further["notes"] else []),
         "## Models\n\n" + _models_table(spec, models),
         "## Settings\n\n" + "\n".join(f"- {line}" for line in _settings(spec)),

@@ -160,7 +160,7 @@ class TestRun:
     def test_all_converted_is_done_and_the_next_step_is_named(self, dicom, raw, capsys):
         assert dicom() == 0
         out = capsys.readouterr().out
-        assert f"2 case(s) to train on and 0 to test on in {raw / 'Dataset007_DICOM'}" in out
+        assert f"2 case(s) for training and 0 for testing in {raw / 'Dataset007_DICOM'}" in out
         assert out.splitlines()[-1] == "next: nnUNetv2_plan_and_preprocess -d 7 --verify_dataset_integrity"
         assert "left out" not in out
         np.testing.assert_array_equal(labels_of(raw, "P1"), TUMOR)
@@ -193,7 +193,7 @@ class TestRun:
         assert dicom() == 1
         shown = capsys.readouterr()
         assert f"{download / 'stray.dcm'} is not DICOM in spite of its name" in shown.err
-        assert "1 unreadable file(s), named above, may be anybody's" in shown.out
+        assert "1 unreadable DICOM file(s), listed above" in shown.out
 
     def test_a_broken_file_of_a_patient_is_named_on_the_screen_alone(self, dicom, download, raw, capsys):
         broken = next((download / "000" / "CT").iterdir())
@@ -205,7 +205,7 @@ class TestRun:
     def test_flags_are_counted(self, dicom, download, capsys):
         write_subject(ONE.but(cts=(Ct(seed=1, without_slices=(4,)),)), download / "000")
         assert dicom() == 0
-        assert "1 of them ask for a look (missing_slices 1, tumor:interpolated 1)" in capsys.readouterr().out
+        assert "1 of them should be checked (missing_slices 1, tumor:interpolated 1)" in capsys.readouterr().out
 
     def test_folds_that_cannot_be_written_end_with_1(self, dicom, download, capsys):
         truncate(next((download / "001" / "CT").iterdir()))
@@ -267,7 +267,7 @@ class TestOptions:
     def test_an_empty_file_of_test_patients_is_wrong_usage(self, dicom, tmp_path, capsys):
         (tmp_path / "test.txt").write_text("\n")
         assert dicom("--test_patients", tmp_path / "test.txt") == 2
-        assert "test.txt is empty; expected Patient IDs, one a line" in capsys.readouterr().err
+        assert "test.txt is empty; expected Patient IDs, one per line" in capsys.readouterr().err
 
     def test_patients_that_are_not_there_are_one_line(self, dicom, capsys):
         assert dicom("--patients", "P1", "p2") == 1

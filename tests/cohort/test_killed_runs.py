@@ -141,7 +141,7 @@ def test_an_interrupted_run_tells_so_keeps_what_is_done_and_leaves_no_worker(com
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=PATIENCE_SECONDS)
     assert (process.returncode, len(workers)) == (130, 1)
-    assert "run it again with --continue_prediction to go on" in error
+    assert "run it again with --continue_prediction to resume" in error
     assert "Traceback" not in error
     assert not Path(f"/proc/{workers[0]}").exists()
     assert set(contents(output)) < set(undisturbed)

@@ -237,7 +237,7 @@ class TestKilled:
             os.killpg(run.pid, signal.SIGINT)
             said = run.stdout.read().decode()
         assert run.returncode == 130
-        assert said.splitlines()[-1] == "nnc-convert-dicom: interrupted; run it again to go on"
+        assert said.splitlines()[-1] == "nnc-convert-dicom: interrupted; run it again"
         assert "Traceback" not in said
 
 

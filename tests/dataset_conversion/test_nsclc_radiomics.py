@@ -103,7 +103,7 @@ def test_two_patients_of_the_collection_come_out_voxel_for_voxel(real_data, tmp_
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("nnUNet_raw", str(tmp_path))
     assert convert_nsclc_radiomics.main(["-i", str(source), "-d", "501", "-np", "2"]) == 0
-    assert "2 case(s) to train on and 0 to test on" in capsys.readouterr().out
+    assert "2 case(s) for training and 0 for testing" in capsys.readouterr().out
     dataset = tmp_path / "Dataset501_NSCLCRadiomics"
     manifest = json.loads((dataset / "conversion.json").read_text())
     for case, voxels in (("LUNG1-001", 54_639), ("LUNG1-002", 125_204)):
