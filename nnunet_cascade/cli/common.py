@@ -89,11 +89,11 @@ class Options:
         """Add an option that takes a file or a folder."""
         self.add(flag, meaning, type=Path, metavar=metavar, **how)
 
-    def whole(self, flag: str, metavar: str, meaning: str, **how: Any) -> None:
+    def whole(self, flag: str, metavar: str | tuple[str, ...], meaning: str, **how: Any) -> None:
         """Add an option that takes a whole number."""
         self.add(flag, meaning, type=int, metavar=metavar, **how)
 
-    def number(self, flag: str, metavar: str, meaning: str, **how: Any) -> None:
+    def number(self, flag: str, metavar: str | tuple[str, ...], meaning: str, **how: Any) -> None:
         """Add an option that takes a number."""
         self.add(flag, meaning, type=float, metavar=metavar, **how)
 

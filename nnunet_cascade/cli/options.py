@@ -245,7 +245,7 @@ def _lungmask_values(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _lungmask_device(args: argparse.Namespace) -> dict[str, str]:
+def _lungmask_device(args: argparse.Namespace) -> dict[str, Any]:
     """Return -device without its number, which lungmask does not know; nothing if the command has no such option."""
     device: str | None = getattr(args, "device", None)
     return {} if device is None else {"device": device.partition(":")[0]}

@@ -53,7 +53,7 @@ def plan_request(args: argparse.Namespace, prefix: str = "", *, paper: bool, **f
     from nnunet_cascade.training.planning import PlanRequest
 
     names = ("spacing_mm", "window_hu", "patch_size", "batch_size", "features")
-    given = {name: getattr(args, f"{prefix}{name}") for name in names}
+    given: dict[str, Any] = {name: getattr(args, f"{prefix}{name}") for name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if paper:
         given["spacing_mm"] = given["spacing_mm"] or _PAPER_SPACING_MM

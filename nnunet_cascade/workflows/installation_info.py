@@ -14,7 +14,7 @@ from typing import Any
 
 from nnunet_cascade._startup import VARIABLE, plugin_folder
 from nnunet_cascade.bundles.bundle import DATASET_NAME, PROVENANCE_NAME, read_notes, read_spec
-from nnunet_cascade.bundles.manifest import MANIFEST_NAME, require_unchanged
+from nnunet_cascade.bundles.manifest import MANIFEST_NAME, STAGES, require_unchanged
 from nnunet_cascade.errors import CascadeError, one_line
 from nnunet_cascade.machine import processors
 from nnunet_cascade.nnunet_folders import NNUNET_FOLDERS, read_json
@@ -148,7 +148,8 @@ def _bundle(folder: Path) -> dict[str, Any]:
 def _model(folder: Path, stage: str) -> dict[str, Any]:
     """Say which model a stage has, and what it was trained on."""
     dataset = read_json(folder / stage / DATASET_NAME)
-    models = read_json(folder / PROVENANCE_NAME).get("models", []) if (folder / PROVENANCE_NAME).is_file() else []
-    names = dict(zip(("stage1", "stage2"), models, strict=False))
+    path = folder / PROVENANCE_NAME
+    models: list[str] = read_json(path).get("models", []) if path.is_file() else []
+    number = STAGES.index(f"{stage}/")
     trained = {"name": dataset.get("name"), "cases": dataset.get("numTraining"), "labels": dataset.get("labels")}
-    return {"model": names.get(stage), "trained_on": trained}
+    return {"model": models[number] if number < len(models) else None, "trained_on": trained}
