@@ -75,9 +75,9 @@ class TumorLabel:
         """
         if not asked:
             return ""
-        values = cls.of(model, asked).values
+        cls.of(model, asked)
         labels = read_json(model / "dataset.json")["labels"]
-        names = [name for name, value in labels.items() if _values(value) == set(values)]
+        names = [name for name, value in labels.items() if name in asked or str(value) in asked]
         if len(names) != 1:
             raise SettingsError(f"--tumor_label {' '.join(asked)}; expected one label of {model}: {', '.join(labels)}")
         return names[0]
