@@ -20,6 +20,7 @@ from nnunet_cascade.cli.common import (
     require_cuda,
 )
 from nnunet_cascade.cli.options import (
+    DICOM_KINDS,
     add_case_names,
     add_device,
     add_lungs,
@@ -61,7 +62,7 @@ def build_parser() -> CommandParser:
     add_trust(files)
     add_case_names(files)
     meaning = "also write these DICOM objects to OUT/dicom/<case>/, or all of them if none is named; needs CTs in DICOM"
-    files.add("--dicom", meaning, nargs="*", choices=("seg", "probability", "uncertainty", "rtstruct", "report"))
+    files.add("--dicom", meaning, nargs="*", choices=DICOM_KINDS)
     stages = parser.options("stage 1 and candidates")
     meaning = "use existing masks <case>.nii.gz instead of stage 1; every value above 0 is tumor"
     stages.path("--stage1_predictions", "DIR", meaning)

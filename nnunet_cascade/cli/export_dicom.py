@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
-from nnunet_cascade.cli.options import add_cases, add_processes
+from nnunet_cascade.cli.options import DICOM_KINDS, add_cases, add_processes
 
 if TYPE_CHECKING:
     from nnunet_cascade.dicom_export.export import ExportOutcome, ExportRequest
     from nnunet_cascade.dicom_export.matching import KnownSeries
     from nnunet_cascade.scans.scans import Scan
-
-_KINDS = ("seg", "probability", "uncertainty", "rtstruct", "report")
 
 
 def build_parser() -> CommandParser:
@@ -34,7 +32,7 @@ def build_parser() -> CommandParser:
     add_cases(files)
     objects = parser.options("objects")
     meaning = "objects to write; a report always comes with the SEG that it references"
-    objects.add("--kinds", meaning, nargs="+", choices=_KINDS, default=list(_KINDS))
+    objects.add("--kinds", meaning, nargs="+", choices=DICOM_KINDS, default=list(DICOM_KINDS))
     meaning = "write an uncertainty frame for every slice of the CT, as OHIF needs it: four bytes per voxel"
     objects.switch("--every_slice", meaning)
     run = parser.options("speed and resume")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
+DICOM_KINDS = ("seg", "probability", "uncertainty", "rtstruct", "report")
+"""As `dicom_export.provenance.KINDS`, which only the commands that write DICOM import."""
 _LUNGMASK_OPTIONS = {"lung_model": "model", "lung_weights": "weights", "lung_batch_size": "batch_size"}
 
 

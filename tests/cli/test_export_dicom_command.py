@@ -6,6 +6,8 @@ import pytest
 from builders.dicom_results import GRID, scan_of, write_results
 
 from nnunet_cascade.cli import export_dicom
+from nnunet_cascade.cli.options import DICOM_KINDS
+from nnunet_cascade.dicom_export.provenance import KINDS
 
 
 @pytest.fixture
@@ -124,3 +126,7 @@ def test_a_folder_that_is_none_and_one_without_cases_are_named(tmp_path, run):
     code, _, errors = run()
     assert code == 1
     assert "holds no case" in errors[0]
+
+
+def test_the_command_offers_every_kind_of_object():
+    assert DICOM_KINDS == KINDS
