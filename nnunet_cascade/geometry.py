@@ -33,6 +33,7 @@ Labels = NDArray[np.integer]
 """(Z, Y, X), 0 is background."""
 
 Anatomical = Literal["left-right", "front-back", "foot-head"]
+MM3_PER_ML = 1000.0
 _WORLD_AXIS: dict[Anatomical, int] = {"left-right": 0, "front-back": 1, "foot-head": 2}
 _LETTERS: dict[str, tuple[Anatomical, bool]] = {
     "L": ("left-right", True),

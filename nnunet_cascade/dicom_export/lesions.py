@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nnunet_cascade.dicom.seg.writing import Tracking
 from nnunet_cascade.dicom.writing import LONGEST_TEXT, Color, uid_from
 from nnunet_cascade.errors import DicomError
-from nnunet_cascade.geometry import Box, Grid, Mask, as_index
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Mask
+from nnunet_cascade.morphology import component_boxes
 from nnunet_cascade.postprocessing.diameters import AxialDiameters, axial_diameters
 from nnunet_cascade.uncertainty.lesions import label_lesions
 from nnunet_cascade.versions import NOTICE
 
 MOST_SEGMENTS = 100
 """Lesions that become a segment of their own; of more, the smallest share the last one."""
-_MM3_PER_ML = 1000.0
 COLORS: tuple[Color, ...] = (
     (86, 180, 233),
     (230, 159, 0),
@@ -116,8 +115,7 @@ def tracked_lesions(
         record: Of the case.
     """
     found: list[TrackedLesion] = []
-    for number, window in enumerate(ndimage.find_objects(labels), start=1):
-        box = Box(as_index(part.start for part in window), as_index(part.stop for part in window))
+    for number, box in enumerate(component_boxes(labels), start=1):
         mask = labels[box.slices] == number
         shared = count - MOST_SEGMENTS + 1 if count > MOST_SEGMENTS and number == MOST_SEGMENTS else 1
         name = f"Tumor {number}" if shared == 1 else f"{shared} smaller tumors"
@@ -129,7 +127,7 @@ def tracked_lesions(
                 tracking=Tracking(name=name, uid=_tracking_uid(series_uid, mask, box)),
                 lesions=shared,
                 voxels=voxels,
-                volume_ml=round(voxels * grid.voxel_volume_mm3 / _MM3_PER_ML, 4),
+                volume_ml=round(voxels * grid.voxel_volume_mm3 / MM3_PER_ML, 4),
                 box=box,
                 diameters=axial_diameters(mask, grid.cropped(box)) if shared == 1 else None,
                 mean_uncertainty=_mean_uncertainty(record, number, shared),

@@ -11,11 +11,10 @@ from nnunet_cascade.evaluation.lesions import count_components, f1, share
 from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.evaluation.overlap import dice_of_counts
 from nnunet_cascade.evaluation.surface import measure_parts
-from nnunet_cascade.geometry import Mask, Spacing
+from nnunet_cascade.geometry import MM3_PER_ML, Mask, Spacing
 
 DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
 """Figures that follow from the fields of a `CaseScore`, and stand next to them in files."""
-_MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,7 +147,7 @@ def score_case(
     of_truth, of_prediction = find_components(parts)
     counts = count_components(of_truth, of_prediction, min_overlap_voxels=min_overlap_voxels)
     distances = measure_parts(parts, grid)
-    voxel_ml = grid.voxel_volume_mm3 / _MM3_PER_ML
+    voxel_ml = grid.voxel_volume_mm3 / MM3_PER_ML
     true_voxels, predicted_voxels = int(of_truth.voxels.sum()), int(of_prediction.voxels.sum())
     return CaseScore(
         case=case,

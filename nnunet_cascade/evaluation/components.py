@@ -4,15 +4,13 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.disjoint_boxes import MaskPart
 from nnunet_cascade.geometry import Index, Mask, Spacing
-
-_CONNECTIVITY = 26
+from nnunet_cascade.morphology import component_sizes, label_components
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,14 +74,12 @@ _NONE = Components(
 def _measured(mask: Mask, other: Mask, start: Index) -> Components:
     if not mask.any():
         return _NONE
-    # bytes, not booleans: cc3d 4.1.1 sizes its tables too small for some boolean masks ("maximum length exception")
-    labels = cc3d.connected_components(mask.astype(np.uint8, order="C"), connectivity=_CONNECTIVITY)
-    found = cc3d.statistics(labels, no_slice_conversion=True)
-    voxels = np.asarray(found["voxel_counts"], dtype=np.int64)
+    labels = label_components(mask)
+    voxels, centroids = component_sizes(labels)
     return Components(
-        voxels=voxels[1:],
-        shared_voxels=np.bincount(labels[other], minlength=voxels.size).astype(np.int64)[1:],
-        centroids=np.asarray(found["centroids"], dtype=np.float64)[1:] + np.array(start),
+        voxels=voxels,
+        shared_voxels=np.bincount(labels[other], minlength=voxels.size + 1).astype(np.int64)[1:],
+        centroids=centroids + np.array(start),
     )
 
 

@@ -14,6 +14,7 @@ from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.disjoint_boxes import MaskPart, separate_parts
 from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.geometry import Grid, Mask, Spacing
+from nnunet_cascade.morphology import surface
 
 HD95_DEFINITION = (
     "maximum of the two directed 95th percentiles of the distances between surface voxels, "
@@ -127,7 +128,7 @@ class SurfaceDistances:
 def measure_surfaces(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> SurfaceDistances:
     """Measure how far the surfaces of two masks are apart.
 
-    Surface voxels are those of `surface_voxels`; distances run between their
+    Surface voxels are those of `morphology.surface`; distances run between their
     centers and are exact. The surface of a body lies outside the centers of its
     surface voxels, by less than the largest voxel size; and every point of it has
     such a center within one voxel diagonal (bodies at least that thick). So a
@@ -197,30 +198,6 @@ def hd95_mm(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> float:
     return measure_surfaces(truth, prediction, spacing_mm=spacing_mm).hd95_mm
 
 
-def surface_voxels(mask: Mask) -> Mask:
-    """Keep the voxels of a mask that have one of their six face neighbours outside it.
-
-    What lies beyond the array counts as outside.
-
-    Args:
-        mask: (Z, Y, X). Left unchanged.
-
-    Returns:
-        (Z, Y, X), a subset of `mask`, empty only where `mask` is.
-    """
-    framed = np.pad(mask, 1)
-    middle = slice(1, -1)
-    inner = framed[:-2, middle, middle] & framed[2:, middle, middle]
-    for neighbors in (
-        framed[middle, :-2, middle],
-        framed[middle, 2:, middle],
-        framed[middle, middle, :-2],
-        framed[middle, middle, 2:],
-    ):
-        inner &= neighbors
-    return mask & ~inner
-
-
 def diagonal_mm(grid: Grid) -> float:
     """Return the distance between opposite corners of an image: no two of its voxels are as far apart."""
     return math.hypot(*(count * size for count, size in zip(grid.shape, grid.spacing_mm, strict=True)))
@@ -230,8 +207,8 @@ def _surface_places(parts: Sequence[MaskPart], which: Literal["truth", "predicti
     """Return the voxel indices (n, 3) of one mask's surface, (Z, Y, X) in the image."""
     found = [np.zeros((0, 3), dtype=np.int32)]
     for part in parts:
-        surface = surface_voxels(part.truth if which == "truth" else part.prediction)
-        places = np.stack(np.unravel_index(np.flatnonzero(surface), surface.shape), axis=1)
+        marked = surface(part.truth if which == "truth" else part.prediction)
+        places = np.stack(np.unravel_index(np.flatnonzero(marked), marked.shape), axis=1)
         found.append((places + np.array(part.start)).astype(np.int32))
     return np.concatenate(found)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.errors import GridMismatchError
-from nnunet_cascade.geometry import Grid, Image, Labels, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 from nnunet_cascade.postprocessing.lungs.result import (
     ELSEWHERE,
@@ -42,7 +42,6 @@ __all__ = ["AnatomySettings", "FilteredCandidates", "filter_candidates"]
 LUNGS_MISSING = "lungs_missing"
 ALL_REJECTED = "all_rejected"
 BEST_KEPT = "best_kept"
-_MM3_PER_ML = 1000.0
 _TOLERANCE_ML = 1e-6
 
 
@@ -144,7 +143,7 @@ def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -
     """Return the flag and the words for a lung mask that cannot be used, or None for one that can."""
     if lungs is None:
         return LUNGS_MISSING, "there is no lung mask"
-    volume_ml = np.count_nonzero(lungs) * grid.voxel_volume_mm3 / _MM3_PER_ML
+    volume_ml = np.count_nonzero(lungs) * grid.voxel_volume_mm3 / MM3_PER_ML
     if volume_ml == 0:
         return EMPTY, "the lung mask is empty"
     if not settings.min_lungs_ml - _TOLERANCE_ML <= volume_ml <= settings.max_lungs_ml + _TOLERANCE_ML:

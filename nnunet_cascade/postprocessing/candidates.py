@@ -6,10 +6,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Box, Vector
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Vector
 
 Side = Literal["left", "right", "central"]
-_MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +83,7 @@ class Candidate:
     @property
     def volume_ml(self) -> float:
         """Its volume in the unit of reports."""
-        return self.volume_mm3 / _MM3_PER_ML
+        return self.volume_mm3 / MM3_PER_ML
 
     @property
     def kept(self) -> bool:

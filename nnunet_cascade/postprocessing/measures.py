@@ -7,13 +7,12 @@ from typing import TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.spatial import KDTree
 
 from nnunet_cascade.errors import EmptyLungsError, InputImageError
 from nnunet_cascade.geometry import Box, Grid, Image, Labels, Mask, crop_with_fill
+from nnunet_cascade.morphology import component_boxes, surface, with_neighbors
 from nnunet_cascade.postprocessing.candidates import Candidate, Side
-from nnunet_cascade.postprocessing.shapes import surface, with_neighbors
 
 _TOLERANCE_MM = 1e-6
 _TOLERANCE_VOXELS = 1e-6
@@ -147,9 +146,7 @@ def measure_candidates(
     """
     beside = _Beside(lungs=lungs, probability=probability, uncertainty=uncertainty)
     found: list[Candidate] = []
-    for number, block in enumerate(ndimage.find_objects(labels), start=1):
-        z, y, x = block
-        box = Box((z.start, y.start, x.start), (z.stop, y.stop, x.stop))
+    for number, box in enumerate(component_boxes(labels), start=1):
         found.append(_measure(number, labels[box.slices] == number, box, grid, beside))
     return tuple(found)
 

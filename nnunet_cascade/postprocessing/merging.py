@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import cast, get_args
+from typing import get_args
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
 from nnunet_cascade.geometry import Box, Grid, Labels, Mask, as_index
-from nnunet_cascade.postprocessing.shapes import ElementShape, dilate, element_offsets
+from nnunet_cascade.morphology import (
+    ElementShape,
+    component_boxes,
+    component_sizes,
+    dilate,
+    element_offsets,
+    label_components,
+)
 
 _LARGEST_RADIUS_MM = 25.0
 _SMALLEST_BLOCK = 16
@@ -106,32 +111,28 @@ def _pieces(mask: Mask, reach: NDArray[np.int64]) -> Iterator[tuple[Box, Mask]]:
     for axis in range(3):
         slabs = np.array_split(filled, range(size[axis], mask.shape[axis], size[axis]), axis=axis)
         filled = np.stack([slab.any(axis=axis) for slab in slabs], axis=axis)
-    clusters = np.asarray(cc3d.connected_components(filled.view(np.uint8), connectivity=26), dtype=np.int32)
-    for number, where in enumerate(ndimage.find_objects(clusters), start=1):
-        inside = clusters[where] == number
+    clusters = label_components(filled)
+    for number, where in enumerate(component_boxes(clusters), start=1):
+        inside = clusters[where.slices] == number
         for axis in range(3):
             inside = inside.repeat(size[axis], axis=axis)
-        start = as_index(part.start * step for part, step in zip(where, size, strict=True))
-        box = Box(start, as_index(a + b for a, b in zip(start, inside.shape, strict=True))).clipped(
-            as_index(mask.shape)
-        )
+        start = as_index(low * step for low, step in zip(where.start, size, strict=True))
+        stop = as_index(high * step for high, step in zip(where.stop, size, strict=True))
+        box = Box(start, stop).clipped(as_index(mask.shape))
         z, y, x = box.shape
         yield box, mask[box.slices] & inside[:z, :y, :x]
 
 
 def _components(mask: Mask, offsets: NDArray[np.int64]) -> NDArray[np.uint32]:
-    # bytes: cc3d 4.1.1 sizes its tables too small for booleans in a single row ("maximum length exception")
-    grown = dilate(mask, offsets).view(np.uint8)
-    found = cast("NDArray[np.uint32]", cc3d.connected_components(grown, connectivity=26, out_dtype=np.uint32))
+    found = label_components(dilate(mask, offsets))
     z, y, x = (slice(steps, steps + size) for steps, size in zip(offsets.max(axis=0).tolist(), mask.shape, strict=True))
     return found[z, y, x] * mask
 
 
 def _sizes(components: NDArray[np.uint32], box: Box) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the number of voxels of each component, and the sum of their indices in the whole array."""
-    found = cc3d.statistics(components, no_slice_conversion=True)
-    counts = found["voxel_counts"][1:].astype(np.int64)
-    inside = np.rint(found["centroids"][1:] * counts[:, None]).astype(np.int64)
+    counts, centroids = component_sizes(components)
+    inside = np.rint(centroids * counts[:, None]).astype(np.int64)
     return counts, inside + counts[:, None] * np.array(box.start)
 
 

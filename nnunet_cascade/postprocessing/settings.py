@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.morphology import ElementShape
 from nnunet_cascade.postprocessing.merging import MergeSettings
 from nnunet_cascade.postprocessing.rules import RankBy
-from nnunet_cascade.postprocessing.shapes import ElementShape
 
 _SHARES = (
     "min_lung_overlap",

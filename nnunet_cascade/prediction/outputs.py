@@ -12,15 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
-from nnunet_cascade.geometry import Box, Grid, Labels, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.prediction.case import CaseResult
 from nnunet_cascade.prediction.roi import Roi
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS, SamplingSummary
 from nnunet_cascade.versions import NOTICE, versions
-
-_MM3_PER_ML = 1000.0
 
 
 def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the record says besides
@@ -157,7 +155,7 @@ def _sampling(facts: SamplingSummary | None) -> dict[str, Any]:
 
 def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
     """Return the integral of a measure over space, in its unit times ml."""
-    return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / _MM3_PER_ML
+    return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / MM3_PER_ML
 
 
 def _lungs(result: CaseResult) -> dict[str, Any] | None:
@@ -191,4 +189,4 @@ def _grid(grid: Grid) -> dict[str, Any]:
 
 
 def _ml(voxels: int, grid: Grid) -> float:
-    return round(voxels * grid.voxel_volume_mm3 / _MM3_PER_ML, 4)
+    return round(voxels * grid.voxel_volume_mm3 / MM3_PER_ML, 4)

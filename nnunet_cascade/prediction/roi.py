@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Index, Labels, Mask, Spacing
+from nnunet_cascade.morphology import dilate, element_offsets, label_components
 from nnunet_cascade.postprocessing.candidates import Candidate
-from nnunet_cascade.postprocessing.shapes import dilate, element_offsets
 from nnunet_cascade.prediction.spec import RoiSettings
 
 
@@ -174,7 +173,7 @@ def apply_island_policy(mask: Mask, kept: Mask, settings: RoiSettings, spacing_m
         return Islands(mask, 0, 0, dropped)
     near = _grown(kept, settings.island_reach_mm, spacing_mm)
     box = Box.around(mask)
-    components = np.asarray(cc3d.connected_components(mask[box.slices].astype(np.uint8), connectivity=26))
+    components = label_components(mask[box.slices])
     sizes = np.bincount(components.ravel())
     connected = np.zeros(len(sizes), dtype=np.bool_)
     connected[components[near[box.slices]]] = True

@@ -10,14 +10,15 @@ from typing import Any
 from nnunet_cascade.case_folders.pool import map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.errors import CascadeError, one_line
+from nnunet_cascade.geometry import MM3_PER_ML
 from nnunet_cascade.images import ENDING, read_volume
+from nnunet_cascade.morphology import label_components
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.scans.scans import Scan, recorded_scan
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_job
 
 FIGURE = "figure.png"
-_MM3_PER_ML = 1000.0
 _KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 _NO_CT = "its CT is not where it was; give its folder by --images"
 _METHOD = "run"
@@ -157,16 +158,14 @@ def _measured(job: CaseAssetsJob) -> tuple[float | None, int | None, list[str]]:
     """Measure a mask that has no record: volume and components."""
     if job.record is not None:
         return None, None, []
-    import cc3d  # noqa: PLC0415 - for masks without a record alone
-
     path = job.results / f"{job.case}{ENDING}"
     try:
         grid = read_volume(path).grid
         mask = job.tumor.mask(read_label_map(path, grid, job.tumor, what="mask"))
+        lesions = int(label_components(mask).max(initial=0))
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return None, None, [f"its mask cannot be read: {one_line(error)}"]
-    lesions = int(cc3d.connected_components(mask, connectivity=26).max(initial=0))
-    return float(mask.sum()) * grid.voxel_volume_mm3 / _MM3_PER_ML, lesions, []
+    return float(mask.sum()) * grid.voxel_volume_mm3 / MM3_PER_ML, lesions, []
 
 
 def _known_paths(job: CaseAssetsJob, scan: Scan | None) -> list[Path]:

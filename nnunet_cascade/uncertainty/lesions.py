@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.geometry import Box, Labels, Mask, Spacing, as_index
-from nnunet_cascade.uncertainty.volumes import DECIMALS, MM3_PER_ML, Sampled, VolumeSpread
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Labels, Mask, Spacing, as_index
+from nnunet_cascade.morphology import component_boxes, label_components, surface
+from nnunet_cascade.uncertainty.volumes import DECIMALS, Sampled, VolumeSpread
 
 BOUNDARY_MM = 3.0
 """How far from a lesion's surface its boundary reaches, inwards and outwards."""
@@ -56,7 +56,7 @@ def label_lesions(mask: Mask) -> NDArray[np.int32]:
     if not mask.any():
         return labels
     box = Box.around(mask)
-    found = np.asarray(cc3d.connected_components(mask[box.slices].astype(np.uint8), connectivity=26))
+    found = label_components(mask[box.slices])
     sizes = np.bincount(found.ravel())
     ranks = np.zeros(len(sizes), dtype=np.int32)
     ranks[np.argsort(-sizes[1:], kind="stable") + 1] = np.arange(1, len(sizes))
@@ -83,8 +83,7 @@ def describe_lesions(
     """
     voxel_ml = math.prod(spacing_mm) / MM3_PER_ML
     lesions: list[Lesion] = []
-    for number, window in enumerate(ndimage.find_objects(labels), start=1):
-        box = Box(as_index(part.start for part in window), as_index(part.stop for part in window))
+    for number, box in enumerate(component_boxes(labels), start=1):
         voxels = int(np.count_nonzero(labels[box.slices] == number))
         figures = {} if sampled is None else _figures(labels, number, box, sampled, spacing_mm)
         volume_ml, volume = round(voxels * voxel_ml, DECIMALS), None if volumes is None else volumes.get(number)
@@ -95,8 +94,7 @@ def describe_lesions(
 def _figures(labels: Labels, number: int, box: Box, sampled: Sampled, spacing_mm: Spacing) -> dict[str, float]:
     around = box.grown_mm(BOUNDARY_MM, spacing_mm).clipped(as_index(labels.shape))
     lesion, values = labels[around.slices] == number, sampled.uncertainty[around.slices]
-    surface = lesion & ~np.asarray(ndimage.binary_erosion(lesion), dtype=np.bool_)
-    distances_mm = np.asarray(ndimage.distance_transform_edt(~surface, sampling=spacing_mm))
+    distances_mm = np.asarray(ndimage.distance_transform_edt(~surface(lesion), sampling=spacing_mm))
     boundary = (distances_mm <= BOUNDARY_MM + _TOLERANCE_MM) & (sampled.regions[around.slices] > 0)
     return {
         "mean_uncertainty": float(values[lesion].mean(dtype=np.float64)),

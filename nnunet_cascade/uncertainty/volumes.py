@@ -11,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.geometry import Box, Image, Labels, Mask, Spacing
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Image, Labels, Mask, Spacing
 
-MM3_PER_ML = 1000.0
 DECIMALS = 4
 _TOLERANCE_MM = 1e-6
 _Counts = NDArray[np.int64]

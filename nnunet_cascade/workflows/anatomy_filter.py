@@ -24,7 +24,7 @@ from nnunet_cascade.case_folders.prediction_files import (
 from nnunet_cascade.case_folders.records import Record
 from nnunet_cascade.case_folders.run import FolderTask, Outcome
 from nnunet_cascade.errors import NoLungsError
-from nnunet_cascade.geometry import Grid, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Grid, Mask
 from nnunet_cascade.images import ENDING, Volume, write_image
 from nnunet_cascade.postprocessing.anatomy import LUNGS_MISSING, FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files
@@ -39,7 +39,6 @@ NO_CANDIDATE = "no_candidate"
 LUNGS_NOT_FOUND = "lungs_not_found"
 PROBABILITY_UNUSED = "probability_unused"
 LUNG_FOLDER = "lungs"
-_MM3_PER_ML = 1000.0
 _COLUMNS = ("case", "candidates", "kept", "dropped", "flags")
 
 
@@ -171,7 +170,7 @@ def _flags(
 
 
 def _ml(mask: Mask, grid: Grid) -> float:
-    return round(int(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / _MM3_PER_ML, 4)
+    return round(int(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / MM3_PER_ML, 4)
 
 
 def filter_figures(record: Record) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
 from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
 from nnunet_cascade.evaluation.lesions import count_lesions
 from nnunet_cascade.files import write_json
+from nnunet_cascade.geometry import MM3_PER_ML
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.postprocessing.tuning import (
@@ -39,7 +40,6 @@ from nnunet_cascade.versions import NOTICE, versions
 from nnunet_cascade.workflows.anatomy_filter import LUNG_FOLDER, FilterRequest, aligned, lungs_of
 from nnunet_cascade.workflows.lung_masks import read_thorax, source_settings
 
-_MM3_PER_ML = 1000.0
 _FEW_PATIENTS = 30
 _DEFINITIONS = {
     "true": "a candidate with at least one voxel of a true tumor; a dropped one is lost",
@@ -136,7 +136,7 @@ def _measure(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
     return MeasuredCase(
         case=case,
         found=measure_known(known, given.anatomy, request.distances_mm),
-        truth_ml=int(np.count_nonzero(truth)) * ct.grid.voxel_volume_mm3 / _MM3_PER_ML,
+        truth_ml=int(np.count_nonzero(truth)) * ct.grid.voxel_volume_mm3 / MM3_PER_ML,
         lesions=counts.lesions,
         lesions_met=counts.found,
         flags=lungs.flags,

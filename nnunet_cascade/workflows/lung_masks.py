@@ -14,7 +14,7 @@ from nnunet_cascade.case_folders.records import CaseFingerprint, Record, read_fi
 from nnunet_cascade.case_folders.run import FolderTask
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
-from nnunet_cascade.geometry import Grid
+from nnunet_cascade.geometry import MM3_PER_ML, Grid
 from nnunet_cascade.images import ENDING, Volume, read_ct, read_labels, write_image
 from nnunet_cascade.postprocessing.lungs.inputs import deciding_settings, lung_files, weights_checksum
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
@@ -22,7 +22,6 @@ from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.versions import NOTICE
 
-_MM3_PER_ML = 1000.0
 _STORE = "lung_masks.json"
 
 
@@ -153,7 +152,7 @@ def lung_facts(lungs: LungMask, grid: Grid) -> dict[str, Any]:
     counts = np.bincount(lungs.labels.ravel(), minlength=UNKNOWN_SIDE + 1)
     sides = {"right_ml": RIGHT, "left_ml": LEFT, "unknown_side_ml": UNKNOWN_SIDE}
     volumes = {
-        name: round(float(counts[value]) * grid.voxel_volume_mm3 / _MM3_PER_ML, 3) for name, value in sides.items()
+        name: round(float(counts[value]) * grid.voxel_volume_mm3 / MM3_PER_ML, 3) for name, value in sides.items()
     }
     return {
         "source": lungs.source,

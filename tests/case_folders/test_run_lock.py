@@ -18,9 +18,9 @@ pytest.importorskip("fcntl")
 WHOLE = Part()
 HOLD = """
 import sys; from pathlib import Path
-from nnunet_cascade.case_folders.lock import Share, hold_as_worker, hold_folder
+from nnunet_cascade.case_folders.lock import Part, hold_as_worker, hold_folder
 folder, parts, part, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-share = Share(num_parts=parts, part_id=part)
+share = Part(num_parts=parts, part_id=part)
 with hold_folder(folder, share) if how == "run" else hold_as_worker(share.worker_lock(folder)):
     print("holds", flush=True)
     sys.stdin.read()

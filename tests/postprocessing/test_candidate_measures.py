@@ -9,9 +9,9 @@ from hypothesis.extra.numpy import arrays
 
 from nnunet_cascade.errors import EmptyLungsError, InputImageError, SettingsError
 from nnunet_cascade.geometry import Grid
+from nnunet_cascade.morphology import surface
 from nnunet_cascade.postprocessing.measures import LungReference, measure_candidates
 from nnunet_cascade.postprocessing.merging import MergeSettings, label_candidates
-from nnunet_cascade.postprocessing.shapes import surface
 
 MASKS = arrays(np.bool_, (4, 5, 6), elements=st.booleans(), fill=st.just(value=False))
 SPACINGS = st.sampled_from([(1.0, 1.0, 1.0), (8.0, 1.0, 0.7)])

@@ -9,9 +9,9 @@ from scipy import ndimage
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
 from nnunet_cascade.geometry import Grid
+from nnunet_cascade.morphology import dilate, element_offsets
 from nnunet_cascade.postprocessing import merging
 from nnunet_cascade.postprocessing.merging import MergeSettings, label_candidates
-from nnunet_cascade.postprocessing.shapes import dilate, element_offsets, surface, with_neighbors
 
 MASKS = arrays(np.bool_, st.tuples(*[st.integers(1, 7)] * 3), elements=st.booleans(), fill=st.just(value=False))
 MERGES = st.builds(
@@ -108,18 +108,6 @@ def test_merging_does_not_feel_the_edge_of_the_image(mask, merge, spacing_mm):
     np.testing.assert_array_equal(outer[5:-5, 5:-5, 5:-5], inner)
 
 
-@given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS)
-def test_a_grown_mask_holds_what_lies_within_reach_of_it(mask, merge, spacing_mm):
-    offsets = element_offsets(merge.radius_mm, merge.shape, spacing_mm)
-    grown = dilate(mask, offsets)
-    reach = offsets.max(axis=0)
-    expected = np.zeros_like(grown)
-    for voxel in np.argwhere(mask):
-        expected[tuple((voxel + reach + offsets).T)] = True
-    np.testing.assert_array_equal(grown, expected)
-    np.testing.assert_array_equal(dilate(np.asfortranarray(mask), offsets), expected)
-
-
 @given(mask=MASKS, merge=MERGES, spacing_mm=SPACINGS, order=st.permutations(range(3)))
 def test_the_order_of_the_axes_in_memory_changes_nothing(mask, merge, spacing_mm, order):
     laid = np.ascontiguousarray(mask.transpose(order)).transpose(np.argsort(order))
@@ -151,30 +139,6 @@ def test_space_between_pieces_changes_no_component(places, merge, spacing_mm, bl
     assert partition(labels) == partition(np.where(mask, inner, 0))
     sizes = np.bincount(labels.ravel())[1:]
     assert (np.diff(sizes) <= 0).all()
-
-
-@given(mask=MASKS)
-def test_neighbors_are_all_26(mask):
-    np.testing.assert_array_equal(with_neighbors(mask), ndimage.binary_dilation(mask, np.ones((3, 3, 3))))
-
-
-@given(mask=MASKS)
-def test_the_surface_is_what_an_erosion_takes(mask):
-    np.testing.assert_array_equal(surface(mask), mask & ~ndimage.binary_erosion(mask))
-
-
-def test_elements_are_symmetric_and_measured_in_millimetres():
-    offsets = element_offsets(3.0, "ball", (3.0, 1.0, 2.0))
-    assert {tuple(o) for o in offsets.tolist()} == {tuple(o) for o in (-offsets).tolist()}
-    assert offsets.max(axis=0).tolist() == [1, 3, 1]
-    assert len(element_offsets(1.0, "cube", (1.0, 1.0, 1.0))) == 27
-    assert len(element_offsets(1.0, "ball", (1.0, 1.0, 1.0))) == 7
-
-
-def test_the_surface_is_what_shares_a_face_with_the_outside():
-    mask = np.ones((3, 3, 3), dtype=bool)
-    assert np.argwhere(~surface(mask)).tolist() == [[1, 1, 1]]
-    assert surface(np.zeros((2, 2, 2), dtype=bool)).sum() == 0
 
 
 def test_an_empty_mask_has_no_label():

@@ -9,11 +9,14 @@ from html.parser import HTMLParser
 from importlib.resources import files
 from urllib.parse import unquote, urlsplit
 
+import numpy as np
 import pytest
 from builders.drawn_runs import DrawnRun
 from builders.dying_report_workers import die_over_a
 
 from nnunet_cascade.errors import ReportError, SettingsError
+from nnunet_cascade.geometry import Grid
+from nnunet_cascade.images import write_image
 from nnunet_cascade.report import case_assets, collect
 from nnunet_cascade.report.build import make_report
 from nnunet_cascade.report.collect import ReportRequest
@@ -219,6 +222,17 @@ def test_masks_alone_are_measured_and_shown_with_what_is_missing(tmp_path):
     page = Page(tmp_path / "report/cases/a/index.html").text
     assert f"{record['tumor']['volume_ml']:.2f} ml" in page
     assert "Nothing is known of them" in page
+
+
+def test_a_mask_of_one_row_without_a_record_is_measured_and_costs_no_other_case(tmp_path):
+    run = DrawnRun(tmp_path).write("a").finish()
+    row = np.array([[[1, 0, 0, 1, 0, 1, 0, 1, 1]]], dtype=np.uint8)
+    write_image(row, Grid(shape=(1, 1, 9), spacing_mm=(2.0, 1.0, 1.0)), run.results / "thin.nii.gz")
+    made = make_report(request(run))
+    assert made.cases == 2
+    assert "cut off" not in " ".join(made.problems)
+    assert "0.01 ml" in Page(tmp_path / "report/cases/thin/index.html").text
+    assert (tmp_path / "report/cases/a/figure.png").is_file()
 
 
 def test_a_case_whose_figure_or_true_label_fails_says_so_and_the_others_are_shown(tmp_path):

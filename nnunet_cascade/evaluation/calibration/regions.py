@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.errors import GridMismatchError, SettingsError
 from nnunet_cascade.evaluation.mask_pair import require_pair, shared_grid
 from nnunet_cascade.geometry import Box, Mask, Spacing, as_index
-from nnunet_cascade.postprocessing.shapes import dilate
+from nnunet_cascade.morphology import dilate
 
 RegionName = Literal["union", "surface"]
 REGIONS: dict[str, str] = {

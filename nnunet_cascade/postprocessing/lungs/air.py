@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.geometry import Image, Mask, Spacing
+from nnunet_cascade.geometry import MM3_PER_ML, Image, Mask, Spacing
 from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, distances_mm, grow, regions_of
 from nnunet_cascade.postprocessing.lungs.tissue import soft_around
 
@@ -25,7 +25,6 @@ _LUNG_SHARE = 1 / 3
 _LUNG_INNER_RADIUS_MM = 6.0
 _MAIN_SHARE = 0.1
 FRAGMENT_ML = 8.0
-_MM3_PER_ML = 1000.0
 
 
 def bowel_gas(hu: Image, body: Mask, tract: Mask, spacing_mm: Spacing) -> Mask:
@@ -122,4 +121,4 @@ def _middle_height(regions: list[LungRegion]) -> float:
 
 def voxels_in(volume_ml: float, spacing_mm: Spacing) -> float:
     """Return how many voxels make up a volume."""
-    return volume_ml * _MM3_PER_ML / math.prod(spacing_mm)
+    return volume_ml * MM3_PER_ML / math.prod(spacing_mm)

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from nnunet_cascade.geometry import Box, Index, Mask, Spacing
+from nnunet_cascade.geometry import Box, Mask, Spacing
+from nnunet_cascade.morphology import component_boxes, component_sizes, label_components
 
 _IN_PLANE = np.array(
     [[[0, 0, 0], [0, 0, 0], [0, 0, 0]], [[0, 1, 0], [1, 1, 1], [0, 1, 0]], [[0, 0, 0], [0, 0, 0], [0, 0, 0]]]
@@ -37,10 +37,7 @@ class LungRegion:
 
 def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray[np.uint32], list[LungRegion]]:
     """Label a mask and list its regions, largest first; none for an empty mask."""
-    labels = cast(
-        "NDArray[np.uint32]",
-        cc3d.connected_components(mask.view(np.uint8), connectivity=connectivity, out_dtype=np.uint32),
-    )
+    labels = label_components(mask, connectivity=connectivity)
     return labels, sorted(_listed(labels), key=lambda region: -region.voxels)
 
 
@@ -116,12 +113,7 @@ def distances_mm(mask: Mask, spacing_mm: Spacing) -> Iterator[NDArray[np.float64
 
 
 def _listed(labels: NDArray[np.uint32]) -> Iterator[LungRegion]:
-    statistics = cc3d.statistics(labels, no_slice_conversion=True)
-    for label in range(1, len(statistics["voxel_counts"])):
-        bounds = [int(value) for value in statistics["bounding_boxes"][label]]
-        start: Index = (bounds[0], bounds[2], bounds[4])
-        stop: Index = (bounds[1] + 1, bounds[3] + 1, bounds[5] + 1)
-        z, y, x = (float(value) for value in statistics["centroids"][label])
-        yield LungRegion(
-            label=label, voxels=int(statistics["voxel_counts"][label]), box=Box(start, stop), centroid=(z, y, x)
-        )
+    voxels, centroids = component_sizes(labels)
+    measured = zip(voxels.tolist(), component_boxes(labels), centroids.tolist(), strict=True)
+    for label, (size, box, (z, y, x)) in enumerate(measured, start=1):
+        yield LungRegion(label=label, voxels=size, box=box, centroid=(z, y, x))

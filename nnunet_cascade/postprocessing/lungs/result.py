@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import GridMismatchError
-from nnunet_cascade.geometry import Grid, Labels, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Grid, Labels, Mask
 
 RIGHT = 1
 LEFT = 2
@@ -22,7 +22,6 @@ ELSEWHERE = "lungs_misplaced"
 _PLAUSIBLE_ML = (1000.0, 10000.0)
 SMALL_SIDE = 0.1
 _NOT_TO_BE_TRUSTED = frozenset({EMPTY, IMPLAUSIBLE, ELSEWHERE})
-_MM3_PER_ML = 1000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +58,7 @@ class LungMask:
         if labels.shape != grid.shape:
             raise GridMismatchError(f"lung mask has shape {labels.shape}, the CT {grid.shape}; resample it to the CT")
         counts = [np.count_nonzero(labels == side) for side in (RIGHT, LEFT, UNKNOWN_SIDE)]
-        volumes_ml = [float(count) * grid.voxel_volume_mm3 / _MM3_PER_ML for count in counts]
+        volumes_ml = [float(count) * grid.voxel_volume_mm3 / MM3_PER_ML for count in counts]
         return cls(
             labels=labels.astype(np.uint8, copy=False),
             volume_ml=sum(volumes_ml),

@@ -1,26 +1,63 @@
-"""Small shapes in voxels: surfaces, and structuring elements given in millimetres."""
+"""Connected components, surfaces, and structuring elements given in millimetres."""
 
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal, cast
 
+import cc3d
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from nnunet_cascade.geometry import Mask, Spacing
+from nnunet_cascade.geometry import Box, Labels, Mask, Spacing, as_index
 
 ElementShape = Literal["ball", "cube"]
 _TOLERANCE_MM = 1e-6
 
 
-def surface(mask: Mask) -> Mask:
-    """Mark the voxels of a mask that have a face in common with what is not the mask.
+def label_components(mask: NDArray[Any], *, connectivity: Literal[6, 26] = 26) -> NDArray[np.uint32]:
+    """Number the connected components of a mask.
 
-    Beyond the array there is no mask, so voxels at its edge are surface.
+    Args:
+        mask: (Z, Y, X), of any type: what is not 0 is inside. Left unchanged. May be empty.
+        connectivity: 26 joins voxels that share a corner, 6 only those that share a face.
 
     Returns:
-        (Z, Y, X), a subset of `mask`; empty only where the mask is.
+        (Z, Y, X): 0 outside the mask, 1, 2, … in the order in which the array meets the components.
+    """
+    # cc3d 4.1.1 sizes its tables too small for some thin boolean masks ("maximum length exception"): bytes it can.
+    inside = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
+    return cast("NDArray[np.uint32]", cc3d.connected_components(inside, connectivity=connectivity, out_dtype=np.uint32))
+
+
+def component_sizes(labels: Labels) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return the number of voxels (n,) and the centroid (n, 3), in voxels (Z, Y, X), of the labels 1 … n.
+
+    `labels` is unsigned, and each of the numbers occurs; without a label n is 0.
+    """
+    found = cc3d.statistics(labels, no_slice_conversion=True)
+    return found["voxel_counts"][1:].astype(np.int64), np.asarray(found["centroids"], dtype=np.float64)[1:]
+
+
+def component_boxes(labels: Labels) -> list[Box]:
+    """Return the smallest box around each of the labels 1 … n, each of which occurs; none without a label."""
+    return [
+        Box(as_index(side.start for side in block), as_index(side.stop for side in block))
+        for block in ndimage.find_objects(labels)
+    ]
+
+
+def surface(mask: Mask) -> Mask:
+    """Mark the voxels of a mask that share a face with a voxel outside the mask.
+
+    What lies beyond the array counts as outside, so voxels at its edge are surface.
+
+    Args:
+        mask: (Z, Y, X). Left unchanged. May be empty.
+
+    Returns:
+        (Z, Y, X), a subset of `mask`; empty only if the mask is.
     """
     inner = mask.copy()
     for axis in range(3):
