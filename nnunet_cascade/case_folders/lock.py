@@ -9,11 +9,13 @@ import os
 import re
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from nnunet_cascade.errors import RunError, SettingsError
 
@@ -66,41 +68,39 @@ class Part:
 
 @contextmanager
 def hold_folder(folder: Path, share: Part) -> Generator[None, None, None]:
-    """Keep other runs off an output folder, but for other parts of the same number of parts.
+    """Keep other runs off an output folder, except other parts of the same number of parts.
 
-    Nothing is left of the lock at the end; what a killed run leaves holds nobody up, unless it
-    is another user's and cannot be opened. On systems or folders without locks there is a
-    warning and no protection.
+    Nothing is left of the lock at the end. What a killed run leaves stops nobody, unless it
+    belongs to another user and cannot be opened. In a folder without locks there is a warning
+    and no protection.
 
     Raises:
-        RunError: Another run is at work there, workers of one that was killed are, or an earlier
-            one shared the cases out among another number of runs.
-        OSError: The lock's file cannot be opened, for another reason than whose it is.
+        RunError: Another run is at work there, or workers of a killed run are, or an earlier
+            run divided the cases into another number of parts.
+        OSError: The lock's file cannot be opened, for another reason than its owner.
     """
     _require_same_parts(folder, share)
-    file = _own_lock(folder, share)
-    if file is None:
+    lock = _own_lock(folder, share)
+    if lock is None:
         yield
         return
     try:
-        _tell_holder(file, share)
         _require_alone(folder, share)
         try:
             yield
-        finally:  # where the folder was refused, workers of a killed run may hold it
+        finally:  # if the folder was refused, workers of a killed run may hold it
             with suppress(OSError):
-                _clear(share.worker_lock(folder), patience_seconds=_PROBES_SECONDS)
+                _clear(share.worker_lock(folder), patience_s=_PROBES_SECONDS)
     finally:
-        with suppress(OSError):
-            share.lock(folder).unlink(missing_ok=True)
-        file.close()
+        _remove(lock)
 
 
 @contextmanager
 def hold_as_worker(path: Path | None) -> Generator[None, None, None]:
     """Show that a worker lives; no run after this one begins before the worker has ended.
 
-    Where that cannot be shown there is a warning: the run itself holds a lock of its own.
+    Workers share their lock, which filelock's exclusive locks cannot do. If the lock cannot be
+    taken there is a warning: the run itself holds a lock of its own.
     """
     with ExitStack() as opened:
         if path is not None and fcntl is not None:
@@ -113,32 +113,44 @@ def hold_as_worker(path: Path | None) -> Generator[None, None, None]:
 
 
 @contextmanager
-def hold_file(path: Path) -> Generator[None, None, None]:
-    """Keep others off a file from reading it until it is written anew, by a lock beside it; nothing is left of that.
+def hold_file(path: Path, *, patience_s: float = _PATIENCE_SECONDS) -> Generator[None, None, None]:
+    """Keep others off a file or folder while it is written, by a lock next to it; nothing is left of the lock.
 
-    On systems or folders without locks there is no protection.
+    On file systems without locks there is no protection.
+
+    Args:
+        path: What is written.
+        patience_s: How long to wait for somebody else who holds it.
 
     Raises:
-        RunError: Somebody else holds it for longer than that takes.
+        RunError: Somebody else holds it for longer than that.
         OSError: The lock's file cannot be opened.
     """
-    beside, file = path.with_name(f".{path.stem}.lock"), None
-    if fcntl is not None:
-        try:
-            file = _locked(beside, patience_seconds=_PATIENCE_SECONDS)
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
-        else:
-            if file is None:
-                raise RunError(f"{path} is being written by another process all the time; end that one, and run again")
+    lock = _lock_of(path.with_name(f".{path.stem}.lock"))
+    try:
+        lock.acquire(timeout=patience_s)
+    except Timeout as error:
+        raise RunError(f"another process is writing {path}; wait for it or end it, and run again") from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
     try:
         yield
     finally:
-        if file is not None:
-            with suppress(OSError):
-                beside.unlink(missing_ok=True)
-            file.close()
+        _remove(lock)
+
+
+def _lock_of(path: Path, when_held: Callable[[int], None] | None = None) -> FileLock:
+    """Return a lock of the operating system, not held yet; filelock locks only a file that still has its name."""
+    return FileLock(path, thread_local=False, fallback_to_soft=False, on_acquired=when_held)
+
+
+def _remove(lock: FileLock) -> None:
+    """Remove the file of a lock while it is held, then let go; who waits for it makes the file anew."""
+    if lock.is_locked:
+        with suppress(OSError):  # Windows does not remove a file in use
+            Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
 
 
 def _share_lock(file: IO[bytes]) -> None:
@@ -157,24 +169,20 @@ def _share_lock(file: IO[bytes]) -> None:
     return None
 
 
-def _own_lock(folder: Path, share: Part) -> IO[str] | None:
+def _own_lock(folder: Path, share: Part) -> FileLock | None:
     """Return the run's lock, held; None, with a warning, where there are no locks."""
-    if fcntl is None:
-        _log.warning("this system has no file locks; see to it that no other run writes to %s", folder)
-        return None
     path = share.lock(folder)
+    lock = _lock_of(path, lambda descriptor: _write_holder(descriptor, share))
     try:
-        file = _locked(path, patience_seconds=_PROBES_SECONDS)
-    except PermissionError as error:
+        lock.acquire(timeout=_PROBES_SECONDS)
+    except (Timeout, PermissionError) as error:
         raise _in_use(path) from error
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        _log.warning("%s takes no locks (%s); see to it that no other run writes there", folder, error.strerror)
+        _log.warning("%s takes no locks (%s); make sure that no other run writes there", folder, error.strerror)
         return None
-    if file is None:
-        raise _in_use(path)
-    return file
+    return lock
 
 
 def _in_use(path: Path, advice: str = "") -> RunError:
@@ -211,19 +219,19 @@ def _require_alone(folder: Path, share: Part) -> None:
     runs = _others(folder, share, ".lock")
     workers = [share.worker_lock(folder), *_others(folder, share, ".workers")]
     for path in runs:
-        if not _free(path, patience_seconds=0.0):
+        if not _free(path, patience_s=0.0):
             raise _in_use(path, "runs side by side need -part_id of their own and the same -num_parts; ")
     for path in workers:
-        if not _clear(path, patience_seconds=_PATIENCE_SECONDS):
+        if not _clear(path, patience_s=_PATIENCE_SECONDS):
             raise RunError(
                 f"workers of an earlier run are still at work in {folder}; wait until they have ended, or end them; "
                 f"where there are none, remove {path.name} there"
             )
 
 
-def _clear(path: Path, *, patience_seconds: float) -> bool:
-    """Remove the lock that workers held; tells whether it is gone, for it stays where one of them still lives."""
-    return not path.is_file() or _free(path, patience_seconds=patience_seconds)
+def _clear(path: Path, *, patience_s: float) -> bool:
+    """Remove the lock that workers held; tell whether it is gone, for it stays where one of them still lives."""
+    return not path.is_file() or _free(path, patience_s=patience_s)
 
 
 def _others(folder: Path, share: Part, ending: str) -> list[Path]:
@@ -235,66 +243,26 @@ def _others(folder: Path, share: Part, ending: str) -> list[Path]:
     return [path for path in found if _number_of_parts(path.with_suffix(".lock")) not in {None, share.num_parts}]
 
 
-def _free(path: Path, *, patience_seconds: float) -> bool:
-    """Tell whether nobody holds a lock on a file, and remove it then: who held it was killed.
+def _free(path: Path, *, patience_s: float) -> bool:
+    """Tell whether nobody holds a lock on a file, and remove the file then: its holder was killed.
 
-    A file of another user's may be held, for all that can be known.
+    A file of another user may be held, as far as can be known.
     """
+    lock = _lock_of(path)
     try:
-        file = _locked(path, patience_seconds=patience_seconds)
-    except PermissionError:
+        lock.acquire(timeout=patience_s)
+    except (Timeout, PermissionError):
         return False
-    if file is None:
-        return False
-    with suppress(PermissionError):
-        path.unlink(missing_ok=True)
-    file.close()
+    _remove(lock)
     return True
 
 
-def _locked(path: Path, *, patience_seconds: float) -> IO[str] | None:
-    """Return a file open and locked; None where somebody else holds it all the time.
-
-    Raises:
-        OSError: The file cannot be opened, or its file system has no locks.
-    """
-    end = time.monotonic() + patience_seconds
-    while True:
-        file = path.open("a+", encoding="utf-8")
-        try:
-            _lock(file)
-            if _is_named(file, path):
-                return file
-        except BlockingIOError:
-            if time.monotonic() >= end:
-                file.close()
-                return None
-        except BaseException:
-            file.close()
-            raise
-        file.close()
-        time.sleep(_PAUSE_SECONDS)
-
-
-def _lock(file: IO[str]) -> None:
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _is_named(file: IO[str], path: Path) -> bool:
-    """Tell whether a file still has its name: who held the lock before may have removed it."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
-
-
-def _tell_holder(file: IO[str], share: Part) -> None:
+def _write_holder(descriptor: int, share: Part) -> None:
+    """Write into a lock's file who holds it."""
     since = time.strftime("%F %T", time.localtime())
     holder = {"host": socket.gethostname(), "process": os.getpid(), "since": since}
-    file.truncate(0)
-    json.dump({**holder, "num_parts": share.num_parts, "part_id": share.part_id}, file)
-    file.flush()
+    os.ftruncate(descriptor, 0)
+    os.write(descriptor, json.dumps({**holder, "num_parts": share.num_parts, "part_id": share.part_id}).encode())
 
 
 def _holder(path: Path) -> str:

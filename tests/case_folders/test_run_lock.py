@@ -4,16 +4,17 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
 import pytest
 
 from nnunet_cascade.case_folders import lock as run_lock
-from nnunet_cascade.case_folders.lock import Part, hold_as_worker, hold_folder
+from nnunet_cascade.case_folders.lock import Part, hold_as_worker, hold_file, hold_folder
 from nnunet_cascade.errors import RunError, SettingsError
 
-pytest.importorskip("fcntl")
+fcntl = pytest.importorskip("fcntl")
 
 WHOLE = Part()
 HOLD = """
@@ -128,8 +129,8 @@ def test_a_run_that_ends_leaves_the_lock_of_a_worker_that_does_not(holder, tmp_p
 
 def test_a_worker_opens_its_lock_for_reading_too_as_nfs_demands(tmp_path, monkeypatch):
     modes = []
-    flock = run_lock.fcntl.flock
-    monkeypatch.setattr(run_lock.fcntl, "flock", lambda file, how: (modes.append(file.mode), flock(file, how)))
+    flock = fcntl.flock
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: (modes.append(file.mode), flock(file, how)))
     with hold_as_worker(WHOLE.worker_lock(tmp_path)):
         assert modes == ["ab+"]
 
@@ -142,7 +143,7 @@ def test_a_worker_waits_for_a_run_that_only_looks(tmp_path, monkeypatch):
         if answer is not None:
             raise answer
 
-    monkeypatch.setattr(run_lock.fcntl, "flock", busy_at_first)
+    monkeypatch.setattr(fcntl, "flock", busy_at_first)
     with hold_as_worker(WHOLE.worker_lock(tmp_path)):
         assert answers == []
 
@@ -158,19 +159,19 @@ class TestAnotherUsersFiles:
 
     @pytest.fixture
     def of_another_user(self, tmp_path, monkeypatch):
-        opened = type(tmp_path).open
+        opened = os.open
 
         def build(name, content="{}"):
             path = tmp_path / name
             path.write_text(content)
 
-            def refuse(self, mode="r", *given, **named):
-                if self == path and mode != "r":
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
-                return opened(self, mode, *given, **named)
+            def refuse(asked, flags, *mode, **named):
+                if asked == str(path) and flags & os.O_RDWR:
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), asked)
+                return opened(asked, flags, *mode, **named)
 
-            monkeypatch.setattr(type(tmp_path), "open", refuse)
-            monkeypatch.setattr(run_lock.os, "access", lambda asked, _how: asked != path)
+            monkeypatch.setattr(os, "open", refuse)
+            monkeypatch.setattr(os, "access", lambda asked, _how: asked != path)
             return path
 
         return build
@@ -223,27 +224,53 @@ class TestParts:
             Part(num_parts=num_parts, part_id=part_id)
 
 
-def test_without_locks_there_is_a_warning_and_the_run_goes_on(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr(run_lock, "fcntl", None)
-    assert try_to_hold(tmp_path) == []
-    assert "has no file locks" in caplog.text
-
-
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog, number):
-    def refused(_file):
+    def refused(_file, _how):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(run_lock, "_lock", refused)
+    monkeypatch.setattr(fcntl, "flock", refused)
     try_to_hold(tmp_path)
     assert os.strerror(number) in caplog.text
 
 
 def test_any_other_error_of_a_lock_ends_the_run(tmp_path, monkeypatch, caplog):
-    def broken(_file):
+    def broken(_file, _how):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(run_lock, "_lock", broken)
+    monkeypatch.setattr(fcntl, "flock", broken)
     with pytest.raises(OSError, match="Input/output error"):
         try_to_hold(tmp_path)
     assert caplog.text == ""
+
+
+def test_a_run_that_opened_the_lock_before_its_holder_removed_it_still_keeps_others_off(holder, tmp_path, monkeypatch):
+    first, flock = holder(), fcntl.flock
+    monkeypatch.setattr(run_lock, "_PROBES_SECONDS", 60.0)
+
+    def end_the_first_run_before(file, how):
+        if first.poll() is None:
+            first.communicate()
+        return flock(file, how)
+
+    monkeypatch.setattr(fcntl, "flock", end_the_first_run_before)
+    with hold_folder(tmp_path, WHOLE):
+        assert first.returncode == 0
+        command = [sys.executable, "-c", HOLD, str(tmp_path), "1", "0", "run"]
+        third = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert f"in use by a run on {socket.gethostname()}, process {os.getpid()}" in third.stderr
+        assert third.stdout == ""
+
+
+def test_a_process_cannot_hold_a_folder_twice(tmp_path):
+    with hold_folder(tmp_path, WHOLE), pytest.raises(RunError, match=f"process {os.getpid()}"):
+        try_to_hold(tmp_path)
+
+
+def test_a_file_is_held_by_one_at_a_time_and_nothing_is_left_of_the_lock(tmp_path):
+    with hold_file(tmp_path / "a.json"), pytest.raises(RunError, match=r"another process is writing .*a.json"):  # noqa: SIM117
+        with hold_file(tmp_path / "a.json", patience_s=0):
+            pass
+    with hold_file(tmp_path / "a.json"):
+        assert [path.name for path in tmp_path.iterdir()] == [".a.lock"]
+    assert list(tmp_path.iterdir()) == []
