@@ -157,12 +157,12 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     """
     import torch  # noqa: PLC0415 - as above
 
-    require_free(target)
+    require_free(target, BundleError)
     models = (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2))
     for _, source, settings in models:
         _require_complete(source, settings)
     target.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_folder(target) as beside:
+    with atomic_folder(target, error=BundleError) as beside:
         sources: dict[str, str] = {}
         for name, source, settings in models:
             packed = _pack_model(source, beside / name, settings, trusted=trusted)

@@ -91,7 +91,7 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
         DropoutError, SettingsError: As `load_cascade` raises.
         OSError: The zip cannot be written.
     """
-    require_free(target)
+    require_free(target, BundleError)
     if not target.parent.is_dir():
         raise BundleError(f"{target} cannot be written; expected a name in a folder that is there")
     spec = read_spec(bundle)
@@ -127,10 +127,10 @@ def install_bundle(path: Path, target: Path, *, limits: ArchiveLimits | None = N
         BundleError: The target exists, or the zip is refused.
         OSError: The zip cannot be read, or the folder not written.
     """
-    require_free(target)
+    require_free(target, BundleError)
     if not target.parent.is_dir() or target.name in {"", ".."}:
         raise BundleError(f"{target} cannot be made; expected the name of a folder in one that is there")
-    with atomic_folder(target) as beside:
+    with atomic_folder(target, error=BundleError) as beside:
         _unpack(path, beside, limits or ArchiveLimits(), trusted=trusted)
 
 

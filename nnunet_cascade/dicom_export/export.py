@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import re
-import shutil
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +13,7 @@ from typing import Any, Literal
 
 from pydicom import dcmread
 
+from nnunet_cascade.atomic_folder import scratch_folder
 from nnunet_cascade.case_folders.lock import hold_file
 from nnunet_cascade.case_folders.pool import map_in_processes
 from nnunet_cascade.case_folders.records import record_path
@@ -177,7 +175,7 @@ def read_case_record(results: Path, case: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise DicomError("it has no record: it failed or is half done; predict it by --continue_prediction") from error
     except (OSError, ValueError) as error:
-        raise DicomError(f"its record cannot be read ({_line(error)}); predict it again") from error
+        raise DicomError(f"its record cannot be read ({one_line(error)}); predict it again") from error
     if not isinstance(record, dict) or record.get("case") != case:
         raise DicomError("its record is none of nnc-cascade-predict; predict it again")
     for name, size in (record.get("files") or {}).items():
@@ -244,10 +242,10 @@ def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutc
         return _exported(request, case, record, scan or _recorded(record))
     except (CascadeError, OSError, MemoryError) as error:
         _log.debug("%s", case, exc_info=error)
-        return ExportOutcome(case=case, status="failed", error=_line(error))
+        return ExportOutcome(case=case, status="failed", error=one_line(error))
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         _log.debug("%s", case, exc_info=error)
-        found = f"its record cannot be understood ({type(error).__name__}: {_line(error)})"
+        found = f"its record cannot be understood ({type(error).__name__}: {one_line(error)})"
         return ExportOutcome(case=case, status="failed", error=f"{found}; expected one of this version: predict again")
 
 
@@ -271,25 +269,13 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
         raise DicomError(f"{folder} holds DICOM of it already; give --overwrite or --c")
     if request.existing == "skip" and _is_done(objects, set(there), kinds):
         return ExportOutcome(case=case, status="skipped", files=tuple(_files(folder)))
-    beside = folder.with_name(f".{os.getpid()}.{case}")
-    _sweep(folder)
-    try:
-        beside.mkdir(parents=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with scratch_folder(folder, alone=True) as scratch:
         for kind in kinds:
-            objects.write(kind, beside)
+            objects.write(kind, scratch)
         kept = {*there, *_there(folder, replace(objects.provenance, every_slice=not request.every_slice))}
-        _move(beside, folder, stale=[kind for kind in KINDS if kind not in kept])
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        _move(scratch, folder, stale=[kind for kind in KINDS if kind not in kept])
     return ExportOutcome(case=case, status="done", files=tuple(_files(folder)))
-
-
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left beside a case's folder."""
-    left = re.compile(rf"\.\d+\.{re.escape(folder.name)}", re.DOTALL)
-    for path in list(folder.parent.glob(".*")):
-        if left.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> CaseObjects:
@@ -324,24 +310,20 @@ def _sop_uid(path: Path) -> str:
         return ""
 
 
-def _move(beside: Path, folder: Path, *, stale: Sequence[Kind]) -> None:
+def _move(scratch: Path, folder: Path, *, stale: Sequence[Kind]) -> None:
     """Move files into a case's folder, and remove those of an earlier prediction."""
     folder.mkdir(exist_ok=True)
     for kind in stale:
         (folder / f"{kind}.dcm").unlink(missing_ok=True)
     if "report" in stale:
         (folder / SUMMARY).unlink(missing_ok=True)
-    for path in sorted(beside.iterdir()):
+    for path in sorted(scratch.iterdir()):
         path.replace(folder / path.name)
 
 
 def _files(folder: Path) -> list[Path]:
     paths = [*(folder / f"{kind}.dcm" for kind in KINDS), folder / SUMMARY]
     return [path for path in paths if path.is_file()]
-
-
-def _line(error: Exception) -> str:
-    return one_line(error)
 
 
 def _highdicom() -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_cascade.atomic_folder import atomic_folder
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
@@ -105,15 +106,11 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
     patients = sorted({name for fold in request.splits for part in ("train", "val") for name in fold[part]})
     found = list(_found_boxes(patients, request))
     chosen = limit_false_positives(found, share=request.max_false_positive_share, seed=request.seed)
-    beside = request.target.with_name(f".{request.target.name}.partial")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
-        rois = list(_cut(chosen, request, beside))
-        write_json(beside / "splits_final.json", patient_splits(request.splits, rois))
-        _write_descriptions(rois, request, beside)
-        beside.rename(request.target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+    request.target.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_folder(request.target, alone=True, error=DatasetError) as folder:
+        rois = list(_cut(chosen, request, folder))
+        write_json(folder / "splits_final.json", patient_splits(request.splits, rois))
+        _write_descriptions(rois, request, folder)
     preprocessed = nnunet_folder("nnUNet_preprocessed") / request.target.name
     preprocessed.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(request.target / MANIFEST_NAME, preprocessed / MANIFEST_NAME)
@@ -192,7 +189,7 @@ def _cut(found: Sequence[FoundBox], request: RoiDatasetRequest, folder: Path) ->
     for item in found:
         by_patient.setdefault(item.patient, []).append(item)
     for name in ("imagesTr", "labelsTr"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir()
     for patient, items in tqdm(by_patient.items(), desc="crops", unit="case"):
         image = read_ct(request.source / "imagesTr" / f"{patient}_0000{ENDING}")
         labels = read_labels(request.source / "labelsTr" / f"{patient}{ENDING}", image.grid, what="label")

@@ -180,4 +180,4 @@ def test_a_failed_dataset_leaves_nothing_behind(tmp_path, raw):
     with pytest.raises(ValueError, match="cannot be read"):
         make_roi_dataset(task)
     assert not task.target.exists()
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*"))
