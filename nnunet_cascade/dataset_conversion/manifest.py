@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from nnunet_cascade.case_folders.same_request import require_same_settings
 from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
 from nnunet_cascade.dataset_conversion.record import Record
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
@@ -56,13 +57,10 @@ def begin_dataset(dataset: Path, settings: ConversionSettings) -> None:
         )
     remove_unfinished(dataset)
     wanted, found = settings.decisive(), manifest.get("settings", {})
-    changed = [name for name in wanted if manifest and found.get(name) != wanted[name]]
-    if changed and _images(dataset):
-        raise DatasetError(
-            f"{dataset} was converted with other settings ({', '.join(changed)}); choose another dataset number, or "
-            "remove it"
-        )
-    kept = {} if changed else manifest
+    if manifest and _images(dataset):
+        advice = "choose another dataset number, or remove it"
+        require_same_settings(wanted, found, what=f"{dataset} was converted", advice=advice)
+    kept = manifest if all(found.get(name) == value for name, value in wanted.items()) else {}
     dataset.mkdir(parents=True, exist_ok=True)
     write_json(dataset / MANIFEST, {**kept, "format": _FORMAT, "finished": False, "settings": settings.to_json()})
 

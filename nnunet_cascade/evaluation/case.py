@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.components import find_components
 from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
-from nnunet_cascade.evaluation.lesions import count_components, f1, share
+from nnunet_cascade.evaluation.lesions import LesionShares, count_components
 from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.evaluation.overlap import dice_of_counts
 from nnunet_cascade.evaluation.surface import measure_parts
@@ -18,7 +18,7 @@ DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseScore:
+class CaseScore(LesionShares):
     """How well one prediction matches its truth; `definitions.DEFINITIONS` says what each figure means.
 
     Attributes:
@@ -75,21 +75,6 @@ class CaseScore:
         for holds, expected in self._rules():
             if not holds:
                 raise SettingsError(f"found {self}; expected {expected}")
-
-    @property
-    def lesion_recall(self) -> float:
-        """Lesions found of all lesions; NaN without lesions."""
-        return share(self.lesions_found, self.lesions)
-
-    @property
-    def lesion_precision(self) -> float:
-        """Predicted components with a voxel of truth of all predicted; NaN without any."""
-        return share(self.predicted_components_true, self.predicted_components)
-
-    @property
-    def lesion_f1(self) -> float:
-        """Harmonic mean of recall and precision: 0 if one mask is empty, NaN if both are."""
-        return f1(self.lesion_recall, self.lesion_precision)
 
     def record(self) -> dict[str, str | float]:
         """Return every field and every figure of `DERIVED` by name, as columns of a table."""

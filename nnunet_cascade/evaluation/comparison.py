@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.groups import Group, grouped
-from nnunet_cascade.evaluation.metric_info import in_order, is_uncertainty, metric_info
+from nnunet_cascade.evaluation.metric_info import (
+    CaseValues,
+    Values,
+    column_of,
+    in_order,
+    is_uncertainty,
+    metric_info,
+    metrics_of,
+    without_nan,
+)
 from nnunet_cascade.evaluation.statistics.agreement import Agreement, agree
 from nnunet_cascade.evaluation.statistics.bootstrap import Estimate, Resampling
 from nnunet_cascade.evaluation.statistics.correlation import Correlation, correlate
 from nnunet_cascade.evaluation.statistics.description import Description, describe, pooled_share
 from nnunet_cascade.evaluation.statistics.paired import PairedComparison, compare_paired, with_holm
-from nnunet_cascade.evaluation.values import CaseValues, Values, column_of, metrics_of
 
 COMPONENTS = "predicted_components"
 _GAINS = ("dice", "hd95_mm", "nsd_2mm")
@@ -126,15 +133,6 @@ def compare(values: Values, settings: ComparisonSettings, *, expected: Sequence[
         contrasts=_contrasts(values, reference, settings.resampling),
         resampling=settings.resampling,
     )
-
-
-def without_nan(content: Any) -> Any:
-    """Return plain values with None for NaN, for JSON."""
-    if isinstance(content, dict):
-        return {name: without_nan(value) for name, value in content.items()}
-    if isinstance(content, (list, tuple)):
-        return [without_nan(value) for value in content]
-    return None if isinstance(content, float) and math.isnan(content) else content
 
 
 def _figures(values: CaseValues, cases: Sequence[str], resampling: Resampling) -> MethodFigures:

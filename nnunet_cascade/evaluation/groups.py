@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from nnunet_cascade.evaluation.metric_info import CaseValues, column_of, metrics_of
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.description import Description, describe
-from nnunet_cascade.evaluation.values import CaseValues, column_of, metrics_of
 
 _OF_GROUPS = ("dice", "hd95_mm", "nsd_2mm", "lesion_recall", "false_positive_components")
 _NEAR_MM, _FAR_MM = 50.0, 100.0

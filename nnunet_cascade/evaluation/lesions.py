@@ -98,13 +98,33 @@ def count_components(of_truth: Components, of_prediction: Components, *, min_ove
     )
 
 
-def share(part: int, whole: int) -> float:
-    """Return part of whole, as recall and precision are; NaN of nothing."""
+class LesionShares:
+    """What follows from counts of lesions and components, of one case or of many; they lie in the four attributes."""
+
+    __slots__ = ()
+    lesions: int
+    lesions_found: int
+    predicted_components: int
+    predicted_components_true: int
+
+    @property
+    def lesion_recall(self) -> float:
+        """Lesions found of all lesions; NaN without lesions."""
+        return _share(self.lesions_found, self.lesions)
+
+    @property
+    def lesion_precision(self) -> float:
+        """Predicted components with a voxel of truth of all predicted; NaN without any."""
+        return _share(self.predicted_components_true, self.predicted_components)
+
+    @property
+    def lesion_f1(self) -> float:
+        """Harmonic mean of recall and precision: 0 if only one of them is defined, NaN if none is."""
+        recall, precision = self.lesion_recall, self.lesion_precision
+        if math.isnan(recall) or math.isnan(precision):
+            return math.nan if math.isnan(recall) and math.isnan(precision) else 0.0
+        return 2 * recall * precision / (recall + precision) if recall + precision else 0.0
+
+
+def _share(part: int, whole: int) -> float:
     return part / whole if whole else math.nan
-
-
-def f1(recall: float, precision: float) -> float:
-    """Return the harmonic mean of recall and precision: 0 if only one of them is defined, NaN if none is."""
-    if math.isnan(recall) or math.isnan(precision):
-        return math.nan if math.isnan(recall) and math.isnan(precision) else 0.0
-    return 2 * recall * precision / (recall + precision) if recall + precision else 0.0

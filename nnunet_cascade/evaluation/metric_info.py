@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal
 
@@ -11,6 +12,10 @@ from nnunet_cascade.evaluation.definitions import DEFINITIONS
 
 Goal = Literal["high", "low", "zero", "none"]
 """Which values are better; "none" describes a case."""
+CaseValues = Mapping[str, Mapping[str, float]]
+"""Numbers by case and metric: what comparisons work on, wherever the numbers come from."""
+Values = Mapping[str, CaseValues]
+"""The same, method by method."""
 UNCERTAINTIES = ("variance", "predictive_entropy", "mutual_information")
 """Measures that nnc-cascade-predict may record; two different ones are never subtracted."""
 
@@ -157,3 +162,22 @@ def score_values(score: object) -> dict[str, float]:
     if "volume_error_ml" in values:
         values["volume_error_abs_ml"] = abs(values["volume_error_ml"])
     return values
+
+
+def column_of(values: CaseValues, cases: Sequence[str], metric: str) -> list[float]:
+    """Return a metric of some cases, in their order; NaN if it is undefined or not there."""
+    return [float(values[case].get(metric, math.nan)) for case in cases]
+
+
+def metrics_of(values: CaseValues) -> tuple[str, ...]:
+    """Return the metrics that any case has, in the order of tables."""
+    return in_order({metric for of_case in values.values() for metric in of_case})
+
+
+def without_nan(content: Any) -> Any:
+    """Return plain values with None for NaN, for JSON."""
+    if isinstance(content, dict):
+        return {name: without_nan(value) for name, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [without_nan(value) for value in content]
+    return None if isinstance(content, float) and math.isnan(content) else content

@@ -1,16 +1,25 @@
-"""What a method scores over many cases, as numbers and as a table."""
+"""What methods score over many cases: a table to read, and the files `scores.csv` and `scores.json`."""
 
+import csv
+import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from statistics import fmean, median
+from typing import Any
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.case import CaseScore
-from nnunet_cascade.evaluation.lesions import LESION_DEFINITION, f1, share
+from nnunet_cascade.evaluation.case import DERIVED, CaseScore
+from nnunet_cascade.evaluation.definitions import DEFINITIONS
+from nnunet_cascade.evaluation.lesions import LESION_DEFINITION, LesionShares
 from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
+from nnunet_cascade.evaluation.metric_info import in_order, score_values, without_nan
 from nnunet_cascade.evaluation.surface import ASSD_DEFINITION, HD95_DEFINITION, NSD_DEFINITION
+from nnunet_cascade.files import write_json, write_text
 
+Summary = Mapping[str, Any]
+"""What a method scores over all its cases, by name; `summarize` says what the names mean."""
 _COLUMNS = (
     "Method",
     "n",
@@ -29,154 +38,93 @@ _COLUMNS = (
     "False positives",
     "per case",
 )
-_DERIVED = ("defined_cases", "lesion_recall", "lesion_precision", "lesion_f1", "false_positives_per_case")
+_MEANS = {
+    "dice_mean": "dice",
+    "hd95_mean_mm": "hd95_mm",
+    "hd95_pooled_mean_mm": "hd95_pooled_mm",
+    "hd_mean_mm": "hd_mm",
+    "assd_mean_mm": "assd_mm",
+    "nsd_1mm_mean": "nsd_1mm",
+    "nsd_2mm_mean": "nsd_2mm",
+    "nsd_3mm_mean": "nsd_3mm",
+}
+"""Means over the cases that are defined, by the figure of a case that they are of."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MethodSummary:
-    """What one method scores over all its cases.
-
-    Means and the median are over the defined cases and NaN if there is none,
-    except those of volume errors, which every case has.
+class ScoreLine:
+    """A line of `scores.csv`.
 
     Attributes:
         method: The method's name.
-        cases: All cases, at least one.
-        undefined_cases: Those with both masks empty; they have no Dice, no NSD and no distances.
-        one_empty_cases: Those with one mask empty; their Dice is 0 and their HD95 the image diagonal.
-        zero_dice_cases: Those with a Dice of 0, one mask empty or not.
-        dice_mean: Mean Dice.
-        hd95_mean_mm: Mean HD95.
-        hd95_median_mm: Median HD95.
-        hd95_pooled_mean_mm: Mean of the HD95 that pools both directions: for comparison only.
-        hd_mean_mm: Mean of the largest surface distances.
-        assd_mean_mm: Mean of the mean surface distances.
-        nsd_1mm_mean: Mean normalized surface Dice at 1 mm.
-        nsd_2mm_mean: At 2 mm.
-        nsd_3mm_mean: At 3 mm.
-        volume_error_mean_ml: Mean of predicted minus true volume, over all cases.
-        volume_error_mean_absolute_ml: Mean of its size, over all cases.
-        lesions: In the truth of all cases.
-        lesions_found: Those that a prediction overlaps.
-        predicted_components: In the predictions of all cases.
-        predicted_components_true: Those with a voxel of truth.
-        false_positive_components: Those without.
-        false_positive_ml: The volume of these.
-
-    Raises:
-        SettingsError: There is no case, or a count exceeds what it is a part of.
+        case: The case's name.
+        status: What became of it, such as "done".
+        values: Metrics by name; NaN for what is undefined. Empty if it was not scored.
+        error: Why it was not scored, or "".
     """
 
     method: str
-    cases: int
-    undefined_cases: int
-    one_empty_cases: int
-    zero_dice_cases: int
-    dice_mean: float
-    hd95_mean_mm: float
-    hd95_median_mm: float
-    hd95_pooled_mean_mm: float
-    hd_mean_mm: float
-    assd_mean_mm: float
-    nsd_1mm_mean: float
-    nsd_2mm_mean: float
-    nsd_3mm_mean: float
-    volume_error_mean_ml: float
-    volume_error_mean_absolute_ml: float
+    case: str
+    status: str
+    values: Mapping[str, float]
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Lesions(LesionShares):
+    """Lesions and components of all cases, each counting once whatever its case."""
+
     lesions: int
     lesions_found: int
     predicted_components: int
     predicted_components_true: int
-    false_positive_components: int
-    false_positive_ml: float
-
-    def __post_init__(self) -> None:
-        if self.cases < 1:
-            raise SettingsError(f"{self.method}: found no case; a summary needs at least one")
-        parts = (self.undefined_cases, self.one_empty_cases, self.lesions_found, self.predicted_components_true)
-        if min(parts) < 0 or self.undefined_cases + self.one_empty_cases > self.cases:
-            raise SettingsError(f"found {self}; expected counts of parts of {self.cases} cases")
-        if not self.one_empty_cases <= self.zero_dice_cases <= self.defined_cases:
-            raise SettingsError(
-                f"{self.method}: found {self.zero_dice_cases} cases of Dice 0; expected {self.one_empty_cases} with "
-                f"one mask empty up to all {self.defined_cases} that are defined"
-            )
-        if self.lesions_found > self.lesions:
-            raise SettingsError(f"{self.method}: {self.lesions_found} of {self.lesions} lesions found; count again")
-        if self.predicted_components_true + self.false_positive_components != self.predicted_components:
-            raise SettingsError(
-                f"{self.method}: {self.predicted_components_true} true and {self.false_positive_components} false "
-                f"components of {self.predicted_components}; count again"
-            )
-
-    @property
-    def defined_cases(self) -> int:
-        """Cases with a Dice and an HD95: the n of their means."""
-        return self.cases - self.undefined_cases
-
-    @property
-    def lesion_recall(self) -> float:
-        """Lesions found of all lesions, each counting once whatever its case; NaN without lesions."""
-        return share(self.lesions_found, self.lesions)
-
-    @property
-    def lesion_precision(self) -> float:
-        """True components of all predicted, each counting once whatever its case; NaN without any."""
-        return share(self.predicted_components_true, self.predicted_components)
-
-    @property
-    def lesion_f1(self) -> float:
-        """Harmonic mean of recall and precision over all cases; 0 if one is undefined, NaN if both are."""
-        return f1(self.lesion_recall, self.lesion_precision)
-
-    @property
-    def false_positives_per_case(self) -> float:
-        """False positive components per case, over all cases."""
-        return self.false_positive_components / self.cases
-
-    def record(self) -> dict[str, str | float]:
-        """Return every field and what follows from them by name."""
-        return asdict(self) | {name: getattr(self, name) for name in _DERIVED}
 
 
-def summarize(method: str, scores: Sequence[CaseScore]) -> MethodSummary:
+def summarize(method: str, scores: Sequence[CaseScore]) -> Summary:
     """Summarize the scores of one method.
+
+    Args:
+        method: The method's name.
+        scores: Of its cases, at least one; each case once.
+
+    Returns:
+        Means and the median over the defined cases, NaN if there is none; volume errors over all
+        cases. `undefined_cases` have both masks empty, `one_empty_cases` one mask, `zero_dice_cases`
+        a Dice of 0, one mask empty or not. Counts of lesions and components are sums over all
+        cases, and recall, precision and F1 follow from them.
 
     Raises:
         SettingsError: There is no score, or a case is scored twice.
     """
     names = [score.case for score in scores]
+    if not names:
+        raise SettingsError(f"{method}: found no case; a summary needs at least one")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise SettingsError(f"{method}: cases scored twice: {', '.join(twice)}; give each case once")
     defined = [score for score in scores if score.empty != "both"]
-    return MethodSummary(
-        method=method,
-        cases=len(scores),
-        undefined_cases=len(scores) - len(defined),
-        one_empty_cases=sum(score.empty in {"truth", "prediction"} for score in scores),
-        zero_dice_cases=sum(score.dice == 0 for score in defined),
-        dice_mean=_mean([score.dice for score in defined]),
-        hd95_mean_mm=_mean([score.hd95_mm for score in defined]),
-        hd95_median_mm=median(score.hd95_mm for score in defined) if defined else math.nan,
-        hd95_pooled_mean_mm=_mean([score.hd95_pooled_mm for score in defined]),
-        hd_mean_mm=_mean([score.hd_mm for score in defined]),
-        assd_mean_mm=_mean([score.assd_mm for score in defined]),
-        nsd_1mm_mean=_mean([score.nsd_1mm for score in defined]),
-        nsd_2mm_mean=_mean([score.nsd_2mm for score in defined]),
-        nsd_3mm_mean=_mean([score.nsd_3mm for score in defined]),
-        volume_error_mean_ml=_mean([score.volume_error_ml for score in scores]),
-        volume_error_mean_absolute_ml=_mean([abs(score.volume_error_ml) for score in scores]),
-        lesions=sum(score.lesions for score in scores),
-        lesions_found=sum(score.lesions_found for score in scores),
-        predicted_components=sum(score.predicted_components for score in scores),
-        predicted_components_true=sum(score.predicted_components_true for score in scores),
-        false_positive_components=sum(score.false_positive_components for score in scores),
-        false_positive_ml=math.fsum(score.false_positive_ml for score in scores),
-    )
+    lesions = _Lesions(**{name: _total(scores, name) for name in _Lesions.__slots__})
+    false_positives = _total(scores, "false_positive_components")
+    return {
+        "method": method,
+        "cases": len(scores),
+        "undefined_cases": len(scores) - len(defined),
+        "one_empty_cases": sum(score.empty in {"truth", "prediction"} for score in scores),
+        "zero_dice_cases": sum(score.dice == 0 for score in defined),
+        **{name: _mean(getattr(score, figure) for score in defined) for name, figure in _MEANS.items()},
+        "hd95_median_mm": median(score.hd95_mm for score in defined) if defined else math.nan,
+        "volume_error_mean_ml": _mean(score.volume_error_ml for score in scores),
+        "volume_error_mean_absolute_ml": _mean(abs(score.volume_error_ml) for score in scores),
+        **asdict(lesions),
+        "false_positive_components": false_positives,
+        "false_positive_ml": math.fsum(score.false_positive_ml for score in scores),
+        "defined_cases": len(defined),
+        **{name: getattr(lesions, name) for name in DERIVED},
+        "false_positives_per_case": false_positives / len(scores),
+    }
 
 
-def format_table(rows: Sequence[MethodSummary]) -> str:
+def format_table(rows: Sequence[Summary]) -> str:
     """Set methods side by side in a Markdown table, its definitions underneath.
 
     Args:
@@ -196,29 +144,75 @@ def format_table(rows: Sequence[MethodSummary]) -> str:
     return "\n".join([*head, *body, *notes]) + "\n"
 
 
-def _cells(row: MethodSummary) -> tuple[str, ...]:
+def write_scores(scores: Mapping[str, Sequence[CaseScore]], folder: Path) -> None:
+    """Write `scores.csv` and then `scores.json`; each appears whole or not at all.
+
+    Args:
+        scores: By method, in the order of the files.
+        folder: It must exist.
+
+    Raises:
+        SettingsError: A method has no case, or a case twice.
+        OSError: A file cannot be written.
+    """
+    methods = {
+        method: {"summary": summarize(method, cases), "cases": [case.record() for case in cases]}
+        for method, cases in scores.items()
+    }
+    lines = [
+        ScoreLine(method=method, case=case.case, status="done", values=score_values(case))
+        for method, cases in scores.items()
+        for case in cases
+    ]
+    write_text(folder / "scores.csv", scores_csv(lines))
+    write_json(folder / "scores.json", without_nan({"definitions": dict(DEFINITIONS), "methods": methods}))
+
+
+def scores_csv(lines: Sequence[ScoreLine]) -> str:
+    """Return `scores.csv`: method, case, status, metrics and error. What is undefined is `nan`."""
+    metrics = in_order({metric for line in lines for metric in line.values})
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["method", "case", "status", *metrics, "error"])
+    for line in lines:
+        writer.writerow(
+            [line.method, line.case, line.status, *(_cell(line.values.get(metric)) for metric in metrics), line.error]
+        )
+    return text.getvalue()
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else str(int(value)) if value.is_integer() else repr(value)
+
+
+def _cells(row: Summary) -> tuple[str, ...]:
     return (
-        row.method.replace("|", "\\|"),
-        str(row.cases),
-        f"{_number(row.dice_mean, 3)} ({row.defined_cases})",
-        str(row.zero_dice_cases),
-        f"{_number(row.hd95_mean_mm, 1)} ({row.defined_cases})",
-        _number(row.hd95_median_mm, 1),
-        _number(row.assd_mean_mm, 1),
-        _number(row.nsd_2mm_mean, 3),
-        _number(row.nsd_3mm_mean, 3),
-        _number(row.volume_error_mean_ml, 1),
-        str(row.one_empty_cases),
-        f"{_number(row.lesion_recall, 3)} ({row.lesions_found}/{row.lesions})",
-        f"{_number(row.lesion_precision, 3)} ({row.predicted_components_true}/{row.predicted_components})",
-        _number(row.lesion_f1, 3),
-        str(row.false_positive_components),
-        _number(row.false_positives_per_case, 2),
+        row["method"].replace("|", "\\|"),
+        str(row["cases"]),
+        f"{_number(row['dice_mean'], 3)} ({row['defined_cases']})",
+        str(row["zero_dice_cases"]),
+        f"{_number(row['hd95_mean_mm'], 1)} ({row['defined_cases']})",
+        _number(row["hd95_median_mm"], 1),
+        _number(row["assd_mean_mm"], 1),
+        _number(row["nsd_2mm_mean"], 3),
+        _number(row["nsd_3mm_mean"], 3),
+        _number(row["volume_error_mean_ml"], 1),
+        str(row["one_empty_cases"]),
+        f"{_number(row['lesion_recall'], 3)} ({row['lesions_found']}/{row['lesions']})",
+        f"{_number(row['lesion_precision'], 3)} ({row['predicted_components_true']}/{row['predicted_components']})",
+        _number(row["lesion_f1"], 3),
+        str(row["false_positive_components"]),
+        _number(row["false_positives_per_case"], 2),
     )
 
 
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if values else math.nan
+def _total(scores: Sequence[CaseScore], name: str) -> int:
+    return sum(getattr(score, name) for score in scores)
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return fmean(found) if found else math.nan
 
 
 def _number(value: float, digits: int) -> str:

@@ -11,9 +11,9 @@ from nnunet_cascade.evaluation.calibration.comparison import compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts
 from nnunet_cascade.evaluation.calibration.figures import MEASURES
 from nnunet_cascade.evaluation.comparison import ComparisonSettings, compare
+from nnunet_cascade.evaluation.metric_info import CaseValues
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 from nnunet_cascade.evaluation.statistics.paired import holm
-from nnunet_cascade.evaluation.values import CaseValues
 from nnunet_cascade.reproduction.tables import BOUNDARY, Claim
 
 Outcome = Literal["holds", "contradicted", "undecided", "too_few", "untested"]

@@ -19,8 +19,7 @@ from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.errors import StepFailedError
 from nnunet_cascade.evaluation.case import CaseScore, score_case
-from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
-from nnunet_cascade.evaluation.summary import MethodSummary, format_table, summarize
+from nnunet_cascade.evaluation.summary import Summary, format_table, summarize, write_scores
 from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.nnunet_folders import own_nnunet_folders, raw_folder
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
@@ -115,8 +114,7 @@ def run_demo(request: DemoRequest) -> str:
         _log.info("[baseline] %s", BASELINE)
         train_stage(_DATASET, baseline, chain, log_folder(chain), folds=("all",))
         scores = _scores(request, chain, baseline)
-    write_scores_csv(scores, request.folder / "scores.csv")
-    write_scores_json(scores, request.folder / "scores.json")
+    write_scores(scores, request.folder)
     report = demo_report([summarize(method, cases) for method, cases in scores.items()], budgets(chain, baseline))
     (request.folder / "demo.md").write_text(report)
     return report
@@ -224,7 +222,7 @@ def budgets(chain: TrainingRequest, baseline: StageTraining) -> list[Budget]:
     ]
 
 
-def demo_report(rows: Sequence[MethodSummary], spent: Sequence[Budget]) -> str:
+def demo_report(rows: Sequence[Summary], spent: Sequence[Budget]) -> str:
     """Return table and budgets as Markdown."""
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",

@@ -17,8 +17,8 @@ from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, coun
 from nnunet_cascade.evaluation.calibration.regions import region_of
 from nnunet_cascade.evaluation.calibration.reliability import ReliabilityPoint, reliability_points
 from nnunet_cascade.evaluation.comparison import ComparisonSettings, MethodComparison, compare
+from nnunet_cascade.evaluation.metric_info import CaseValues
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
-from nnunet_cascade.evaluation.values import CaseValues
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.reproduction.cases import test_splits
 from nnunet_cascade.reproduction.claims import ClaimResult, Evidence, evaluate_claim

@@ -15,9 +15,9 @@ from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.evaluation.calibration.comparison import calibration_table
 from nnunet_cascade.evaluation.calibration.regions import REGIONS as REGION_DEFINITIONS
 from nnunet_cascade.evaluation.calibration.reliability import draw_reliability
-from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, without_nan
+from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION
 from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
-from nnunet_cascade.evaluation.metric_info import metric_info
+from nnunet_cascade.evaluation.metric_info import metric_info, without_nan
 from nnunet_cascade.evaluation.statistics.bootstrap import BOOTSTRAP_DEFINITION
 from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
 from nnunet_cascade.files import write_json, write_text

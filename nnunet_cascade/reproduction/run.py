@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from nnunet_cascade.case_folders.run_report import RunContext
-from nnunet_cascade.errors import CascadeError, DatasetError
-from nnunet_cascade.files import write_json
-from nnunet_cascade.nnunet_folders import own_nnunet_folders, read_json
+from nnunet_cascade.case_folders.same_request import require_same_request
+from nnunet_cascade.errors import CascadeError
+from nnunet_cascade.nnunet_folders import own_nnunet_folders
 from nnunet_cascade.reproduction.cases import TestSplit, require_possible, test_splits
 from nnunet_cascade.reproduction.evaluation import evaluate_table, score_systems
 from nnunet_cascade.reproduction.prediction import predict_all
@@ -48,7 +47,8 @@ def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
         DatasetError: An earlier run in the folder had other settings, or the data cannot be what they must be.
         CascadeError: As the steps raise.
     """
-    _require_same_request(request)
+    wanted = {name: value for name, value in to_json(request).items() if name not in _FREE}
+    require_same_request(request.folder / "request.json", wanted, advice="choose another folder")
     with _nnunet_folders(request):
         if request.dataset is None:
             make_phantoms(request)
@@ -83,16 +83,3 @@ def _nnunet_folders(request: ReproductionRequest) -> Generator[None, None, None]
         return
     with own_nnunet_folders(request.folder):
         yield
-
-
-def _require_same_request(request: ReproductionRequest) -> None:
-    path = request.folder / "request.json"
-    wanted = json.loads(json.dumps({k: v for k, v in to_json(request).items() if k not in _FREE}, default=str))
-    if not path.is_file():
-        request.folder.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-        return
-    known = read_json(path)
-    changed = sorted(name for name in wanted if wanted[name] != known.get(name))
-    if changed:
-        raise DatasetError(f"{path} was written by a run with other {', '.join(changed)}; choose another folder")

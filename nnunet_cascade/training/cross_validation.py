@@ -13,8 +13,7 @@ from tqdm import tqdm
 
 from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.evaluation.case import CaseScore, score_case
-from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
-from nnunet_cascade.evaluation.summary import format_table, summarize
+from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs, predict_case
@@ -76,10 +75,9 @@ def cross_validate(task: CrossValidation) -> str:
             result, truth = _predict(task, case, masks[case], cascade)
             for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
                 scores[method].append(score)
-    write_scores_csv(scores, task.output / "scores.csv")
     table = format_table([summarize(method, scores[method]) for method in METHODS])
     (task.output / "scores.md").write_text(table)
-    write_scores_json(scores, task.output / "scores.json")
+    write_scores(scores, task.output)
     return table
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_cascade.bundles.bundle import make_bundle
+from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
@@ -142,27 +143,16 @@ def _model_steps(request: TrainingRequest) -> _Steps:
 
 def _run(request: TrainingRequest, steps: _Steps) -> None:
     tumor_label(request)
-    _require_same_request(request)
+    require_same_request(
+        log_folder(request) / "request.json",
+        to_json(request),
+        advice="give the same options to go on, or other names and dataset numbers to train anew",
+        free=_FREE,
+        complete=_with_defaults,
+    )
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
         step()
-
-
-def _require_same_request(request: TrainingRequest) -> None:
-    """Record a first run's request next to the bundle; raise where a later run asks for something else."""
-    path = log_folder(request) / "request.json"
-    wanted = json.loads(json.dumps(to_json(request)))
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, wanted)
-        return
-    known = _with_defaults(read_json(path))
-    changed = sorted(name for name in wanted if name not in _FREE and wanted[name] != known.get(name))
-    if changed:
-        raise DatasetError(
-            f"{path} was written by a run with other {', '.join(changed)}; give the same options to go on, "
-            "or other names and dataset numbers to train anew"
-        )
 
 
 def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nnunet_cascade.atomic_folder import atomic_folder
+from nnunet_cascade.case_folders.same_request import require_same_settings
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
@@ -273,13 +274,13 @@ def require_made_so(request: RoiDatasetRequest) -> None:
     """
     known = read_json(request.target / MANIFEST_NAME).get("provenance", {})
     wanted = json.loads(json.dumps(_provenance(request)))
-    free = {"leak", "anatomy"} if request.stage1 is None else {"leak"}
-    other = sorted(name for name in wanted if name in known and name not in free and known[name] != wanted[name])
-    if other:
-        raise DatasetError(
-            f"{request.target} was cut with other {', '.join(other)}; give another number for the ROI dataset, or "
-            "remove it with its preprocessed data and models"
-        )
+    require_same_settings(
+        wanted,
+        {**wanted, **known},
+        what=f"{request.target} was cut",
+        advice="give another number for the ROI dataset, or remove it with its preprocessed data and models",
+        free={"leak", "anatomy"} if request.stage1 is None else {"leak"},
+    )
 
 
 def _voxels(length_mm: float, spacing_mm: Spacing) -> Index:

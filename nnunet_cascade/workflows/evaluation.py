@@ -15,8 +15,7 @@ from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, write_record
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
-from nnunet_cascade.evaluation.comparison import without_nan
-from nnunet_cascade.evaluation.metric_info import UNCERTAINTIES, uncertainty_name
+from nnunet_cascade.evaluation.metric_info import UNCERTAINTIES, uncertainty_name, without_nan
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, Scored, ScoreJob, score_jobs
 

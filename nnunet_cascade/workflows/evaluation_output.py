@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 from typing import Any
 
 from nnunet_cascade.case_folders.run_report import RunContext, varying
-from nnunet_cascade.evaluation.comparison import MethodComparison, without_nan
-from nnunet_cascade.evaluation.metric_info import in_order, metric_info
+from nnunet_cascade.evaluation.comparison import MethodComparison
+from nnunet_cascade.evaluation.metric_info import in_order, metric_info, without_nan
+from nnunet_cascade.evaluation.summary import ScoreLine, scores_csv
 from nnunet_cascade.evaluation.tables import comparison_page, definitions
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.versions import NOTICE, versions
@@ -33,29 +32,19 @@ def write_evaluation(
         The paths of the three.
     """
     paths = tuple(request.output / name for name in ("scores.csv", "evaluation.json", "evaluation.md"))
-    write_text(paths[0], scores_csv(outcomes))
+    write_text(paths[0], scores_csv(score_lines(outcomes)))
     write_json(paths[1], _content(request, outcomes, comparison, context))
     write_text(paths[2], _page(request, outcomes, comparison))
     return paths[0], paths[1], paths[2]
 
 
-def scores_csv(outcomes: Outcomes) -> str:
-    """Set every method and case in a line: status, metrics, error. What is undefined is `nan`."""
-    found = [outcome for of_case in outcomes.values() for outcome in of_case.values()]
-    metrics = in_order({metric for outcome in found for metric in outcome.values})
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["method", "case", "status", *metrics, "error"])
-    for method in dict.fromkeys(method for of_case in outcomes.values() for method in of_case):
-        for case in sorted(outcomes):
-            outcome = outcomes[case][method]
-            row = [_cell(outcome.values.get(metric)) for metric in metrics]
-            writer.writerow([method, case, outcome.status, *row, outcome.error])
-    return text.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else str(int(value)) if value.is_integer() else repr(value)
+def score_lines(outcomes: Outcomes) -> list[ScoreLine]:
+    """Return every method and case as a line of `scores.csv`."""
+    return [
+        ScoreLine(method=method, case=case, status=found.status, values=found.values, error=found.error)
+        for method in dict.fromkeys(method for of_case in outcomes.values() for method in of_case)
+        for case, found in ((case, outcomes[case][method]) for case in sorted(outcomes))
+    ]
 
 
 def _content(

@@ -1,5 +1,4 @@
 import math
-from dataclasses import replace
 
 import pytest
 
@@ -31,14 +30,14 @@ def scores(case_score):
 
 def test_undefined_cases_are_counted_and_left_out_of_the_means(scores):
     summary = summarize("cascade", scores)
-    assert (summary.cases, summary.defined_cases, summary.undefined_cases) == (4, 3, 1)
-    assert summary.dice_mean == pytest.approx(1.5 / 3)
+    assert (summary["cases"], summary["defined_cases"], summary["undefined_cases"]) == (4, 3, 1)
+    assert summary["dice_mean"] == pytest.approx(1.5 / 3)
 
 
 def test_a_missed_case_weighs_on_every_mean(scores):
     summary = summarize("cascade", scores)
-    assert summary.one_empty_cases == 1
-    assert (summary.hd95_mean_mm, summary.hd95_median_mm) == pytest.approx((170.0, 6.0))
+    assert summary["one_empty_cases"] == 1
+    assert (summary["hd95_mean_mm"], summary["hd95_median_mm"]) == pytest.approx((170.0, 6.0))
 
 
 def test_every_mean_is_that_of_its_own_figure(case_score):
@@ -46,40 +45,40 @@ def test_every_mean_is_that_of_its_own_figure(case_score):
     values = {name: (place + 1) / 10 for place, name in enumerate(names)}
     summary = summarize("cascade", [case_score(case="a", **values)])
     means = (
-        *(summary.dice_mean, summary.hd95_mean_mm, summary.hd95_pooled_mean_mm, summary.hd_mean_mm),
-        *(summary.assd_mean_mm, summary.nsd_1mm_mean, summary.nsd_2mm_mean, summary.nsd_3mm_mean),
+        *(summary["dice_mean"], summary["hd95_mean_mm"], summary["hd95_pooled_mean_mm"], summary["hd_mean_mm"]),
+        *(summary["assd_mean_mm"], summary["nsd_1mm_mean"], summary["nsd_2mm_mean"], summary["nsd_3mm_mean"]),
     )
     assert means == tuple(values.values())
 
 
 def test_a_dice_of_zero_counts_whether_a_mask_is_empty_or_not(scores, case_score):
     beside = case_score(case="e", dice=0.0)
-    assert summarize("cascade", scores).zero_dice_cases == 1
-    assert summarize("cascade", [*scores, beside]).zero_dice_cases == 2
+    assert summarize("cascade", scores)["zero_dice_cases"] == 1
+    assert summarize("cascade", [*scores, beside])["zero_dice_cases"] == 2
 
 
 def test_volume_errors_of_both_signs_do_not_cancel_in_their_size(scores):
     summary = summarize("cascade", scores)  # 2, 2, −10 and 0 ml
-    assert (summary.volume_error_mean_ml, summary.volume_error_mean_absolute_ml) == (-1.5, 3.5)
+    assert (summary["volume_error_mean_ml"], summary["volume_error_mean_absolute_ml"]) == (-1.5, 3.5)
 
 
 def test_precision_counts_every_component_once_whatever_its_case(scores):
     summary = summarize("cascade", scores)
-    assert (summary.predicted_components_true, summary.predicted_components) == (2, 6)
-    assert summary.lesion_precision == pytest.approx(1 / 3)
-    assert summary.lesion_f1 == pytest.approx(2 * 0.6 / 3 / (0.6 + 1 / 3))
+    assert (summary["predicted_components_true"], summary["predicted_components"]) == (2, 6)
+    assert summary["lesion_precision"] == pytest.approx(1 / 3)
+    assert summary["lesion_f1"] == pytest.approx(2 * 0.6 / 3 / (0.6 + 1 / 3))
 
 
 def test_recall_counts_every_lesion_once_whatever_its_case(scores):
     summary = summarize("cascade", scores)
-    assert (summary.lesions_found, summary.lesions) == (3, 5)
-    assert summary.lesion_recall == pytest.approx(0.6)
+    assert (summary["lesions_found"], summary["lesions"]) == (3, 5)
+    assert summary["lesion_recall"] == pytest.approx(0.6)
 
 
 def test_false_positives_are_counted_per_case_over_all_cases(scores):
     summary = summarize("cascade", scores)
-    assert (summary.false_positive_components, summary.false_positive_ml) == (4, 2.0)
-    assert summary.false_positives_per_case == pytest.approx(1.0)
+    assert (summary["false_positive_components"], summary["false_positive_ml"]) == (4, 2.0)
+    assert summary["false_positives_per_case"] == pytest.approx(1.0)
 
 
 def test_the_order_of_cases_changes_nothing(scores):
@@ -88,8 +87,8 @@ def test_the_order_of_cases_changes_nothing(scores):
 
 def test_cases_without_anything_have_no_means_and_no_recall(scores):
     summary = summarize("cascade", scores[3:])
-    assert all(map(math.isnan, (summary.dice_mean, summary.hd95_mean_mm, summary.nsd_2mm_mean)))
-    assert all(map(math.isnan, (summary.lesion_recall, summary.lesion_precision, summary.lesion_f1)))
+    assert all(map(math.isnan, (summary["dice_mean"], summary["hd95_mean_mm"], summary["nsd_2mm_mean"])))
+    assert all(map(math.isnan, (summary["lesion_recall"], summary["lesion_precision"], summary["lesion_f1"])))
 
 
 def test_no_case_is_no_summary():
@@ -100,22 +99,6 @@ def test_no_case_is_no_summary():
 def test_a_case_scored_twice_is_refused(scores):
     with pytest.raises(SettingsError, match="cases scored twice: a"):
         summarize("cascade", [*scores, scores[0]])
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"undefined_cases": 4},
-        {"undefined_cases": -1},
-        {"lesions_found": 6},
-        {"zero_dice_cases": 4},
-        {"zero_dice_cases": 0},
-        {"predicted_components": 7},
-    ],
-)
-def test_counts_of_more_than_there_is_are_refused(changes, scores):
-    with pytest.raises(SettingsError):
-        replace(summarize("cascade", scores), **changes)
 
 
 def test_the_table_names_its_n_and_its_definitions(scores):

@@ -5,7 +5,8 @@ import pytest
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.definitions import DEFINITIONS
-from nnunet_cascade.evaluation.files import write_scores_csv, write_scores_json
+from nnunet_cascade.evaluation.metric_info import in_order, score_values
+from nnunet_cascade.evaluation.summary import write_scores
 
 
 @pytest.fixture
@@ -13,9 +14,14 @@ def scores(case_score):
     return {"coarse": [case_score(case="a")], "cascade": [case_score(case="a"), case_score(case="b", empty="both")]}
 
 
+def read(folder):
+    with (folder / "scores.csv").open(encoding="utf-8", newline="") as lines:
+        return list(csv.DictReader(lines)), json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
 def test_json_holds_definitions_summaries_and_cases(scores, tmp_path):
-    write_scores_json(scores, tmp_path / "scores.json")
-    content = json.loads((tmp_path / "scores.json").read_text(encoding="utf-8"))
+    write_scores(scores, tmp_path)
+    _, content = read(tmp_path)
     assert content["definitions"] == dict(DEFINITIONS)
     assert list(content["methods"]) == ["coarse", "cascade"]
     assert content["methods"]["cascade"]["summary"]["undefined_cases"] == 1
@@ -24,43 +30,35 @@ def test_json_holds_definitions_summaries_and_cases(scores, tmp_path):
     assert [case["lesion_f1"] for case in content["methods"]["cascade"]["cases"]] == [1.0, None]
 
 
-def test_csv_has_a_line_per_method_and_case(scores, tmp_path):
-    write_scores_csv(scores, tmp_path / "scores.csv")
-    with (tmp_path / "scores.csv").open(encoding="utf-8", newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    assert [(row["method"], row["case"], row["dice"]) for row in rows] == [
-        ("coarse", "a", "0.8"),
-        ("cascade", "a", "0.8"),
-        ("cascade", "b", "nan"),
+def test_csv_has_a_line_per_method_and_case_and_the_columns_of_an_evaluation(scores, tmp_path, case_score):
+    write_scores(scores, tmp_path)
+    rows, _ = read(tmp_path)
+    assert [(row["method"], row["case"], row["status"], row["dice"]) for row in rows] == [
+        ("coarse", "a", "done", "0.8"),
+        ("cascade", "a", "done", "0.8"),
+        ("cascade", "b", "done", "nan"),
     ]
-    assert [row["lesion_precision"] for row in rows] == ["1.0", "1.0", "nan"]
+    assert [row["lesion_precision"] for row in rows] == ["1", "1", "nan"]
+    assert list(rows[0]) == ["method", "case", "status", *in_order(set(score_values(case_score()))), "error"]
 
 
-def test_the_columns_of_csv_are_the_same_without_a_case(scores, tmp_path):
-    for name, content in (("full", scores), ("none", {})):
-        write_scores_csv(content, tmp_path / name)
-    full, none = ((tmp_path / name).read_text(encoding="utf-8").splitlines()[0] for name in ("full", "none"))
-    assert full == none
+def test_nothing_but_the_files_is_left_and_older_ones_are_replaced(scores, tmp_path):
+    for name in ("scores.csv", "scores.json"):
+        (tmp_path / name).write_text("older")
+    write_scores(scores, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "scores.json"]
+    assert len(read(tmp_path)[0]) == 3
 
 
-@pytest.mark.parametrize("write", [write_scores_json, write_scores_csv])
-def test_nothing_but_the_file_is_left_and_an_older_one_is_replaced(write, scores, tmp_path):
-    path = tmp_path / "scores"
-    path.write_text("older")
-    write(scores, path)
-    assert path.read_text(encoding="utf-8") != "older"
-    assert list(tmp_path.iterdir()) == [path]
+def test_no_method_is_empty_files_of_the_same_form(tmp_path):
+    write_scores({}, tmp_path)
+    rows, content = read(tmp_path)
+    assert (rows, content["methods"]) == ([], {})
 
 
-@pytest.mark.parametrize("write", [write_scores_json, write_scores_csv])
-def test_no_method_is_an_empty_file_of_the_same_form(write, tmp_path):
-    write({}, tmp_path / "scores")
-    assert (tmp_path / "scores").read_text(encoding="utf-8").endswith("\n")
-
-
-def test_a_file_that_fails_leaves_the_older_one(tmp_path):
-    path = tmp_path / "scores.json"
-    path.write_text("older")
+def test_scores_that_cannot_be_written_leave_the_older_files(tmp_path):
+    (tmp_path / "scores.json").write_text("older")
     with pytest.raises(SettingsError, match="found no case"):
-        write_scores_json({"cascade": []}, path)
-    assert path.read_text() == "older"
+        write_scores({"cascade": []}, tmp_path)
+    assert (tmp_path / "scores.json").read_text() == "older"
+    assert not (tmp_path / "scores.csv").exists()

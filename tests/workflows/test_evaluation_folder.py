@@ -17,6 +17,7 @@ from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import score_case
+from nnunet_cascade.evaluation.summary import scores_csv
 from nnunet_cascade.images import read_volume
 from nnunet_cascade.workflows.evaluation import (
     EvaluationRequest,
@@ -27,7 +28,7 @@ from nnunet_cascade.workflows.evaluation import (
     true_labels,
     values_by_method,
 )
-from nnunet_cascade.workflows.evaluation_output import scores_csv
+from nnunet_cascade.workflows.evaluation_output import score_lines
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_jobs
 
 
@@ -284,7 +285,7 @@ class TestUncertainty:
 def test_the_table_has_a_line_for_every_method_and_case(folders, request_of):
     (folders["fine"] / "case_00.nii.gz").unlink()
     (folders["fine"] / "case_01.nii.gz").write_bytes(b"bad")
-    text = scores_csv(evaluated(request_of(("coarse", "coarse"), ("fine", "fine"))))
+    text = scores_csv(score_lines(evaluated(request_of(("coarse", "coarse"), ("fine", "fine")))))
     rows = list(csv.DictReader(io.StringIO(text)))
     assert len(rows) == 2 * CASES
     assert [(row["method"], row["case"]) for row in rows[:2]] == [("coarse", "case_00"), ("coarse", "case_01")]
