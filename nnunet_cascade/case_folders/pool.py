@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
 
+KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
+"""What a user reads of a job whose process was killed."""
 _log = logging.getLogger(__name__)
 Job = TypeVar("Job")
 Made = TypeVar("Made")

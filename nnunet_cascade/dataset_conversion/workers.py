@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.dataset_conversion.record import Record
 from nnunet_cascade.dataset_conversion.writing import LEFT_OUT, ConversionJob, convert_case
-
-_KILLED = "its process was killed, most likely for lack of memory; run again with fewer processes"
 
 
 def convert_in_processes(jobs: Sequence[ConversionJob], processes: int) -> Iterator[Record]:
@@ -16,9 +14,7 @@ def convert_in_processes(jobs: Sequence[ConversionJob], processes: int) -> Itera
 
     Closed or interrupted, it ends with the patients at hand.
     """
-    for _, record in map_in_processes(convert_case, jobs, processes, killed=_killed):
+    for _, record in map_in_processes(
+        convert_case, jobs, processes, killed=lambda job: job.record(LEFT_OUT, reason=KILLED)
+    ):
         yield record
-
-
-def _killed(job: ConversionJob) -> Record:
-    return job.record(LEFT_OUT, reason=_KILLED)

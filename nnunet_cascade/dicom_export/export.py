@@ -15,7 +15,7 @@ from pydicom import dcmread
 
 from nnunet_cascade.atomic_folder import scratch_folder
 from nnunet_cascade.case_folders.lock import hold_file
-from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.dicom.headers import UNREADABLE, lenient
 from nnunet_cascade.dicom_export.objects import SUMMARY, CaseObjects, map_path
@@ -40,7 +40,6 @@ _MAPS: dict[Kind, tuple[str, ...]] = {
     "report": ("",),
 }
 """What kinds are made from."""
-_KILLED = "its process was killed, most likely for lack of memory; export again with -np 1 and --c"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,14 +224,14 @@ def _entry(request: ExportRequest, outcome: ExportOutcome) -> dict[str, Any]:
 def _outcomes(request: ExportRequest, scans: Mapping[str, Scan | None]) -> Iterator[ExportOutcome]:
     processes = request.processes if len(scans) > 1 else 1
     done = map_in_processes(
-        partial(_outcome, request), tuple(scans.items()), processes, killed=_killed, preload=__name__
+        partial(_outcome, request),
+        tuple(scans.items()),
+        processes,
+        killed=lambda job: ExportOutcome(case=job[0], status="failed", error=KILLED),
+        preload=__name__,
     )
     for _, outcome in done:
         yield outcome
-
-
-def _killed(job: tuple[str, Scan | None]) -> ExportOutcome:
-    return ExportOutcome(case=job[0], status="failed", error=_KILLED)
 
 
 def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutcome:

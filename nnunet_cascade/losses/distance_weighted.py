@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
-from nnunet_cascade.losses.targets import Batch, LabelScheme, VoxelLoss, soft_dice
+from nnunet_cascade.losses.targets import Batch, DistanceTargetLoss
 
 
-class DistanceWeightedLoss(VoxelLoss):
+class DistanceWeightedLoss(DistanceTargetLoss):
     """L = (1 − Dice) + mean(w·CE) / mean(w) with w = 1 + w₀·exp(−d²/(2σ²)), d the distance to the true surface.
 
     Targets carry the signed distances behind their own channels, as for `BoundaryLoss`;
@@ -17,49 +19,25 @@ class DistanceWeightedLoss(VoxelLoss):
     Args:
         surface_weight: w₀, at least 0; 0 is Dice-CE.
         width_voxels: σ, positive, in the shortest edge of a voxel.
-        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
-        smooth: As in `soft_dice`.
-        labels: How the targets are written.
+        named: As of `DistanceTargetLoss`.
 
     Source:
         Ronneberger et al. 2015, U-Net, doi:10.1007/978-3-319-24574-4_28, equation 2, for one object: the paper's
         w₀ = 10 and σ = 5; docs/design.md, "The other losses".
     """
 
-    def __init__(
-        self,
-        *,
-        surface_weight: float = 10.0,
-        width_voxels: float = 5.0,
-        batch_dice: bool = False,
-        smooth: float = 1e-5,
-        labels: LabelScheme | None = None,
-    ) -> None:
-        super().__init__(labels)
+    def __init__(self, *, surface_weight: float = 10.0, width_voxels: float = 5.0, **named: Any) -> None:
+        super().__init__(**named)
         self.surface_weight = surface_weight
         self.width_voxels = width_voxels
-        self.batch_dice = batch_dice
-        self.smooth = smooth
 
-    def forward(
-        self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Compute the loss of a batch, as `VoxelLoss` says; uncertainty plays no part.
-
-        Args:
-            logits: (B, C, …).
-            target: As `BoundaryLoss` takes it.
-            uncertainty: Not used.
-        """
-        del uncertainty
-        own = self.labels.target_channels(logits.shape[1])
-        batch = Batch.of(logits, target[:, :own], self.labels)
-        dice = soft_dice(batch.probability, batch.truth, batch.valid, batch_dice=self.batch_dice, smooth=self.smooth)
-        loss, entropy = (1 - dice).mean(), batch.entropy()
-        if target.shape[1] == own:
-            return loss + batch.mean(entropy).mean()
-        weight = self._weight(target[:, own:].to(entropy.dtype))
-        return loss + (batch.mean(weight * entropy) / batch.mean(weight).clamp_min(1e-12)).mean()
+    def surface_term(self, batch: Batch, distance: torch.Tensor | None) -> torch.Tensor | float:
+        """Return the weighted cross-entropy; the mean cross-entropy without distances."""
+        entropy = batch.entropy()
+        if distance is None:
+            return batch.mean(entropy).mean()
+        weight = self._weight(distance)
+        return (batch.mean(weight * entropy) / batch.mean(weight).clamp_min(1e-12)).mean()
 
     def _weight(self, distance: torch.Tensor) -> torch.Tensor:
         """Return w of signed distances (B, F, …); 0 is not a distance, for the surface runs between voxels."""

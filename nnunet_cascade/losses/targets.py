@@ -131,6 +131,47 @@ class VoxelLoss(nn.Module):
         raise NotImplementedError
 
 
+class DistanceTargetLoss(VoxelLoss):
+    """1 − Dice and a term that depends on the signed distance to the true surface.
+
+    The distance is made where targets are made: the target carries one channel of it for each
+    foreground channel behind its own. Targets without it are those of validation and of
+    coarser resolutions.
+
+    Args:
+        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
+        smooth: As in `soft_dice`.
+        labels: How the targets are written.
+    """
+
+    def __init__(self, *, batch_dice: bool = False, smooth: float = 1e-5, labels: LabelScheme | None = None) -> None:
+        super().__init__(labels)
+        self.batch_dice = batch_dice
+        self.smooth = smooth
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute the loss of a batch, as `VoxelLoss` says; uncertainty plays no part.
+
+        Args:
+            logits: (B, C, …).
+            target: The labels' own channels, then, where there are any, the signed
+                distances in the shortest edge of a voxel (B, F, …) of the foreground channels.
+            uncertainty: Not used.
+        """
+        del uncertainty
+        own = self.labels.target_channels(logits.shape[1])
+        batch = Batch.of(logits, target[:, :own], self.labels)
+        dice = soft_dice(batch.probability, batch.truth, batch.valid, batch_dice=self.batch_dice, smooth=self.smooth)
+        distance = None if target.shape[1] == own else target[:, own:].to(batch.probability.dtype)
+        return (1 - dice).mean() + self.surface_term(batch, distance)
+
+    def surface_term(self, batch: Batch, distance: torch.Tensor | None) -> torch.Tensor | float:
+        """Return what is added to 1 − Dice; `distance` is (B, F, …), or None if the target has none."""
+        raise NotImplementedError
+
+
 class DeepSupervisedLoss(nn.Module):
     """A weighted sum of one loss over the outputs of a deeply supervised network.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.errors import CascadeError, one_line
 from nnunet_cascade.geometry import MM3_PER_ML
@@ -19,7 +19,6 @@ from nnunet_cascade.scans.scans import Scan, recorded_scan
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_job
 
 FIGURE = "figure.png"
-_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 _NO_CT = "its CT is not where it was; give its folder by --images"
 _METHOD = "run"
 
@@ -76,7 +75,9 @@ class CaseAssets:
 
 def make_case_assets(jobs: Sequence[CaseAssetsJob], processes: int) -> Iterator[CaseAssets]:
     """Make what is asked for of many cases side by side, and yield it as it comes; a killed process costs its case."""
-    for _, made in map_in_processes(make_case, jobs, processes, killed=_killed):
+    for _, made in map_in_processes(
+        make_case, jobs, processes, killed=lambda job: CaseAssets(case=job.case, problems=(KILLED,))
+    ):
         yield made
 
 
@@ -171,7 +172,3 @@ def _measured(job: CaseAssetsJob) -> tuple[float | None, int | None, list[str]]:
 def _known_paths(job: CaseAssetsJob, scan: Scan | None) -> list[Path]:
     of_scan = [] if scan is None else [scan.path, *scan.files]
     return [*of_scan, job.results, job.into, *([] if job.truth is None else [job.truth])]
-
-
-def _killed(job: CaseAssetsJob) -> CaseAssets:
-    return CaseAssets(case=job.case, problems=(_KILLED,))

@@ -7,7 +7,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -30,6 +29,7 @@ from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
+from nnunet_cascade.reproduction.tiny_plans import TINY_BATCH, TINY_EPOCHS, tiny_plan
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import METHODS, score_methods
 from nnunet_cascade.training.pipeline import (
@@ -40,7 +40,6 @@ from nnunet_cascade.training.pipeline import (
     train_cascade,
     train_stage,
 )
-from nnunet_cascade.training.planning import PlanRequest
 
 _log = logging.getLogger(__name__)
 
@@ -49,15 +48,6 @@ PHANTOM_NOTE = (
     "and will not find real tumors well."
 )
 BASELINE = "plain nnU-Net, same budget"
-_COMMON = {
-    "validation_iterations_per_epoch": 5,
-    "save_every": 2,
-    "recipe": "adamw",
-    "initial_learning_rate": 0.002,
-    "oversample_foreground": 0.5,
-    "mirroring": False,
-}
-_BATCH = 2
 _DATASET, _ROI_DATASET = 501, 601
 
 
@@ -150,11 +140,11 @@ def demo_training(request: DemoRequest) -> TrainingRequest:
     Stage 1 is shown foreground in every patch: it shall miss little. What it finds too much the rules and
     stage 2 take back.
     """
-    coarse = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(130, request), "oversample_foreground": 1.0}
-    fine = {**_COMMON, "epochs": 6, "iterations_per_epoch": _effort(60, request), "mc_samples": 3}
-    coarse_plan = _tiny_plan("DemoCoarsePlans", 6.0, (24, 32, 32), coarse)
+    oversample = {"oversample_foreground": 1.0}
+    coarse_plan = tiny_plan("DemoCoarsePlans", 6.0, (24, 32, 32), 130 * request.effort, oversample)
     # Some crops hold no tumor: only a Dice over the batch lets them teach anything.
-    fine_plan = replace(_tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), fine), batch_size=4, batch_dice=True)
+    fine_plan = tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), 60 * request.effort, {"mc_samples": 3})
+    fine_plan = replace(fine_plan, batch_size=4, batch_dice=True)
     return TrainingRequest(
         dataset=_DATASET,
         roi_dataset=_ROI_DATASET,
@@ -183,27 +173,10 @@ def demo_baseline(request: DemoRequest) -> StageTraining:
     """Return a plain nnU-Net at the phantoms' own 3 mm with the gradient voxels of all deployed cascade models."""
     chain = demo_training(request)
     wanted = (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)) * request.folds
-    patch, epochs = (48, 64, 64), 6
-    iterations = max(1, round(wanted / (epochs * _BATCH * math.prod(patch))))
-    training = {**_COMMON, "epochs": epochs, "iterations_per_epoch": iterations, "final_validation": False}
-    plan = _tiny_plan("DemoBaselinePlans", 3.0, patch, training)
+    patch = (48, 64, 64)
+    iterations = wanted / (TINY_EPOCHS * TINY_BATCH * math.prod(patch))
+    plan = tiny_plan("DemoBaselinePlans", 3.0, patch, iterations, {"final_validation": False})
     return StageTraining(plan=plan, trainer="CascadeTrainer")
-
-
-def _tiny_plan(name: str, spacing_mm: float, patch_size: tuple[int, int, int], training: dict[str, Any]) -> PlanRequest:
-    return PlanRequest(
-        name=name,
-        spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
-        window_hu=(-1000.0, 400.0),
-        patch_size=patch_size,
-        batch_size=_BATCH,
-        features=(8, 16, 32, 64),
-        training=training,
-    )
-
-
-def _effort(iterations: int, request: DemoRequest) -> int:
-    return max(1, round(iterations * request.effort))
 
 
 def gradient_voxels(stage: StageTraining) -> int:

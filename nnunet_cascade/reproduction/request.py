@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from nnunet_cascade.geometry import Index
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
+from nnunet_cascade.reproduction.tiny_plans import tiny_plan
 from nnunet_cascade.settings.serialization import require
 from nnunet_cascade.training.pipeline import StageTraining, TrainingRequest
 from nnunet_cascade.training.planning import PlanRequest
@@ -23,15 +23,6 @@ _MARGINS_MM = (0.0, 16.0)
 _CROPS: tuple[tuple[Preset, Backbone], ...] = tuple(
     (preset, each) for each in _BACKBONES for preset in get_args(Preset)
 )
-_TINY_COMMON: dict[str, Any] = {
-    "validation_iterations_per_epoch": 5,
-    "save_every": 2,
-    "initial_learning_rate": 0.002,
-    "recipe": "adamw",
-    "oversample_foreground": 0.5,
-    "mirroring": False,
-}
-_TINY_EPOCHS = 6
 _SHARES: dict[Backbone, float] = {"UNet": 1.0, "UNETR": 1 / 3, "SwinUNETR": 1 / 10}
 """Of the steps of a tiny run, by what a step of each costs on a CPU."""
 _TINY_SAMPLES = 10
@@ -169,8 +160,9 @@ def baseline_of(request: ReproductionRequest) -> StageTraining:
         return StageTraining(plan=plan, trainer="nnUNetTrainer")
     models = len(baseline_folds(request))
     whole = "Whole" if models == 1 else ""
-    training = _tiny_training(request, _BASELINE_STEPS / models) | {"final_validation": models > 1}
-    plan = _tiny_plan(f"PaperBaseline{whole}{_variant(request)}", 3.0, (48, 64, 64), training)
+    name = f"PaperBaseline{whole}{_variant(request)}"
+    training = {"seed": request.seed, "final_validation": models > 1}
+    plan = tiny_plan(name, 3.0, (48, 64, 64), _BASELINE_STEPS / models * request.effort, training)
     return StageTraining(plan=plan, trainer="CascadeTrainer")
 
 
@@ -220,31 +212,17 @@ def _plan(request: ReproductionRequest, model: RoiModel, *, stage: int) -> PlanR
 def _tiny_stage(request: ReproductionRequest, model: RoiModel, name: str, *, stage: int) -> PlanRequest:
     backbone = model.backbone
     share = share_of_steps(request, backbone)
+    training: dict[str, Any] = {"seed": request.seed}
     if stage == 1:
-        training = _tiny_training(request, 130 * share) | {"oversample_foreground": 1.0}
-        plan = _tiny_plan(name, 6.0, (24, 32, 32) if backbone == "UNet" else (32, 32, 32), training)
+        patch = (24, 32, 32) if backbone == "UNet" else (32, 32, 32)
+        training |= {"oversample_foreground": 1.0}
+        plan = tiny_plan(name, 6.0, patch, 130 * share * request.effort, training)
     else:
-        training = _tiny_training(request, 60 * share) | {"mc_samples": 3, "final_validation": False}
+        training |= {"mc_samples": 3, "final_validation": False}
         if preset_of(request, model) == "paper":
             training |= {"uncertainty_scale": 1.0}
-        plan = replace(_tiny_plan(name, 3.0, (32, 32, 32), training), batch_size=4, batch_dice=True)
+        plan = tiny_plan(name, 3.0, (32, 32, 32), 60 * share * request.effort, training)
+        plan = replace(plan, batch_size=4, batch_dice=True)
     if backbone != "UNet":
         plan = replace(plan, training=dict(plan.training) | {"network_size": "tiny"})
     return plan
-
-
-def _tiny_training(request: ReproductionRequest, iterations: float) -> dict[str, Any]:
-    count = max(1, round(iterations * request.effort))
-    return {**_TINY_COMMON, "epochs": _TINY_EPOCHS, "iterations_per_epoch": count, "seed": request.seed}
-
-
-def _tiny_plan(name: str, spacing_mm: float, patch_size: Index, training: dict[str, Any]) -> PlanRequest:
-    return PlanRequest(
-        name=name,
-        spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
-        window_hu=(-1000.0, 400.0),
-        patch_size=patch_size,
-        batch_size=2,
-        features=(8, 16, 32, 64),
-        training=training,
-    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from itertools import combinations
 from typing import Any
 
 import torch
@@ -70,7 +69,7 @@ class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
     @torch.inference_mode()
     def _internal_maybe_mirror_and_predict(self, x: torch.Tensor) -> torch.Tensor:
         """Predict a window as nnU-Net does, in its order of mirrored images, and take note of each."""
-        moments, flips = Moments(with_entropy=self._entropy), self.flips()
+        moments, flips = Moments(with_entropy=self._entropy), sorted(self.flips(), key=len)
         (prediction,) = as_outputs(self.network(x))
         self._note(prediction, moments)
         for axes in flips[1:]:
@@ -88,9 +87,3 @@ class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
     def _note(self, logits: torch.Tensor, moments: Moments) -> None:
         (probability,) = probabilities([logits], regions=self.label_manager.has_regions)
         moments.add(probability[0, self._channel])
-
-    def flips(self) -> list[tuple[int, ...]]:
-        """Return the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
-        allowed = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
-        axes = [axis + 2 for axis in allowed]
-        return [chosen for count in range(len(axes) + 1) for chosen in combinations(axes, count)]

@@ -172,14 +172,6 @@ class MonteCarloPredictor(SlidingWindowPredictor):
             (found,) = probabilities(outputs, regions=self.label_manager.has_regions)
             yield from found.split(1)
 
-    def flips(self) -> list[tuple[int, ...]]:
-        """Return the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first."""
-        axes = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
-        flips: list[tuple[int, ...]] = [()]
-        for axis in axes:
-            flips += [(*flip, axis + 2) for flip in flips]
-        return flips
-
 
 def _random_state(device: torch.device) -> torch.Tensor:
     return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()

@@ -46,6 +46,17 @@ class SlidingWindowPredictor(nnUNetPredictor):
         self.moved_results = False
         """Whether results did not fit on the device since this was last set to False."""
 
+    def flips(self) -> list[tuple[int, ...]]:
+        """Return the axes of a window (1, C, Z, Y, X) to mirror, image by image, the unmirrored one first.
+
+        Sorted by their number of axes they are in nnU-Net's order.
+        """
+        axes = self.allowed_mirroring_axes if self.use_mirroring and self.allowed_mirroring_axes else ()
+        flips: list[tuple[int, ...]] = [()]
+        for axis in axes:
+            flips += [(*flip, axis + 2) for flip in flips]
+        return flips
+
     def predict_sliding_window_return_logits(self, input_image: torch.Tensor) -> torch.Tensor:
         """Predict with one member.
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import SimpleITK as sitk
 
-from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.case_folders.records import Record
 from nnunet_cascade.errors import one_line
@@ -17,8 +17,6 @@ from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import grid_of, read_volume
-
-_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1 and --c"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +52,9 @@ class Scored:
 
 def score_jobs(jobs: Sequence[ScoreJob], processes: int) -> Iterator[tuple[ScoreJob, dict[str, Scored]]]:
     """Score cases side by side and yield them as they come; one whose process is killed has failed."""
-    return map_in_processes(score_job, jobs, processes, killed=_killed)
+    return map_in_processes(
+        score_job, jobs, processes, killed=lambda job: dict.fromkeys(job.predictions, Scored(values={}, error=KILLED))
+    )
 
 
 def score_job(job: ScoreJob) -> dict[str, Scored]:
@@ -93,7 +93,3 @@ def _scored(case: str, truth: Mask, file: LabelFile, grid: Grid) -> Scored:
 
 def _mask(file: LabelFile, grid: Grid, *, what: str) -> Mask:
     return file.tumor.mask(read_label_map(file.path, grid, file.tumor, what=what))
-
-
-def _killed(job: ScoreJob) -> dict[str, Scored]:
-    return dict.fromkeys(job.predictions, Scored(values={}, error=_KILLED))

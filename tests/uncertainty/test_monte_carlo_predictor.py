@@ -1,6 +1,6 @@
 """Samples in nnU-Net's sliding window."""
 
-from itertools import product
+from itertools import combinations, permutations, product
 
 import numpy as np
 import pytest
@@ -171,6 +171,12 @@ def test_it_mirrors_along_the_axes_the_checkpoint_allows(network, axes):
     found = predictor(network, mirroring=True, axes=axes).flips()
     assert sorted(found) == sorted(tuple(axis + 2 for axis in flip) for flip in flips_of(axes))
     assert predictor(network, mirroring=False, axes=axes).flips() == [()]
+
+
+@pytest.mark.parametrize("axes", [axes for count in range(4) for axes in permutations(range(3), count)])
+def test_sorted_by_their_number_mirrored_axes_are_in_nnunets_order(network, axes):
+    nnunets = [chosen for count in range(len(axes) + 1) for chosen in combinations([axis + 2 for axis in axes], count)]
+    assert sorted(predictor(network, mirroring=True, axes=axes).flips(), key=len) == nnunets
 
 
 @pytest.mark.parametrize(("samples", "each"), [(0, 1), (8, 1), (16, 2), (11, None)])

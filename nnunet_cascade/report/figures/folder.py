@@ -6,14 +6,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from nnunet_cascade.case_folders.pool import map_in_processes
+from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.errors import SettingsError, one_line
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
 from nnunet_cascade.scans.scans import Scan, recorded_scan
-
-_KILLED = "its process was killed, most likely for lack of memory; run again with -np 1"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +90,9 @@ def _truth(truths: Path | None, case: str) -> Path | None:
 
 def draw_figures(jobs: Sequence[FigureJob], processes: int) -> Iterator[FigureResult]:
     """Draw figures side by side and yield what became of them as they come; a killed process costs its figure."""
-    for _, drawn in map_in_processes(_drawn, jobs, processes, killed=_killed):
+    for _, drawn in map_in_processes(
+        _drawn, jobs, processes, killed=lambda job: FigureResult(job.request.case, KILLED)
+    ):
         yield drawn
 
 
@@ -106,7 +106,3 @@ def _drawn(job: FigureJob) -> FigureResult:
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return FigureResult(request.case, one_line(error))
     return FigureResult(request.case)
-
-
-def _killed(job: FigureJob) -> FigureResult:
-    return FigureResult(job.request.case, _KILLED)
