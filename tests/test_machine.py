@@ -1,6 +1,7 @@
 """What a machine is said to offer."""
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -78,7 +79,16 @@ def test_float32_is_everywhere_and_bfloat16_is_refused_where_it_is_not(monkeypat
         machine.require_precision("bfloat16", torch.device("cuda:0"))
 
 
-def test_memory_is_given_back_on_any_system(monkeypatch):
+@pytest.mark.parametrize(("platform", "trims"), [("linux", [0]), ("darwin", []), ("win32", [])])
+def test_memory_is_given_back_by_glibc_alone(monkeypatch, platform, trims):
+    called = []
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: SimpleNamespace(malloc_trim=called.append))
+    monkeypatch.setattr(machine.sys, "platform", platform)
     machine.give_memory_back()
-    monkeypatch.setattr(machine.sys, "platform", "darwin")
-    machine.give_memory_back()
+    assert called == trims
+
+
+def test_memory_stays_where_linux_has_another_allocator(monkeypatch):
+    monkeypatch.setattr(machine.sys, "platform", "linux")
+    monkeypatch.setattr(machine.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert machine.give_memory_back() is None

@@ -107,7 +107,10 @@ def test_of_a_case_of_which_nothing_is_there_nothing_can_be_drawn(tmp_path, own)
     ],
 )
 def test_a_record_of_another_make_is_drawn_as_far_as_it_goes(request_of, changed):
-    compose_figure(replace(request_of, record={**request_of.record, **changed}))
+    figure = compose_figure(replace(request_of, record={**request_of.record, **changed}))
+    columns = {"CT", "Ground truth", "Stage 1", "After anatomy rules", "Stage 2: tumor and uncertainty"}
+    assert columns <= {text.get_text() for text in figure.texts}
+    assert all(axes.images for axes in figure.axes[: len(columns)])
 
 
 def test_a_grid_is_taken_from_a_record_or_not_at_all():

@@ -134,7 +134,7 @@ def ask(server):
         first, *lines = head.decode("latin-1").split("\r\n")
         pairs = [line.split(": ", 1) for line in lines]
         assert len({name for name, _ in pairs}) == len(pairs)
-        return Answer(int(first.split()[1]), dict(pairs), content)
+        return Answer(int(first.split()[1]), {name.title(): value for name, value in pairs}, content)
 
     return sent
 
@@ -245,8 +245,7 @@ def test_head_gives_the_headers_alone(ask):
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT"])
 def test_other_methods_are_refused(ask, method):
-    answer = ask("/", method=method)
-    assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+    assert ask("/", method=method).status == 501
 
 
 @pytest.mark.parametrize(

@@ -5,23 +5,19 @@ from __future__ import annotations
 import errno
 import logging
 import os
-import re
-import shutil
-import stat
 import sys
 from collections.abc import Mapping
 from functools import partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import BinaryIO, cast
-from urllib.parse import unquote_to_bytes
+from typing import Any, cast
+from urllib.parse import unquote
 
 from nnunet_cascade.errors import ReportError, SettingsError
 
 _HOST = "127.0.0.1"
 _INDEX = "index.html"
-_LONGEST_SEGMENT = 255
 _IDLE_SECONDS = 60
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
@@ -35,7 +31,7 @@ _HEADERS: Mapping[str, str] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_TYPES: Mapping[str, str] = {
+_TYPES: dict[str, str] = {
     ".css": "text/css; charset=utf-8",
     ".csv": "text/csv; charset=utf-8",
     ".gz": "application/gzip",
@@ -46,9 +42,6 @@ _TYPES: Mapping[str, str] = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
-_ANY_TYPE = "application/octet-stream"
-_PLAIN = re.compile(r"/[!$-;=?-Z_a-z~]*")  # what RFC 3986 allows in a path, and % and ?
-_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _LOGGER = logging.getLogger(__name__)
 
 
@@ -96,67 +89,50 @@ class ReportServer(ThreadingHTTPServer):
             _LOGGER.error("a request failed", exc_info=error)
 
     def find(self, target: str) -> Path | None:
-        """Find the file that a request names, as the browser sent it; None where there is none to be served."""
-        segments = _segments(target)
-        if segments is None:
+        """Find the file that a request names, as the browser sent it; None if there is none to be served."""
+        path = unquote(target.split("?", 1)[0])
+        *folders, last = path[1:].split("/")
+        names = [*folders, last or _INDEX]
+        if not path.startswith("/") or not all(name and name[0] != "." for name in names):
             return None
         try:
-            path = self.folder.joinpath(*segments).resolve(strict=True)
+            found = self.folder.joinpath(*names).resolve(strict=True)
         except (OSError, RuntimeError, ValueError):  # a loop of symbolic links, a name the system does not take
             return None
-        return path if path.is_relative_to(self.folder) and path.is_file() else None
+        return found if found.is_relative_to(self.folder) and found.is_file() else None
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """Answers one request, and closes the connection: what a body might hold is never read as the next one."""
+class _Handler(SimpleHTTPRequestHandler):
+    """Answers one request and closes the connection: what a body might hold is never read as the next request."""
 
     server_version, sys_version = "nnunet-cascade", ""
-    default_request_version = "HTTP/1.0"  # what is no request is answered with headers, too
+    default_request_version = "HTTP/1.0"  # what is not a request is answered with headers, too
     timeout = _IDLE_SECONDS
+    extensions_map = _TYPES
+    error_content_type = "text/plain; charset=utf-8"
+    error_message_format = "%(code)d %(message)s\n"
+    _found: Path | None = None
 
-    def do_GET(self) -> None:
-        self._answer(with_content=True)
-
-    def do_HEAD(self) -> None:
-        self._answer(with_content=False)
-
-    def _refuse_method(self) -> None:
-        self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
-
-    do_POST = do_PUT = do_DELETE = do_PATCH = do_OPTIONS = do_TRACE = do_CONNECT = _refuse_method  # noqa: N815
-
-    def _answer(self, *, with_content: bool) -> None:
+    def send_head(self) -> Any:
+        """Begin the answer to a request that names this machine and one of its files; refuse any other."""
         server = cast(ReportServer, self.server)
         hosts: list[str] = self.headers.get_all("Host", [])
         if len(hosts) != 1 or hosts[0].lower() not in server.names:
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
-            return
-        path = server.find(self.path)
-        file = None if path is None else _opened(path)
-        if path is None or file is None:
+            return None
+        self._found = server.find(self.path)
+        if self._found is None:
             self.send_error(HTTPStatus.NOT_FOUND)
-            return
-        with file:
-            size = os.fstat(file.fileno()).st_size
-            self.send_response(HTTPStatus.OK)
-            self.send_header("Content-Type", _TYPES.get(path.suffix.lower(), _ANY_TYPE))
-            self.send_header("Content-Length", str(size))
-            self.end_headers()
-            if with_content:
-                shutil.copyfileobj(file, self.wfile, 1 << 18)
+            return None
+        return super().send_head()
+
+    def translate_path(self, path: str) -> str:  # noqa: ARG002 - as the library calls it
+        """Return the file that was found."""
+        return str(self._found)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """Answer in one line of plain text that repeats nothing of the request."""
-        status = HTTPStatus(code)
-        content = f"{status.value} {status.phrase}\n".encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "text/plain; charset=utf-8")
-        self.send_header("Content-Length", str(len(content)))
-        if status is HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        super().send_error(code)
 
     def end_headers(self) -> None:
         """Send the headers of every answer."""
@@ -167,38 +143,6 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's own name
         """Log for those who debug, with nothing in it that a terminal would obey."""
         _LOGGER.debug("%r", format % args)
-
-
-def _segments(target: str) -> list[str] | None:
-    """Take a request's path apart before it is decoded; None where a part is no plain name of a file."""
-    path = target.split("?", 1)[0]
-    if not _PLAIN.fullmatch(path) or _PERCENT.search(path):
-        return None
-    *folders, last = path[1:].split("/")
-    try:
-        names = [unquote_to_bytes(part).decode("utf-8") for part in (*folders, last or _INDEX)]
-    except UnicodeDecodeError:
-        return None
-    return names if all(_is_name(name) for name in names) else None
-
-
-def _is_name(name: str) -> bool:
-    """Tell whether a name stays in its folder, on Windows too, and is not hidden."""
-    odd = name == "" or name[0] == "." or name[-1] in ". " or len(name) > _LONGEST_SEGMENT
-    return not odd and not any(ord(sign) < 32 or sign in '/\\:*?"<>|\x7f' for sign in name)
-
-
-def _opened(path: Path) -> BinaryIO | None:
-    """Open a plain file, if it is still one: nothing is followed or waited for."""
-    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        file = os.fdopen(os.open(path, flags), "rb")
-    except OSError:
-        return None
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
-    return None
 
 
 def serve(folder: Path, port: int = 0) -> None:

@@ -67,6 +67,15 @@ def test_what_reaches_beyond_the_pixels_is_cut_off_and_told(moved, outside, clip
     assert (raster.outside, raster.clipped, int(raster.mask.sum())) == (outside, clipped, voxels)
 
 
+@pytest.mark.parametrize(("apart", "between"), [(0.0, 0), (0.14, 0), (-0.14, 0), (0.16, 1), (-0.16, 1), (0.3, 1)])
+def test_contours_within_15_percent_of_a_step_lie_at_one_height(apart, between):
+    raster = rasterize([on(4), on(4 + apart, scaled(0.5))], STACK)
+    hole = int(rasterize([on(4, scaled(0.5))], STACK).mask.sum())
+    assert raster.between == between
+    assert raster.mask.sum() == PIXELS - (0 if between else hole)
+    assert hole > 0
+
+
 def test_a_contour_that_leaves_its_plane_is_refused():
     tilted = on(3)
     tilted[:2, 2] += 1.6
