@@ -30,7 +30,7 @@ from nnunet_cascade.images import write_image
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 from nnunet_cascade.report.figures.drawing import FigureRequest, draw_figure
-from nnunet_cascade.report.figures.slices import read_planes
+from nnunet_cascade.report.figures.sources import read_planes
 from nnunet_cascade.scans.scans import Scan
 
 SIZES = {False: (128, 256, 256), True: (134, 512, 512)}

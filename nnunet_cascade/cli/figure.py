@@ -83,8 +83,7 @@ def _jobs(args: argparse.Namespace) -> list[FigureJob]:
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.case_folders.run import prepare_output
     from nnunet_cascade.report.figures.folder import chosen_cases, figure_jobs
-    from nnunet_cascade.report.figures.request import FigureRequest
-    from nnunet_cascade.report.figures.window import Window
+    from nnunet_cascade.report.figures.request import FigureRequest, Window
     from nnunet_cascade.report.pages.names import folder_names
     from nnunet_cascade.report.reading.given_scans import given_scans
     from nnunet_cascade.report.reading.run_folder import read_run

@@ -25,9 +25,8 @@ from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import compose_figure
-from nnunet_cascade.report.figures.orientation import edge_letters
-from nnunet_cascade.report.figures.slice_choice import choose_heights
-from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.report.figures.rows import choose_heights
+from nnunet_cascade.report.figures.sources import FigureSources, edge_letters
 from nnunet_cascade.versions import NOTICE
 
 # What is shown

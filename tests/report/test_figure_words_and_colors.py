@@ -13,8 +13,8 @@ from skimage.color import rgb2lab
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import draw_figure
-from nnunet_cascade.report.figures.text import plain, width_in, wrapped
-from nnunet_cascade.report.figures.window import Window
+from nnunet_cascade.report.figures.layout import plain, width_in, wrapped
+from nnunet_cascade.report.figures.request import Window
 from nnunet_cascade.scans.scans import Scan
 
 # Text

@@ -12,7 +12,7 @@ from builders.oriented_grids import ORIENTATIONS, grid_towards
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
-from nnunet_cascade.report.figures.slices import read_grid, read_planes, read_scan_planes
+from nnunet_cascade.report.figures.sources import read_grid, read_planes, read_scan_planes
 from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.scans.search import find_scans
 

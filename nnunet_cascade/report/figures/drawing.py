@@ -11,24 +11,23 @@ from matplotlib.figure import Figure
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.files import atomic_file
-from nnunet_cascade.report.figures.contents import Drawing, PanelKind, highest, panel_kinds
 from nnunet_cascade.report.figures.layout import Layout, Lines, Place, lay_out
-from nnunet_cascade.report.figures.legend import heading, in_mm, verdicts
 from nnunet_cascade.report.figures.margins import (
     draw_color_bar,
     draw_key,
     fraction,
+    heading,
+    in_mm,
     name_panels,
     name_row,
+    verdicts,
     write_block,
 )
-from nnunet_cascade.report.figures.orientation import edge_letters
 from nnunet_cascade.report.figures.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH, Line
-from nnunet_cascade.report.figures.panels import Panel
+from nnunet_cascade.report.figures.panels import Drawing, Panel, PanelKind, highest, panel_kinds
 from nnunet_cascade.report.figures.request import FigureRequest
-from nnunet_cascade.report.figures.rows import FigureRows, panel_extent, read_rows
-from nnunet_cascade.report.figures.slice_choice import choose_heights
-from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.report.figures.rows import FigureRows, choose_heights, panel_extent, read_rows
+from nnunet_cascade.report.figures.sources import FigureSources, edge_letters
 from nnunet_cascade.versions import NOTICE
 
 __all__ = ["FORMATS", "FigureRequest", "draw_figure"]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.geometry import Box, Grid, Vector
 from nnunet_cascade.report.figures.facts import DrawnCandidate, FigureFacts, facts_of
 from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, TRUTH, heat
-from nnunet_cascade.report.figures.window import Window
+from nnunet_cascade.report.figures.request import Window
 
 _GREEN, _PURPLE, _BLUE = "#009E73", "#CC79A7", "#0072B2"  # of Okabe and Ito, for what the figure outlines in white
 _WINDOWS = ("lung", "mediastinum", "bone")
