@@ -108,7 +108,6 @@ class _Handler(SimpleHTTPRequestHandler):
     server_version, sys_version = "nnunet-cascade", ""
     default_request_version = "HTTP/1.0"  # what is not a request is answered with headers, too
     timeout = _IDLE_SECONDS
-    extensions_map = _TYPES
     error_content_type = "text/plain; charset=utf-8"
     error_message_format = "%(code)d %(message)s\n"
     _found: Path | None = None
@@ -129,6 +128,10 @@ class _Handler(SimpleHTTPRequestHandler):
     def translate_path(self, path: str) -> str:  # noqa: ARG002 - as the library calls it
         """Return the file that was found."""
         return str(self._found)
+
+    def guess_type(self, path: Any) -> str:
+        """Return a file's type as a report has it, whatever else the machine knows of endings."""
+        return _TYPES.get(Path(path).suffix.lower(), "application/octet-stream")
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:  # noqa: ARG002
         """Answer in one line of plain text that repeats nothing of the request."""
