@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.definitions import DEFINITIONS
+from nnunet_cascade.uncertainty_measures import MEASURES
 
 Goal = Literal["high", "low", "zero", "none"]
 """Which values are better; "none" describes a case."""
@@ -16,8 +17,6 @@ CaseValues = Mapping[str, Mapping[str, float]]
 """Numbers by case and metric: what comparisons work on, wherever the numbers come from."""
 Values = Mapping[str, CaseValues]
 """The same, method by method."""
-UNCERTAINTIES = ("variance", "predictive_entropy", "mutual_information")
-"""Measures that nnc-cascade-predict may record; two different ones are never subtracted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +71,7 @@ def uncertainty_name(measure: str, where: str) -> str:
 
 def is_uncertainty(name: str) -> bool:
     """Return whether a metric is a mean uncertainty."""
-    return any(name.startswith(f"mean_{measure}_in_") for measure in UNCERTAINTIES)
+    return any(name.startswith(f"mean_{measure}_in_") for measure in MEASURES)
 
 
 def _uncertainty(measure: str, where: str) -> MetricInfo:
@@ -117,7 +116,7 @@ _INFOS = (
     _count("zero_dice", "Dice of 0", "1 for a case whose Dice is 0, else 0", goal="low"),
     _count("one_mask_empty", "one mask empty", "1 for a case with one mask empty, else 0", goal="low"),
     _count("both_masks_empty", "both masks empty", "1 for a case with both masks empty, else 0"),
-    *(_uncertainty(measure, where) for measure in UNCERTAINTIES for where in ("tumor", "rois")),
+    *(_uncertainty(measure, where) for measure in MEASURES for where in ("tumor", "rois")),
     replace(_count("lesions", "lesions", ""), of_truth=True),
     replace(_mm("lesion_spread_mm", "lesion spread", goal="none"), of_truth=True),
     replace(_ml("reference_ml", "true volume", "volume of the truth"), of_truth=True),

@@ -12,7 +12,8 @@ from nnunet_cascade.errors import BundleError, SettingsError, one_line
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.settings.serialization import from_json, require, to_json
-from nnunet_cascade.uncertainty.sampling_types import CoarseSource, Measure, SamplingPlan, Source
+from nnunet_cascade.uncertainty.sampling_types import CoarseSource, SamplingPlan, Source
+from nnunet_cascade.uncertainty_measures import MEASURES, Measure
 
 SPEC_VERSION = 1
 _PATHS = ("path", "weights")
@@ -153,8 +154,7 @@ class SamplingSettings:
         require(whole, f"seed must be a whole number in 0…2³²−1; found {self.seed!r}")
         _require_sources("sources", self.sources, get_args(Source))
         _require_sources("stage1_sources", self.stage1_sources, get_args(CoarseSource))
-        known = get_args(Measure)
-        require(self.measure in known, f"measure must be one of {known}; found {self.measure!r}")
+        require(self.measure in MEASURES, f"measure must be one of {MEASURES}; found {self.measure!r}")
         whole = type(self.batch_size) is int and self.batch_size >= 1
         require(whole, f"batch_size must be a whole number from 1 up; found {self.batch_size!r}")
         drops = self.mc_samples > 0 or "mc_dropout" not in self.sources or self.sources == ("mc_dropout",)

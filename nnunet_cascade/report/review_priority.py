@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from nnunet_cascade.report.reading.case_row import STATUSES, CaseRow
+from nnunet_cascade.uncertainty_measures import LARGEST
 
 PRIORITY_DEFINITION = (
     "Review priority (0-100): 100 if there is no usable result; otherwise 10 per flag (at most 90) plus up to 9.9 for "
@@ -15,7 +15,6 @@ PRIORITY_DEFINITION = (
 )
 """In words for pages; `docs/report.md` says the same."""
 _NO_RESULT, _PER_FLAG, _OF_FLAGS, _OF_SPREAD = 100.0, 10.0, 90.0, 9.9
-_LARGEST = {"variance": 0.25, "predictive entropy": math.log(2), "mutual information": math.log(2)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def _spread(row: CaseRow) -> tuple[float | None, str]:
     if found.sd_ml is not None and found.mean_ml:
         spread = found.sd_ml / found.mean_ml
         return min(max(spread, 0.0), 1.0), f"the samples' volumes spread by {spread:.0%} of their mean"
-    largest = _LARGEST.get(found.measure.replace("_", " "))
+    largest = LARGEST.get(found.measure.replace(" ", "_"))
     if found.mean_in_tumor is not None and largest is not None:
         share = found.mean_in_tumor / largest
         return min(max(share, 0.0), 1.0), f"mean {found.measure} in the tumor at {share:.0%} of its largest value"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from nnunet_cascade.uncertainty.sampling_types import Measure
+from nnunet_cascade.uncertainty_measures import Measure
 
 
 def binary_entropy(probability: torch.Tensor) -> torch.Tensor:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from nnunet_cascade.uncertainty_measures import Measure
+
 Source = Literal["mc_dropout", "tta", "ensemble"]
 """Monte-Carlo dropout, mirrored images, several folds or checkpoints."""
 CoarseSource = Literal["tta", "ensemble"]
 """The same without dropout: stage 1 is deterministic (P1)."""
-Measure = Literal["variance", "predictive_entropy", "mutual_information"]
 
 DEFINITIONS: dict[Measure, str] = {
     "variance": "population variance of the tumor probability over the samples, 0 to 1/4",

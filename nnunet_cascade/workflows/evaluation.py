@@ -15,8 +15,9 @@ from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, write_record
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
-from nnunet_cascade.evaluation.metric_info import UNCERTAINTIES, uncertainty_name, without_nan
+from nnunet_cascade.evaluation.metric_info import uncertainty_name, without_nan
 from nnunet_cascade.images import ENDING
+from nnunet_cascade.uncertainty_measures import MEASURES
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, Scored, ScoreJob, score_jobs
 
 _log = logging.getLogger(__name__)
@@ -259,7 +260,7 @@ def recorded_uncertainty(path: Path | None, *, of_stage1: bool = False) -> dict[
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         block = (record["stage1"] if of_stage1 else record)["uncertainty"]
-        measure = next(name for name in UNCERTAINTIES if name.replace("_", " ") in block["measure"].replace("_", " "))
+        measure = next(name for name in MEASURES if name.replace("_", " ") in block["measure"].replace("_", " "))
         places = {"mean_in_mask": "tumor"} if of_stage1 else {"mean_in_tumor": "tumor", "mean_in_rois": "rois"}
         return _with_nan({uncertainty_name(measure, where): block.get(name) for name, where in places.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):

@@ -7,14 +7,11 @@ means them and not an image's texture: they have codes of our own, scheme `99NNC
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from typing import Literal
 
 from pydicom.sr.coding import Code
 
-Measure = Literal["variance", "predictive_entropy", "mutual_information"]
-"""What a map of uncertainty shows."""
+from nnunet_cascade.uncertainty_measures import LARGEST, Measure
 
 OWN_SCHEME = "99NNC"
 
@@ -41,19 +38,19 @@ QUANTITIES: dict[Measure, Quantity] = {
         code=Code("C1711260", "UMLS", "Variance"),
         label="VARIANCE",
         explanation="population variance of the tumor probability over samples",
-        largest=0.25,
+        largest=LARGEST["variance"],
     ),
     "predictive_entropy": Quantity(
         code=Code("pred-entropy", OWN_SCHEME, "Predictive entropy"),
         label="ENTROPY",
         explanation="binary entropy of the mean tumor probability, nats",
-        largest=math.log(2),
+        largest=LARGEST["predictive_entropy"],
     ),
     "mutual_information": Quantity(
         code=Code("mutual-info", OWN_SCHEME, "Mutual information"),
         label="MUTUAL_INFO",
         explanation="entropy of the mean less mean entropy of the samples, nats",
-        largest=math.log(2),
+        largest=LARGEST["mutual_information"],
     ),
 }
 """By what the settings call it; code values have at most 16 characters."""

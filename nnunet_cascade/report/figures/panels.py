@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from nnunet_cascade.report.figures.margins import shown_candidates
 from nnunet_cascade.report.figures.palette import DROPPED, HEAT_BRIGHTNESS, LUNGS, PREDICTED, REGION, TRUTH, Line, heat
 from nnunet_cascade.report.figures.rows import FigureRows, PanelExtent
 from nnunet_cascade.report.figures.sources import EdgeLetters, FigureLayer, FigureSources
+from nnunet_cascade.uncertainty_measures import LARGEST
 
 BARS_MM = (5, 10, 20, 50, 100)
 _BAR_SHARE = 0.3
@@ -133,9 +133,6 @@ class Panel:
         return rows, columns
 
 
-_MOST = {"variance": 0.25, "predictive_entropy": math.log(2), "mutual_information": math.log(2)}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawing:
     """A case while it is drawn.
@@ -194,7 +191,7 @@ def panel_kinds(rows: FigureRows) -> tuple[PanelKind, ...]:
 
 def highest(measure: str, layer: FigureLayer) -> float:
     """Return the end of the color bar: the most that a measure can be; of an unknown one the highest there is."""
-    known = _MOST.get(measure)
+    known = LARGEST.get(measure)
     if known is not None or layer.planes is None:
         return known or 1.0
     return float(layer.planes.max()) or 1.0

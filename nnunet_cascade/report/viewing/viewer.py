@@ -13,10 +13,10 @@ from nnunet_cascade.geometry import Box, Grid, Vector
 from nnunet_cascade.report.figures.facts import DrawnCandidate, FigureFacts, facts_of
 from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, TRUTH, heat
 from nnunet_cascade.report.figures.request import Window
+from nnunet_cascade.uncertainty_measures import LARGEST
 
 _GREEN, _PURPLE, _BLUE = "#009E73", "#CC79A7", "#0072B2"  # of Okabe and Ito, for what the figure outlines in white
 _WINDOWS = ("lung", "mediastinum", "bone")
-_TOPS = {"variance": 0.25, "predictive_entropy": 0.693, "mutual_information": 0.693}
 _STOPS = 9
 _CLEAR_BELOW = 0.02
 _MOST_PLACES = 200
@@ -96,7 +96,7 @@ def _layer(layer: ViewerLayer, file: str, facts: FigureFacts) -> dict[str, Any]:
             if one.id <= _HIGHEST_LABEL
         ]
     if layer.kind == "measure":
-        top = _TOPS.get(facts.measure, 0.25) if layer.name == "uncertainty" else 1.0
+        top = round(LARGEST.get(facts.measure, 0.25), 3) if layer.name == "uncertainty" else 1.0
         stops = np.linspace(0, 1, _STOPS, dtype=np.float32) ** 2
         more.update(colors=_colors(stops), stops=np.rint(255 * stops).astype(int).tolist())
         more.update(clear_below=round(_CLEAR_BELOW * top, 4), top=top)
