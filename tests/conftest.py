@@ -2,6 +2,7 @@
 
 import logging
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,12 @@ from builders.tiny_cascades import nnunet_root, tiny_cascade  # noqa: F401 - fix
 # Before anything of nnU-Net is imported, whatever the caller exported: a worker takes longer to start than it has work
 # here, one process draws, so that the same seed gives the same bits, and threads that wait leave the core to others.
 os.environ.update(nnUNet_def_n_proc="1", nnUNet_n_proc_DA="0", OMP_WAIT_POLICY="passive")
+
+# Whole modules about what an optional library writes.
+collect_ignore = [] if find_spec("highdicom") else [
+    "dicom/parametric_map", "dicom/seg/test_seg_reading.py", "dicom/seg/test_seg_writing.py", "dicom/sr",
+    "dicom_export/test_dicom_export.py", "dicom_export/test_dicom_readers.py",
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(config, items):

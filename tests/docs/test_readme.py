@@ -23,6 +23,7 @@ def test_every_linked_page_is_there():
 def test_every_dependency_has_its_reason():
     design = (ROOT / "docs" / "design.md").read_text()
     table = design[design.index("## Dependencies") :]
-    listed = re.findall(r'^    "([A-Za-z0-9-]+)[><!=]', (ROOT / "pyproject.toml").read_text(), flags=re.MULTILINE)
+    project = (ROOT / "pyproject.toml").read_text().partition("[project.scripts]")[0]
+    listed = re.findall(r'^    "([A-Za-z0-9-]+)["><!=]', project, flags=re.MULTILINE)
     assert len(listed) > 15
     assert [name for name in listed if name not in table] == []
