@@ -16,7 +16,7 @@ import grimp
 
 PACKAGE = "nnunet_cascade"
 ROOT = Path(__file__).parents[1]
-SMALL = {"scans.scans": 15, "case_folders.records": 5}
+SMALL = {"scans.scans": 15, "case_folders.case_record": 5}
 """Modules that must stay cheap to understand, and how many other modules each may reach."""
 
 

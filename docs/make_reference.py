@@ -15,11 +15,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from nnunet_cascade.cli.commands import SECTIONS, module_of
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
-from nnunet_cascade.report.pages.flags import FLAGS
 from nnunet_cascade.settings.training import TrainingSettings
 from nnunet_cascade.versions import NOTICE
 
@@ -168,7 +168,7 @@ def _default(field: dataclasses.Field[object]) -> str:
 
 def flags_page() -> str:
     """List the flags of a case with their meanings."""
-    return "\n".join([_FLAGS, *(f"| `{flag}` | {meaning} |" for flag, meaning in FLAGS.items())]) + "\n"
+    return "\n".join([_FLAGS, *(f"| `{flag}` | {flag.meaning} |" for flag in Flag)]) + "\n"
 
 
 PAGES = MappingProxyType({"commands.md": commands_page, "settings.md": settings_page, "flags.md": flags_page})

@@ -32,6 +32,14 @@ class NoLungsError(LungMaskError):
     """There is nothing in an image that looks like a lung."""
 
 
+class RecordError(CascadeError, ValueError):
+    """The record of a case cannot be read, or a value in it is not of its type."""
+
+
+class NewerRecordError(RecordError):
+    """The record of a case was written by a newer version of this program."""
+
+
 class BundleError(CascadeError, ValueError):
     """A bundle folder is incomplete, of another version, or does not fit the data."""
 

@@ -6,11 +6,15 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from nnunet_cascade.errors import InputImageError
+
+InputChecksums = list[list[str]]
+"""Name and SHA-256 of each file that a case is made from."""
 _BESIDE = re.compile(r"\.\d+\.(?P<name>.+)")
 
 
@@ -96,3 +100,21 @@ def sha256_of(path: Path) -> str:
         while block := file.read(_BLOCK_BYTES):
             digest.update(block)
     return digest.hexdigest()
+
+
+def input_checksums(paths: Iterable[Path]) -> InputChecksums:
+    """Return name and SHA-256 of files; those that are missing have an empty one.
+
+    Raises:
+        InputImageError: A file cannot be read.
+    """
+    return [[path.name, _checksum(path)] for path in paths]
+
+
+def _checksum(path: Path) -> str:
+    try:
+        return sha256_of(path)
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise InputImageError(f"{path} cannot be read ({error.strerror}); check the file") from error

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
-from nnunet_cascade.errors import InputImageError
-from nnunet_cascade.files import flush_folder, sha256_of, write_json
+from nnunet_cascade.case_folders.case_record import CaseRecord, read_record
+from nnunet_cascade.case_folders.unchecked_json import read_json_lenient
+from nnunet_cascade.errors import NewerRecordError
+from nnunet_cascade.files import InputChecksums, flush_folder, write_json
 from nnunet_cascade.versions import NOTICE, versions
 
-Record = dict[str, Any]
-"""What is known of a case, as its JSON file holds it."""
-InputChecksums = list[list[str]]
-"""Name and SHA-256 of each file a case is made from."""
 _PACKAGE = "nnunet-cascade"
 
 
@@ -39,33 +37,31 @@ class CaseFingerprint:
     precision: str | None = None
     ignored_settings: frozenset[str] = frozenset()
 
-    def to_json(self) -> Record:
+    def to_json(self) -> dict[str, Any]:
         """Return what a record holds of it."""
         values = {"inputs": self.inputs, "settings": self.settings, "model": self.model, "precision": self.precision}
         return json.loads(json.dumps({name: value for name, value in values.items() if value is not None}))
 
-    def matches(self, record: Record) -> bool:
+    def matches(self, record: CaseRecord) -> bool:
         """Tell whether a record's files were decided by the same, by this version of the package.
 
-        What decides nothing does not count, such as the path of lung masks whose checksums are known.
-
-        Raises:
-            KeyError, TypeError, AttributeError: It is no record.
+        Settings that decide nothing do not count, such as the path of lung masks whose checksums are known.
         """
-        asked = self.to_json()
-        told = {name: record[name] for name in asked}
-        same_version = record["versions"][_PACKAGE] == _version()
-        return same_version and self._deciding(told) == self._deciding(asked)
+        asked, found = self.to_json(), record.to_json()
+        same_version = record.versions.get(_PACKAGE) == _version()
+        return same_version and all(
+            self._deciding(name, found.get(name)) == self._deciding(name, asked[name]) for name in asked
+        )
 
-    def _deciding(self, values: Record) -> Record:
+    def _deciding(self, name: str, value: Any) -> Any:
         """Leave out the settings that change no file."""
-        return {**values, "settings": _without(values["settings"], self.ignored_settings)}
+        return _without(value, self.ignored_settings) if name == "settings" and value else value
 
 
-def _without(settings: Record, names: frozenset[str], parent: str = "") -> Record:
+def _without(settings: Mapping[str, Any], names: frozenset[str], parent: str = "") -> dict[str, Any]:
     """Copy nested settings without those of some dotted names."""
     return {
-        name: _without(cast(Record, value), names, f"{parent}{name}.") if isinstance(value, dict) else value
+        name: _without(cast(dict[str, Any], value), names, f"{parent}{name}.") if isinstance(value, dict) else value
         for name, value in settings.items()
         if f"{parent}{name}" not in names
     }
@@ -81,65 +77,54 @@ def record_path(folder: Path, case: str) -> Path:
     return folder / f"{case}.json"
 
 
-def write_record(folder: Path, case: str, content: Mapping[str, Any], made_from: CaseFingerprint) -> Record:
-    """Write the record of a case, and give it as it stands there; what varies from run to run is in `varying` alone.
+def write_record(folder: Path, record: CaseRecord, made_from: CaseFingerprint) -> CaseRecord:
+    """Write the record of a case, and return it as it stands there.
 
-    Call it last: its "files" are on the disk, under their names, before the record is.
+    Call it last: its `files` are on the disk, under their names, before the record is.
 
     Args:
         folder: Where the case's files lie.
-        case: The case's name.
-        content: What is known of it; its "files" name what was written there.
+        record: What is known of it; its `files` name what was written there, their sizes are measured here.
         made_from: What decided it.
 
     Raises:
         OSError: The record cannot be written, or one of the files is not there.
         ValueError: A number is not finite.
     """
-    files = {name: (folder / name).stat().st_size for name in content.get("files", ())}
-    record = {"case": case, "notice": NOTICE, **content, "files": files, **made_from.to_json(), "versions": versions()}
+    whole = replace(
+        record,
+        notice=NOTICE,
+        files={name: (folder / name).stat().st_size for name in record.files or ()},
+        versions=versions(),
+    )
+    content = {**whole.to_json(), **made_from.to_json()}
     flush_folder(folder)
-    write_json(record_path(folder, case), record)
+    write_json(record_path(folder, record.case), content)
     flush_folder(folder)
-    return json.loads(json.dumps(record))
+    return CaseRecord.from_json(content)
 
 
-def read_finished(folder: Path, case: str, made_from: CaseFingerprint) -> Record | None:
-    """Return the record of a case made from the same by the same version, whose files are there; else None."""
+def read_finished(folder: Path, case: str, made_from: CaseFingerprint) -> CaseRecord | None:
+    """Return the record of a case made from the same by the same version, whose files are there; else None.
+
+    Raises:
+        NewerRecordError: A newer version wrote the record; this one does not overwrite it.
+    """
     try:
-        record = json.loads(record_path(folder, case).read_text(encoding="utf-8"))
-        same = made_from.matches(record)
-        whole = all((folder / name).stat().st_size == size for name, size in record["files"].items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        record = read_record(record_path(folder, case))
+        files = None if record.files is None else record.files.items()
+        whole = files is not None and all((folder / name).stat().st_size == size for name, size in files)
+    except NewerRecordError:
+        raise
+    except (OSError, ValueError):  # a RecordError is a ValueError
         return None
-    return record if same and whole else None
+    return record if whole and made_from.matches(record) else None
 
 
 def remove_recorded(folder: Path, case: str) -> None:
     """Remove the record of a case, then the files it names."""
     path = record_path(folder, case)
-    try:
-        names = [Path(name).name for name in json.loads(path.read_text(encoding="utf-8"))["files"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        names = []
+    names = CaseRecord.from_json(read_json_lenient(path)[0].value).files or {}
     path.unlink(missing_ok=True)
     for name in names:
-        (folder / name).unlink(missing_ok=True)
-
-
-def input_checksums(paths: Iterable[Path]) -> InputChecksums:
-    """Return name and SHA-256 of files; those that are missing have an empty one.
-
-    Raises:
-        InputImageError: A file cannot be read.
-    """
-    return [[path.name, _checksum(path)] for path in paths]
-
-
-def _checksum(path: Path) -> str:
-    try:
-        return sha256_of(path)
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise InputImageError(f"{path} cannot be read ({error.strerror}); check the file") from error
+        (folder / Path(name).name).unlink(missing_ok=True)

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from nnunet_cascade.case_folders.case_files import MAPS
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.lock import Part, hold_folder
 from nnunet_cascade.case_folders.records import (
     CaseFingerprint,
-    Record,
-    input_checksums,
     read_finished,
     record_path,
     remove_recorded,
@@ -25,7 +24,7 @@ from nnunet_cascade.case_folders.records import (
 )
 from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunReport, run_files, write_run
 from nnunet_cascade.errors import InputImageError, one_line
-from nnunet_cascade.files import sweep_unfinished
+from nnunet_cascade.files import input_checksums, sweep_unfinished
 from nnunet_cascade.images import ENDING
 
 _log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Outcome:
 
     case: str
     status: Status
-    record: Record | None = None
+    record: CaseRecord | None = None
     error: str = ""
 
 
@@ -70,7 +69,7 @@ class FolderTask:
 
     output: Path
     settings: Mapping[str, Any]
-    work: Callable[[str, Path], Record]
+    work: Callable[[str, Path], CaseRecord]
     inputs: Callable[[str, Path], Iterable[Path]] = _itself
     resume: bool = False
 
@@ -165,7 +164,7 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
                 yield Outcome(case=case, status="skipped", record=finished)
                 continue
             remove_recorded(task.output, case)
-            record = write_record(task.output, case, task.work(case, path), made_from)
+            record = write_record(task.output, task.work(case, path), made_from)
             yield Outcome(case=case, status="done", record=record)
         except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
             yield Outcome(case=case, status="failed", error=log_case_error(case, error))
@@ -217,7 +216,10 @@ def log_case_error(case: str, error: Exception) -> str:
 
 
 def write_run_report(
-    outcomes: Sequence[Outcome], task: FolderTask, context: RunContext, figures: Callable[[Record], Mapping[str, Any]]
+    outcomes: Sequence[Outcome],
+    task: FolderTask,
+    context: RunContext,
+    figures: Callable[[CaseRecord], Mapping[str, Any]],
 ) -> Path:
     """Write `run.json`, the story of a run, and `summary.csv`, a line per case.
 
@@ -234,7 +236,7 @@ def write_run_report(
     return write_run(lines, RunReport(output=task.output, context=context, settings=task.settings, total=len(outcomes)))
 
 
-def _line(outcome: Outcome, figures: Callable[[Record], Mapping[str, Any]]) -> CaseLine:
+def _line(outcome: Outcome, figures: Callable[[CaseRecord], Mapping[str, Any]]) -> CaseLine:
     return CaseLine(
         case=outcome.case,
         status="failed" if outcome.record is None else "done",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections import deque
@@ -16,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.bundles.checksums import model_checksums
 from nnunet_cascade.case_folders.case_files import CHANNEL
+from nnunet_cascade.case_folders.case_record import CaseRecord, read_record
+from nnunet_cascade.case_folders.record_parts import UncertaintyRecord, VolumeRecord
 from nnunet_cascade.case_folders.records import read_finished, record_path
 from nnunet_cascade.case_folders.run import (
     log_case_error,
@@ -29,7 +30,7 @@ from nnunet_cascade.cohort.dispatch import Cases, Dispatcher
 from nnunet_cascade.cohort.engine import Engine
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cohort.local_engine import LocalEngine
-from nnunet_cascade.errors import DicomError, InputImageError
+from nnunet_cascade.errors import DicomError, InputImageError, RecordError, one_line
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.machine import threads_per_worker
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files
@@ -246,7 +247,7 @@ def _looked_up(scan: Scan, request: CohortRequest, job: CohortJob) -> CaseFiles 
         files = _files(scan, request)
         if not (request.resume and _is_done(files, job)):
             return files
-    except (InputImageError, DicomError, OSError) as error:
+    except (InputImageError, DicomError, RecordError, OSError) as error:
         return CaseOutcome(case=scan.case, status="failed", error=log_case_error(scan.case, error), tried=False)
     return CaseOutcome(case=scan.case, status="done", earlier=True, tried=False)
 
@@ -262,7 +263,7 @@ def _files(scan: Scan, request: CohortRequest) -> CaseFiles:
 
 def _is_done(files: CaseFiles, job: CohortJob) -> bool:
     record = read_finished(job.output, files.case, job.made_from(None))
-    return record is not None and record.get("inputs") == files.checksums()
+    return record is not None and record.inputs == tuple(map(tuple, files.checksums()))
 
 
 def _forget(output: Path, case: str) -> None:
@@ -276,24 +277,23 @@ def _line(outcome: CaseOutcome, output: Path) -> CaseLine:
     """Return what the run's files tell of a case; one without a record is not done, whoever says so."""
     if outcome.status == "failed":
         return CaseLine(case=outcome.case, status="failed", error=outcome.error)
-    path = record_path(output, outcome.case)
     try:
-        figures = _figures(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return CaseLine(case=outcome.case, status="failed", error=f"{path} cannot be read ({error}); run it again")
+        figures = _figures(read_record(record_path(output, outcome.case)))
+    except RecordError as error:
+        return CaseLine(case=outcome.case, status="failed", error=one_line(error))
     return CaseLine(case=outcome.case, status="done", figures=figures, earlier=outcome.earlier)
 
 
-def _figures(record: Mapping[str, Any]) -> dict[str, Any]:
-    uncertainty, lungs = record["uncertainty"] or {}, record["lungs"] or {}
-    volume = uncertainty.get("volume") or {}
+def _figures(record: CaseRecord) -> dict[str, Any]:
+    uncertainty = record.uncertainty or UncertaintyRecord()
+    volume = uncertainty.volume or VolumeRecord()
     return {
-        "tumor_ml": record["tumor"]["volume_ml"],
-        "candidates": len(record["candidates"]),
-        "kept": len(record["rois"]),
-        "tumor_ml_p5": volume.get("p5_ml"),
-        "tumor_ml_p95": volume.get("p95_ml"),
-        "mean_uncertainty_in_tumor": uncertainty.get("mean_in_tumor"),
-        "lungs_ml": lungs.get("volume_ml"),
-        "flags": list(record["flags"]),
+        "tumor_ml": None if record.tumor is None else record.tumor.volume_ml,
+        "candidates": len(record.candidates or ()),
+        "kept": len(record.rois or ()),
+        "tumor_ml_p5": volume.p5_ml,
+        "tumor_ml_p95": volume.p95_ml,
+        "mean_uncertainty_in_tumor": uncertainty.mean_in_tumor,
+        "lungs_ml": None if record.lungs is None else record.lungs.volume_ml,
+        "flags": list(record.flags or ()),
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nnunet_cascade.case_folders.case_record import read_record
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.dicom_export.export import ExportRequest, export_case, export_folder
 from nnunet_cascade.processes import interrupts_ignored, worker_pool
@@ -65,5 +65,5 @@ class DicomExports:
 
 def _export(request: ExportRequest, scan: Scan) -> None:
     """Export a case; an error is nobody's to hear, for `finish` meets it again."""
-    record = json.loads(record_path(request.results, scan.case).read_text(encoding="utf-8"))
+    record = read_record(record_path(request.results, scan.case))
     export_case(request, scan.case, record, scan)

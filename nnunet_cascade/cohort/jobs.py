@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
-from nnunet_cascade.case_folders.records import CaseFingerprint, InputChecksums, input_checksums
+from nnunet_cascade.case_folders.records import CaseFingerprint
+from nnunet_cascade.files import InputChecksums, input_checksums
 from nnunet_cascade.postprocessing.lungs.inputs import IGNORED_SETTINGS
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.scans.scans import Scan

@@ -17,10 +17,10 @@ import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.bundles.checksums import model_checksums
-from nnunet_cascade.case_folders.records import InputChecksums
 from nnunet_cascade.case_folders.run import remove_case
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.errors import BundleError, one_line
+from nnunet_cascade.files import InputChecksums
 from nnunet_cascade.images import Volume, read_labels
 from nnunet_cascade.machine import give_memory_back, take_threads
 from nnunet_cascade.prediction.case import (

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydicom import dcmread
 
 from nnunet_cascade.atomic_folder import scratch_folder
+from nnunet_cascade.case_folders.case_record import CaseRecord, read_record
 from nnunet_cascade.case_folders.lock import hold_file
 from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.records import record_path
@@ -21,10 +22,11 @@ from nnunet_cascade.dicom.headers import UNREADABLE, lenient
 from nnunet_cascade.dicom_export.objects import SUMMARY, CaseObjects, map_path
 from nnunet_cascade.dicom_export.provenance import KINDS, Kind, ObjectProvenance
 from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
-from nnunet_cascade.errors import CascadeError, DicomError, SettingsError, one_line
+from nnunet_cascade.errors import CascadeError, DicomError, RecordError, SettingsError, one_line
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.versions import NOTICE, versions
 
 __all__ = ["KINDS", "Existing", "ExportOutcome", "ExportRequest", "Kind", "export_case", "export_folder"]
@@ -107,7 +109,7 @@ class ExportOutcome:
     error: str = ""
 
 
-def export_case(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> tuple[Path, ...]:
+def export_case(request: ExportRequest, case: str, record: CaseRecord, scan: Scan) -> tuple[Path, ...]:
     """Write what is asked for of one case; its files appear whole or not at all.
 
     The same inputs give the same bytes. Of what a case has not, such as an uncertainty without
@@ -163,21 +165,20 @@ def find_cases(results: Path) -> list[str]:
     return sorted(half | whole)
 
 
-def read_case_record(results: Path, case: str) -> dict[str, Any]:
+def read_case_record(results: Path, case: str) -> CaseRecord:
     """Read the record of a case whose maps are there.
 
     Raises:
-        DicomError: There is none, it is of another version, or a map is missing or has another size.
+        DicomError: There is none, it is another case's, or a map is missing or has another size.
+        RecordError: It is damaged or of a newer version.
     """
-    try:
-        record = json.loads(record_path(results, case).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DicomError("it has no record: it failed or is half done; predict it by --continue_prediction") from error
-    except (OSError, ValueError) as error:
-        raise DicomError(f"its record cannot be read ({one_line(error)}); predict it again") from error
-    if not isinstance(record, dict) or record.get("case") != case:
-        raise DicomError("its record is none of nnc-cascade-predict; predict it again")
-    for name, size in (record.get("files") or {}).items():
+    path = record_path(results, case)
+    if not path.is_file():
+        raise DicomError("it has no record: it failed or is half done; predict it by --continue_prediction")
+    record = read_record(path)
+    if record.case != case:
+        raise DicomError("its record is not one of nnc-cascade-predict; predict it again")
+    for name, size in (record.files or {}).items():
         path = results / Path(name).name
         found = path.stat().st_size if path.is_file() else None
         if found != size:
@@ -244,11 +245,11 @@ def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutc
         return ExportOutcome(case=case, status="failed", error=one_line(error))
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         _log.debug("%s", case, exc_info=error)
-        found = f"its record cannot be understood ({type(error).__name__}: {one_line(error)})"
+        found = f"its results cannot be understood ({type(error).__name__}: {one_line(error)})"
         return ExportOutcome(case=case, status="failed", error=f"{found}; expected one of this version: predict again")
 
 
-def _recorded(record: Mapping[str, Any]) -> Scan:
+def _recorded(record: CaseRecord) -> Scan:
     scan = recorded_scan(record)
     if scan is None or not scan.is_dicom:
         made_from = "which CT it was made from" if scan is None else f"of an image file, {scan.path.name}"
@@ -260,7 +261,7 @@ def _recorded(record: Mapping[str, Any]) -> Scan:
     return scan
 
 
-def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> ExportOutcome:
+def _exported(request: ExportRequest, case: str, record: CaseRecord, scan: Scan) -> ExportOutcome:
     objects = _objects(request, case, record, scan)
     folder, kinds = request.folder / case, request.written
     there = _there(folder, objects.provenance)
@@ -277,9 +278,11 @@ def _exported(request: ExportRequest, case: str, record: Mapping[str, Any], scan
     return ExportOutcome(case=case, status="done", files=tuple(_files(folder)))
 
 
-def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan: Scan) -> CaseObjects:
+def _objects(request: ExportRequest, case: str, record: CaseRecord, scan: Scan) -> CaseObjects:
     if Path(case).name != case or case in ("", ".", ".."):
         raise SettingsError(f"case {case!r} can be no folder's name; rename its files")
+    if "report" in request.written:
+        _require_verdicts(record)
     place = ReferencedSeries.of(scan)
     place.require_one_origin()
     if set(request.written) != {"rtstruct"}:
@@ -288,6 +291,15 @@ def _objects(request: ExportRequest, case: str, record: Mapping[str, Any], scan:
     provenance = ObjectProvenance.of(case, record, place, [path for path in maps if path.is_file()])
     provenance = replace(provenance, every_slice=request.every_slice)
     return CaseObjects(results=request.results, case=case, record=record, place=place, provenance=provenance)
+
+
+def _require_verdicts(record: CaseRecord) -> None:
+    """Raise unless a record tells all that a report warns of."""
+    unknown = record.candidates is None or any(each.verdict.kept is None for each in record.candidates)
+    found = {"its flags": record.flags is None, "what became of its candidates": unknown}
+    for what, lacking in found.items():
+        if lacking:
+            raise RecordError(f"its record does not tell {what}; expected one of this version: predict the case again")
 
 
 def _is_done(objects: CaseObjects, there: set[Kind], kinds: Sequence[Kind]) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dicom.seg.writing import Tracking
 from nnunet_cascade.dicom.writing import LONGEST_TEXT, Color, uid_from
 from nnunet_cascade.errors import DicomError
@@ -80,7 +80,7 @@ class TrackedLesion:
         }
 
 
-def number_segments(mask: Mask, record: Mapping[str, Any]) -> tuple[NDArray[np.uint8], int]:
+def number_segments(mask: Mask, record: CaseRecord) -> tuple[NDArray[np.uint8], int]:
     """Number the lesions of a mask as its record does, the largest first.
 
     Args:
@@ -94,8 +94,8 @@ def number_segments(mask: Mask, record: Mapping[str, Any]) -> tuple[NDArray[np.u
         DicomError: The record tells of another number of lesions.
     """
     labels = label_lesions(mask)
-    count, told = int(labels.max()), record.get("lesions")
-    if isinstance(told, Sequence) and len(told) != count:
+    count, told = int(labels.max()), record.lesions
+    if told is not None and len(told) != count:
         raise DicomError(
             f"its mask holds {count} lesion(s) and its record tells of {len(told)}; predict the case again"
         )
@@ -103,7 +103,7 @@ def number_segments(mask: Mask, record: Mapping[str, Any]) -> tuple[NDArray[np.u
 
 
 def tracked_lesions(
-    labels: NDArray[np.uint8], grid: Grid, series_uid: str, count: int, record: Mapping[str, Any]
+    labels: NDArray[np.uint8], grid: Grid, series_uid: str, count: int, record: CaseRecord
 ) -> tuple[TrackedLesion, ...]:
     """Measure segments one by one; none where there is none.
 
@@ -141,33 +141,33 @@ def _tracking_uid(series_uid: str, mask: Mask, box: Box) -> str:
     return uid_from(series_uid, "lesion", str(box.start), str(box.stop), voxels)
 
 
-def _mean_uncertainty(record: Mapping[str, Any], number: int, shared: int) -> float | None:
+def _mean_uncertainty(record: CaseRecord, number: int, shared: int) -> float | None:
     """Return the mean over the voxels of lesions that the record tells of; None where it does not."""
-    told = (record.get("lesions") or ())[number - 1 : number - 1 + shared]
-    values = [(lesion.get("mean_uncertainty"), lesion.get("voxels")) for lesion in told]
-    if not values or any(mean is None or not voxels for mean, voxels in values):
+    told = (record.lesions or ())[number - 1 : number - 1 + shared]
+    known = [(each.mean_uncertainty, each.voxels) for each in told if each.mean_uncertainty is not None and each.voxels]
+    if not known or len(known) < len(told):
         return None
-    return float(sum(mean * voxels for mean, voxels in values) / sum(voxels for _, voxels in values))
+    return float(sum(mean * voxels for mean, voxels in known) / sum(voxels for _, voxels in known))
 
 
-def dropped_candidates(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def dropped_candidates(record: CaseRecord) -> list[dict[str, Any]]:
     """Return the candidates that the rules dropped, with their verdicts."""
     return [
         {
-            "candidate": candidate.get("id"),
-            "volume_ml": candidate.get("volume_ml"),
-            "rule": candidate["verdict"].get("rule"),
-            "reason": candidate["verdict"].get("reason"),
+            "candidate": candidate.id,
+            "volume_ml": candidate.volume_ml,
+            "rule": candidate.verdict.rule,
+            "reason": candidate.verdict.reason,
         }
-        for candidate in record.get("candidates", ())
-        if not candidate["verdict"]["kept"]
+        for candidate in record.candidates or ()
+        if not candidate.verdict.kept
     ]
 
 
-def comments(record: Mapping[str, Any], count: int) -> tuple[str, ...]:
+def comments(record: CaseRecord, count: int) -> tuple[str, ...]:
     """Return what the report says in words: the notice, whether anything was found, flags, and why candidates fell."""
     found = "No tumor was found." if count == 0 else f"{count} tumor(s) found."
-    flags = (f"Flag: {flag}. A flag asks for a look." for flag in record.get("flags", ()))
+    flags = (f"Flag: {flag}. A flag asks for a look." for flag in record.flags or ())
     dropped = (
         f"Candidate {item['candidate']} was dropped by rule {item['rule']}: {item['reason']}."
         for item in dropped_candidates(record)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dataset_conversion.case_names import short_hash
 from nnunet_cascade.dicom.ct.reading import read_slice
 from nnunet_cascade.dicom.headers import read_header
-from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries, code_of, recorded_grid, turned_grid
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries, code_of, turned_grid
 from nnunet_cascade.errors import CascadeError, DicomError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume
-from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.scans.search import find_scans
 
 _PLANES_COMPARED = 9
@@ -41,7 +42,7 @@ class KnownSeries:
         self._scans = {scan.series_uid: scan for scan in scans.values()}
         self._places: dict[str, ReferencedSeries | None] = {}
 
-    def series_of(self, case: str, record: Mapping[str, Any]) -> Scan:
+    def series_of(self, case: str, record: CaseRecord) -> Scan:
         """Return the series of a case: the one its record names, else one on whose slices its maps lie.
 
         CTs of two patients may lie alike. So the series must show what the case's image file does, where that is
@@ -50,13 +51,14 @@ class KnownSeries:
         Raises:
             DicomError: There is none, or there are several, or the record tells no grid.
         """
-        image = record.get("varying", {}).get("image")
-        uid = image.get("series_uid", "") if isinstance(image, Mapping) else ""
+        uid = "" if record.varying.image is None else record.varying.image.series_uid
         if uid in self._scans:
             return self._scans[uid]
         if uid:
             raise DicomError(f"none of {len(self._scans)} series is {uid}, its CT; give the folder it lies in")
-        grid = recorded_grid(record)
+        grid = record.grid
+        if grid is None:
+            raise DicomError("its record tells no grid; expected one of this version: predict the case again")
         fitting = [scan for scan in self._scans.values() if self._fits(scan, grid)]
         if not fitting:
             raise DicomError(
@@ -101,13 +103,13 @@ def _names(scan: Scan) -> tuple[str, ...]:
     return (scan.case,) if header is None else (scan.case, header.patient_id, f"case_{short_hash(header.study_uid)}")
 
 
-def _image(record: Mapping[str, Any]) -> Volume | None:
+def _image(record: CaseRecord) -> Volume | None:
     """Read the image file a case was predicted from; None where it is not there any more, or another one is."""
     scan = recorded_scan(record)
     if scan is None or scan.is_dicom:
         return None
     try:
-        return scan.read() if scan.fingerprint() == (record.get("inputs") or [None])[0] else None
+        return scan.read() if record.inputs and tuple(scan.fingerprint()) == record.inputs[0] else None
     except CascadeError:
         return None
 

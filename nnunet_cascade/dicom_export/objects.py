@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +12,8 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.case_folders.record_parts import UncertaintyRecord
 from nnunet_cascade.dicom.parametric_map.quantities import QUANTITIES, Quantity
 from nnunet_cascade.dicom.parametric_map.writing import MapToWrite, write_parametric_map
 from nnunet_cascade.dicom.rtstruct.writing import RoiToWrite, mask_contours, write_structure_set
@@ -60,7 +62,7 @@ class CaseObjects:
 
     results: Path
     case: str
-    record: Mapping[str, Any]
+    record: CaseRecord
     place: ReferencedSeries
     provenance: ObjectProvenance
 
@@ -110,8 +112,7 @@ class CaseObjects:
     @cached_property
     def _quantity(self) -> Quantity | None:
         """What the uncertainty is; None without samples."""
-        told = self.record.get("uncertainty")
-        measure = told.get("measure", "variance") if isinstance(told, Mapping) else "variance"
+        measure = (self.record.uncertainty or UncertaintyRecord()).measure or "variance"
         if measure not in QUANTITIES:
             raise DicomError(f"its uncertainty is {measure!r}; expected one of {', '.join(QUANTITIES)}")
         return QUANTITIES[cast(Any, measure)]
@@ -219,7 +220,7 @@ class CaseObjects:
         return ""
 
     def _summary(self, count: int, volume_ml: float) -> dict[str, Any]:
-        uncertainty = self.record.get("uncertainty") or {}
+        uncertainty = self.record.uncertainty
         return {
             "case": self.case,
             "notice": NOTICE,
@@ -227,11 +228,11 @@ class CaseObjects:
             "predicted_at": self.provenance.written_at.isoformat(),
             "count": count,
             "volume_ml": volume_ml,
-            "mean_uncertainty": uncertainty.get("mean_in_tumor"),
-            "uncertainty_measure": uncertainty.get("measure"),
+            "mean_uncertainty": None if uncertainty is None else uncertainty.mean_in_tumor,
+            "uncertainty_measure": None if uncertainty is None else uncertainty.measure,
             "lesions": [lesion.to_json() for lesion in self.lesions],
             "dropped": dropped_candidates(self.record),
-            "flags": list(self.record.get("flags", ())),
+            "flags": list(self.record.flags or ()),
         }
 
 

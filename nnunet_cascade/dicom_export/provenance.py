@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dicom.derived import MAKER, Algorithm, ObjectIdentity, read_slices
 from nnunet_cascade.dicom.rtstruct.writing import structure_set_uid
 from nnunet_cascade.dicom.writing import LONGEST_LABEL, LONGEST_TEXT, Identity, Series, uid_from
@@ -59,9 +60,7 @@ class ObjectProvenance:
     every_slice: bool = False
 
     @classmethod
-    def of(
-        cls, case: str, record: Mapping[str, Any], place: ReferencedSeries, maps: Iterable[Path]
-    ) -> ObjectProvenance:
+    def of(cls, case: str, record: CaseRecord, place: ReferencedSeries, maps: Iterable[Path]) -> ObjectProvenance:
         """Gather it.
 
         Args:
@@ -76,7 +75,7 @@ class ObjectProvenance:
         """
         first = read_slices(place.paths[:1])[0]
         written_at = _told_time(record) or _time_of(first) or _LONG_AGO
-        told = {name: value for name, value in record.items() if name != "varying"}
+        told = {name: value for name, value in record.to_json().items() if name != "varying"}
         sums = {path.name: _checksum(path) for path in maps}
         slices = [header.sop_uid for header in place.headers]
         decisive = [told, sums, slices, written_at.isoformat(), version(MAKER), _highdicom()]
@@ -131,19 +130,18 @@ class ObjectProvenance:
         )
 
 
-def _algorithm(record: Mapping[str, Any]) -> Algorithm:
-    versions, models = record.get("versions") or {}, record.get("model") or {}
+def _algorithm(record: CaseRecord) -> Algorithm:
     return Algorithm(
         name=MAKER,
-        version=str(versions.get(MAKER) or version(MAKER)),
-        parameters={f"{stage}_sha256": str(checksum) for stage, checksum in sorted(models.items())},
+        version=record.versions.get(MAKER) or version(MAKER),
+        parameters={f"{stage}_sha256": checksum for stage, checksum in sorted((record.model or {}).items())},
     )
 
 
-def _told_time(record: Mapping[str, Any]) -> datetime | None:
+def _told_time(record: CaseRecord) -> datetime | None:
     try:
-        told = datetime.fromisoformat(str(record["varying"]["predicted_at"]))
-    except (KeyError, TypeError, ValueError):
+        told = datetime.fromisoformat(record.varying.predicted_at or "")
+    except ValueError:
         return None
     return (told.astimezone(UTC) if told.tzinfo else told).replace(tzinfo=None, microsecond=0)
 

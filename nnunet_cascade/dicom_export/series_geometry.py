@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -101,25 +100,6 @@ class ReferencedSeries:
                 f"{what} does not lie on the slices of the series: {difference}; give the series it was made from"
             )
         return turn.apply(array)
-
-
-def recorded_grid(record: Mapping[str, Any]) -> Grid:
-    """Return the grid of a case's maps.
-
-    Raises:
-        DicomError: The record does not tell it.
-    """
-    try:
-        told = record["grid"]
-        axes = tuple(tuple(float(value) for value in axis) for axis in told["axes"])
-        return Grid(
-            shape=as_index(told["shape"]),
-            spacing_mm=cast(Any, tuple(map(float, told["spacing_mm"]))),
-            origin_mm=cast(Any, tuple(map(float, told["origin_mm"]))),
-            axes=cast(Any, axes),
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DicomError("its record tells no grid; expected one of this version: predict the case again") from error
 
 
 def code_of(grid: Grid) -> str:

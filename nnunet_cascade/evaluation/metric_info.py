@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.definitions import DEFINITIONS
-from nnunet_cascade.uncertainty_measures import MEASURES
+from nnunet_cascade.uncertainty_measures import MEASURES, Measure
 
 Goal = Literal["high", "low", "zero", "none"]
 """Which values are better; "none" describes a case."""
@@ -74,9 +74,9 @@ def is_uncertainty(name: str) -> bool:
     return any(name.startswith(f"mean_{measure}_in_") for measure in MEASURES)
 
 
-def _uncertainty(measure: str, where: str) -> MetricInfo:
+def _uncertainty(measure: Measure, where: str) -> MetricInfo:
     place = {"tumor": "the predicted tumor", "rois": "the regions of stage 2"}[where]
-    words = measure.replace("_", " ")
+    words = MEASURES[measure].label
     return MetricInfo(
         name=uncertainty_name(measure, where),
         label=f"{words} in {where}",

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from nnunet_cascade.errors import GridMismatchError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 from nnunet_cascade.postprocessing.lungs.result import (
-    ELSEWHERE,
-    EMPTY,
-    IMPLAUSIBLE,
     LEFT,
-    ONE_SIDED,
     RIGHT,
     UNKNOWN_SIDE,
     LungMask,
@@ -39,9 +35,6 @@ from nnunet_cascade.postprocessing.settings import AnatomySettings
 
 __all__ = ["AnatomySettings", "FilteredCandidates", "filter_candidates"]
 
-LUNGS_MISSING = "lungs_missing"
-ALL_REJECTED = "all_rejected"
-BEST_KEPT = "best_kept"
 _TOLERANCE_ML = 1e-6
 
 
@@ -73,10 +66,6 @@ class FilteredCandidates:
             here = candidate.box.slices
             mask[here] |= self.labels[here] == candidate.id
         return mask
-
-    def to_json(self) -> dict[str, Any]:
-        """Return candidates and flags as plain values, for a JSON report."""
-        return {"candidates": [candidate.to_json() for candidate in self.candidates], "flags": list(self.flags)}
 
 
 def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pair of them
@@ -127,9 +116,9 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
     chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
     flags = () if problem is None else (problem[0],)
     if chosen and not any(candidate.kept for candidate in chosen):
-        flags = (*flags, ALL_REJECTED)
+        flags = (*flags, Flag.ALL_REJECTED)
         if settings.keep_best_if_none:
-            chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, BEST_KEPT)
+            chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
     return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
 
 
@@ -139,31 +128,34 @@ def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:
             raise GridMismatchError(f"{what} has shape {array.shape}, the image {grid.shape}; resample it to the image")
 
 
-def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -> tuple[str, str] | None:
+def _volume_problem(lungs: Mask | None, grid: Grid, settings: AnatomySettings) -> tuple[Flag, str] | None:
     """Return the flag and the words for a lung mask that cannot be used, or None for one that can."""
     if lungs is None:
-        return LUNGS_MISSING, "there is no lung mask"
+        return Flag.LUNGS_MISSING, "there is no lung mask"
     volume_ml = np.count_nonzero(lungs) * grid.voxel_volume_mm3 / MM3_PER_ML
     if volume_ml == 0:
-        return EMPTY, "the lung mask is empty"
+        return Flag.LUNGS_EMPTY, "the lung mask is empty"
     if not settings.min_lungs_ml - _TOLERANCE_ML <= volume_ml <= settings.max_lungs_ml + _TOLERANCE_ML:
         expected = f"{settings.min_lungs_ml:g} to {settings.max_lungs_ml:g} ml"
-        return IMPLAUSIBLE, f"the lung mask has {volume_ml:.0f} ml (plausible are {expected})"
+        return Flag.LUNGS_IMPLAUSIBLE, f"the lung mask has {volume_ml:.0f} ml (plausible are {expected})"
     return None
 
 
-def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> tuple[str, str] | None:
+def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> tuple[Flag, str] | None:
     """Return the flag and the words for lungs that are not the two of this body, or None."""
     if not isinstance(lungs, LungMask):
         return None
-    if ELSEWHERE in lungs.flags:
-        return ELSEWHERE, "hardly any of the lung mask is air inside the body"
+    if Flag.LUNGS_MISPLACED in lungs.flags:
+        return Flag.LUNGS_MISPLACED, "hardly any of the lung mask is air inside the body"
     unknown, smaller, larger = _side_voxels(lungs)
-    if unknown > 0 and ONE_SIDED in lungs.flags and settings.min_smaller_lung_share > 0:
-        return ONE_SIDED, "by its shape the lung mask is of one lung"
+    if unknown > 0 and Flag.ONE_LUNG_SMALL in lungs.flags and settings.min_smaller_lung_share > 0:
+        return Flag.ONE_LUNG_SMALL, "by its shape the lung mask is of one lung"
     if unknown == 0 and smaller < settings.min_smaller_lung_share * larger:
         needed = f"{100 * settings.min_smaller_lung_share:g} %"
-        return ONE_SIDED, f"one lung has {100 * smaller / larger:.0f} % of the other's volume (needs {needed})"
+        return (
+            Flag.ONE_LUNG_SMALL,
+            f"one lung has {100 * smaller / larger:.0f} % of the other's volume (needs {needed})",
+        )
     return None
 
 
@@ -177,7 +169,7 @@ def _reference(lungs: Mask, grid: Grid, settings: AnatomySettings) -> LungRefere
     return LungReference.of(lungs, grid, near_mm=settings.rescue_distance_mm, central_share=settings.central_zone_share)
 
 
-def _rules(settings: AnatomySettings, problem: tuple[str, str] | None) -> Sequence[Rule]:
+def _rules(settings: AnatomySettings, problem: tuple[Flag, str] | None) -> Sequence[Rule]:
     size = MinimumVolume(min_volume_mm3=settings.min_volume_mm3)
     if problem is not None:
         return size, KeepWithoutLungs(why=problem[1])

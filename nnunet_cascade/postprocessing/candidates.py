@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
+from nnunet_cascade.case_folders.record_parts import CandidateRecord, VerdictRecord
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Vector
 
@@ -90,10 +91,8 @@ class Candidate:
         """Whether the rules kept it."""
         return self.verdict.kept
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain numbers, strings and lists, for a JSON report."""
-        plain = {**asdict(self), "volume_ml": self.volume_ml}
-        plain["box"] = {"start": list(self.box.start), "stop": list(self.box.stop)}
-        plain["centroid_voxels"] = list(self.centroid_voxels)
-        plain["centroid_mm"] = list(self.centroid_mm)
-        return plain
+    def to_record(self) -> CandidateRecord:
+        """Return what the record of a case holds of it."""
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["verdict"] = VerdictRecord(**asdict(self.verdict))
+        return CandidateRecord(**values, volume_ml=self.volume_ml)

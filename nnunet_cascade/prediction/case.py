@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from nnunet_cascade.errors import BundleError, NoLungsError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import Volume, require_ct
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
@@ -26,14 +27,6 @@ from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_l
 from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
 from nnunet_cascade.uncertainty.temperature import with_temperature
 from nnunet_cascade.uncertainty.volumes import Sampled, VolumeSpreads, volume_spreads
-
-TUMOR_NOWHERE = "no_candidate"
-LUNGS_NOT_FOUND = "lungs_not_found"
-ROI_CLIPPED = "roi_clipped"
-ROI_EMPTY = "roi_without_tumor"
-ISLANDS_DROPPED = "islands_dropped"
-ISLANDS_KEPT = "islands_kept"
-EMPTY_RESULT = "empty_result"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -325,12 +318,12 @@ def _flags(
 ) -> tuple[str, ...]:
     """Collect what a reader should look at, each once, in the order of the steps."""
     raised = {
-        TUMOR_NOWHERE: not filtered.candidates,
-        ROI_EMPTY: any(not islands.mask[roi.box.slices].any() for roi in rois),
-        ISLANDS_DROPPED: islands.count > 0 and islands.dropped,
-        ISLANDS_KEPT: islands.count > 0 and not islands.dropped,
-        ROI_CLIPPED: bool(clipped),
-        EMPTY_RESULT: not islands.mask.any(),
+        Flag.NO_CANDIDATE: not filtered.candidates,
+        Flag.ROI_WITHOUT_TUMOR: any(not islands.mask[roi.box.slices].any() for roi in rois),
+        Flag.ISLANDS_DROPPED: islands.count > 0 and islands.dropped,
+        Flag.ISLANDS_KEPT: islands.count > 0 and not islands.dropped,
+        Flag.ROI_CLIPPED: bool(clipped),
+        Flag.EMPTY_RESULT: not islands.mask.any(),
     }
-    of_lungs = (LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
+    of_lungs = (Flag.LUNGS_NOT_FOUND,) if lungs is None else lungs.flags
     return tuple(dict.fromkeys((*of_lungs, *filtered.flags, *(flag for flag, up in raised.items() if up))))

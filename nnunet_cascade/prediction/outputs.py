@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.case_folders.record_parts import (
+    CoarseUncertaintyRecord,
+    ImageRecord,
+    IslandsRecord,
+    LungRecord,
+    RoiRecord,
+    Stage1Record,
+    TumorRecord,
+    UncertaintyRecord,
+    VaryingRecord,
+)
 from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
+from nnunet_cascade.case_folders.typed_json import read_part
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
 from nnunet_cascade.prediction.case import CaseResult
 from nnunet_cascade.prediction.roi import Roi
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS, SamplingSummary
+from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
+from nnunet_cascade.uncertainty_measures import MEASURES
 from nnunet_cascade.versions import NOTICE, versions
 
 
@@ -62,61 +76,61 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
     for suffix, array in images.items():
         written = array.astype(np.uint16) if suffix == "_candidates" else array
         write_image(written, result.grid, folder / f"{case}{suffix}{ENDING}")
-    content = case_record(result, case, spec=spec, notes=notes)
-    content["varying"] = {**content["varying"], **(varying or {})}
-    content["files"] = [f"{case}{suffix}{ENDING}" for suffix in images]
-    write_record(folder, case, content, made_from or CaseFingerprint(settings=spec.to_json()))
+    record = case_record(result, case, spec=spec, notes=notes)
+    image = read_part(ImageRecord, (varying or {}).get("image"), where="image", strict=True)
+    record = replace(
+        record,
+        varying=replace(record.varying, **{**(varying or {}), "image": image}),
+        files=dict.fromkeys(f"{case}{suffix}{ENDING}" for suffix in images),
+    )
+    write_record(folder, record, made_from or CaseFingerprint(settings=spec.to_json()))
 
 
-def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> dict[str, Any]:
+def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> CaseRecord:
     """Return the record of a case; what varies from run to run stands in `varying` alone."""
     voxels = int(np.count_nonzero(result.tumor))
-    return {
-        "case": case,
-        "notice": NOTICE,
-        "notes": [*notes, *result.notes],
-        "flags": list(result.flags),
-        "grid": _grid(result.grid),
-        "tumor": {
-            "voxels": voxels,
-            "volume_ml": _ml(voxels, result.grid),
-            "temperature": spec.stage2.temperature,
-        },
-        "lesions": [lesion.to_json() for lesion in result.lesions],
-        "uncertainty": _uncertainty(result, spec),
-        "stage1": {
-            "given": result.stage1_given,
-            "candidates": len(result.filtered.candidates),
-            "volume_ml": _ml(int(np.count_nonzero(result.stage1)), result.grid),
-            "uncertainty": _stage1_uncertainty(result),
-        },
-        "lungs": _lungs(result),
-        "candidates": [candidate.to_json() for candidate in result.filtered.candidates],
-        "rois": [_roi(result, roi) for roi in result.rois],
-        "islands": {
-            "policy": spec.roi.islands,
-            "count": result.islands.count,
-            "volume_ml": _ml(result.islands.voxels, result.grid),
-        },
-        "settings": spec.to_json(),
-        "versions": versions(),
-        "varying": {"seconds": result.seconds, "results_moved_off_the_device": list(result.moved_results)},
-    }
+    return CaseRecord(
+        case=case,
+        notice=NOTICE,
+        notes=(*notes, *result.notes),
+        flags=result.flags,
+        grid=result.grid,
+        tumor=TumorRecord(voxels=voxels, volume_ml=_ml(voxels, result.grid), temperature=spec.stage2.temperature),
+        lesions=tuple(lesion.to_record() for lesion in result.lesions),
+        uncertainty=_uncertainty(result, spec),
+        stage1=Stage1Record(
+            given=result.stage1_given,
+            candidates=len(result.filtered.candidates),
+            volume_ml=_ml(int(np.count_nonzero(result.stage1)), result.grid),
+            uncertainty=_stage1_uncertainty(result),
+        ),
+        lungs=_lungs(result),
+        candidates=tuple(candidate.to_record() for candidate in result.filtered.candidates),
+        rois=tuple(_roi(result, roi) for roi in result.rois),
+        islands=IslandsRecord(
+            policy=spec.roi.islands,
+            count=result.islands.count,
+            volume_ml=_ml(result.islands.voxels, result.grid),
+        ),
+        settings=spec.to_json(),
+        versions=versions(),
+        varying=VaryingRecord(seconds=result.seconds, results_moved_off_the_device=tuple(result.moved_results)),
+    )
 
 
-def _uncertainty(result: CaseResult, spec: CascadeSpec) -> dict[str, Any] | None:
+def _uncertainty(result: CaseResult, spec: CascadeSpec) -> UncertaintyRecord | None:
     if result.uncertainty is None:
         return None
     values, regions, tumor = _where_regions_are(result)
     inside = regions > 0
-    return {
+    return UncertaintyRecord(
         **_sampling(result.sampling),
-        "seed": spec.sampling.seed,
-        "mean_in_tumor": float(values[tumor].mean()) if tumor.any() else None,
-        "mean_in_rois": float(values[inside].mean()) if inside.any() else None,
-        "total_ml": _total_ml(values[inside], result.grid),
-        "volume": None if result.volumes is None else asdict(result.volumes.case),
-    }
+        seed=spec.sampling.seed,
+        mean_in_tumor=float(values[tumor].mean()) if tumor.any() else None,
+        mean_in_rois=float(values[inside].mean()) if inside.any() else None,
+        total_ml=_total_ml(values[inside], result.grid),
+        volume=None if result.volumes is None else result.volumes.case.to_record(),
+    )
 
 
 def _where_regions_are(result: CaseResult) -> tuple[NDArray[np.float32], Labels, Mask]:
@@ -127,30 +141,23 @@ def _where_regions_are(result: CaseResult) -> tuple[NDArray[np.float32], Labels,
     return uncertainty[here], result.regions[here], result.tumor[here]
 
 
-def _stage1_uncertainty(result: CaseResult) -> dict[str, Any] | None:
+def _stage1_uncertainty(result: CaseResult) -> CoarseUncertaintyRecord | None:
     if result.stage1_uncertainty is None:
         return None
     inside = result.stage1_uncertainty[result.stage1]
-    return {
+    return CoarseUncertaintyRecord(
         **_sampling(result.stage1_sampling),
-        "mean_in_mask": float(inside.mean()) if inside.size else None,
-        "total_ml": _total_ml(result.stage1_uncertainty, result.grid),
-    }
+        mean_in_mask=float(inside.mean()) if inside.size else None,
+        total_ml=_total_ml(result.stage1_uncertainty, result.grid),
+    )
 
 
-def _sampling(facts: SamplingSummary | None) -> dict[str, Any]:
+def _sampling(summary: SamplingSummary | None) -> dict[str, Any]:
     """Say what was sampled, how often, and what was made of it."""
-    if facts is None:
+    if summary is None:
         return {}
-    return {
-        "measure": facts.measure,
-        "definition": DEFINITIONS[facts.measure],
-        "sources": list(facts.sources),
-        "total_samples": facts.total_samples,
-        "mc_samples": facts.mc_samples,
-        "mirrors": facts.mirrors,
-        "members": facts.members,
-    }
+    definition = MEASURES[summary.measure].definition
+    return {**asdict(summary), "definition": definition, "total_samples": summary.total_samples}
 
 
 def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
@@ -158,34 +165,25 @@ def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
     return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / MM3_PER_ML
 
 
-def _lungs(result: CaseResult) -> dict[str, Any] | None:
+def _lungs(result: CaseResult) -> LungRecord | None:
     lungs = result.lungs
     if lungs is None:
         return None
-    return {"source": lungs.source, "volume_ml": round(lungs.volume_ml, 3), "flags": list(lungs.flags)}
+    return LungRecord(source=lungs.source, volume_ml=round(lungs.volume_ml, 3), flags=lungs.flags)
 
 
-def _roi(result: CaseResult, roi: Roi) -> dict[str, Any]:
+def _roi(result: CaseResult, roi: Roi) -> RoiRecord:
     tumor = result.tumor[roi.box.slices]
     uncertainty = None if result.uncertainty is None or not tumor.any() else result.uncertainty[roi.box.slices][tumor]
-    return {
-        "id": roi.id,
-        "candidate": roi.candidate,
-        "box": {"start": list(roi.box.start), "stop": list(roi.box.stop)},
-        "tumor_ml": _ml(int(tumor.sum()), result.grid),
-        "mean_uncertainty_in_tumor": None if uncertainty is None else float(uncertainty.mean()),
-        "volume": None if result.volumes is None else asdict(result.volumes.regions[roi.id]),
-        "clipped": roi.id in result.clipped_rois,
-    }
-
-
-def _grid(grid: Grid) -> dict[str, Any]:
-    return {
-        "shape": list(grid.shape),
-        "spacing_mm": list(grid.spacing_mm),
-        "origin_mm": list(grid.origin_mm),
-        "axes": [list(axis) for axis in grid.axes],
-    }
+    return RoiRecord(
+        id=roi.id,
+        candidate=roi.candidate,
+        box=roi.box,
+        tumor_ml=_ml(int(tumor.sum()), result.grid),
+        mean_uncertainty_in_tumor=None if uncertainty is None else float(uncertainty.mean()),
+        volume=None if result.volumes is None else result.volumes.regions[roi.id].to_record(),
+        clipped=roi.id in result.clipped_rois,
+    )
 
 
 def _ml(voxels: int, grid: Grid) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.errors import CascadeError, one_line
@@ -15,7 +15,8 @@ from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.morphology import label_components
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
-from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_job
 
 FIGURE = "figure.png"
@@ -41,7 +42,7 @@ class CaseAssetsJob:
 
     case: str
     results: Path
-    record: Mapping[str, Any] | None
+    record: CaseRecord | None
     scan: Scan | None
     truth: Path | None
     tumor: TumorLabel
@@ -106,7 +107,7 @@ def _scan(job: CaseAssetsJob) -> tuple[Scan | None, list[str]]:
     """Return the CT of a case, whose files are there; else None and why."""
     try:
         scan = job.scan if job.scan is not None or job.record is None else recorded_scan(job.record)
-    except (CascadeError, OSError, TypeError, AttributeError, ValueError, KeyError) as error:
+    except (CascadeError, OSError, ValueError) as error:
         return None, [f"its CT cannot be found: {one_line(error)}"]
     if scan is None:
         return None, ["nothing tells where its CT is; give its folder by --images"]
@@ -123,7 +124,7 @@ def _figure(job: CaseAssetsJob, scan: Scan | None) -> tuple[bool, list[str]]:
         request = FigureRequest(
             case=job.case,
             folder=job.results,
-            record=job.record or {},
+            record=job.record,
             scan=scan,
             truth=job.truth,
             truth_tumor=job.truth_tumor,
@@ -141,7 +142,7 @@ def _volumes(job: CaseAssetsJob, scan: Scan | None) -> tuple[Mapping[str, str], 
 
     truth = None if job.truth is None else LabelFile(job.truth, job.truth_tumor)
     try:
-        return place_volumes(job.case, job.results, job.record or {}, scan, truth, job.into), []
+        return place_volumes(job.case, job.results, job.record, scan, truth, job.into), []
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return {}, [f"there is no viewer: {one_line(error)}"]
 

@@ -130,8 +130,6 @@ def _entry(row: CaseRow, made: CaseAssets, folder: str, known: Mapping[str, floa
     """Put together what is known of a case; metrics that were computed go before those that were found."""
     if row.status == "mask only":
         row = replace(row, volume_ml=made.volume_ml, lesion_count=made.lesions)
-    lesions = tuple(replace(lesion, diameter_mm=dicom.diameters_mm.get(lesion.id or 0)) for lesion in row.lesions)
-    row = replace(row, lesions=lesions)
     return CaseEntry(
         row=row, made=made, priority=review_priority(row), folder=folder, scores=made.scores or known, dicom=dicom
     )

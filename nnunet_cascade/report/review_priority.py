@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nnunet_cascade.report.reading.case_row import STATUSES, CaseRow
-from nnunet_cascade.uncertainty_measures import LARGEST
+from nnunet_cascade.uncertainty_measures import measure_info
 
 PRIORITY_DEFINITION = (
     "Review priority (0-100): 100 if there is no usable result; otherwise 10 per flag (at most 90) plus up to 9.9 for "
@@ -45,12 +45,12 @@ def review_priority(row: CaseRow) -> ReviewPriority:
 
 def _spread(row: CaseRow) -> tuple[float | None, str]:
     """Return the spread of a result, 0 to 1, with a few words; None if nothing is known of it."""
-    found = row.uncertainty
-    if found.sd_ml is not None and found.mean_ml:
-        spread = found.sd_ml / found.mean_ml
+    found, volume = row.uncertainty, row.volume
+    if volume.sd_ml is not None and volume.mean_ml:
+        spread = volume.sd_ml / volume.mean_ml
         return min(max(spread, 0.0), 1.0), f"the samples' volumes spread by {spread:.0%} of their mean"
-    largest = LARGEST.get(found.measure.replace(" ", "_"))
-    if found.mean_in_tumor is not None and largest is not None:
-        share = found.mean_in_tumor / largest
+    info = measure_info(found.measure)
+    if found.mean_in_tumor is not None and info is not None:
+        share = found.mean_in_tumor / info.largest
         return min(max(share, 0.0), 1.0), f"mean {found.measure} in the tumor at {share:.0%} of its largest value"
     return None, "no spread is known"

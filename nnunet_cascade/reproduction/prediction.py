@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nnunet_cascade.bundles.bundle import DATASET_NAME, PLANS_NAME
 from nnunet_cascade.bundles.checksums import files_checksum
-from nnunet_cascade.case_folders.records import Record
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.run import FolderTask, prepare_output, run_cases
 from nnunet_cascade.cohort.cohort import CohortRequest, Workers, predict_cohort
 from nnunet_cascade.cohort.jobs import CohortJob
@@ -105,20 +105,20 @@ def _predict_masks(request: ReproductionRequest, system: System, part: TestSplit
     def out_of_fold(case: str) -> Path:
         return model / f"fold_{part.folds[0]}" / "validation" / f"{case}{ENDING}"
 
-    def predicted(case: str, path: Path) -> Record:
+    def predicted(case: str, path: Path) -> CaseRecord:
         if not loaded:
             loaded.append(_load(request, stage, folds))
         image, alone = read_ct(path), loaded[0]
         found = alone.predict_everywhere(alone.prepare_coarse(image.array, image.grid.spacing_mm))
         write_image(found.mask, image.grid, folder / f"{case}{ENDING}")
         write_image(cast(Image, found.probability), image.grid, folder / f"{case}_probability{ENDING}")
-        return {"files": [f"{case}{ENDING}", f"{case}_probability{ENDING}"]}
+        return CaseRecord(case=case, files={f"{case}{ENDING}": None, f"{case}_probability{ENDING}": None})
 
-    def copied(case: str, path: Path) -> Record:
+    def copied(case: str, path: Path) -> CaseRecord:
         grid = read_ct(path).grid
         labels = read_labels(out_of_fold(case), grid, what="out-of-fold prediction")
         write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
-        return {"files": [f"{case}{ENDING}"]}
+        return CaseRecord(case=case, files={f"{case}{ENDING}": None})
 
     facts = _model_facts(request, stage)
     if part.held_out:
@@ -223,10 +223,10 @@ def _true_masks(request: ReproductionRequest, part: TestSplit) -> Path:
     folder = request.folder / "systems" / _TRUE_BOXES
     prepare_output(folder)
 
-    def work(case: str, path: Path) -> Record:
+    def work(case: str, path: Path) -> CaseRecord:
         labels = read_volume(path)
         write_image(np.isin(np.rint(labels.array), request.tumor_labels), labels.grid, folder / f"{case}{ENDING}")
-        return {"files": [f"{case}{ENDING}"]}
+        return CaseRecord(case=case, files={f"{case}{ENDING}": None})
 
     settings = {"tumor_labels": list(request.tumor_labels)}
     for outcome in run_cases(part.labels, FolderTask(output=folder, settings=settings, work=work, resume=True)):

@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nnunet_cascade.case_folders.records import input_checksums
 from nnunet_cascade.errors import DicomError
-from nnunet_cascade.files import sha256_of
+from nnunet_cascade.files import input_checksums, sha256_of
 from nnunet_cascade.images import Volume, read_ct, require_ct
 from nnunet_cascade.scans.flags import series_flags
 
 if TYPE_CHECKING:
     from nnunet_cascade.dicom.ct.reading import SliceFiles
 
-_READING = threading.Lock()
+READING = threading.Lock()
 """Held while headers are read: what pydicom is told to put up with, it is told for all threads."""
 
 
@@ -106,7 +104,7 @@ class Scan:
         if not self.is_dicom:
             raise DicomError(f"the CT of {self.case} is {self.path.name}, no DICOM series; give the series' folder")
         self.require_readable()
-        with _READING, lenient():
+        with READING, lenient():
             headers = [read_header(path) for path in self.slices]
         known = [header for header in headers if header is not None and header.series_uid == self.series_uid]
         if len(known) < len(headers):
@@ -150,7 +148,7 @@ class Scan:
         root = self.path.absolute()
         told: dict[str, Any] = {"path": str(root), "series_uid": self.series_uid}
         if self.is_dicom:
-            told["folders"] = sorted({_hash_of(path.absolute().parent, root) for path in self.slices})
+            told["folders"] = sorted({hash_of_folder(path.absolute().parent, root) for path in self.slices})
         return told
 
 
@@ -188,45 +186,7 @@ class FoundScans:
         return {"left_out": [asdict(series) for series in self.left_out], "unreadable_files": self.unreadable}
 
 
-def recorded_scan(record: Mapping[str, Any]) -> Scan | None:
-    """Return the CT that a case was predicted from, as its record tells; None where it does not.
-
-    The file may be gone since. The slices of a series are searched in the folders they lay
-    in, or, where these have other names, everywhere below the folder they were found in.
-    """
-    told = record.get("varying", {}).get("image")
-    if not isinstance(told, dict) or not told.get("path"):
-        return None
-    case, path, uid = str(record["case"]), Path(told["path"]), str(told.get("series_uid", ""))
-    if not uid:
-        return Scan(case=case, path=path)
-    folders = frozenset(map(str, told.get("folders", ())))
-    return Scan(case=case, path=path, series_uid=uid, slices=_slices_of(path, uid, folders))
-
-
-@lru_cache(maxsize=8)
-def _slices_of(root: Path, series_uid: str, hashes: frozenset[str]) -> tuple[Path, ...]:
-    """Find the files of a series; none where its folder is gone."""
-    below = (Path(folder) for folder, _, _ in os.walk(root))
-    known = [folder for folder in below if _hash_of(folder, root) in hashes]
-    return _files_of(known, series_uid, bar=False) or _files_of([root], series_uid, bar=True)
-
-
-def _files_of(folders: Iterable[Path], series_uid: str, *, bar: bool) -> tuple[Path, ...]:
-    from nnunet_cascade.dicom.folder import index_folder  # noqa: PLC0415 - for DICOM alone
-
-    found: dict[str, Path] = {}
-    for folder in folders:
-        try:
-            with _READING:
-                patients = index_folder(folder, bar=bar).patients
-        except DicomError:
-            continue
-        headers = (header for patient in patients for header in patient.headers)
-        found.update({header.sop_uid: header.path for header in headers if header.series_uid == series_uid})
-    return tuple(found.values())
-
-
-def _hash_of(folder: Path, root: Path) -> str:
+def hash_of_folder(folder: Path, root: Path) -> str:
+    """Return what stands for the name of a folder below another one."""
     below = Path(os.path.relpath(folder, root)).as_posix()
     return hashlib.sha256(below.encode("utf-8", "surrogateescape")).hexdigest()[:16]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnunet_cascade.case_folders.record_parts import LesionRecord
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Labels, Mask, Spacing, as_index
 from nnunet_cascade.morphology import component_boxes, label_components, surface
 from nnunet_cascade.uncertainty.volumes import DECIMALS, Sampled, VolumeSpread
@@ -45,9 +46,11 @@ class Lesion:
     max_uncertainty: float | None = None
     volume: VolumeSpread | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return everything as plain numbers and lists, for a JSON report."""
-        return {**asdict(self), "box": {"start": list(self.box.start), "stop": list(self.box.stop)}}
+    def to_record(self) -> LesionRecord:
+        """Return what the record of a case holds of it."""
+        values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
+        values["volume"] = None if self.volume is None else self.volume.to_record()
+        return LesionRecord(**values)
 
 
 def label_lesions(mask: Mask) -> NDArray[np.int32]:

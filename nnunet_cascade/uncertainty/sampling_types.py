@@ -12,14 +12,6 @@ Source = Literal["mc_dropout", "tta", "ensemble"]
 CoarseSource = Literal["tta", "ensemble"]
 """The same without dropout: stage 1 is deterministic (P1)."""
 
-DEFINITIONS: dict[Measure, str] = {
-    "variance": "population variance of the tumor probability over the samples, 0 to 1/4",
-    "predictive_entropy": "binary entropy of the mean tumor probability in nats, 0 to ln 2",
-    "mutual_information": (
-        "binary entropy of the mean tumor probability less the mean of the samples' entropies, in nats, 0 to ln 2"
-    ),
-}
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingPlan:

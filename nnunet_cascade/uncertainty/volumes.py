@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from nnunet_cascade.case_folders.record_parts import VolumeRecord
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Image, Labels, Mask, Spacing
 
 DECIMALS = 4
@@ -90,6 +91,10 @@ class VolumeSpread:
         figures = (volumes.mean(), volumes.std(), *np.percentile(volumes, (5, 95)))
         mean_ml, sd_ml, p5_ml, p95_ml = (round(float(figure), DECIMALS) for figure in figures)
         return cls(samples=len(counts), mean_ml=mean_ml, sd_ml=sd_ml, p5_ml=p5_ml, p95_ml=p95_ml, windows=windows)
+
+    def to_record(self) -> VolumeRecord:
+        """Return what the record of a case holds of it."""
+        return VolumeRecord(**asdict(self))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

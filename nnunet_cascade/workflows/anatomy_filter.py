@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import (
     TumorLabel,
     dataset_file,
@@ -21,23 +22,20 @@ from nnunet_cascade.case_folders.prediction_files import (
     read_uncertainty,
     uncertainty_path,
 )
-from nnunet_cascade.case_folders.records import Record
+from nnunet_cascade.case_folders.record_parts import TumorRecord, VaryingRecord
 from nnunet_cascade.case_folders.run import FolderTask, Outcome
 from nnunet_cascade.errors import NoLungsError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import MM3_PER_ML, Grid, Mask
 from nnunet_cascade.images import ENDING, Volume, write_image
-from nnunet_cascade.postprocessing.anatomy import LUNGS_MISSING, FilteredCandidates, filter_candidates
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.scans.flags import grid_flags
-from nnunet_cascade.settings.serialization import to_json
-from nnunet_cascade.workflows.lung_masks import kept_lungs, lung_facts, read_thorax, source_settings
+from nnunet_cascade.workflows.lung_masks import kept_lungs, lung_record, read_thorax, source_settings
 
-NO_CANDIDATE = "no_candidate"
-LUNGS_NOT_FOUND = "lungs_not_found"
-PROBABILITY_UNUSED = "probability_unused"
 LUNG_FOLDER = "lungs"
 _COLUMNS = ("case", "candidates", "kept", "dropped", "flags")
 
@@ -83,7 +81,7 @@ class LungFindings:
 def filter_task(request: FilterRequest) -> FolderTask:
     """Return the task that filters each prediction and writes it under its own name."""
 
-    def work(case: str, path: Path) -> Record:
+    def work(case: str, path: Path) -> CaseRecord:
         return _filter_file(case, path, request)
 
     def inputs(case: str, path: Path) -> list[Path]:
@@ -116,11 +114,11 @@ def lungs_of(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lung
     try:
         lungs = kept_lungs(ct, source, folder, case=case)
     except NoLungsError as error:
-        return LungFindings(flags=(LUNGS_NOT_FOUND,), notes=(str(error),))
+        return LungFindings(flags=(Flag.LUNGS_NOT_FOUND,), notes=(str(error),))
     return LungFindings(mask=lungs, flags=lungs.flags)
 
 
-def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
+def _filter_file(case: str, path: Path, request: FilterRequest) -> CaseRecord:
     begun = time.perf_counter()
     ct = read_thorax(find_ct(request.images, case))
     labels = read_label_map(path, ct.grid, request.tumor, what="prediction")
@@ -137,22 +135,23 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> Record:
     name = f"{case}{ENDING}"
     write_image(np.where(tumor & ~kept, 0, labels).astype(labels.dtype), ct.grid, request.output / name)
     notes = [*lungs.notes, *([unused] if unused else []), *grid_flags(ct.grid).values()]
-    return {
-        "files": [name],
-        "flags": list(_flags(filtered, lungs, ct.grid, probability_unused=bool(unused))),
-        "notes": notes,
-        "grid": to_json(ct.grid),
-        "tumor": {
-            "values": list(request.tumor.values),
-            "before_ml": _ml(tumor, ct.grid),
-            "after_ml": _ml(kept, ct.grid),
-            "probability_known": probability is not None,
-            "uncertainty_known": uncertainty is not None,
-        },
-        "lungs": None if lungs.mask is None else lung_facts(lungs.mask, ct.grid),
-        "candidates": [candidate.to_json() for candidate in filtered.candidates],
-        "varying": {"seconds": round(time.perf_counter() - begun, 3)},
-    }
+    return CaseRecord(
+        case=case,
+        files={name: None},
+        flags=_flags(filtered, lungs, ct.grid, probability_unused=bool(unused)),
+        notes=tuple(notes),
+        grid=ct.grid,
+        tumor=TumorRecord(
+            values=request.tumor.values,
+            before_ml=_ml(tumor, ct.grid),
+            after_ml=_ml(kept, ct.grid),
+            probability_known=probability is not None,
+            uncertainty_known=uncertainty is not None,
+        ),
+        lungs=None if lungs.mask is None else lung_record(lungs.mask, ct.grid),
+        candidates=tuple(candidate.to_record() for candidate in filtered.candidates),
+        varying=VaryingRecord(seconds=round(time.perf_counter() - begun, 3)),
+    )
 
 
 def _flags(
@@ -161,10 +160,10 @@ def _flags(
     """Collect what a reader should look at, each once, in the order of the steps."""
     raised = {
         **dict.fromkeys(grid_flags(grid), True),
-        PROBABILITY_UNUSED: probability_unused,
-        NO_CANDIDATE: not filtered.candidates,
+        Flag.PROBABILITY_UNUSED: probability_unused,
+        Flag.NO_CANDIDATE: not filtered.candidates,
     }
-    known_better = {LUNGS_MISSING} if lungs.flags or not filtered.candidates else set[str]()
+    known_better = {Flag.LUNGS_MISSING} if lungs.flags or not filtered.candidates else set[str]()
     of_rules = [flag for flag in filtered.flags if flag not in known_better]
     return tuple(dict.fromkeys((*lungs.flags, *(flag for flag, up in raised.items() if up), *of_rules)))
 
@@ -173,19 +172,19 @@ def _ml(mask: Mask, grid: Grid) -> float:
     return round(int(np.count_nonzero(mask)) * grid.voxel_volume_mm3 / MM3_PER_ML, 4)
 
 
-def filter_figures(record: Record) -> Mapping[str, Any]:
+def filter_figures(record: CaseRecord) -> Mapping[str, Any]:
     """Return what a run's files tell of a case."""
-    verdicts = [candidate["verdict"] for candidate in record["candidates"]]
-    dropped = Counter(verdict["rule"] for verdict in verdicts if not verdict["kept"])
-    lungs = record["lungs"] or {}
+    verdicts = [candidate.verdict for candidate in record.candidates or ()]
+    dropped = Counter(verdict.rule for verdict in verdicts if not verdict.kept)
+    tumor = record.tumor or TumorRecord()
     return {
         "candidates": len(verdicts),
-        "kept": sum(verdict["kept"] for verdict in verdicts),
+        "kept": sum(bool(verdict.kept) for verdict in verdicts),
         "dropped": dict(sorted(dropped.items())),
-        "before_ml": record["tumor"]["before_ml"],
-        "after_ml": record["tumor"]["after_ml"],
-        "lungs_ml": lungs.get("volume_ml"),
-        "flags": record["flags"],
+        "before_ml": tumor.before_ml,
+        "after_ml": tumor.after_ml,
+        "lungs_ml": None if record.lungs is None else record.lungs.volume_ml,
+        "flags": list(record.flags or ()),
     }
 
 

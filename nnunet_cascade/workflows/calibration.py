@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.bundles.bundle import read_spec
+from nnunet_cascade.case_folders.case_record import read_record
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.case_folders.run import log_case_error
-from nnunet_cascade.errors import InputImageError
+from nnunet_cascade.errors import InputImageError, RecordError, one_line
 from nnunet_cascade.evaluation.calibration.comparison import CalibrationComparison, compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added, count_voxels
 from nnunet_cascade.evaluation.calibration.overlap import ErrorOverlap, error_overlap
@@ -33,6 +33,7 @@ from nnunet_cascade.evaluation.calibration.temperature import (
 )
 from nnunet_cascade.evaluation.overlap import dice
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.files import sha256_of
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 
 _PROBABILITY = f"_probability{ENDING}"
@@ -156,14 +157,15 @@ def find_results(folder: Path) -> tuple[ResultFiles, ...]:
 def _read_record(folder: Path, case: str) -> ResultFiles:
     path = record_path(folder, case)
     try:
-        content = path.read_bytes()
-        settings = json.loads(content)["settings"]
-        found = ResultFiles(case=case, settings=dict(settings), digest=hashlib.sha256(content).hexdigest())
+        settings = read_record(path).settings
+        found = ResultFiles(case=case, settings=settings or {}, digest=sha256_of(path))
         float(found.temperature)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (RecordError, OSError, ValueError, TypeError, AttributeError) as error:
         raise InputImageError(
-            f"{path} cannot be read as the record of a case ({error}); predict {case} again"
+            f"{path} cannot be read as the record of a case ({one_line(error)}); predict {case} again"
         ) from error
+    if settings is None:
+        raise InputImageError(f"{path} tells no settings; expected the record of a case: predict {case} again")
     return found
 
 

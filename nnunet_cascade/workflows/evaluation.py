@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,8 +10,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from nnunet_cascade.case_folders.case_files import find_masks
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
+from nnunet_cascade.case_folders.record_parts import UncertaintyRecord
 from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, write_record
+from nnunet_cascade.case_folders.unchecked_json import read_json_lenient
 from nnunet_cascade.errors import InputImageError, SettingsError
 from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.metric_info import uncertainty_name, without_nan
@@ -196,7 +198,7 @@ def _known(request: EvaluationRequest, case: str, truth: Path) -> dict[str, Meth
             settings = CaseFingerprint(settings=_settings(request, method, case, truth))
             record = read_finished(request.output / CASE_FOLDER / method.name, case, settings)
             if record is not None:
-                known[method.name] = MethodOutcome(status="skipped", values=_with_nan(record["values"]))
+                known[method.name] = MethodOutcome(status="skipped", values=_with_nan(record.values or {}))
     return known
 
 
@@ -210,9 +212,9 @@ def _kept(request: EvaluationRequest, job: ScoreJob, scored: Mapping[str, Scored
             outcomes[name] = MethodOutcome(status="failed", error=found.error)
             continue
         values = {**found.values, **_uncertainty(methods[name], job.case)}
-        content = {"files": [], "method": name, "values": without_nan(values)}
+        record = CaseRecord(case=job.case, files={}, method=name, values=without_nan(values))
         settings = CaseFingerprint(settings=_settings(request, methods[name], job.case, job.truth.path))
-        write_record(request.output / CASE_FOLDER / name, job.case, content, settings)
+        write_record(request.output / CASE_FOLDER / name, record, settings)
         outcomes[name] = MethodOutcome(status="done", values=values)
     return outcomes
 
@@ -255,16 +257,19 @@ def recorded_uncertainty(path: Path | None, *, of_stage1: bool = False) -> dict[
         By metric, whose name holds the measure, so that no variance is compared with an entropy.
         NaN for what the record leaves undefined; nothing where there is no record or it has none.
     """
-    if path is None:
+    record = CaseRecord() if path is None else CaseRecord.from_json(read_json_lenient(path)[0].value)
+    coarse = None if record.stage1 is None else record.stage1.uncertainty
+    found = coarse if of_stage1 else record.uncertainty
+    words = "" if found is None else found.measure.replace("_", " ")
+    measure = next((name for name, info in MEASURES.items() if info.label in words), None)
+    if measure is None or found is None:
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        block = (record["stage1"] if of_stage1 else record)["uncertainty"]
-        measure = next(name for name in MEASURES if name.replace("_", " ") in block["measure"].replace("_", " "))
-        places = {"mean_in_mask": "tumor"} if of_stage1 else {"mean_in_tumor": "tumor", "mean_in_rois": "rois"}
-        return _with_nan({uncertainty_name(measure, where): block.get(name) for name, where in places.items()})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return {}
+    means = (
+        {"tumor": found.mean_in_tumor, "rois": found.mean_in_rois}
+        if isinstance(found, UncertaintyRecord)
+        else {"tumor": found.mean_in_mask}
+    )
+    return _with_nan({uncertainty_name(measure, where): mean for where, mean in means.items()})
 
 
 def values_by_method(request: EvaluationRequest, outcomes: Outcomes) -> dict[str, dict[str, Mapping[str, float]]]:

@@ -11,7 +11,6 @@ import SimpleITK as sitk
 
 from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
-from nnunet_cascade.case_folders.records import Record
 from nnunet_cascade.errors import one_line
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
@@ -46,7 +45,7 @@ class ScoreJob:
 class Scored:
     """What became of one prediction: its numbers, NaN where undefined, or why there are none."""
 
-    values: Record
+    values: Mapping[str, float]
     error: str = ""
 
 

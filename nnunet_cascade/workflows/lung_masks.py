@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.case_folders.records import CaseFingerprint, Record, read_finished, record_path, write_record
+from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.case_folders.record_parts import LungRecord, VaryingRecord
+from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, record_path, write_record
 from nnunet_cascade.case_folders.run import FolderTask
 from nnunet_cascade.errors import CascadeError, InputImageError, LungMaskError
 from nnunet_cascade.files import write_json
@@ -34,7 +36,7 @@ def lung_task(output: Path, source: LungSource, *, resume: bool = False) -> Fold
         resume: Leave out cases whose mask of the same source is there.
     """
 
-    def work(case: str, path: Path) -> Record:
+    def work(case: str, path: Path) -> CaseRecord:
         return _find_and_write(read_thorax(path), source, output, case=case)[1]
 
     def inputs(case: str, path: Path) -> list[Path]:
@@ -43,9 +45,9 @@ def lung_task(output: Path, source: LungSource, *, resume: bool = False) -> Fold
     return FolderTask(output=output, settings=_settings(source), work=work, inputs=inputs, resume=resume)
 
 
-def lung_figures(record: Record) -> Mapping[str, Any]:
+def lung_figures(record: CaseRecord) -> Mapping[str, Any]:
     """Return what a run's files tell of a case."""
-    return record["lungs"]
+    return {} if record.lungs is None else record.lungs.to_json()
 
 
 def read_thorax(path: Path) -> Volume:
@@ -78,14 +80,14 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
     if source.kind == "folder":
         return find_lungs(ct, source, case=case)
     record = read_finished(folder, case, CaseFingerprint(settings=_settings(source)))
-    if record is not None and record.get("ct_crc32") == _checksum(ct):
+    if record is not None and record.ct_crc32 == _checksum(ct):
         found = _reread(ct.grid, folder, case, record)
         if found is not None:
             return found
     _prepare_store(folder)
     record_path(folder, case).unlink(missing_ok=True)
-    lungs, content = _find_and_write(ct, source, folder, case=case)
-    write_record(folder, case, content, CaseFingerprint(settings=_settings(source)))
+    lungs, record = _find_and_write(ct, source, folder, case=case)
+    write_record(folder, record, CaseFingerprint(settings=_settings(source)))
     return lungs
 
 
@@ -119,47 +121,45 @@ def source_settings(source: LungSource) -> dict[str, Any]:
     return {**deciding_settings(to_json(source)), **({} if weights is None else {"weights_sha256": weights})}
 
 
-def _reread(grid: Grid, folder: Path, case: str, record: Record) -> LungMask | None:
+def _reread(grid: Grid, folder: Path, case: str, record: CaseRecord) -> LungMask | None:
     """Read a mask that was kept; one that is broken or on another grid is None, and found anew."""
+    if record.lungs is None:
+        return None
     try:
         labels = read_labels(folder / f"{case}{ENDING}", grid, what="kept lung mask")
-        found = LungMask.of(labels, grid, source=str(record["lungs"]["source"]))
-        for flag in record["lungs"]["flags"]:
-            found = found if flag in found.flags else found.with_flag(flag)
-    except (CascadeError, KeyError, TypeError, ValueError, IndexError):
+        found = LungMask.of(labels, grid, source=record.lungs.source)
+    except (CascadeError, ValueError, IndexError):
         return None
+    for flag in record.lungs.flags:
+        found = found if flag in found.flags else found.with_flag(flag)
     return found
 
 
-def _find_and_write(ct: Volume, source: LungSource, folder: Path, *, case: str) -> tuple[LungMask, Record]:
+def _find_and_write(ct: Volume, source: LungSource, folder: Path, *, case: str) -> tuple[LungMask, CaseRecord]:
     begun = time.perf_counter()
     lungs = find_lungs(ct, source, case=case)
     name = f"{case}{ENDING}"
     write_image(lungs.labels, ct.grid, folder / name)
     seconds = round(time.perf_counter() - begun, 3)
-    content = {
-        "files": [name],
-        "lungs": lung_facts(lungs, ct.grid),
-        "grid": to_json(ct.grid),
-        "ct_crc32": _checksum(ct),
-        "varying": {"seconds": seconds},
-    }
-    return lungs, content
+    record = CaseRecord(
+        case=case,
+        files={name: None},
+        lungs=lung_record(lungs, ct.grid),
+        grid=ct.grid,
+        ct_crc32=_checksum(ct),
+        varying=VaryingRecord(seconds=seconds),
+    )
+    return lungs, record
 
 
-def lung_facts(lungs: LungMask, grid: Grid) -> dict[str, Any]:
-    """Return what is known of a lung mask as plain values."""
+def lung_record(lungs: LungMask, grid: Grid) -> LungRecord:
+    """Return what a record holds of a lung mask."""
     counts = np.bincount(lungs.labels.ravel(), minlength=UNKNOWN_SIDE + 1)
     sides = {"right_ml": RIGHT, "left_ml": LEFT, "unknown_side_ml": UNKNOWN_SIDE}
     volumes = {
         name: round(float(counts[value]) * grid.voxel_volume_mm3 / MM3_PER_ML, 3) for name, value in sides.items()
     }
-    return {
-        "source": lungs.source,
-        "volume_ml": round(lungs.volume_ml, 3),
-        **volumes,
-        "flags": list(lungs.flags),
-    }
+    return LungRecord(source=lungs.source, volume_ml=round(lungs.volume_ml, 3), **volumes, flags=lungs.flags)
 
 
 def _checksum(ct: Volume) -> str:

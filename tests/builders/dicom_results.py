@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dicom.ct.writing import write_ct_series
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.geometry import Box, Grid
 from nnunet_cascade.images import write_image
-from nnunet_cascade.prediction.outputs import _grid
 from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.uncertainty.lesions import describe_lesions, label_lesions
 from nnunet_cascade.versions import NOTICE, versions
@@ -65,14 +65,14 @@ def write_results(folder, case, grid=GRID, mask=None, *, samples=True, scan=None
         maps["_uncertainty"] = uncertainty
     for suffix, array in maps.items():
         write_image(array, grid, folder / f"{case}{suffix}.nii.gz")
-    lesions = [lesion.to_json() for lesion in describe_lesions(label_lesions(mask), grid.spacing_mm)]
+    lesions = [lesion.to_record().to_json() for lesion in describe_lesions(label_lesions(mask), grid.spacing_mm)]
     for lesion in lesions:
         lesion["mean_uncertainty"] = 0.125 if samples else None
     record = {
         "case": case,
         "notice": NOTICE,
         "flags": ["roi_clipped"] if mask.any() else ["empty_result"],
-        "grid": _grid(grid),
+        "grid": CaseRecord(grid=grid).to_json()["grid"],
         "lesions": lesions,
         "uncertainty": {"measure": "variance", "mean_in_tumor": 0.125} if samples else None,
         "candidates": [

@@ -6,9 +6,11 @@ between the lungs (2) and, on slice 10 alone, in the right one (3).
 """
 
 import json
+from dataclasses import replace
 
 import numpy as np
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.geometry import AxisTurn, Box, Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures.drawing import FigureRequest
@@ -84,11 +86,10 @@ def record(case, code="LPS", **changed):
         {"id": number, "volume_ml": round(np.prod(box.shape) * 0.21, 3), "box": _box(box, turn), "verdict": verdict}
         for number, box, verdict in verdicts
     ]
-    names = ("shape", "spacing_mm", "origin_mm", "axes")
     return {
         "case": case,
         "flags": ["roi_clipped"],
-        "grid": {name: json.loads(json.dumps(getattr(grid, name))) for name in names},
+        "grid": CaseRecord(grid=grid).to_json()["grid"],
         "tumor": {"volume_ml": 15.12},
         "lesions": [{"id": 1, "box": _box(TUMOR, turn)}],
         "uncertainty": {"measure": "variance", "mean_in_tumor": 0.02},
@@ -115,4 +116,10 @@ def write_drawn(folder, case="case", code="LPS", **changed):
     write_image(turn.apply(filled(TRUTH)), grid, truth)
     content = record(case, code, varying={"image": {"path": str(image)}}, **changed)
     (results / f"{case}.json").write_text(json.dumps(content))
-    return FigureRequest(case=case, folder=results, record=content, scan=Scan(case=case, path=image), truth=truth)
+    known = CaseRecord.from_json(content)
+    return FigureRequest(case=case, folder=results, record=known, scan=Scan(case=case, path=image), truth=truth)
+
+
+def with_record(request, **changed):
+    """The same request with some keys of its record changed."""
+    return replace(request, record=CaseRecord.from_json({**request.record.to_json(), **changed}))

@@ -3,6 +3,7 @@
 import numpy as np
 from builders.oriented_grids import grid_towards
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import write_image
@@ -38,7 +39,8 @@ class SmallRun:
         scan = Scan(case=case, path=ct)
         record = {**record_of(case, arrays, grid, dropped), "flags": list(flags), **told}
         record["varying"] = {"image": scan.to_json()}
-        return write_record(self.results, case, record, CaseFingerprint(settings=CascadeSpec().to_json()))
+        made_from = CaseFingerprint(settings=CascadeSpec().to_json())
+        return write_record(self.results, CaseRecord.from_json(record), made_from)
 
 
 def drawn():
@@ -91,18 +93,13 @@ def record_of(case, arrays, grid, dropped):
     return {
         "case": case,
         "notes": [],
-        "grid": {
-            "shape": list(grid.shape),
-            "spacing_mm": list(grid.spacing_mm),
-            "origin_mm": list(grid.origin_mm),
-            "axes": [list(axis) for axis in grid.axes],
-        },
+        "grid": CaseRecord(grid=grid).to_json()["grid"],
         "tumor": {"voxels": voxels, "volume_ml": voxels * ml, "temperature": 1.0},
         "lesions": [{"id": 1, "voxels": voxels, "volume_ml": voxels * ml, "box": _box(arrays[""] > 0)}],
-        "uncertainty": {"measure": "variance", "samples": 10, "mean_in_tumor": 0.2, "total_ml": 1.0},
+        "uncertainty": {"measure": "variance", "total_samples": 10, "mean_in_tumor": 0.2, "total_ml": 1.0},
         "candidates": [kept, *[lost] * dropped],
         "rois": [{"id": 1, "candidate": 1, "box": _box(arrays["_roi"] > 0)}],
-        "files": [f"{case}{suffix}.nii.gz" for suffix in arrays],
+        "files": {f"{case}{suffix}.nii.gz": None for suffix in arrays},
     }
 
 

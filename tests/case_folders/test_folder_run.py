@@ -6,6 +6,7 @@ import json
 import pytest
 
 from nnunet_cascade.case_folders.case_files import find_images, find_masks
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.lock import Part
 from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished
 from nnunet_cascade.case_folders.run import (
@@ -35,7 +36,7 @@ def task(tmp_path):
         if case == "bad":
             raise InputImageError(f"{path}\nis bad")
         (tmp_path / f"{case}.txt").write_text(path.name)
-        return {"files": [f"{case}.txt"], "length": len(case)}
+        return CaseRecord(case=case, files={f"{case}.txt": None})
 
     def build(**changed):
         return FolderTask(**{"output": tmp_path, "settings": {"radius": (1, 2)}, "work": work, **changed})
@@ -124,7 +125,7 @@ class TestRunning:
         cases = {"a": tmp_path / "first"}
         (before,) = run_cases(cases, task(**inputs))
         first, lobe = (hashlib.sha256(text).hexdigest() for text in (b"one", b"two"))
-        assert before.record["inputs"] == [["first", first], ["lobe", lobe], ["none", ""]]
+        assert before.record.inputs == (("first", first), ("lobe", lobe), ("none", ""))
         assert [o.status for o in run_cases(cases, task(resume=True, **inputs))] == ["skipped"]
         (tmp_path / "lobe").write_text("three")
         assert [o.status for o in run_cases(cases, task(resume=True, **inputs))] == ["done"]
@@ -132,7 +133,7 @@ class TestRunning:
     def test_no_file_of_an_earlier_run_is_left_of_a_case_that_fails(self, task, tmp_path):
         def well(case, _path):
             touch(tmp_path, f"{case}.txt")
-            return {"files": [f"{case}.txt"]}
+            return CaseRecord(case=case, files={f"{case}.txt": None})
 
         list(run_cases({"bad": tmp_path / "first"}, task(work=well)))
         assert (tmp_path / "bad.txt").is_file()
@@ -171,7 +172,7 @@ class TestRunning:
         for resume in (False, True):
             outcomes = list(run_cases(cases, task(resume=resume)))
             path = write_run_report(
-                outcomes, task(), RunContext(begun=0.0), lambda record: {"length": record["length"]}
+                outcomes, task(), RunContext(begun=0.0), lambda record: {"length": len(record.case)}
             )
             told.append(json.loads(path.read_text()))
         assert told[0]["cases"]["b"] == {"status": "done", "length": 1}

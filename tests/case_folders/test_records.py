@@ -8,33 +8,37 @@ import pytest
 
 from nnunet_cascade.bundles.checksums import files_checksum, model_checksums
 from nnunet_cascade.case_folders import records
+from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.case_folders.record_parts import VaryingRecord
 from nnunet_cascade.case_folders.records import (
     CaseFingerprint,
-    input_checksums,
     read_finished,
     remove_recorded,
     write_record,
 )
 from nnunet_cascade.errors import BundleError, InputImageError
+from nnunet_cascade.files import input_checksums
+from nnunet_cascade.postprocessing.lungs.inputs import IGNORED_SETTINGS
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 
+RECORD = CaseRecord(case="x", files={"x.nii.gz": None}, varying=VaryingRecord(seconds=1))
 MADE = CaseFingerprint(settings={"a": (1, 2)}, inputs=[["ct", "f0"]], model={"stage2": "aa"}, precision="float32")
 
 
 @pytest.fixture
 def written(tmp_path):
     (tmp_path / "x.nii.gz").write_bytes(b"12345")
-    record = write_record(tmp_path, "x", {"files": ["x.nii.gz"], "varying": {"seconds": 1}}, MADE)
+    record = write_record(tmp_path, RECORD, MADE)
     return tmp_path, record
 
 
 def test_a_record_names_its_files_with_their_sizes_and_all_that_decided_them(written):
     folder, record = written
-    assert record == json.loads((folder / "x.json").read_text())
-    assert record["files"] == {"x.nii.gz": 5}
-    assert (record["inputs"], record["model"], record["precision"]) == ([["ct", "f0"]], {"stage2": "aa"}, "float32")
-    assert record["settings"] == {"a": [1, 2]}
+    assert record.to_json() == json.loads((folder / "x.json").read_text())
+    assert record.files == {"x.nii.gz": 5}
+    assert (record.inputs, record.model, record.precision) == ((("ct", "f0"),), {"stage2": "aa"}, "float32")
+    assert record.settings == {"a": [1, 2]}
 
 
 def test_a_record_of_the_same_is_trusted(written):
@@ -53,7 +57,8 @@ def test_a_record_of_anything_else_is_not(written, changed):
 
 
 def of_lungs(source):
-    return CaseFingerprint(settings=replace(CascadeSpec(), lungs=source).to_json())
+    settings = replace(CascadeSpec(), lungs=source).to_json()
+    return CaseFingerprint(settings=settings, ignored_settings=IGNORED_SETTINGS)
 
 
 MASKS, NETWORK = LungSource(kind="folder", path="lungs"), LungSource(kind="lungmask", weights="w.pth")
@@ -70,7 +75,7 @@ MASKS, NETWORK = LungSource(kind="folder", path="lungs"), LungSource(kind="lungm
     ],
 )
 def test_of_the_lungs_what_decides_the_mask_counts(tmp_path, made, asked, trusted):
-    write_record(tmp_path, "x", {}, of_lungs(made))
+    write_record(tmp_path, CaseRecord(case="x"), of_lungs(made))
     assert (read_finished(tmp_path, "x", of_lungs(asked)) is not None) == trusted
 
 
@@ -98,13 +103,13 @@ def test_what_is_no_record_is_not_trusted(written, text):
 
 def test_records_of_releases_that_noted_no_sizes_are_not_trusted(written):
     folder, record = written
-    (folder / "x.json").write_text(json.dumps({**record, "files": ["x.nii.gz"]}))
+    (folder / "x.json").write_text(json.dumps({**record.to_json(), "files": ["x.nii.gz"]}))
     assert read_finished(folder, "x", MADE) is None
 
 
 def test_a_record_whose_file_is_not_there_is_not_written(tmp_path):
     with pytest.raises(FileNotFoundError):
-        write_record(tmp_path, "x", {"files": ["x.nii.gz"]}, MADE)
+        write_record(tmp_path, RECORD, MADE)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -112,7 +117,7 @@ def test_removing_a_case_takes_its_files_and_none_outside_the_folder(written):
     folder, record = written
     (folder / "below").mkdir()
     (folder / "safe").touch()
-    (folder / "below" / "x.json").write_text(json.dumps({**record, "files": {"../safe": 1}}))
+    (folder / "below" / "x.json").write_text(json.dumps({**record.to_json(), "files": {"../safe": 1}}))
     remove_recorded(folder / "below", "x")
     remove_recorded(folder, "x")
     assert sorted(path.name for path in folder.iterdir()) == ["below", "safe"]

@@ -13,6 +13,7 @@ from builders.dicom_results import DOTS, GRID, REASON, scan_of, tumor_of, write_
 from builders.exported_cases import export, exported, union_of_contours, union_of_segments
 from builders.oriented_grids import grid_towards
 
+from nnunet_cascade.case_folders.case_record import CaseRecord, read_record
 from nnunet_cascade.dicom.headers import lenient
 from nnunet_cascade.dicom.parametric_map.reading import read_parametric_map
 from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
@@ -198,7 +199,7 @@ def test_maps_of_a_copy_of_the_ct_are_turned_onto_its_slices(code, tmp_path):
     _, _, uncertainty = write_results(tmp_path / "results", "case", grid, turned)
     record = json.loads((tmp_path / "results" / "case.json").read_text())
     image = image_of(turn.apply(scan.read().array), grid, tmp_path / "case.nii.gz")
-    matched = KnownSeries(tmp_path / "ct").series_of("case", {**record, **image})
+    matched = KnownSeries(tmp_path / "ct").series_of("case", CaseRecord.from_json({**record, **image}))
     assert matched.series_uid == scan.series_uid
     export(tmp_path, "case", matched)
     found, stack = tmp_path / "results" / "dicom" / "case", scan.stacked().stack
@@ -335,12 +336,12 @@ def test_of_series_with_one_geometry_the_patients_own_is_taken_else_none(tmp_pat
         scan_of(tmp_path / "ct", name=name)
     write_results(tmp_path / "results", "two")
     write_results(tmp_path / "results", "three")
-    records = {case: json.loads((tmp_path / "results" / f"{case}.json").read_text()) for case in ("two", "three")}
+    records = {case: read_record(tmp_path / "results" / f"{case}.json") for case in ("two", "three")}
     known = KnownSeries(tmp_path / "ct")
     assert known.series_of("two", records["two"]).slices[0].parent.name == "two"
     with pytest.raises(DicomError, match="slices of 2 series, but nothing shows that one is its CT"):
         known.series_of("three", records["three"])
-    moved = {**records["two"], "grid": {**records["two"]["grid"], "origin_mm": [0, 0, 0]}}
+    moved = dataclasses.replace(records["two"], grid=dataclasses.replace(GRID, origin_mm=(0.0, 0.0, 0.0)))
     with pytest.raises(DicomError, match="slices of none of 2 series"):
         known.series_of("two", moved)
 
@@ -357,7 +358,8 @@ def test_a_case_is_never_given_to_another_patient_whose_ct_lies_alike(tmp_path):
     scans = {name: scan_of(ct, name=name, seed=seed) for seed, name in enumerate(("one", "two"))}
     write_results(tmp_path / "results", "case")
     record = json.loads((tmp_path / "results" / "case.json").read_text())
-    of_one = {**record, **image_of(scans["one"].read().array, GRID, tmp_path / "case.nii.gz")}
+    image = image_of(scans["one"].read().array, GRID, tmp_path / "case.nii.gz")
+    of_one = CaseRecord.from_json({**record, **image})
     assert KnownSeries(ct / "one").series_of("case", of_one).series_uid == scans["one"].series_uid
     assert KnownSeries(ct).series_of("case", of_one).series_uid == scans["one"].series_uid
     with pytest.raises(DicomError, match="slices of 1 series, but its image shows another CT"):
@@ -373,7 +375,10 @@ def test_edges_that_a_conversion_cut_off_do_not_make_another_ct(tmp_path):
     write_results(tmp_path / "results", "case")
     record = json.loads((tmp_path / "results" / "case.json").read_text())
     image = image_of(np.clip(scan.read().array, -1000, 3071), GRID, tmp_path / "case.nii.gz")
-    assert KnownSeries(tmp_path / "ct").series_of("case", {**record, **image}).series_uid == scan.series_uid
+    assert (
+        KnownSeries(tmp_path / "ct").series_of("case", CaseRecord.from_json({**record, **image})).series_uid
+        == scan.series_uid
+    )
 
 
 @pytest.mark.parametrize(("uids", "message"), [(("",) * 8, "no FrameOfReferenceUID"), (("1.2",), "2 FrameOfReference")])
@@ -418,8 +423,8 @@ def test_slices_of_two_patients_or_studies_are_no_cases_ct(keyword, value, messa
 def test_a_record_of_another_version_costs_its_case_and_a_line_that_says_so(changes, tmp_path, axial):
     write_results(tmp_path / "results", "case", **changes)
     (outcome,) = export_folder(ExportRequest(results=tmp_path / "results"), {"case": axial.scan})
-    assert outcome.error.startswith("its record cannot be understood (")
-    assert outcome.error.endswith("expected one of this version: predict again")
+    assert outcome.error.startswith("its record does not tell")
+    assert outcome.error.endswith("expected one of this version: predict the case again")
 
 
 def test_what_a_killed_export_left_is_removed(tmp_path, axial):

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
-from nnunet_cascade.postprocessing.lungs.result import ELSEWHERE, LungMask
+from nnunet_cascade.postprocessing.lungs.result import LungMask
 
 SMALL_LUNGS = {"min_lungs_ml": 0.0}
 ALL = replace(AnatomySettings.recommended(), top_k="all", merge_radius_mm=0.0, **SMALL_LUNGS)
@@ -121,7 +122,7 @@ def test_of_lungs_without_sides_none_is_missed(chest):
 
 def test_lungs_of_another_body_drop_nothing_and_are_flagged(chest):
     grid, lungs, tumor = chest(IN_LEFT, FAR_BEHIND)
-    found = filter_candidates(tumor, grid, sided(lungs, grid).with_flag(ELSEWHERE), ALL)
+    found = filter_candidates(tumor, grid, sided(lungs, grid).with_flag(Flag.LUNGS_MISPLACED), ALL)
     assert found.flags == ("lungs_misplaced",)
     assert rules_of(found) == [("no_lungs", True)] * 2
 
@@ -211,6 +212,6 @@ def test_the_filter_is_in_millimetres_not_voxels(chest):
 
 def test_the_result_is_plain_json(chest):
     grid, lungs, tumor = chest(IN_LEFT)
-    plain = filter_candidates(tumor, grid, lungs, ALL).to_json()
-    assert plain["flags"] == []
-    assert plain["candidates"][0]["verdict"]["kept"] is True
+    found = filter_candidates(tumor, grid, lungs, ALL)
+    assert found.flags == ()
+    assert found.candidates[0].to_record().to_json()["verdict"]["kept"] is True

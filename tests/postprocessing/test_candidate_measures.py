@@ -156,7 +156,7 @@ def test_empty_lungs_are_no_reference():
 def test_a_candidate_is_plain_json(chest):
     grid, lungs, tumor = chest((slice(8, 10), slice(8, 10), slice(6, 8)))
     candidate = measure(label_candidates(tumor, grid, MergeSettings()), grid, lungs)[0]
-    plain = json.loads(json.dumps(candidate.to_json()))
+    plain = json.loads(json.dumps(candidate.to_record().to_json()))
     assert plain["box"] == {"start": [8, 8, 6], "stop": [10, 10, 8]}
     assert plain["verdict"] == {"kept": False, "rule": "undecided", "reason": "no rule has judged it yet"}
     assert plain["centroid_mm"] == [6.5, 8.5, 8.5]

@@ -15,6 +15,7 @@ from builders.drawn_figures import (
     TRUTH,
     TUMOR,
     stored_grid,
+    with_record,
     write_drawn,
 )
 from builders.figure_pixels import ANATOMY, CODES, CT, GROUND_TRUTH, PANELS, RESULT, STAGE1, Drawn
@@ -89,7 +90,7 @@ def test_candidates_are_numbered_in_the_panel_and_explained_below(drawn):
 
 def test_many_candidates_are_counted_rather_than_listed(own):
     many = [{"id": n, "volume_ml": 0.1, "verdict": {"kept": False, "reason": f"reason {n}"}} for n in range(4, 44)]
-    crowded = Drawn(replace(own, record={**own.record, "candidates": [*own.record["candidates"], *many]}))
+    crowded = Drawn(with_record(own, candidates=[*own.record.to_json()["candidates"], *many]))
     assert "and 35 more candidates, which the record case.json tells of" in crowded.said()
 
 
@@ -109,7 +110,7 @@ def test_the_title_tells_case_height_volume_flags_and_the_foot_what_it_is_not(dr
     ],
 )
 def test_the_color_bar_names_measure_and_unit_and_ends_where_the_measure_does(own, measure, says, most):
-    changed = Drawn(replace(own, record={**own.record, "uncertainty": {"measure": measure}}))
+    changed = Drawn(with_record(own, uncertainty={"measure": measure}))
     (name,) = [text for text in changed.artists() if " ".join(text.get_text().split()) == says]
     written, panel = name.get_window_extent(), changed.panels[RESULT].get_window_extent()
     assert panel.y0 - 3 <= written.y0 < written.y1 <= panel.y1 + 3
@@ -221,7 +222,7 @@ def test_the_table_and_what_lies_beside_the_patient_are_cut_away(own):
     hu[:, 56, 5:115] = 100
     hu[:, 28:32, 5:10] = 30
     write_image(hu, wide, own.scan.path)
-    only = replace(own, record={}, truth=None, folder=own.folder.parent)
+    only = replace(own, record=None, truth=None, folder=own.folder.parent)
     figure = compose_figure(only)
     left, right = figure.axes[0].get_xlim()
     assert 120 < left < 160
@@ -253,17 +254,16 @@ def test_slices_asked_for_are_the_nearest_ones(request_of):
 
 
 def test_without_a_tumor_the_largest_candidate_then_the_truth_then_the_lungs_are_shown(own):
-    without = {**own.record, "lesions": []}
-    only_small = [candidate for candidate in own.record["candidates"] if candidate["id"] == 3]
-    assert heights_of(replace(own, record={**without, "candidates": only_small})) == [100]
-    none = {**without, "candidates": []}
+    only_small = [candidate for candidate in own.record.to_json()["candidates"] if candidate["id"] == 3]
+    assert heights_of(with_record(own, lesions=[], candidates=only_small)) == [100]
+    none = with_record(own, lesions=[], candidates=[])
     truth = np.zeros(GRID.shape, dtype=np.uint8)
     truth[9, 10:12, 36:40] = 1
     write_image(truth, GRID, own.truth)
-    assert heights_of(replace(own, record=none)) == [94]
-    assert heights_of(replace(own, record=none, truth=None)) == [70]
+    assert heights_of(none) == [94]
+    assert heights_of(replace(none, truth=None)) == [70]
     (own.folder / "case_lungs.nii.gz").unlink()
-    assert heights_of(replace(own, record=none, truth=None)) == [70]
+    assert heights_of(replace(none, truth=None)) == [70]
 
 
 def test_rows_run_from_head_to_feet_and_say_where_they_lie(request_of):

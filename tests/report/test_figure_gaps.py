@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from builders.dicom_downloads import uid_from
-from builders.drawn_figures import GRID, TRUTH, ct, record, stored_grid
+from builders.drawn_figures import GRID, TRUTH, ct, with_record
 from builders.figure_pixels import ANATOMY, CT, GROUND_TRUTH, RESULT, STAGE1, Drawn
 
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
@@ -17,7 +17,6 @@ from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import compose_figure
-from nnunet_cascade.report.figures.facts import facts_of
 from nnunet_cascade.scans.search import find_scans
 
 
@@ -45,13 +44,13 @@ def test_damaged_maps_are_said_in_their_panel_without_folders(own):
 
 def test_a_case_predicted_without_samples_says_so(own):
     (own.folder / "case_uncertainty.nii.gz").unlink()
-    unsampled = Drawn(replace(own, record={**own.record, "uncertainty": None}))
+    unsampled = Drawn(with_record(own, uncertainty=None))
     assert "No uncertainty: predicted without samples." in unsampled.said(RESULT)
 
 
 def test_a_case_without_regions_says_so(own):
-    dropped = [{**item, "verdict": {**item["verdict"], "kept": False}} for item in own.record["candidates"]]
-    nothing = Drawn(replace(own, record={**own.record, "rois": [], "candidates": dropped}))
+    dropped = [{**item, "verdict": {**item["verdict"], "kept": False}} for item in own.record.to_json()["candidates"]]
+    nothing = Drawn(with_record(own, rois=[], candidates=dropped))
     assert "No region: no candidate was kept." in nothing.said(RESULT)
 
 
@@ -86,7 +85,7 @@ def test_truth_with_several_labels_shows_the_tumor_alone(own):
 
 
 def test_maps_without_a_record_are_drawn_and_the_title_says_what_is_unknown(own):
-    bare = Drawn(replace(own, record={}))
+    bare = Drawn(replace(own, record=None))
     assert "no record: verdicts, volume and flags are unknown" in bare.said()
     assert "case · axial, S 70.0 mm" in bare.said()
     assert len(bare.colored(RESULT, palette.PREDICTED.color)) > 50
@@ -94,7 +93,7 @@ def test_maps_without_a_record_are_drawn_and_the_title_says_what_is_unknown(own)
 
 def test_of_a_case_of_which_nothing_is_there_nothing_can_be_drawn(tmp_path, own):
     with pytest.raises(InputImageError, match="nothing of ghost to draw"):
-        compose_figure(replace(own, case="ghost", record={}, folder=tmp_path, truth=None, scan=None))
+        compose_figure(replace(own, case="ghost", record=None, folder=tmp_path, truth=None, scan=None))
 
 
 @pytest.mark.parametrize(
@@ -107,15 +106,10 @@ def test_of_a_case_of_which_nothing_is_there_nothing_can_be_drawn(tmp_path, own)
     ],
 )
 def test_a_record_of_another_make_is_drawn_as_far_as_it_goes(request_of, changed):
-    figure = compose_figure(replace(request_of, record={**request_of.record, **changed}))
+    figure = compose_figure(with_record(request_of, **changed))
     columns = {"CT", "Ground truth", "Stage 1", "After anatomy rules", "Stage 2: tumor and uncertainty"}
     assert columns <= {text.get_text() for text in figure.texts}
     assert all(axes.images for axes in figure.axes[: len(columns)])
-
-
-def test_a_grid_is_taken_from_a_record_or_not_at_all():
-    assert facts_of(record("case")).grid == stored_grid("LPS")
-    assert facts_of({"grid": {"shape": [1, 2, 3], "spacing_mm": [1, 1, 0], "origin_mm": [0, 0, 0]}}).grid is None
 
 
 # The CT of a DICOM series

@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from builders.drawn_figures import with_record
 from builders.figure_pixels import CT, Drawn
 from matplotlib.colors import to_rgb
 from PIL import Image
@@ -25,8 +26,7 @@ HOSTILE = ("<script>alert(1)</script>", "$\\frac{1}{2}$ & $unbalanced", "a_{b}^{
 @pytest.mark.parametrize("text", HOSTILE)
 def test_markup_and_formulas_are_shown_as_text(own, text):
     candidate = {"id": 1, "volume_ml": 1.0, "verdict": {"kept": False, "reason": text}}
-    case_of = {**own.record, "candidates": [candidate], "flags": [text]}
-    figure = Drawn(replace(own, record=case_of))
+    figure = Drawn(with_record(own, candidates=[candidate], flags=[text]))
     shown = " ".join(text.split())
     assert f"flags: {shown}" in figure.said()
     assert f"1 dropped, 1.00 ml: {shown}" in figure.said()
@@ -36,7 +36,7 @@ def test_markup_and_formulas_are_shown_as_text(own, text):
 def test_long_reasons_and_names_are_wrapped_inside_the_figure(own):
     reason, name = "W" * 700 + " and so on" * 300, "W" * 200
     candidate = {"id": 1, "volume_ml": 1.0, "verdict": {"kept": False, "reason": reason}}
-    figure = Drawn(replace(own, case=name, record={**own.record, "candidates": [candidate]}))
+    figure = Drawn(replace(with_record(own, candidates=[candidate]), case=name))
     width = figure.pixels.shape[1]
     right = max(item.get_window_extent().x1 for item in figure.artists())
     assert right <= width

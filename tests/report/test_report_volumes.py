@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -89,14 +90,14 @@ def test_only_what_is_there_is_placed(small_run, record, into):
         CASE, small_run.results, record, gone, LabelFile(small_run.truths / "gone.nii.gz", TumorLabel()), into
     )
     assert sorted(placed) == sorted(set(MAPS) - {"lungs", "uncertainty"})
-    assert place_volumes("unknown", small_run.results, {}, None, None, into) == {}
+    assert place_volumes("unknown", small_run.results, None, None, None, into) == {}
 
 
 def test_a_map_that_the_record_does_not_list_is_another_runs(small_run, record, into):
-    listed = {name: size for name, size in record["files"].items() if "lungs" not in name}
-    assert "lungs" not in place_volumes(CASE, small_run.results, {**record, "files": listed}, None, None, into)
-    assert "lungs" in place_volumes(CASE, small_run.results, {**record, "files": "damaged"}, None, None, into)
-    assert "lungs" in place_volumes(CASE, small_run.results, {}, None, None, into)
+    listed = {name: size for name, size in record.files.items() if "lungs" not in name}
+    assert "lungs" not in place_volumes(CASE, small_run.results, replace(record, files=listed), None, None, into)
+    assert "lungs" in place_volumes(CASE, small_run.results, replace(record, files=None), None, None, into)
+    assert "lungs" in place_volumes(CASE, small_run.results, None, None, None, into)
 
 
 def test_no_name_and_no_link_leads_out_of_the_results(small_run, record, into, tmp_path):
@@ -104,7 +105,7 @@ def test_no_name_and_no_link_leads_out_of_the_results(small_run, record, into, t
     inner = small_run.results / "inner"
     inner.mkdir()
     for case in ("../outside", str(tmp_path / "outside"), "inner/../../outside"):
-        assert place_volumes(case, small_run.results, {}, None, None, into) == {}
+        assert place_volumes(case, small_run.results, None, None, None, into) == {}
     lungs = small_run.results / f"{CASE}_lungs.nii.gz"
     lungs.unlink()
     lungs.symlink_to(tmp_path / "outside.nii.gz")

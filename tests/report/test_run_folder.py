@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from builders.drawn_runs import DrawnRun
 
+from nnunet_cascade.case_folders.unchecked_json import UncheckedJson
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.report.pages.flags import FLAGS
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.report.pages.names import folder_names
-from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
 from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.report.reading.scores import evaluated
@@ -42,11 +42,11 @@ def test_a_finished_run_is_read_without_a_problem_as_its_records_tell(run):
     assert found.problems == ()
     assert [row.problems for row in found.rows] == [(), ()]
     assert (row.case, row.status, row.volume_ml) == ("a", "done", record["tumor"]["volume_ml"])
-    assert [(candidate.kept, candidate.rule) for candidate in row.candidates] == [
+    assert [(candidate.verdict.kept, candidate.verdict.rule) for candidate in row.candidates] == [
         (True, "lung_overlap"), (False, "outside_lungs"), (True, "lung_overlap")
     ]  # fmt: skip
     assert (row.kept, row.dropped, row.lesion_count) == (2, 1, len(record["lesions"]))
-    assert row.uncertainty.low_ml < row.uncertainty.high_ml == record["uncertainty"]["volume"]["p95_ml"]
+    assert row.volume.p5_ml < row.volume.p95_ml == record["uncertainty"]["volume"]["p95_ml"]
     assert all(file.there for file in row.files)
     assert row.settings["anatomy.min_volume_mm3"] == "100"
 
@@ -178,7 +178,7 @@ def test_every_flag_has_its_meaning_in_the_docs_in_the_same_words():
         if line.startswith("| `"):
             names, meaning = line.strip("| ").split(" | ")
             told |= {name.strip("` "): meaning for name in names.split(",")}
-    assert told == dict(FLAGS)
+    assert told == {flag: flag.meaning for flag in Flag}
 
 
 @pytest.mark.parametrize(

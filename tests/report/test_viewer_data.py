@@ -7,6 +7,7 @@ import pytest
 from builders.oriented_grids import ORIENTATIONS
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.images import read_volume
 from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, heat
 from nnunet_cascade.report.viewing.viewer import LAYERS, viewer_data
@@ -25,7 +26,8 @@ def template():
 
 
 def told(record, volumes=VOLUMES, library="niivue.js", problem=""):
-    return viewer_data(record, volumes, assets="../../assets", library=library, problem=problem)
+    known = record if isinstance(record, CaseRecord) else CaseRecord.from_json(record)
+    return viewer_data(known, volumes, assets="../../assets", library=library, problem=problem)
 
 
 def test_every_image_of_a_case_has_a_layer():
@@ -50,7 +52,7 @@ def test_places_are_the_middles_of_lesions_and_candidates_in_mm(small_run, orien
 
 
 def test_a_number_that_no_map_can_hold_gets_no_color(small_run):
-    record = small_run.write("a")
+    record = small_run.write("a").to_json()
     record["candidates"][1]["id"] = 10**15
     labels = next(layer for layer in told(record)["layers"] if layer["name"] == "candidates")["labels"]
     assert [label["id"] for label in labels] == [1]

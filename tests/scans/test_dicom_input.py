@@ -13,6 +13,7 @@ from builders.cascade_commands import run
 from builders.dicom_downloads import SETTINGS, convert, edit, lay_out, truncate
 from pydicom import dcmread
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dicom.ct.writing import CtStorage, write_ct_series
 from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
@@ -21,7 +22,7 @@ from nnunet_cascade.phantom.cohort import TEST_SEEDS
 from nnunet_cascade.phantom.dicom import write_phantom_dicom
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
-from nnunet_cascade.scans.scans import recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
 from nnunet_cascade.scans.search import find_scans
 
 # highdicom and pydicom warn about what they read and write.
@@ -154,7 +155,7 @@ def test_a_record_names_no_file_of_the_series_and_leads_back_to_it(predicted, ph
     name, digest = record["inputs"][0]
     assert (name, len(digest)) == (f"CT series of {phantom.grid.shape[0]} files", 64)
     assert record["inputs"][1][0] == f"{predicted.cases['whole']}.nii.gz"
-    scan = recorded_scan(record)
+    scan = recorded_scan(CaseRecord.from_json(record))
     assert scan.series_uid == uid_from("whole")
     np.testing.assert_array_equal(scan.read().array, phantom.ct.astype(np.int16))
 

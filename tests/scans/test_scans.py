@@ -28,13 +28,15 @@ from builders.dicom_downloads import (
 )
 from pydicom import config
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.lock import Part
 from nnunet_cascade.case_folders.run import part_of
 from nnunet_cascade.dicom.ct.writing import CtStorage
 from nnunet_cascade.dicom.writing import uid_from
 from nnunet_cascade.errors import DicomError, InputImageError
 from nnunet_cascade.images import write_image
-from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.scans.search import find_scans, search_scans
 
 FOLLOWED = ONE.but(cts=(Ct(seed=1), Ct(seed=7, name="CT2")))
@@ -272,30 +274,34 @@ class TestFingerprint:
         assert (name, digest[:8]) == ("a.nii.gz", "ca978112")
 
 
+def record_of(scan):
+    return CaseRecord.from_json({"case": scan.case, "varying": {"image": scan.to_json()}})
+
+
 class TestRecorded:
     def test_a_record_leads_back_to_the_series_and_names_no_folder_below_the_given_one(self, one, tmp_path):
         lay_out(one, tmp_path / "laid", "descriptive")
         scan = only(find_scans(tmp_path / "laid"))
-        record = json.loads(json.dumps({"case": scan.case, "varying": {"image": scan.to_json()}}))
-        assert "P1" not in json.dumps(record["varying"])
-        assert record["varying"]["image"]["path"] == str(tmp_path / "laid")
+        record = record_of(scan)
+        assert "P1" not in json.dumps(record.to_json()["varying"])
+        assert record.varying.image.path == str(tmp_path / "laid")
         found = recorded_scan(record)
         assert set(found.slices) == set(scan.slices)
         assert replace(found, slices=scan.slices) == scan
 
     def test_looking_where_the_series_lay_shows_no_progress_bar(self, one, capsys):
-        record = {"case": "a", "varying": {"image": only(find_scans(one)).to_json()}}
+        record = record_of(only(find_scans(one)))
         assert "headers" in capsys.readouterr().err
         assert len(recorded_scan(record).slices) == 8
         assert capsys.readouterr().err == ""
 
     def test_folders_that_were_renamed_are_found(self, one):
-        record = {"case": "a", "varying": {"image": only(find_scans(one)).to_json()}}
+        record = record_of(only(find_scans(one)))
         (one / "CT").rename(one / "renamed")
         assert {path.parent.name for path in recorded_scan(record).slices} == {"renamed"}
 
     def test_a_series_that_is_gone_has_no_slices_and_says_so(self, one):
-        record = {"case": "a", "varying": {"image": only(find_scans(one)).to_json()}}
+        record = record_of(only(find_scans(one)))
         shutil.rmtree(one)
         scan = recorded_scan(record)
         assert scan.slices == ()
@@ -304,11 +310,11 @@ class TestRecorded:
 
     def test_an_image_file_is_named(self, tmp_path):
         scan = Scan(case="a", path=tmp_path / "a_0000.nii.gz")
-        assert recorded_scan({"case": "a", "varying": {"image": scan.to_json()}}) == scan
+        assert recorded_scan(record_of(scan)) == scan
 
     @pytest.mark.parametrize("varying", [{}, {"image": {}}, {"image": "a.nii.gz"}])
     def test_a_record_of_another_version_tells_nothing(self, varying):
-        assert recorded_scan({"case": "a", "varying": varying}) is None
+        assert recorded_scan(CaseRecord.from_json({"case": "a", "varying": varying})) is None
 
 
 def test_a_scan_crosses_to_other_processes(one):

@@ -217,7 +217,7 @@ class TestPrediction:
             image, load_cascade(tiny_cascade.bundle, device=CPU, spec=spec), PrecomputedInputs(stage1=truth)
         )
         assert found.uncertainty is None
-        assert case_record(found, "case", spec=spec)["uncertainty"] is None
+        assert case_record(found, "case", spec=spec).uncertainty is None
 
     def test_an_image_that_is_no_ct_is_refused(self, cascade):
         grid = grid_towards("LPS", (8, 8, 8))

@@ -96,4 +96,4 @@ def test_without_samples_a_lesion_has_its_size_alone():
 
 def test_a_lesion_goes_into_json():
     (lesion,) = describe_lesions(label_lesions(np.ones((1, 2, 2), dtype=bool)), SPACING, case(np.zeros((1, 2, 2))))
-    assert json.loads(json.dumps(lesion.to_json()))["box"] == {"start": [0, 0, 0], "stop": [1, 2, 2]}
+    assert json.loads(json.dumps(lesion.to_record().to_json()))["box"] == {"start": [0, 0, 0], "stop": [1, 2, 2]}

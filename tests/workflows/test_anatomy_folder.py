@@ -47,7 +47,7 @@ def run(folders):
 
 
 def rules(outcome):
-    return [candidate["verdict"]["rule"] for candidate in outcome.record["candidates"]]
+    return [candidate["verdict"]["rule"] for candidate in outcome.record.to_json()["candidates"]]
 
 
 def dataset(folders, labels):
@@ -62,7 +62,7 @@ class TestFiltering:
         np.testing.assert_array_equal(mask.array, blocks(IN_LEFT))
         assert mask.grid.difference(GRID) is None
         record = json.loads((folders["out"] / "a.json").read_text())
-        assert record == outcome.record
+        assert record == outcome.record.to_json()
         assert rules(outcome) == ["lung_overlap", "outside_lungs"]
         assert "25.0 mm from the nearest lung" in record["candidates"][1]["verdict"]["reason"]
         # 4 × 4 × 4 and 3 × 3 × 3 voxels of 0.125 ml
@@ -82,7 +82,7 @@ class TestFiltering:
         write_image(blocks(IN_LEFT, value=2).astype(np.float32) / 10, GRID, folders["maps"] / f"{name}.nii.gz")
         outcome = run(anatomy=AnatomySettings(rank_by="mean_uncertainty"), uncertainty=folders["maps"])["a"]
         assert rules(outcome) == ["top_k", "lung_overlap"]
-        assert [c["mean_uncertainty"] for c in outcome.record["candidates"]] == pytest.approx([0.2, 0.0])
+        assert [c["mean_uncertainty"] for c in outcome.record.to_json()["candidates"]] == pytest.approx([0.2, 0.0])
 
     def test_a_map_that_is_missing_or_elsewhere_fails_its_case(self, folders, run):
         folders.write("a", [IN_LEFT])
@@ -106,7 +106,7 @@ class TestFiltering:
     def test_an_empty_prediction_stays_empty_and_asks_for_no_lungs(self, folders, run):
         folders.write("a")
         (folders["lung_masks"] / "a.nii.gz").unlink()
-        record = run()["a"].record
+        record = run()["a"].record.to_json()
         assert (record["flags"], record["lungs"], record["candidates"]) == (["no_candidate"], None, [])
 
     def test_lungs_are_kept_beside_the_results(self, folders, run, monkeypatch):
@@ -150,7 +150,7 @@ class TestFiltering:
         folders.write("a", [IN_LEFT, IN_RIGHT, MIDDLE], lungs=LUNGS * (side == LUNGS))
         outcome = run()["a"]
         assert rules(outcome) == ["no_lungs"] * 3
-        assert "one_lung_small" in outcome.record["flags"]
+        assert "one_lung_small" in outcome.record.to_json()["flags"]
 
     def test_users_own_images_are_never_overwritten_by_lungs(self, folders, run):
         folders.write("a", [IN_LEFT])
@@ -195,7 +195,7 @@ class TestFiltering:
         here, there = (
             [
                 (c["verdict"], c["side"], round(c["lung_distance_mm"], 6), np.round(c["centroid_mm"], 4).tolist())
-                for c in outcomes[name].record["candidates"]
+                for c in outcomes[name].record.to_json()["candidates"]
             ]
             for name in "ab"
         )
@@ -215,8 +215,8 @@ class TestLungsThatCannotBeUsed:
         monkeypatch.setattr(lung_folder, "find_lungs", none)
         outcome = run(lungs=LungSource())["a"]
         assert rules(outcome) == ["no_lungs", "no_lungs"]
-        assert outcome.record["flags"] == ["lungs_not_found"]
-        assert outcome.record["notes"] == ["nothing looks like lung"]
+        assert outcome.record.to_json()["flags"] == ["lungs_not_found"]
+        assert outcome.record.to_json()["notes"] == ["nothing looks like lung"]
 
     def test_lungs_of_another_scan_keep_all_and_are_flagged(self, folders, run):
         elsewhere = np.zeros_like(LUNGS)
@@ -224,7 +224,7 @@ class TestLungsThatCannotBeUsed:
         folders.write("a", [IN_LEFT, MIDDLE], lungs=elsewhere)
         outcome = run()["a"]
         assert rules(outcome) == ["no_lungs", "no_lungs"]
-        assert "lungs_misplaced" in outcome.record["flags"]
+        assert "lungs_misplaced" in outcome.record.to_json()["flags"]
 
     def test_lungs_of_half_a_litre_keep_all_and_are_flagged(self, folders, run):
         small = LUNGS.copy()
@@ -232,7 +232,7 @@ class TestLungsThatCannotBeUsed:
         folders.write("a", [IN_LEFT, MIDDLE], lungs=small)
         outcome = run()["a"]
         assert rules(outcome) == ["no_lungs", "no_lungs"]
-        assert outcome.record["flags"].count("lungs_implausible") == 1
+        assert outcome.record.to_json()["flags"].count("lungs_implausible") == 1
 
 
 class TestBadInput:
@@ -301,7 +301,7 @@ class TestBadInput:
     def test_slices_of_8_mm_work_and_are_flagged_once(self, folders, run):
         thick = Grid(shape=GRID.shape, spacing_mm=(8.0, 5.0, 5.0))
         folders.write("a", [IN_LEFT, MIDDLE], grid=thick)
-        record = run()["a"].record
+        record = run()["a"].record.to_json()
         assert record["flags"] == ["thick_slices"]
         assert record["notes"] == ["voxels are 8 mm long along one axis: distances and merging are no finer than that"]
         assert [c["verdict"]["kept"] for c in record["candidates"]] == [True, False]
@@ -382,7 +382,7 @@ class TestProbabilities:
     def test_what_nnunet_saved_is_measured(self, folders, run):
         folders.write("a", [IN_LEFT, IN_RIGHT])
         self.save(folders, self.softmax())
-        record = run(anatomy=AnatomySettings(rank_by="mean_probability"))["a"].record
+        record = run(anatomy=AnatomySettings(rank_by="mean_probability"))["a"].record.to_json()
         assert [round(c["mean_probability"], 3) for c in record["candidates"]] == [0.9, 0.6]
         assert [round(c["max_probability"], 3) for c in record["candidates"]] == [0.9, 0.6]
         assert record["tumor"]["probability_known"]
@@ -405,7 +405,7 @@ class TestProbabilities:
     def test_what_does_not_fit_is_not_used_and_flagged(self, folders, run, spoil, message):
         folders.write("a", [IN_LEFT, IN_RIGHT])
         self.save(folders, spoil(self.softmax()))
-        record = run()["a"].record
+        record = run()["a"].record.to_json()
         assert record["flags"] == ["probability_unused"]
         assert message in record["notes"][0]
         assert record["candidates"][0]["mean_probability"] is None

@@ -7,6 +7,7 @@ import pytest
 from builders.drawn_chests import GRID, LUNGS, Folders, chest_ct
 
 from nnunet_cascade.case_folders.case_files import find_images
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.run import run_cases
 from nnunet_cascade.errors import InputImageError, NoLungsError
 from nnunet_cascade.geometry import Grid
@@ -53,14 +54,14 @@ def test_each_ct_gets_a_mask_and_a_record(folders, searches):
         "flags": [],
     }  # fmt: skip
     assert "not a medical device" in record["notice"]
-    assert lung_figures(record)["volume_ml"] == 1820.0
+    assert lung_figures(CaseRecord.from_json(record))["volume_ml"] == 1820.0
 
 
 def test_masks_of_other_programs_become_right_left_and_unknown(folders):
     folders.write("a", lungs=np.where(LUNGS > 0, 7, 0).astype(np.uint8))
     source = LungSource(kind="folder", path=folders["lung_masks"])
     (outcome,) = run_cases(find_images(folders["images"]), lung_task(folders["out"], source))
-    assert outcome.record["lungs"]["unknown_side_ml"] == 1820.0
+    assert outcome.record.to_json()["lungs"]["unknown_side_ml"] == 1820.0
     assert set(np.unique(read_volume(folders["out"] / "a.nii.gz").array)) == {0, 3}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
-from nnunet_cascade.uncertainty_measures import LARGEST, Measure
+from nnunet_cascade.uncertainty_measures import MEASURES, Measure
 
 OWN_SCHEME = "99NNC"
 
@@ -38,19 +38,19 @@ QUANTITIES: dict[Measure, Quantity] = {
         code=Code("C1711260", "UMLS", "Variance"),
         label="VARIANCE",
         explanation="population variance of the tumor probability over samples",
-        largest=LARGEST["variance"],
+        largest=MEASURES["variance"].largest,
     ),
     "predictive_entropy": Quantity(
         code=Code("pred-entropy", OWN_SCHEME, "Predictive entropy"),
         label="ENTROPY",
         explanation="binary entropy of the mean tumor probability, nats",
-        largest=LARGEST["predictive_entropy"],
+        largest=MEASURES["predictive_entropy"].largest,
     ),
     "mutual_information": Quantity(
         code=Code("mutual-info", OWN_SCHEME, "Mutual information"),
         label="MUTUAL_INFO",
         explanation="entropy of the mean less mean entropy of the samples, nats",
-        largest=LARGEST["mutual_information"],
+        largest=MEASURES["mutual_information"].largest,
     ),
 }
 """By what the settings call it; code values have at most 16 characters."""

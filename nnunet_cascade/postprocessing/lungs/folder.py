@@ -9,13 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import LungMaskError, SettingsError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import Labels, Mask
 from nnunet_cascade.images import ENDING, Volume, read_labels
 from nnunet_cascade.postprocessing.lungs.placement import lung_placement
 from nnunet_cascade.postprocessing.lungs.result import (
-    ELSEWHERE,
     LEFT,
-    ONE_SIDED,
     RIGHT,
     SMALL_SIDE,
     UNKNOWN_SIDE,
@@ -125,9 +124,9 @@ def mask_files(folder: Path, case: str) -> list[Path]:
 def _looked_at(lungs: LungMask, ct: Volume) -> LungMask:
     seen = lung_placement(ct, lungs.mask)
     if seen.is_misplaced:
-        return lungs.with_flag(ELSEWHERE)
+        return lungs.with_flag(Flag.LUNGS_MISPLACED)
     unknown = bool((lungs.labels == UNKNOWN_SIDE).any())
-    return lungs.with_flag(ONE_SIDED) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
+    return lungs.with_flag(Flag.ONE_LUNG_SMALL) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
 
 
 def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:

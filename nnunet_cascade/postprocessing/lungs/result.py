@@ -8,20 +8,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import GridMismatchError
+from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import MM3_PER_ML, Grid, Labels, Mask
 
 RIGHT = 1
 LEFT = 2
 UNKNOWN_SIDE = 3
 
-EMPTY = "lungs_empty"
-IMPLAUSIBLE = "lungs_implausible"
-ONE_SIDED = "one_lung_small"
-ELSEWHERE = "lungs_misplaced"
-
 _PLAUSIBLE_ML = (1000.0, 10000.0)
 SMALL_SIDE = 0.1
-_NOT_TO_BE_TRUSTED = frozenset({EMPTY, IMPLAUSIBLE, ELSEWHERE})
+_NOT_TO_BE_TRUSTED = frozenset({Flag.LUNGS_EMPTY, Flag.LUNGS_IMPLAUSIBLE, Flag.LUNGS_MISPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +29,7 @@ class LungMask:
             left, 3 lung of unknown side, 0 no lung.
         volume_ml: Volume of all of it.
         source: Where it comes from, such as "threshold" or "lungmask R231".
-        flags: "lungs_empty"; "lungs_implausible", outside 1 to 10 l;
-            "one_lung_small", one side below a tenth of the other; "lungs_misplaced",
-            hardly any of it lies in the air of this body.
+        flags: Those of `Flag` that come from the lungs.
     """
 
     labels: NDArray[np.uint8]
@@ -84,8 +78,8 @@ class LungMask:
 def _flags(volumes_ml: list[float]) -> tuple[str, ...]:
     total_ml = sum(volumes_ml)
     if total_ml == 0:
-        return (EMPTY,)
-    flags = () if _PLAUSIBLE_ML[0] <= total_ml <= _PLAUSIBLE_ML[1] else (IMPLAUSIBLE,)
+        return (Flag.LUNGS_EMPTY,)
+    flags = () if _PLAUSIBLE_ML[0] <= total_ml <= _PLAUSIBLE_ML[1] else (Flag.LUNGS_IMPLAUSIBLE,)
     right_ml, left_ml, unknown_ml = volumes_ml
     one_sided = unknown_ml == 0 and min(right_ml, left_ml) < SMALL_SIDE * max(right_ml, left_ml)
-    return (*flags, ONE_SIDED) if one_sided else flags
+    return (*flags, Flag.ONE_LUNG_SMALL) if one_sided else flags

@@ -78,7 +78,7 @@ def compose_figure(request: FigureRequest) -> Figure:
         rows=rows,
         crop=panel_extent(rows, (dy, dx), sources.shape[1:]),
         letters=edge_letters(sources.grid),
-        most=highest(sources.facts.measure, rows.uncertainty),
+        most=highest(sources.record.measure, rows.uncertainty),
     )
     kinds = panel_kinds(rows)
     layout = _layout(drawing, len(kinds))
@@ -121,7 +121,7 @@ def _draw_margins(figure: Figure, layout: Layout, kinds: tuple[PanelKind, ...], 
     write_block(figure, layout.subtitle, layout.text_left)
     name_panels(figure, layout.panels[0], [kind.name for kind in kinds])
     if drawing.rows.uncertainty.planes is not None:
-        draw_color_bar(figure, layout.panels[0][-1], drawing.sources.facts.measure or "uncertainty", drawing.most)
+        draw_color_bar(figure, layout.panels[0][-1], drawing.sources.record.measure or "uncertainty", drawing.most)
     draw_key(figure, layout, _key(drawing.rows))
     write_block(figure, layout.legend, layout.text_left)
     write_block(figure, layout.notice, layout.text_left, color="0.35")

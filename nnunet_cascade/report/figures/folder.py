@@ -11,7 +11,8 @@ from nnunet_cascade.errors import SettingsError, one_line
 from nnunet_cascade.report.figures.drawing import draw_figure
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import RunFolder
-from nnunet_cascade.scans.scans import Scan, recorded_scan
+from nnunet_cascade.scans.recorded import recorded_scan
+from nnunet_cascade.scans.scans import Scan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +71,7 @@ def figure_jobs(
                 drawn,
                 case=case,
                 folder=run.path,
-                record=run.records.get(case, {}),
+                record=run.records.get(case),
                 scan=scans.get(case),
                 truth=_truth(drawn.truth, case),
             ),

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 
-from nnunet_cascade.report.figures.facts import DrawnCandidate
+from nnunet_cascade.case_folders.record_parts import CandidateRecord
 from nnunet_cascade.report.figures.layout import (
     PLAIN,
     SMALL_PT,
@@ -25,6 +25,7 @@ from nnunet_cascade.report.figures.layout import (
 from nnunet_cascade.report.figures.palette import Line, heat
 from nnunet_cascade.report.figures.rows import FigureRows
 from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.uncertainty_measures import measure_info
 
 _MOST_CANDIDATES = 8
 _MOST_FLAGS = 12
@@ -32,12 +33,16 @@ _MOST_FLAGS = 12
 
 def heading(sources: FigureSources, rows: FigureRows) -> tuple[str, str]:
     """Return the title: the case and where it is shown; then volume and flags."""
-    facts, at = sources.facts, ", ".join(in_mm(height_mm) for height_mm in reversed(rows.heights_mm))
-    volume = "volume unknown" if facts.volume_ml is None else f"tumor {facts.volume_ml:.1f} ml"
-    lesions = "" if not facts.lesions else f" in {_counted(len(facts.lesions), 'lesion')}"
-    sure = "" if facts.mean_in_tumor is None else f", mean {in_words(facts.measure)} {facts.mean_in_tumor:.3f}"
-    flags = f"flags: {', '.join(facts.flags[:_MOST_FLAGS])}" if facts.flags else "no flags"
-    told = f"{volume}{lesions}{sure} · {flags}" if facts.known else "no record: verdicts, volume and flags are unknown"
+    record, at = sources.record, ", ".join(in_mm(height_mm) for height_mm in reversed(rows.heights_mm))
+    size_ml = None if record.tumor is None else record.tumor.volume_ml
+    volume = "volume unknown" if size_ml is None else f"tumor {size_ml:.1f} ml"
+    lesions = f" in {_counted(len(record.lesion_boxes), 'lesion')}" if record.lesion_boxes else ""
+    mean = None if record.uncertainty is None else record.uncertainty.mean_in_tumor
+    sure = "" if mean is None else f", mean {in_words(record.measure)} {mean:.3f}"
+    found = tuple(dict.fromkeys(record.flags or ()))
+    flags = f"flags: {', '.join(found[:_MOST_FLAGS])}" if found else "no flags"
+    known = sources.request.record is not None
+    told = f"{volume}{lesions}{sure} · {flags}" if known else "no record: verdicts, volume and flags are unknown"
     return plain(f"{sources.request.case} · axial, {at}"), plain(told)
 
 
@@ -51,17 +56,17 @@ def in_words(measure: str) -> str:
     return measure.replace("_", " ")
 
 
-def shown_candidates(sources: FigureSources, rows: FigureRows) -> dict[int, DrawnCandidate]:
+def shown_candidates(sources: FigureSources, rows: FigureRows) -> dict[int | None, CandidateRecord]:
     """Return the candidates that the slices meet, by number."""
     labels = rows.candidates.planes
     there = set() if labels is None else set(np.unique(labels).tolist())
-    return {candidate.id: candidate for candidate in sources.facts.candidates if candidate.id in there}
+    return {each.id: each for each in sources.record.numbered_candidates if each.id in there}
 
 
 def verdicts(sources: FigureSources, rows: FigureRows) -> list[str]:
     """Return a line for each candidate that is shown, then for the largest others, then how many there are besides."""
     shown = shown_candidates(sources, rows)
-    others = [candidate for candidate in sources.facts.candidates if candidate.id not in shown]
+    others = [candidate for candidate in sources.record.numbered_candidates if candidate.id not in shown]
     named = list(shown.values())[:_MOST_CANDIDATES]
     room = _MOST_CANDIDATES - len(named)
     more = len(shown) - len(named) + len(others[room:])
@@ -73,12 +78,13 @@ def verdicts(sources: FigureSources, rows: FigureRows) -> list[str]:
 
 
 def _no_candidates(sources: FigureSources) -> Iterable[str]:
-    return ["stage 1 found no candidate"] if sources.facts.known else ["no record: candidates are unknown"]
+    return ["no record: candidates are unknown" if sources.request.record is None else "stage 1 found no candidate"]
 
 
-def _verdict(candidate: DrawnCandidate) -> str:
-    said = {True: "kept", False: "dropped", None: "no verdict"}[candidate.kept]
-    return f"{candidate.id}  {said}, {candidate.volume_ml:.2f} ml: {candidate.reason or 'no reason is told'}"
+def _verdict(candidate: CandidateRecord) -> str:
+    verdict = candidate.verdict
+    said = {True: "kept", False: "dropped", None: "no verdict"}[verdict.kept]
+    return f"{candidate.id}  {said}, {candidate.volume_ml or 0:.2f} ml: {verdict.reason or 'no reason is told'}"
 
 
 def _counted(number: int, what: str) -> str:
@@ -88,7 +94,6 @@ def _counted(number: int, what: str) -> str:
 _SHADE = "0.15"
 _BAR = (0.1, 0.12)  # inches: distance from the panels, width
 _SAMPLE = 0.32
-_UNITS = {"variance": "no unit", "predictive_entropy": "nats", "mutual_information": "nats"}
 
 
 def fraction(figure: Figure, place: Place) -> tuple[float, float, float, float]:
@@ -148,7 +153,8 @@ def draw_color_bar(figure: Figure, panel: Place, measure: str, most: float) -> N
     axes.set_yticklabels([f"{value:.3g}" for value in (0, most / 2, most)], fontsize=SMALL_PT, **PLAIN)
     axes.yaxis.set_ticks_position("right")
     axes.tick_params(length=2, pad=1)
-    unit = _UNITS.get(measure, "unknown unit")
+    info = measure_info(measure)
+    unit = "unknown unit" if info is None else info.unit
     name = plain(f"{measure.replace('_', ' ')} of the tumor probability ({unit})")
     x, y = place.left + width + 0.3, panel.bottom + panel.height / 2
     how: dict[str, Any] = {**PLAIN, "fontsize": SMALL_PT, "rotation": 90}

@@ -20,7 +20,7 @@ from nnunet_cascade.report.figures.margins import shown_candidates
 from nnunet_cascade.report.figures.palette import DROPPED, HEAT_BRIGHTNESS, LUNGS, PREDICTED, REGION, TRUTH, Line, heat
 from nnunet_cascade.report.figures.rows import FigureRows, PanelExtent
 from nnunet_cascade.report.figures.sources import EdgeLetters, FigureLayer, FigureSources
-from nnunet_cascade.uncertainty_measures import LARGEST
+from nnunet_cascade.uncertainty_measures import measure_info
 
 BARS_MM = (5, 10, 20, 50, 100)
 _BAR_SHARE = 0.3
@@ -191,10 +191,10 @@ def panel_kinds(rows: FigureRows) -> tuple[PanelKind, ...]:
 
 def highest(measure: str, layer: FigureLayer) -> float:
     """Return the end of the color bar: the most that a measure can be; of an unknown one the highest there is."""
-    known = LARGEST.get(measure)
-    if known is not None or layer.planes is None:
-        return known or 1.0
-    return float(layer.planes.max()) or 1.0
+    info = measure_info(measure)
+    if info is not None:
+        return info.largest
+    return 1.0 if layer.planes is None else float(layer.planes.max()) or 1.0
 
 
 def _draw_ct(_panel: Panel, drawing: Drawing, _row: int) -> Missing:
@@ -225,7 +225,7 @@ def _draw_anatomy(panel: Panel, drawing: Drawing, row: int) -> Missing:
         return " ".join(missing)
     labels, told = candidates.planes[row], shown_candidates(drawing.sources, drawing.rows)
     for number in (int(value) for value in np.unique(labels) if value):
-        dropped = number in told and told[number].kept is False
+        dropped = number in told and told[number].verdict.kept is False
         line = DROPPED if dropped else PREDICTED
         panel.outline(labels == number, line)
         panel.number(labels == number, str(number), line)
@@ -243,7 +243,9 @@ def _draw_result(panel: Panel, drawing: Drawing, row: int) -> Missing:
         panel.frame(box, REGION)
     if rows.tumor.planes is not None:
         panel.outline(rows.tumor.planes[row] != 0, PREDICTED)
-    nowhere = "No region: no candidate was kept." if drawing.sources.facts.known and not rows.regions else ""
+    nowhere = (
+        "No region: no candidate was kept." if drawing.sources.request.record is not None and not rows.regions else ""
+    )
     return " ".join(filter(None, (rows.tumor.missing, nowhere, "" if nowhere else rows.uncertainty.missing)))
 
 

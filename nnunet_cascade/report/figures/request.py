@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.scans.scans import Scan
@@ -74,7 +74,7 @@ class FigureRequest:
     Attributes:
         case: Its name.
         folder: Where its maps lie.
-        record: As its JSON file holds it; {} where there is none.
+        record: Of it; None if there is none.
         scan: Its CT; None where nobody knows where that is.
         truth: Its true labels; None where there are none.
         truth_tumor: Which values of the true labels are tumor; None: as `dataset.json` says, 1 without one.
@@ -88,7 +88,7 @@ class FigureRequest:
 
     case: str
     folder: Path
-    record: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    record: CaseRecord | None = None
     scan: Scan | None = None
     truth: Path | None = None
     truth_tumor: TumorLabel | None = None

@@ -74,7 +74,7 @@ def _nearest(sources: FigureSources, height_mm: float) -> int:
 
 def _of_tumor(sources: FigureSources) -> Iterator[int]:
     """Yield the slice with the most tumor, then that of each lesion."""
-    lesions = None if sources.facts.lesions is None else sources.turned(sources.facts.lesions)
+    lesions = None if sources.record.lesions is None else sources.turned(sources.record.lesion_boxes)
     if lesions == () or not sources.map_path("").is_file():
         return
     span = _span(lesions or [Box.whole(sources.shape)])
@@ -91,7 +91,7 @@ def _of_tumor(sources: FigureSources) -> Iterator[int]:
 
 def _of_candidates(sources: FigureSources) -> Iterator[int]:
     """Yield the fullest slice of each candidate, the largest first."""
-    for candidate in sources.facts.candidates:
+    for candidate in sources.record.numbered_candidates:
         for box in sources.turned([candidate.box] if candidate.box else []):
             span = _span([box])
             labels = sources.map_layer("_candidates", span, what="map of candidates").planes
@@ -127,8 +127,8 @@ def _of_lungs(sources: FigureSources) -> int | None:
 
 def _spread(sources: FigureSources) -> Iterator[int]:
     """Yield slices at equal distances across what was found, or across all without findings; not the outermost ones."""
-    facts = sources.facts
-    found = facts.lesions or tuple(candidate.box for candidate in facts.candidates if candidate.box)
+    record = sources.record
+    found = record.lesion_boxes or tuple(each.box for each in record.numbered_candidates if each.box)
     span = _span(sources.turned(found) or [Box.whole(sources.shape)])
     wanted = sources.request.slices
     yield from (span[int(place)] for place in np.linspace(0, len(span) - 1, wanted + 2)[1:-1].round())
@@ -188,8 +188,7 @@ class FigureRows:
 
 def read_rows(sources: FigureSources, heights: tuple[int, ...]) -> FigureRows:
     """Read every map at some slices; what cannot be read says why."""
-    facts = sources.facts
-    unsampled = facts.known and not facts.measure
+    unsampled = sources.request.record is not None and not sources.record.measure
     return FigureRows(
         heights=heights,
         heights_mm=tuple(sources.height_mm(height) for height in heights),
@@ -202,7 +201,7 @@ def read_rows(sources: FigureSources, heights: tuple[int, ...]) -> FigureRows:
         uncertainty=FigureLayer(None, "No uncertainty: predicted without samples.")
         if unsampled
         else sources.map_layer("_uncertainty", heights, what="uncertainty map"),
-        regions=sources.turned(facts.regions),
+        regions=sources.turned(sources.record.region_boxes),
     )
 
 

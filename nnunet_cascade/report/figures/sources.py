@@ -18,11 +18,11 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import CascadeError, InputImageError, one_line
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
 from nnunet_cascade.images import ENDING, grid_of, read_volume
-from nnunet_cascade.report.figures.facts import FigureFacts, facts_of
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.scans.scans import Scan
@@ -226,13 +226,13 @@ class FigureSources:
 
     Attributes:
         request: Which case.
-        facts: What its record tells.
+        record: What is known of it; empty without a record.
         grid: Of all its maps.
         turn: From the array to planes as they are drawn.
     """
 
     request: FigureRequest
-    facts: FigureFacts
+    record: CaseRecord
     grid: Grid
     turn: AxisTurn
 
@@ -245,9 +245,9 @@ class FigureSources:
         """
         if Path(request.case).name != request.case:
             raise InputImageError(f"{request.case!r} is no name of a case: it leads out of the folder of the results")
-        facts = facts_of(request.record)
-        grid = facts.grid or _grid_of_files(request)
-        return cls(request=request, facts=facts, grid=grid, turn=radiological_turn(grid))
+        record = request.record or CaseRecord()
+        grid = record.grid or _grid_of_files(request)
+        return cls(request=request, record=record, grid=grid, turn=radiological_turn(grid))
 
     @property
     def shape(self) -> Index:

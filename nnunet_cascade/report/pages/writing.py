@@ -16,11 +16,11 @@ from jinja2 import Environment, PackageLoader
 from nnunet_cascade.evaluation.metric_info import MetricInfo
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.description import describe
+from nnunet_cascade.flags import meaning_of
 from nnunet_cascade.report.case_assets import FIGURE
 from nnunet_cascade.report.collect import CASES
 from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.pages import wording
-from nnunet_cascade.report.pages.flags import explained
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.reading.case_row import STATUSES
 from nnunet_cascade.report.reading.scores import shown_metrics
@@ -54,7 +54,7 @@ def environment() -> Environment:
         "estimate": wording.estimate,
         "p_value": wording.p_value,
         "key": wording.sort_key,
-        "explained": explained,
+        "explained": meaning_of,
         "url": quoted,
     }
     everywhere: dict[str, Any] = {
@@ -138,7 +138,7 @@ def _viewer(found: RunEntries, entry: CaseEntry, library: str, no_viewer: str) -
     from nnunet_cascade.report.viewing.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
 
     return viewer_data(
-        found.run.records.get(entry.case, {}),
+        found.run.records.get(entry.case),
         {name: quoted(file) for name, file in entry.made.volumes.items()},
         assets=f"{TO_ROOT}assets",
         library=library or None,

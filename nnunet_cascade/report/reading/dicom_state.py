@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
+from nnunet_cascade.case_folders.unchecked_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.report.reading.privacy import without_paths
 
 _STORY = "dicom_export.json"

@@ -6,13 +6,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
 
 from nnunet_cascade.case_folders.case_files import MAPS
+from nnunet_cascade.case_folders.case_record import VERSION, CaseRecord
+from nnunet_cascade.case_folders.unchecked_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.report.reading.case_row import CaseRow, known_versions, our_versions, row_of_record
-from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
+from nnunet_cascade.report.reading.case_row import CaseRow, our_versions, row_of_record
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.setting_rows import SettingRows, differing, setting_rows, unknown_settings
@@ -28,7 +28,7 @@ class RunFolder:
     Attributes:
         path: The folder.
         rows: Its cases, by name.
-        records: Of the cases that have one, as they are.
+        records: Of the cases that have one.
         problems: What is wrong with the run, in a sentence each; what is wrong with a case stands in its row.
         settings: In words, by dotted name.
         model: SHA-256 by stage.
@@ -38,7 +38,7 @@ class RunFolder:
 
     path: Path
     rows: tuple[CaseRow, ...]
-    records: Mapping[str, Mapping[str, Any]]
+    records: Mapping[str, CaseRecord]
     problems: tuple[str, ...]
     settings: SettingRows
     model: Mapping[str, str]
@@ -87,19 +87,19 @@ def read_run(folder: Path) -> RunFolder:
     rows = tuple(
         _without_paths(
             _row(case, folder, line=stories.lines.get(case), record=records.get(case), damaged=damaged.get(case, "")),
-            (*paths, records.get(case, UncheckedJson()).at("varying", "image", "path").text),
+            (*paths, *_image_path(records.get(case))),
         )
         for case in cases
     )
-    first = stories.first if stories.told else next(iter(records.values()), UncheckedJson())
+    first = stories.first if stories.told else UncheckedJson(next(iter(records.values()), CaseRecord()).to_json())
     return RunFolder(
         path=folder,
         rows=rows,
-        records={case: cast(Mapping[str, Any], told.value) for case, told in records.items()},
+        records=records,
         problems=(*stories.problems, *_shared_problems(rows, first)),
         settings=setting_rows(first.at("settings")),
         model={stage: told.text for stage, told in first.at("model").items() if stage in {"stage1", "stage2", "lungs"}},
-        versions=known_versions(first.at("versions")),
+        versions={name: first.at("versions", name).text for name in our_versions() if first.at("versions", name).text},
         facts=_facts(first),
     )
 
@@ -140,21 +140,22 @@ def _masks(folder: Path) -> set[str]:
     return (stems - maps) | recorded
 
 
-def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, UncheckedJson], dict[str, str]]:
+def _read_records(folder: Path, cases: Iterable[str]) -> tuple[dict[str, CaseRecord], dict[str, str]]:
     """Read the records of a folder; a damaged file is one where its name is a case's."""
-    names, records, damaged = set(cases), dict[str, UncheckedJson](), dict[str, str]()
+    names, records, damaged = set(cases), dict[str, CaseRecord](), dict[str, str]()
     for path in sorted(folder.glob("*.json")):
         if path.name.startswith(".") or path.name == "run.json" or _PART.fullmatch(path.name):
             continue
-        told, problem = read_json_lenient(path)
-        if not problem and told.at("case").text == path.stem:
-            records[path.stem] = told
+        content, problem = read_json_lenient(path)
+        record = CaseRecord.from_json(content.value)
+        if not problem and record.case == path.stem:
+            records[path.stem] = record
         elif path.stem in names:
             damaged[path.stem] = problem or f"{path.name} is damaged: it is no record of {path.stem}"
     return records, damaged
 
 
-def _row(case: str, folder: Path, *, line: UncheckedJson | None, record: UncheckedJson | None, damaged: str) -> CaseRow:
+def _row(case: str, folder: Path, *, line: UncheckedJson | None, record: CaseRecord | None, damaged: str) -> CaseRow:
     """Return what is known of a case from its record, its mask and its line in the run's story."""
     mask = is_own_file(folder, f"{case}{ENDING}")
     failed = line is not None and line.at("status").text == "failed"
@@ -175,8 +176,11 @@ def _row(case: str, folder: Path, *, line: UncheckedJson | None, record: Uncheck
     return replace(row, status=status, problems=tuple(problems))
 
 
-def _version_problems(record: UncheckedJson) -> list[str]:
-    found, ours = record.at("versions", _PACKAGE).text, our_versions()[_PACKAGE]
+def _version_problems(record: CaseRecord) -> list[str]:
+    if record.version > VERSION:
+        newer = f"version {record.version} of its record is newer than {VERSION}: what is not understood is left out"
+        return [f"{newer}; update nnunet-cascade"]
+    found, ours = record.versions.get(_PACKAGE), our_versions()[_PACKAGE]
     if found == ours:
         return []
     made_by = f"version {found}" if found else "an unknown version"
@@ -188,16 +192,9 @@ def _file_problems(row: CaseRow) -> list[str]:
     return [f"missing or of another size than its record tells: {', '.join(gone)}"] if gone else []
 
 
-def _content_problems(record: UncheckedJson) -> list[str]:
-    expected = {
-        "flags": record.at("flags").is_list,
-        "tumor": record.at("tumor").is_table,
-        "candidates": record.at("candidates").is_list,
-        "files": record.at("files").is_table,
-        "settings": record.at("settings").is_table,
-    }
-    lacking = [name for name, there in expected.items() if not there]
-    unknown = unknown_settings(record.at("settings"))
+def _content_problems(record: CaseRecord) -> list[str]:
+    lacking = [name for name in ("flags", "tumor", "candidates", "files", "settings") if getattr(record, name) is None]
+    unknown = unknown_settings(UncheckedJson(record.settings))
     found = [f"its record tells nothing readable of: {', '.join(lacking)}"] if lacking else []
     return found + ([f"{unknown} of its settings are unknown to this version and not shown"] if unknown else [])
 
@@ -215,15 +212,22 @@ def _command_paths(stories: _Stories) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word for word in words if "/" in word or "\\" in word))
 
 
+def _image_path(record: CaseRecord | None) -> tuple[str, ...]:
+    image = None if record is None else record.varying.image
+    return () if image is None else (image.path,)
+
+
 def _without_paths(row: CaseRow, known: tuple[str, ...]) -> CaseRow:
-    return replace(
-        row,
-        problems=tuple(without_paths(problem, known) for problem in row.problems),
-        notes=tuple(without_paths(note, known) for note in row.notes),
-        candidates=tuple(
-            replace(candidate, reason=without_paths(candidate.reason, known)) for candidate in row.candidates
-        ),
+    candidates = [
+        replace(each, verdict=replace(each.verdict, reason=without_paths(each.verdict.reason, known)))
+        for each in row.record.candidates or ()
+    ]
+    record = replace(
+        row.record,
+        notes=tuple(without_paths(note, known) for note in row.record.notes),
+        candidates=None if row.record.candidates is None else tuple(candidates),
     )
+    return replace(row, problems=tuple(without_paths(problem, known) for problem in row.problems), record=record)
 
 
 def _facts(first: UncheckedJson) -> dict[str, str]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
+from nnunet_cascade.case_folders.unchecked_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.evaluation.metric_info import MetricInfo, metric_info
-from nnunet_cascade.report.reading.lenient_json import UncheckedJson, read_json_lenient
 
 SHOWN = ("dice", "hd95_mm", "nsd_2mm", "lesion_recall", "false_positive_components", "volume_error_ml")
 """Metrics that a report shows, in the order of its columns."""

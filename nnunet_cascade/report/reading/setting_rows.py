@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
+from nnunet_cascade.case_folders.unchecked_json import UncheckedJson
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.report.reading.lenient_json import UncheckedJson
 from nnunet_cascade.report.reading.privacy import HIDDEN, without_paths
 
 _FILTER_SETTINGS = ("tumor_values", "uncertainty")

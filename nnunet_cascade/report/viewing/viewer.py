@@ -9,11 +9,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.case_folders.record_parts import CandidateRecord
 from nnunet_cascade.geometry import Box, Grid, Vector
-from nnunet_cascade.report.figures.facts import DrawnCandidate, FigureFacts, facts_of
 from nnunet_cascade.report.figures.palette import DROPPED, PREDICTED, TRUTH, heat
 from nnunet_cascade.report.figures.request import Window
-from nnunet_cascade.uncertainty_measures import LARGEST
+from nnunet_cascade.uncertainty_measures import MEASURES, measure_info
 
 _GREEN, _PURPLE, _BLUE = "#009E73", "#CC79A7", "#0072B2"  # of Okabe and Ito, for what the figure outlines in white
 _WINDOWS = ("lung", "mediastinum", "bone")
@@ -59,12 +60,12 @@ LAYERS = (
 
 
 def viewer_data(
-    record: Mapping[str, Any], volumes: Mapping[str, str], *, assets: str, library: str | None, problem: str = ""
+    record: CaseRecord | None, volumes: Mapping[str, str], *, assets: str, library: str | None, problem: str = ""
 ) -> dict[str, Any]:
     """Say what the template `viewer.html` needs, as plain values for JSON.
 
     Args:
-        record: Of the case; nobody has checked it, and what is not as expected is left out. {} where there is none.
+        record: Of the case; None if there is none.
         volumes: What `place_volumes` gave.
         assets: Of the report's assets, relative to the page, such as "../../assets".
         library: What `place_niivue` gave; None where the library could not be had.
@@ -74,29 +75,30 @@ def viewer_data(
         `assets`, `library`, `problem`, `ct` (a file or ""), `layers`, `windows`, and `places` with a title and
         (x, y, z) in mm, LPS, the largest lesion first.
     """
-    facts = facts_of(record)
-    places = [*_lesions(facts), *_candidates(facts)][:_MOST_PLACES]
+    known = record or CaseRecord()
+    places = [*_lesions(known), *_candidates(known)][:_MOST_PLACES]
     return {
         "assets": assets,
         "library": library or "",
         "problem": problem,
         "ct": volumes.get("ct", ""),
-        "layers": [_layer(layer, volumes[layer.name], facts) for layer in LAYERS if layer.name in volumes],
+        "layers": [_layer(layer, volumes[layer.name], known) for layer in LAYERS if layer.name in volumes],
         "windows": [{"name": name, **asdict(Window.parsed(name))} for name in _WINDOWS],
         "places": [{"title": title, "lps_mm": list(place)} for title, place in places],
     }
 
 
-def _layer(layer: ViewerLayer, file: str, facts: FigureFacts) -> dict[str, Any]:
+def _layer(layer: ViewerLayer, file: str, record: CaseRecord) -> dict[str, Any]:
     more: dict[str, Any] = {"colors": [layer.color]}
     if layer.kind == "labels":
         more["labels"] = [
-            {"id": one.id, "color": DROPPED.color if one.kept is False else layer.color, "title": _verdict(one)}
-            for one in facts.candidates
-            if one.id <= _HIGHEST_LABEL
+            {"id": one.id, "color": DROPPED.color if one.verdict.kept is False else layer.color, "title": _verdict(one)}
+            for one in record.numbered_candidates
+            if (one.id or 0) <= _HIGHEST_LABEL
         ]
     if layer.kind == "measure":
-        top = round(LARGEST.get(facts.measure, 0.25), 3) if layer.name == "uncertainty" else 1.0
+        info = measure_info(record.measure) or MEASURES["variance"]
+        top = round(info.largest, 3) if layer.name == "uncertainty" else 1.0
         stops = np.linspace(0, 1, _STOPS, dtype=np.float32) ** 2
         more.update(colors=_colors(stops), stops=np.rint(255 * stops).astype(int).tolist())
         more.update(clear_below=round(_CLEAR_BELOW * top, 4), top=top)
@@ -109,16 +111,16 @@ def _colors(shares: NDArray[np.float32]) -> list[str]:
     return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in shades]
 
 
-def _lesions(facts: FigureFacts) -> Iterator[tuple[str, Vector]]:
-    for number, box in enumerate(facts.lesions or (), start=1):
-        if facts.grid is not None:
-            yield f"lesion {number}", _middle(box, facts.grid)
+def _lesions(record: CaseRecord) -> Iterator[tuple[str, Vector]]:
+    for number, box in enumerate(record.lesion_boxes, start=1):
+        if record.grid is not None:
+            yield f"lesion {number}", _middle(box, record.grid)
 
 
-def _candidates(facts: FigureFacts) -> Iterator[tuple[str, Vector]]:
-    for candidate in facts.candidates:
-        if facts.grid is not None and candidate.box is not None:
-            yield f"candidate {_verdict(candidate)}", _middle(candidate.box, facts.grid)
+def _candidates(record: CaseRecord) -> Iterator[tuple[str, Vector]]:
+    for candidate in record.numbered_candidates:
+        if record.grid is not None and candidate.box is not None:
+            yield f"candidate {_verdict(candidate)}", _middle(candidate.box, record.grid)
 
 
 def _middle(box: Box, grid: Grid) -> Vector:
@@ -126,6 +128,6 @@ def _middle(box: Box, grid: Grid) -> Vector:
     return grid.world_mm((z, y, x))
 
 
-def _verdict(candidate: DrawnCandidate) -> str:
-    kept = {True: "kept", False: "dropped", None: "no verdict told"}[candidate.kept]
+def _verdict(candidate: CandidateRecord) -> str:
+    kept = {True: "kept", False: "dropped", None: "no verdict told"}[candidate.verdict.kept]
     return f"{candidate.id}, {kept}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import read_label_map
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.files import atomic_file
@@ -37,7 +38,7 @@ _INT16 = np.iinfo(np.int16)
 
 
 def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and where it goes
-    case: str, folder: Path, record: Mapping[str, Any], scan: Scan | None, truth: LabelFile | None, into: Path
+    case: str, folder: Path, record: CaseRecord | None, scan: Scan | None, truth: LabelFile | None, into: Path
 ) -> dict[str, str]:
     """Lay the images of a case into its page's folder.
 
@@ -74,10 +75,9 @@ def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and
     return placed
 
 
-def _own_file(folder: Path, name: str, record: Mapping[str, Any]) -> Path | None:
+def _own_file(folder: Path, name: str, record: CaseRecord | None) -> Path | None:
     """Find one of the case's maps; neither its name nor a symbolic link leads out of the folder."""
-    listed = record.get("files")
-    if isinstance(listed, (dict, list)) and listed and name not in listed:
+    if record is not None and record.files and name not in record.files:
         return None
     path = folder / name
     try:

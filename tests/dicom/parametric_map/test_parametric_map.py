@@ -7,6 +7,7 @@ import numpy as np
 import pydicom
 import pytest
 from builders.dicom_results import GRID, scan_of
+from nnunet_cascade.measure_info import MEASURES
 from pydicom.sr.coding import Code
 
 from nnunet_cascade.dicom.derived import ObjectIdentity
@@ -15,7 +16,6 @@ from nnunet_cascade.dicom.parametric_map.reading import read_parametric_map
 from nnunet_cascade.dicom.parametric_map.writing import MapToWrite, write_parametric_map
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Box
-from nnunet_cascade.uncertainty.sampling_types import DEFINITIONS
 
 VALUES = np.random.default_rng(2).random(GRID.shape, dtype=np.float32) / 4
 
@@ -65,7 +65,7 @@ def test_the_map_says_what_its_numbers_are_in_which_unit_and_that_it_is_research
 
 
 def test_every_measure_of_uncertainty_has_a_code_that_dicom_can_hold():
-    assert set(QUANTITIES) == set(DEFINITIONS)
+    assert set(QUANTITIES) == set(MEASURES)
     for quantity in QUANTITIES.values():
         assert len(quantity.code.value) <= 16
         assert quantity.code.scheme_designator in ("UMLS", OWN_SCHEME)
