@@ -17,6 +17,7 @@ print(json.dumps({
 }))
 """
 VARIABLE = "import json, os; print(json.dumps(os.environ.get('nnUNet_extTrainer')))"
+STARTED = "import json, sys; print(json.dumps([name for name in sys.modules if 'nnunet' in name]))"
 HEAVY = "import json, sys, nnunet_cascade; print(json.dumps(sorted({'torch', 'numpy', 'nnunetv2'} & set(sys.modules))))"
 STARTUP_FILES = ["nnunet_cascade_startup.pth", "nnunet_cascade_startup.start"]
 
@@ -55,8 +56,14 @@ def test_a_child_process_does_not_list_the_folder_again(installed):
     assert environment.answer(VARIABLE, variables={"nnUNet_extTrainer": once}) == once
 
 
-def test_starting_an_interpreter_loads_nothing_heavy(installed):
+def test_the_switch_turns_it_off(installed):
     environment, _ = installed
+    assert environment.answer(VARIABLE, variables={"NNC_NO_PLUGIN": "1"}) is None
+
+
+def test_starting_an_interpreter_imports_nothing_of_the_package_and_its_front_door_nothing_heavy(installed):
+    environment, _ = installed
+    assert environment.answer(STARTED) == []
     assert environment.answer(HEAVY) == []
 
 

@@ -7,9 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from nnunet_cascade._startup import VARIABLE, plugin_folder, register
+from nnunet_cascade._startup import SWITCH, VARIABLE, plugin_folder, register, start
 
 CHECKOUT = Path(__file__).parents[2]
+LINE = (CHECKOUT / "startup" / "pth.txt").read_text().splitlines()[-1]
+
+
+def run_line():
+    """Run the line of the .pth as `site` does."""
+    exec(LINE)  # noqa: S102 - our own line
+
+
+@pytest.fixture(params=[run_line, start, register], ids=["pth", "start", "register"])
+def registration(request, monkeypatch):
+    """Each way to register; the package is the only one on the path."""
+    monkeypatch.setattr(sys, "path", ["/nowhere", str(CHECKOUT)])
+    monkeypatch.delenv(SWITCH, raising=False)
+    return request.param
 
 
 @pytest.mark.parametrize(
@@ -23,43 +37,53 @@ CHECKOUT = Path(__file__).parents[2]
         ("ours:/a", ["ours", "/a"]),
     ],
 )
-def test_our_folder_comes_after_the_users_own(before, after, monkeypatch):
+def test_our_folder_comes_after_the_users_own(before, after, registration, monkeypatch):
     if before is None:
         monkeypatch.delenv(VARIABLE, raising=False)
     else:
         monkeypatch.setenv(VARIABLE, before.replace(":", os.pathsep).replace("ours", plugin_folder()))
-    register()
+    registration()
+    assert os.environ[VARIABLE].replace(plugin_folder(), "ours").split(os.pathsep) == after
+    registration()
     assert os.environ[VARIABLE].replace(plugin_folder(), "ours").split(os.pathsep) == after
 
 
-def test_registering_again_changes_nothing(monkeypatch):
-    monkeypatch.setenv(VARIABLE, "/a")
-    register()
-    once = os.environ[VARIABLE]
-    register()
-    assert os.environ[VARIABLE] == once
+@pytest.mark.parametrize("before", [None, "/a"])
+@pytest.mark.parametrize("at_start", [run_line, start])
+def test_the_switch_turns_the_registration_at_start_off(at_start, before, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(CHECKOUT)])
+    monkeypatch.setenv(SWITCH, "1")
+    if before is None:
+        monkeypatch.delenv(VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(VARIABLE, before)
+    at_start()
+    assert os.environ.get(VARIABLE) == before
+
+
+def test_the_line_does_nothing_where_the_package_is_not_found(monkeypatch):
+    monkeypatch.setattr(sys, "path", ["/nowhere"])
+    monkeypatch.delenv(VARIABLE, raising=False)
+    run_line()
+    assert VARIABLE not in os.environ
 
 
 def test_nnunet_meets_exactly_one_module_in_the_plugin_folder():
     assert [module.name for module in pkgutil.iter_modules([plugin_folder()])] == ["nnunet_cascade_trainers"]
 
 
-def test_an_interpreter_start_loads_our_two_small_modules_and_nothing_else():
-    code = """
-import json, os, sys
-before = set(sys.modules)
-sys.path.append(os.getcwd())
-import nnunet_cascade._startup
-nnunet_cascade._startup.register()
-print(json.dumps(sorted(set(sys.modules) - before)))
-"""
+def test_the_line_imports_nothing_that_an_interpreter_start_does_not():
+    code = "import os, sys; before = set(sys.modules); exec(sys.argv[1]); print(sorted(set(sys.modules) - before))"
     # -S: as at the moment when site has just begun, with only what the interpreter itself needs
-    command = [sys.executable, "-S", "-E", "-c", "import os\n" + code]
-    found = subprocess.run(command, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout
-    assert json.loads(found) == ["nnunet_cascade", "nnunet_cascade._startup"]
+    command = [sys.executable, "-S", "-E", "-c", code, f"sys.path.append({str(CHECKOUT)!r}); {LINE}"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout == "[]\n"
 
 
-def test_both_startup_files_name_a_function_that_exists():
-    assert (CHECKOUT / "startup" / "start.txt").read_text() == "nnunet_cascade._startup:register\n"
-    line = (CHECKOUT / "startup" / "pth.txt").read_text()
-    assert line == "import nnunet_cascade._startup; nnunet_cascade._startup.register()\n"
+def test_the_startup_file_names_a_function_that_exists():
+    assert (CHECKOUT / "startup" / "start.txt").read_text() == f"nnunet_cascade._startup:{start.__name__}\n"
+
+
+def test_an_interpreter_start_imports_nothing_of_this_package():
+    code = "import json, sys; print(json.dumps([name for name in sys.modules if 'nnunet' in name or name == 'torch']))"
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert json.loads(found) == []
