@@ -36,7 +36,7 @@ class HandedIn:
         worker = case_worker(job, device)
         from network_clock import Clock  # noqa: PLC0415 - PyTorch belongs to the worker's process alone
 
-        from nnunet_cascade.cohort import worker as steps  # noqa: PLC0415
+        from nnunet_cascade.prediction import case as steps  # noqa: PLC0415
 
         clock = Clock()
         clock.around_networks()

@@ -5,60 +5,28 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import ParamSpec, TypeVar
+from dataclasses import replace
+from typing import TypeVar
 
 import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.bundles.checksums import model_checksums
 from nnunet_cascade.case_folders.run import remove_case
+from nnunet_cascade.cohort.case_io import read_case, run_facts, write_result
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.errors import BundleError, one_line
 from nnunet_cascade.files import InputChecksums
-from nnunet_cascade.images import Volume, read_labels
 from nnunet_cascade.machine import give_memory_back, take_threads
-from nnunet_cascade.prediction.case import (
-    AnatomyResult,
-    CaseResult,
-    Clock,
-    LungsOrReason,
-    PrecomputedInputs,
-    apply_anatomy_rules,
-    assemble_result,
-    find_lungs_or_reason,
-    predict_stage1,
-    prepare_stage1,
-)
-from nnunet_cascade.prediction.outputs import write_case
-from nnunet_cascade.prediction.preprocessing import Prepared
-from nnunet_cascade.prediction.refinement import crop_regions, predict_regions
-from nnunet_cascade.prediction.stage_model import CoarsePrediction
+from nnunet_cascade.prediction.case import PrecomputedInputs, case_steps
+from nnunet_cascade.prediction.steps import CaseSteps, Clock, Step, one_step
 from nnunet_cascade.scans.scans import LoadedScan
 
 _log = logging.getLogger(__name__)
-_Arguments = ParamSpec("_Arguments")
-_Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """A case as its files hold it, and as stage 1 takes it."""
-
-    scan: LoadedScan
-    given: PrecomputedInputs
-    prepared: Prepared | None
-    checksums: InputChecksums
-
-    @property
-    def image(self) -> Volume:
-        """The CT's voxels."""
-        return self.scan.volume
+_Found = TypeVar("_Found")
 
 
 class CaseWorker:
@@ -89,11 +57,10 @@ class CaseWorker:
             precision=job.precision,
         )
         _require_same_models(job)
-        self._reading, self._networks, self._rules, self._writing = (
-            ThreadPoolExecutor(1, thread_name_prefix=name) for name in ("reading", "networks", "rules", "writing")
-        )
-        # lungmask's network must not run beside another one.
-        self._lungs = self._networks if job.spec.lungs.kind == "lungmask" else self._rules
+        names = ("reading", "networks", "processor", "writing")
+        self._threads_for = {name: ThreadPoolExecutor(1, thread_name_prefix=name) for name in names}
+        # lungmask's network must not run while another one does.
+        self._threads_for["lungs"] = self._threads_for["networks" if job.spec.lungs.kind == "lungmask" else "processor"]
         self._places = asyncio.Semaphore(job.capacity)
 
     async def predict(self, files: CaseFiles) -> CaseOutcome:
@@ -101,81 +68,49 @@ class CaseWorker:
         clock = Clock()
         async with self._places:
             try:
-                await self._predict(files, clock)
+                await self._drive(self._steps(files, clock))
             except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
                 outcome = CaseOutcome(case=files.case, status="failed", error=_log_case_error(files.case, error))
             else:
                 outcome = CaseOutcome(case=files.case, status="done")
             if outcome.status == "failed":
-                await self._on(self._writing, self._forget, files.case)
+                await self._on("writing", lambda: self._forget(files.case))
             give_memory_back()
         return replace(outcome, seconds=dict(clock.seconds))
 
     def close(self) -> None:
         """End the worker's threads; cases under way come to the end of their step."""
-        for threads in (self._reading, self._networks, self._rules, self._writing):
+        for threads in self._threads_for.values():
             threads.shutdown(wait=True, cancel_futures=True)
 
-    async def _predict(self, files: CaseFiles, clock: Clock) -> None:
-        """Take a case through its steps; nothing is held on to longer than the next step needs it."""
-        case = await self._on(self._reading, self._read, files, clock)
-        checksums, grid, flags, notes = case.checksums, case.image.grid, case.scan.flags, case.scan.notes
-        judgement = await self._judgement(case, clock)
-        crops = await self._on(self._rules, crop_regions, case.image, self._bundle, judgement.rois)
-        del case
-        refinement = await self._on(self._networks, _timed(clock, "stage2", predict_regions), crops, grid, self._bundle)
-        result = await self._on(
-            self._rules, _timed(clock, "lesions", assemble_result), grid, self._bundle, judgement, refinement
-        )
-        del crops, judgement, refinement
-        result = replace(result, flags=(*flags, *result.flags), notes=(*notes, *result.notes))
-        await self._on(self._writing, self._write, files, result, checksums, clock)
+    def _steps(self, files: CaseFiles, clock: Clock) -> CaseSteps[None]:
+        """Read a case, predict it and write its result."""
+        checksums: InputChecksums = []
 
-    async def _judgement(self, case: _Read, clock: Clock) -> AnatomyResult:
-        """Run stage 1 while the lungs are found; both come to their end, also where one of them fails."""
-        grid = case.image.grid
-        coarse, lungs = await asyncio.gather(
-            self._on(
-                self._networks,
-                _timed(clock, "stage1", predict_stage1),
-                case.prepared,
-                grid,
-                self._bundle,
-                case.given,
-            ),
-            self._on(self._lungs, _timed(clock, "lungs", find_lungs_or_reason), case.image, self._job.spec, case.given),
-            return_exceptions=True,
-        )
-        for found in (coarse, lungs):
-            if isinstance(found, BaseException):
-                raise found
-        known: tuple[CoarsePrediction, LungsOrReason] = coarse, lungs  # pyright: ignore[reportAssignmentType]
-        return await self._on(self._rules, _timed(clock, "anatomy", apply_anatomy_rules), grid, *known, self._job.spec)
-
-    def _read(self, files: CaseFiles, clock: Clock) -> _Read:
-        with clock.step("read"):
+        def read() -> tuple[LoadedScan, PrecomputedInputs]:
             remove_case(self._job.output, files.case)
-            checksums = files.checksums()
-            scan = files.scan.load()
-            given = PrecomputedInputs(case=files.case)
-            if files.stage1_mask is not None:
-                stage1 = read_labels(files.stage1_mask, scan.volume.grid, what="stage-1 mask") > 0
-                given = replace(given, stage1=stage1)
-        with clock.step("prepare"):
-            return _Read(scan, given, prepare_stage1(scan.volume, self._bundle, given), checksums)
+            checksums.extend(files.checksums())
+            return read_case(files)
 
-    def _write(self, files: CaseFiles, result: CaseResult, checksums: InputChecksums, clock: Clock) -> None:
-        told = {"predicted_at": time.strftime("%FT%TZ", time.gmtime()), "image": files.scan.to_json()}
-        with clock.step("write"):
-            write_case(
-                replace(result, seconds=dict(clock.seconds)),
-                self._job.output,
-                files.case,
-                spec=self._job.spec,
-                notes=self._job.notes,
-                made_from=self._job.made_from(checksums),
-                varying={"device": self._device, "threads": self._threads, **told},
-            )
+        result = yield from case_steps(read, self._bundle, clock)
+        facts = run_facts(files.scan, self._device, self._threads)
+        write = clock.timed("write", write_result, result, files.case, self._job, checksums, varying=facts)
+        del result
+        yield from one_step(Step("writing", write))
+
+    async def _drive(self, steps: CaseSteps[_Found]) -> _Found:
+        """Run the steps of a case; of several together all come to their end, also if one of them fails."""
+        together = next(steps)
+        while True:
+            calls = (self._on(step.needs, step.run) for step in together)
+            found = await asyncio.gather(*calls, return_exceptions=True)
+            for each in found:
+                if isinstance(each, BaseException):
+                    raise each
+            try:
+                together = steps.send(found)
+            except StopIteration as end:
+                return end.value
 
     def _forget(self, case: str) -> None:
         """Remove what was written of a case that failed, and what its error still held in memory."""
@@ -183,14 +118,13 @@ class CaseWorker:
         with suppress(OSError):  # the folder may be what failed
             remove_case(self._job.output, case)
 
-    async def _on(
-        self,
-        threads: ThreadPoolExecutor,
-        step: Callable[_Arguments, _Result],
-        *given: _Arguments.args,
-        **named: _Arguments.kwargs,
-    ) -> _Result:
-        return await asyncio.get_running_loop().run_in_executor(threads, partial(step, *given, **named))
+    async def _on(self, needs: str, work: Callable[[], _Found]) -> _Found:
+        def run() -> _Found:
+            found = work()
+            give_memory_back()  # what a step took and freed would add to what the next one takes
+            return found
+
+        return await asyncio.get_running_loop().run_in_executor(self._threads_for[needs], run)
 
 
 def _require_same_models(job: CohortJob) -> None:
@@ -200,16 +134,6 @@ def _require_same_models(job: CohortJob) -> None:
             f"{job.bundle} was changed since the run began, or is another one on this machine; "
             "expected the same models for all cases; run it again with --continue_prediction"
         )
-
-
-def _timed(clock: Clock, name: str, step: Callable[_Arguments, _Result]) -> Callable[_Arguments, _Result]:
-    def run(*given: _Arguments.args, **named: _Arguments.kwargs) -> _Result:
-        with clock.step(name):
-            found = step(*given, **named)
-            give_memory_back()  # what a step took and freed would lie beside what the next one takes
-        return found
-
-    return run
 
 
 def _log_case_error(case: str, error: Exception) -> str:

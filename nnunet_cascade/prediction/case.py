@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -22,7 +21,9 @@ from nnunet_cascade.prediction.refinement import Refinement, crop_regions, predi
 from nnunet_cascade.prediction.roi import Islands, Roi, apply_island_policy, is_clipped, plan_rois, roi_map
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
+from nnunet_cascade.prediction.steps import CaseSteps, Clock, Step, one_step, run_steps
 from nnunet_cascade.scans.flags import grid_flags
+from nnunet_cascade.scans.scans import LoadedScan
 from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
 from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
 from nnunet_cascade.uncertainty.temperature import with_temperature
@@ -57,6 +58,10 @@ class CaseResult:
         notes: What explains a flag, in one line each.
         moved_results: Stages whose results did not fit on the device and went to the computer's own memory.
         seconds: Time each step took.
+
+    Example:
+        >>> isinstance(cascade.predict("ct.nii.gz"), nnc.CaseResult)
+        True
     """
 
     grid: Grid
@@ -129,28 +134,56 @@ class AnatomyResult:
     stage1_given: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Seconds by step."""
+def case_steps(
+    read: Callable[[], tuple[LoadedScan, PrecomputedInputs]], bundle: LoadedCascade, clock: Clock
+) -> CaseSteps[CaseResult]:
+    """Take one CT through the cascade; nothing is held longer than the next step needs it.
 
-    seconds: dict[str, float] = field(default_factory=dict[str, float])
+    Args:
+        read: Reads the CT and what is handed in; the CT is left unchanged.
+        bundle: The models.
+        clock: Gets the time of each step.
 
-    @contextmanager
-    def step(self, name: str) -> Generator[None, None, None]:
-        """Add the time that what is done inside takes."""
-        begin = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - begin, 3)
+    Returns:
+        The result on the image's own grid. No candidate, or every candidate
+        rejected, gives an empty mask and a flag, never an error.
+    """
+
+    def read_and_prepare() -> tuple[LoadedScan, PrecomputedInputs, Prepared | None]:
+        with clock.step("read"):
+            scan, given = read()
+        return scan, given, clock.timed("prepare", prepare_stage1, scan.volume, bundle, given)()
+
+    scan, given, prepared = yield from one_step(Step("reading", read_and_prepare))
+    grid, flags, notes = scan.volume.grid, scan.flags, scan.notes
+    coarse, lungs = yield (
+        Step("networks", clock.timed("stage1", predict_stage1, prepared, grid, bundle, given)),
+        Step("lungs", clock.timed("lungs", find_lungs_or_reason, scan.volume, bundle.spec, given)),
+    )
+    del prepared, given
+    rules = clock.timed("anatomy", apply_anatomy_rules, grid, coarse, lungs, bundle.spec)
+    judgement = yield from one_step(Step("processor", rules))
+    del coarse, lungs, rules
+    crops = yield from one_step(Step("processor", partial(crop_regions, scan.volume, bundle, judgement.rois)))
+    del scan
+    refinement = yield from one_step(
+        Step("networks", clock.timed("stage2", predict_regions, crops, grid, bundle)),
+    )
+    del crops
+    described = clock.timed("lesions", assemble_result, grid, bundle, judgement, refinement)
+    del judgement, refinement
+    result = yield from one_step(Step("processor", described))
+    return replace(result, flags=(*flags, *result.flags), notes=(*notes, *result.notes), seconds=dict(clock.seconds))
 
 
-def predict_case(image: Volume, bundle: LoadedCascade, given: PrecomputedInputs | None = None) -> CaseResult:
+def predict_case(
+    image: Volume | LoadedScan, bundle: LoadedCascade, given: PrecomputedInputs | None = None
+) -> CaseResult:
     """Run the cascade on one CT, step by step.
 
     Args:
-        image: The CT in HU, in any orientation. Left unchanged.
-        bundle: As `load_cascade` gives it.
+        image: The CT in HU, in any orientation, or as it was read, with what its slices' headers tell. Left unchanged.
+        bundle: As `load_cascade` returns it.
         given: What is handed in instead of made.
 
     Returns:
@@ -164,19 +197,14 @@ def predict_case(image: Volume, bundle: LoadedCascade, given: PrecomputedInputs 
         LungMaskError, GridMismatchError, InputImageError: A lung mask cannot be had or does not fit.
         DeviceError: The device has not the memory for one window.
     """
-    given, clock = given or PrecomputedInputs(), Clock()
-    require_ct(image.array, name=given.case)
-    with clock.step("stage1"):
-        coarse = predict_stage1(prepare_stage1(image, bundle, given), image.grid, bundle, given)
-    with clock.step("lungs"):
-        lungs = find_lungs_or_reason(image, bundle.spec, given)
-    with clock.step("anatomy"):
-        judgement = apply_anatomy_rules(image.grid, coarse, lungs, bundle.spec)
-    with clock.step("stage2"):
-        refinement = predict_regions(crop_regions(image, bundle, judgement.rois), image.grid, bundle)
-    with clock.step("lesions"):
-        result = assemble_result(image.grid, bundle, judgement, refinement)
-    return replace(result, seconds=clock.seconds)
+    scan = image if isinstance(image, LoadedScan) else LoadedScan(volume=image)
+    known = given or PrecomputedInputs()
+
+    def read() -> tuple[LoadedScan, PrecomputedInputs]:
+        require_ct(scan.volume.array, name=known.case)
+        return scan, known
+
+    return run_steps(case_steps(read, bundle, Clock()))
 
 
 def prepare_stage1(image: Volume, bundle: LoadedCascade, given: PrecomputedInputs) -> Prepared | None:

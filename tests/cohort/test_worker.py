@@ -13,11 +13,13 @@ import torch
 from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.bundles.checksums import model_checksums
 from nnunet_cascade.case_folders.records import read_finished
+from nnunet_cascade.cohort import case_io
 from nnunet_cascade.cohort import worker as module
 from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
 from nnunet_cascade.cohort.worker import CaseWorker
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.images import read_ct, read_labels, read_volume
+from nnunet_cascade.prediction import case as steps
 from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.scans.search import find_scans
 
@@ -124,7 +126,7 @@ def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job,
     [
         ("prepare_stage1", MemoryError(), "this computer's memory is too small for the case"),
         ("predict_stage1", RuntimeError("two\nlines"), "two lines"),
-        ("lungs_of", ZeroDivisionError(), "ZeroDivisionError"),
+        ("find_lungs_or_reason", ZeroDivisionError(), "ZeroDivisionError"),
         ("predict_regions", torch.cuda.OutOfMemoryError("x"), "x"),
         ("write_case", OSError(28, "No space left on device"), "No space left on device"),
     ],
@@ -135,7 +137,7 @@ def test_an_error_of_any_step_is_one_line_and_leaves_nothing(
     def fail(*_, **__):
         raise error
 
-    monkeypatch.setattr(module, broken, fail)
+    monkeypatch.setattr(case_io if broken == "write_case" else steps, broken, fail)
     (job.output / "bad_probability.nii.gz").write_text("of an earlier run")
     (outcome,) = outcomes(worker, files("bad"))
     assert outcome.status == "failed"
@@ -163,7 +165,7 @@ def test_an_image_that_went_half_way_through_writing_leaves_nothing(worker, job,
 
 
 def test_no_more_cases_are_under_way_than_there_is_room_for(worker, job, files, outcomes, monkeypatch):
-    read, most, under_way, lock = module.CaseWorker._predict, [0], [0], threading.Lock()
+    read, most, under_way, lock = module.CaseWorker._drive, [0], [0], threading.Lock()
 
     async def counted(self, *given):
         with lock:
@@ -175,19 +177,19 @@ def test_no_more_cases_are_under_way_than_there_is_room_for(worker, job, files, 
             with lock:
                 under_way[0] -= 1
 
-    monkeypatch.setattr(module.CaseWorker, "_predict", counted)
+    monkeypatch.setattr(module.CaseWorker, "_drive", counted)
     assert {o.status for o in outcomes(worker, files(*"pqrstu"))} == {"done"}
     assert most[0] == job.capacity
 
 
 def test_networks_run_on_one_thread(worker, files, outcomes, monkeypatch):
-    seen, predict_regions = set(), module.predict_regions
+    seen, predict_regions = set(), steps.predict_regions
 
     def noted(*given):
         seen.add(threading.current_thread().name)
         return predict_regions(*given)
 
-    monkeypatch.setattr(module, "predict_regions", noted)
+    monkeypatch.setattr(steps, "predict_regions", noted)
     outcomes(worker, files("v", "w"))
     assert len(seen) == 1
 
