@@ -5,7 +5,17 @@ A message says what was found, what was expected and what to do, in one line.
 
 
 class CascadeError(Exception):
-    """Any error this package raises on purpose."""
+    """Any error this package raises on purpose: one line that says what was found, what was expected and what to do.
+
+    Each kind is a built-in error as well, such as ValueError, RuntimeError or TypeError.
+
+    Example:
+        >>> try:
+        ...     nnc.StageSettings(threshold=2)
+        ... except nnc.CascadeError as error:
+        ...     print(error)
+        threshold must lie between 0 and 1; found 2
+    """
 
 
 class SettingsError(CascadeError, ValueError):
@@ -74,6 +84,23 @@ class WeightsError(CascadeError, ValueError):
 
 class ReportError(CascadeError, RuntimeError):
     """A report, or a part of it, cannot be made, shown or served."""
+
+
+class WrongTypeError(CascadeError, TypeError):
+    """An argument is of a type that a function does not take."""
+
+
+def require_type(value: object, kinds: type | tuple[type, ...], expected: str, *, what: str) -> None:
+    """Raise a WrongTypeError unless a value is of one of these types.
+
+    Args:
+        value: The argument.
+        kinds: Types that are taken.
+        expected: The same in words.
+        what: The argument's name.
+    """
+    if not isinstance(value, kinds):
+        raise WrongTypeError(f"{what}: expected {expected}; found {type(value).__name__}")
 
 
 def one_line(error: BaseException, *, longest: int | None = None) -> str:

@@ -15,7 +15,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.errors import GridMismatchError, SettingsError, WrongTypeError, require_type
 
 Spacing = tuple[float, float, float]
 """Voxel size in mm along (Z, Y, X)."""
@@ -48,6 +48,22 @@ _POSITION_TOLERANCE_MM = 0.05
 _DIRECTION_TOLERANCE = 1e-3
 
 
+def as_mask(array: object, *, what: str) -> Mask:
+    """Return an array (Z, Y, X) of booleans, or of labels of which all but 0 are inside, as a mask.
+
+    Raises:
+        WrongTypeError: It is no array of the kind; the message names `what`.
+    """
+    require_type(array, np.ndarray, "an array (Z, Y, X) of booleans or labels", what=what)
+    found = np.asarray(array)
+    if found.ndim != 3 or found.dtype.kind not in "bui":
+        raise WrongTypeError(
+            f"{what}: expected an array (Z, Y, X) of booleans or labels; found {found.ndim} dimensions of "
+            f"{found.dtype}; compare probabilities with a threshold first"
+        )
+    return found if found.dtype == np.bool_ else found != 0
+
+
 def as_index(values: Iterable[int]) -> Index:
     """Return three whole numbers, of NumPy or not, as an index (Z, Y, X)."""
     z, y, x = (int(value) for value in values)
@@ -67,6 +83,11 @@ class Grid:
 
     Raises:
         SettingsError: A size is not positive or the axes are not orthonormal.
+
+    Example:
+        >>> grid = nnc.Grid(shape=(40, 512, 512), spacing_mm=(3, 0.8, 0.8))
+        >>> grid.world_mm((1, 0, 0))
+        (0.0, 0.0, 3.0)
     """
 
     shape: Index
@@ -149,6 +170,11 @@ class Box:
 
     Raises:
         SettingsError: The box is empty along an axis.
+
+    Example:
+        >>> box = nnc.Box((1, 2, 3), (3, 4, 5))
+        >>> box.shape, np.zeros((8, 8, 8))[box.slices].shape
+        ((2, 2, 2), (2, 2, 2))
     """
 
     start: Index

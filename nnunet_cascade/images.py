@@ -44,6 +44,10 @@ class Volume:
     Attributes:
         array: (Z, Y, X), float32; or int16 as a CT's file holds it: whoever computes with it converts what it takes.
         grid: Of the same shape.
+
+    Example:
+        >>> array = np.full((4, 8, 8), -1000, np.int16)
+        >>> ct = nnc.Volume(array, nnc.Grid(shape=(4, 8, 8), spacing_mm=(3, 1, 1)))
     """
 
     array: Stored
@@ -57,24 +61,26 @@ class RealVolume(Volume):
     array: Image
 
 
-def read_volume(path: Path) -> RealVolume:
+def read_volume(path: str | Path) -> RealVolume:
     """Read a three-dimensional image.
 
     Raises:
         InputImageError: The file is missing or truncated, has other than three
             dimensions or several channels, or holds NaN or infinite values.
     """
+    path = Path(path)
     stored, grid = _read(path)
     return RealVolume(_checked(stored, path), grid)
 
 
-def read_ct(path: Path) -> Volume:
+def read_ct(path: str | Path) -> Volume:
     """Read a CT in Hounsfield units, in 16 bits where its file has them.
 
     Raises:
         InputImageError: As `read_volume`, or the values cannot be Hounsfield
             units of a body: no air, no soft tissue, or out of range.
     """
+    path = Path(path)
     stored, grid = _read(path)
     array = _checked(stored, path) if stored.dtype != np.int16 else stored
     require_ct(array, name=str(path))
@@ -141,6 +147,21 @@ def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
     ox, oy, oz = image.GetOrigin()
     z, y, x = (tuple(float(v) + 0.0 for v in direction[:, column]) for column in (2, 1, 0))  # no −0.0
     return Grid(shape=(nz, ny, nx), spacing_mm=(sz, sy, sx), origin_mm=(ox, oy, oz), axes=cast(Any, (z, y, x)))
+
+
+def from_sitk(image: sitk.Image) -> Volume:
+    """Return a three-dimensional SimpleITK image with one channel as a volume, in 16 bits if it has them, else float32.
+
+    Raises:
+        InputImageError: It has other than three dimensions, or several channels.
+    """
+    import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
+
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        size, channels = image.GetSize(), image.GetNumberOfComponentsPerPixel()
+        raise InputImageError(f"size {size} with {channels} channel(s); expected one three-dimensional image")
+    array = sitk.GetArrayFromImage(image)
+    return Volume(array if array.dtype == np.int16 else array.astype(np.float32), grid_of(image))
 
 
 def to_sitk(array: NDArray[Any], grid: Grid) -> sitk.Image:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import SettingsError, require_type
 
 if TYPE_CHECKING:
     import torch
@@ -94,6 +94,31 @@ def take_threads(threads: int | None = None) -> int:
     count = threads or threads_per_worker()
     torch.set_num_threads(count)
     return count
+
+
+def find_device(device: str | torch.device) -> torch.device:
+    """Return a device of this machine.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", "mps" or the like; "auto" is a CUDA device if there is one, else the CPU.
+
+    Raises:
+        WrongTypeError: It is neither text nor a device.
+        SettingsError: It is no such device, or this machine has none.
+    """
+    import torch  # noqa: PLC0415
+
+    require_type(device, (str, torch.device), "a str or torch.device", what="device")
+    count = torch.cuda.device_count()
+    try:
+        found = torch.device(("cuda" if count else "cpu") if device == "auto" else device)
+    except RuntimeError as error:
+        raise SettingsError(f"device {device}: expected auto, cpu, cuda, cuda:N or mps") from error
+    if found.type == "cuda" and (found.index or 0) >= count:
+        raise SettingsError(f"-device {device}: found {count} CUDA devices, counted from 0; choose another or cpu")
+    if found.type == "mps" and not torch.backends.mps.is_available():
+        raise SettingsError("-device mps: found no such device; use cpu")
+    return found
 
 
 def require_precision(precision: Literal["float32", "bfloat16"], device: torch.device) -> None:

@@ -19,6 +19,8 @@ PACKAGES = (
     "lungmask",
 )
 
+__version__ = version("nnunet-cascade")
+
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a result depends on."""

@@ -48,13 +48,13 @@ _DATASET_KEYS = frozenset(
 )
 
 
-def read_spec(folder: Path) -> CascadeSpec:
+def read_spec(folder: str | Path) -> CascadeSpec:
     """Read the settings of a bundle.
 
     Raises:
         BundleError: The folder is not a bundle, or one of another version.
     """
-    path = folder / SPEC_NAME
+    path = Path(folder) / SPEC_NAME
     if not path.is_file():
         raise BundleError(f"{folder} has no {SPEC_NAME}; expected a bundle made by nnc-make-bundle")
     try:

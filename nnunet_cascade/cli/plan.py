@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nnunet_cascade.cli.common import DONE, CommandParser, Options, new_command
 from nnunet_cascade.cli.settings_values import settings_values
-from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.settings.training import PAPER_SPACING_MM, PAPER_TRAINING, PAPER_WINDOW_HU, TrainingSettings
 
 if TYPE_CHECKING:
     from nnunet_cascade.training.planning import PlanRequest
-
-_PAPER_SPACING_MM = (1.0, 1.0, 1.0)
-_PAPER_WINDOW_HU = (-1000.0, 400.0)
-_PAPER_TRAINING = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
 
 
 def build_parser() -> CommandParser:
@@ -56,10 +52,10 @@ def plan_request(args: argparse.Namespace, prefix: str = "", *, paper: bool, **f
     given: dict[str, Any] = {name: getattr(args, f"{prefix}{name}") for name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     if paper:
-        given["spacing_mm"] = given["spacing_mm"] or _PAPER_SPACING_MM
-        given["window_hu"] = given["window_hu"] or _PAPER_WINDOW_HU
+        given["spacing_mm"] = given["spacing_mm"] or PAPER_SPACING_MM
+        given["window_hu"] = given["window_hu"] or PAPER_WINDOW_HU
     training = settings_values(TrainingSettings, getattr(args, f"{prefix}set"))
-    return PlanRequest(**fixed, **given, training={**(_PAPER_TRAINING if paper else {}), **training})
+    return PlanRequest(**fixed, **given, training={**(PAPER_TRAINING if paper else {}), **training})
 
 
 def _body(args: argparse.Namespace) -> int:

@@ -49,7 +49,8 @@ def build_parser() -> CommandParser:
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.training.pipeline import StageTraining, TrainingRequest, train_cascade
+    from nnunet_cascade.training.pipeline import train_cascade
+    from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
     spec = preset_spec(args)
     paper = args.preset == "paper"

@@ -21,8 +21,8 @@ from tqdm import tqdm
 from nnunet_cascade.case_folders.lock import hold_as_worker
 from nnunet_cascade.cohort.engine import Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.errors import CascadeError, SettingsError, one_line
-from nnunet_cascade.machine import worker_environment
+from nnunet_cascade.errors import CascadeError, one_line
+from nnunet_cascade.machine import find_device, worker_environment
 from nnunet_cascade.processes import end_with_parent, environment, interrupts_ignored, told_exit
 
 _SHUTDOWN_TIMEOUT_S = 10.0
@@ -52,16 +52,9 @@ def case_worker(job: CohortJob, device: str) -> Worker:
         BundleError, DropoutError: The bundle cannot be loaded.
         SettingsError: It does not go with the settings, or there is no such device.
     """
-    import torch  # noqa: PLC0415 - see above
+    from nnunet_cascade.cohort.worker import CaseWorker  # noqa: PLC0415 - see above
 
-    from nnunet_cascade.cohort.worker import CaseWorker  # noqa: PLC0415
-
-    kind, _, number = device.partition(":")
-    count = torch.cuda.device_count() if kind == "cuda" else 0
-    if kind == "cuda" and int(number or 0) >= count:
-        raise SettingsError(f"-device {device}: found {count} CUDA devices, counted from 0; choose another or cpu")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise SettingsError("-device mps: found no such device; use -device cpu")
+    find_device(device)
     return CaseWorker(job, device)
 
 

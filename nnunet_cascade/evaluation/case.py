@@ -47,6 +47,11 @@ class CaseScore(LesionShares):
 
     Raises:
         SettingsError: The case has no name, or a value is out of its range or contradicts another.
+
+    Example:
+        >>> empty = np.zeros((8, 8, 8), bool)
+        >>> nnc.evaluate(empty, empty, spacing_mm=(1, 1, 1)).dice
+        nan
     """
 
     case: str

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nnunet_cascade.errors import GridMismatchError
+from nnunet_cascade.errors import GridMismatchError, require_type
 from nnunet_cascade.flags import Flag
-from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask, as_mask
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 from nnunet_cascade.postprocessing.lungs.result import (
     LEFT,
@@ -48,6 +48,11 @@ class FilteredCandidates:
         flags: What a reader of the result should know: "lungs_missing",
             "lungs_empty", "lungs_implausible", "lungs_misplaced", "one_lung_small",
             "all_rejected", "best_kept".
+
+    Example:
+        >>> grid = nnc.Grid(shape=(8, 8, 8), spacing_mm=(3, 3, 3))
+        >>> nnc.filter_candidates(np.zeros((8, 8, 8), bool), grid, None).candidates
+        ()
     """
 
     labels: Labels
@@ -72,7 +77,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
     tumor: Mask,
     grid: Grid,
     lungs: LungMask | Mask | None,
-    settings: AnatomySettings,
+    settings: AnatomySettings | None = None,
     *,
     probability: Image | None = None,
     uncertainty: Image | None = None,
@@ -89,7 +94,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         grid: The grid of all arrays.
         lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows;
             None if there is none.
-        settings: What the rules ask.
+        settings: What the rules ask; None is the recommended preset.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.
 
@@ -97,14 +102,21 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         Every candidate with its verdict. An empty mask has none.
 
     Raises:
-        GridMismatchError: An array is not of the grid's shape.
+        WrongTypeError, GridMismatchError: An argument is of a wrong type, or an array not of the grid's shape.
         InputImageError: A map is not finite inside a candidate.
         SettingsError: Ranked by a map that was not given.
 
     Source:
         Isler et al., anatomy-aware post-processing; docs/paper-departures.md, P2 to P6.
+
+    Example:
+        >>> tumor, grid = np.ones((1, 1, 1), bool), nnc.Grid(shape=(1, 1, 1), spacing_mm=(3, 3, 3))
+        >>> nnc.filter_candidates(tumor, grid, None).candidates[0].verdict.reason
+        'its volume is 27 mm³ (needs 100 mm³)'
     """
-    mask = lungs.mask if isinstance(lungs, LungMask) else lungs
+    tumor, settings = as_mask(tumor, what="tumor"), settings or AnatomySettings()
+    _require_types(grid, settings)
+    mask = lungs.mask if isinstance(lungs, LungMask) else None if lungs is None else as_mask(lungs, what="lungs")
     maps = {"probability map": probability, "uncertainty map": uncertainty}
     _require_shapes(grid, {"tumor mask": tumor, "lung mask": mask, **maps})
     labels = label_candidates(tumor, grid, settings.merge)
@@ -120,6 +132,11 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         if settings.keep_best_if_none:
             chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
     return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
+
+
+def _require_types(grid: object, settings: object) -> None:
+    require_type(grid, Grid, "a Grid", what="grid")
+    require_type(settings, AnatomySettings, "AnatomySettings", what="settings")
 
 
 def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:

@@ -20,6 +20,10 @@ class Verdict:
         kept: Whether it goes on.
         rule: Name of the rule that decided.
         reason: One plain sentence with the numbers that decided.
+
+    Example:
+        >>> nnc.Verdict(kept=False, rule="minimum_volume", reason="its volume is 8 mm³ (needs 100 mm³)").kept
+        False
     """
 
     kept: bool
@@ -58,6 +62,13 @@ class Candidate:
 
     Raises:
         SettingsError: The number or the size is not positive.
+
+    Example:
+        >>> tumor = np.zeros((8, 8, 8), bool)
+        >>> tumor[2:6, 2:6, 2:6] = True
+        >>> (found,) = nnc.filter_candidates(tumor, nnc.Grid(shape=(8, 8, 8), spacing_mm=(3, 3, 3)), None).candidates
+        >>> found.volume_ml, found.verdict.rule
+        (1.728, 'no_lungs')
     """
 
     id: int

@@ -53,6 +53,12 @@ class AnatomySettings:
 
     Source:
         Digest, "The rules, in this order, in both presets".
+
+    Example:
+        >>> nnc.AnatomySettings(rescue_distance_mm=10).top_k
+        1
+        >>> nnc.AnatomySettings.paper().merge_shape
+        'cube'
     """
 
     merge_radius_mm: float = 3.0

@@ -23,6 +23,10 @@ class Roi:
         candidate: Id of the candidate it was drawn around, the first of several.
         box: The region, inside the image. Predictions count inside it alone.
         merged: Ids of further candidates whose regions it holds.
+
+    Example:
+        >>> nnc.Roi(id=1, candidate=1, box=nnc.Box((0, 0, 0), (8, 8, 8))).merged
+        ()
     """
 
     id: int
@@ -40,6 +44,10 @@ class Islands:
         count: How many such components there were.
         voxels: Their size together.
         dropped: Whether they were dropped from the mask.
+
+    Example:
+        >>> nnc.Islands(mask=np.zeros((8, 8, 8), bool), count=0, voxels=0, dropped=True).count
+        0
     """
 
     mask: Mask

@@ -45,6 +45,10 @@ class StageSettings:
             is scaled before mask and probability map are made; 1, the default, does
             nothing. Measures of uncertainty are those of the samples as the network gave
             them. No mask of threshold 0.5 depends on it.
+
+    Example:
+        >>> nnc.StageSettings(folds=(0, 1, 2), mirroring=False).checkpoints
+        ('checkpoint_final.pth',)
     """
 
     folds: tuple[int | Literal["all"], ...] = (0,)
@@ -96,6 +100,10 @@ class RoiSettings:
             candidate: dropped or kept. Either way the case is flagged.
         island_reach_mm: How far from a kept candidate, surface to surface, a
             component may lie and still belong to it.
+
+    Example:
+        >>> nnc.RoiSettings(margin_mm=None, margin_voxels=12).islands
+        'drop'
     """
 
     margin_mm: float | None = 16.0
@@ -138,6 +146,10 @@ class SamplingSettings:
         batch_size: How many of stage 2's samples of a window run together through the
             stochastic part of the network. Default 1. More keep a GPU busier, take more of its
             memory and draw other dropout masks; on a CPU they gain nothing.
+
+    Example:
+        >>> nnc.SamplingSettings(mc_samples=10).measure
+        'variance'
     """
 
     mc_samples: int = 20
@@ -196,6 +208,11 @@ class CascadeSpec:
 
     Raises:
         SettingsError: A value is out of range.
+
+    Example:
+        >>> spec = nnc.CascadeSpec(sampling=nnc.SamplingSettings(mc_samples=10))
+        >>> spec.preset, nnc.CascadeSpec.of_preset("paper").roi.islands
+        ('recommended', 'keep')
     """
 
     preset: Preset = "recommended"

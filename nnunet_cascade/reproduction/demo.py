@@ -32,14 +32,8 @@ from nnunet_cascade.prediction.stage_model import StageModel
 from nnunet_cascade.reproduction.tiny_plans import TINY_BATCH, TINY_EPOCHS, tiny_plan
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import METHODS, score_methods
-from nnunet_cascade.training.pipeline import (
-    StageTraining,
-    TrainingRequest,
-    log_folder,
-    model_of,
-    train_cascade,
-    train_stage,
-)
+from nnunet_cascade.training.pipeline import log_folder, model_of, train_cascade, train_stage
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 _log = logging.getLogger(__name__)
 

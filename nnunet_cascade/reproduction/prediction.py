@@ -39,7 +39,8 @@ from nnunet_cascade.reproduction.systems import System, full_ct
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.scans.search import image_scans
 from nnunet_cascade.settings.serialization import to_json
-from nnunet_cascade.training.pipeline import StageTraining, model_of, tumor_label
+from nnunet_cascade.training.pipeline import model_of, tumor_label
+from nnunet_cascade.training.request import StageTraining
 
 _log = logging.getLogger(__name__)
 _TRUE_BOXES = "true_boxes"

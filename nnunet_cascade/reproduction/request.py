@@ -12,8 +12,8 @@ from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_train
 from nnunet_cascade.reproduction.tables import Table, systems_of
 from nnunet_cascade.reproduction.tiny_plans import tiny_plan
 from nnunet_cascade.settings.serialization import require
-from nnunet_cascade.training.pipeline import StageTraining, TrainingRequest
 from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 Size = Literal["full", "tiny"]
 

@@ -20,7 +20,8 @@ from nnunet_cascade.reproduction.request import (
 from nnunet_cascade.reproduction.systems import RoiModel
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.pipeline import TrainingRequest, log_folder, make_folds, train_models, train_stage
+from nnunet_cascade.training.pipeline import log_folder, make_folds, train_models, train_stage
+from nnunet_cascade.training.request import TrainingRequest
 
 _log = logging.getLogger(__name__)
 

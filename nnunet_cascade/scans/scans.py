@@ -47,6 +47,11 @@ class Scan:
         series_uid: Of a DICOM series; "" where it is an image file.
         slices: Files of the series, in any order; none where it is an image file.
         trouble: Why it cannot be read, where that is known before; else "".
+
+    Example:
+        >>> scan = nnc.find_scans("ct.nii.gz")["ct"]
+        >>> scan.is_dicom, scan.read().array.ndim
+        (False, 3)
     """
 
     case: str

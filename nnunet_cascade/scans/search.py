@@ -17,16 +17,20 @@ if TYPE_CHECKING:
 _DICOM_MARK_AT, _DICOM_MARK = 128, b"DICM"
 
 
-def find_scans(inputs: Path, names: CaseNames = "uid") -> dict[str, Scan]:
+def find_scans(inputs: str | Path, names: CaseNames = "uid") -> dict[str, Scan]:
     """List the CTs of a folder or a file by case, as `search_scans` finds them.
 
     Raises:
         InputImageError, DicomError: As `search_scans`.
+
+    Example:
+        >>> list(nnc.find_scans("ct.nii.gz"))
+        ['ct']
     """
     return dict(search_scans(inputs, names).scans)
 
 
-def search_scans(inputs: Path, names: CaseNames = "uid") -> FoundScans:
+def search_scans(inputs: str | Path, names: CaseNames = "uid") -> FoundScans:
     """Search for CTs: an image file, a folder of image files, or a folder of DICOM files in any layout.
 
     Args:
@@ -37,6 +41,7 @@ def search_scans(inputs: Path, names: CaseNames = "uid") -> FoundScans:
         InputImageError: There is nothing of the kind, or two files are one case.
         DicomError: There is no DICOM either, or no CT series that is a volume.
     """
+    inputs = Path(inputs)
     if inputs.is_file():
         _require_image_file(inputs)
     if not inputs.is_dir() or any(not path.name.startswith(".") for path in inputs.glob(f"*{ENDING}")):

@@ -16,6 +16,16 @@ from nnunet_cascade.settings.serialization import from_json, require
 BLOCK = "nnunet_cascade"
 """Key of the settings block in a plans file."""
 
+PAPER_SPACING_MM = (1.0, 1.0, 1.0)
+PAPER_WINDOW_HU = (-1000.0, 400.0)
+PAPER_TRAINING: dict[str, Any] = {
+    "recipe": "paper",
+    "augmentation": "paper",
+    "uncertainty_scale": 1.0,
+    "mc_samples": 3,
+}
+"""What the preset `paper` changes in plans, besides voxel size and window."""
+
 DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
 AdaptiveVariant = Literal["voxel", "scalar"]
 NetworkSize = Literal["paper", "tiny"]
@@ -91,6 +101,10 @@ class TrainingSettings:
 
     Source:
         docs/design.md, "Settings" and "The adaptive loss".
+
+    Example:
+        >>> nnc.TrainingSettings(epochs=50).mc_samples
+        4
     """
 
     epochs: int = 1000

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_cascade.bundles.bundle import make_bundle
 from nnunet_cascade.case_folders.same_request import require_same_request
-from nnunet_cascade.errors import DatasetError
+from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.networks.backbones import BACKBONES
@@ -30,77 +30,19 @@ from nnunet_cascade.nnunet_folders import (
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
-from nnunet_cascade.settings.serialization import require, to_json
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
 from nnunet_cascade.training.nnunet_commands import run_nnunet
-from nnunet_cascade.training.planning import PlanRequest, write_plans
+from nnunet_cascade.training.planning import write_plans
+from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
 _log = logging.getLogger(__name__)
-_DEFAULT_PATCH_MM = 112.0
 _FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
 _ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StageTraining:
-    """How one stage is planned and trained.
-
-    Attributes:
-        plan: What differs from nnU-Net's own plans.
-        trainer: Name of an nnU-Net trainer.
-    """
-
-    plan: PlanRequest
-    trainer: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainingRequest:
-    """A cascade to be trained.
-
-    Attributes:
-        dataset: Number of the raw dataset with whole images.
-        roi_dataset: Number of the stage-2 dataset to be made.
-        bundle: Folder for the finished bundle.
-        stage1: How stage 1 is trained.
-        stage2: How stage 2 is trained.
-        spec: Settings of prediction; its folds follow from `folds`.
-        folds: Number of folds; all of them are trained, and predict together.
-        oracle_boxes: Train stage 2 on boxes from the ground truth.
-        jitter_mm: How far a face of a box may move in training.
-        edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
-        tumor_labels: Label values of the dataset that are tumor.
-        device: cpu, cuda or mps.
-        processes: For preprocessing.
-        notes: Lines that every result of the bundle repeats.
-        trusted: Whether trainers of any origin may be loaded again for prediction.
-    """
-
-    dataset: int
-    roi_dataset: int
-    bundle: Path
-    stage1: StageTraining
-    stage2: StageTraining
-    spec: CascadeSpec
-    folds: int = 5
-    oracle_boxes: bool = False
-    jitter_mm: float = 8.0
-    edge_channel: bool = False
-    tumor_labels: tuple[int, ...] = (1,)
-    device: str = "cuda"
-    processes: int = 2
-    notes: tuple[str, ...] = ()
-    trusted: bool = False
-
-    def __post_init__(self) -> None:
-        require(
-            self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
-        )
-        require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
 
 
 def train_cascade(request: TrainingRequest) -> None:
@@ -114,7 +56,12 @@ def train_cascade(request: TrainingRequest) -> None:
         DatasetError: The dataset is not as expected, or an earlier run had other settings.
         StepFailedError: A command of nnU-Net did not succeed.
         CascadeError: As the steps raise.
+
+    Example:
+        >>> request = nnc.TrainingRequest.of_preset(501, "my_bundle", device="cuda")  # doctest: +SKIP
+        >>> nnc.train_cascade(request)  # doctest: +SKIP
     """
+    require_type(request, TrainingRequest, "a TrainingRequest", what="request")
     _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
 
 
@@ -286,7 +233,7 @@ def context_mm(stage: StageTraining) -> tuple[float, float, float]:
     """Return what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
     plan = stage.plan
     if plan.patch_size is None or plan.spacing_mm is None:
-        patch_mm = _DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
+        patch_mm = DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
     else:
         # nnU-Net may order the axes anew: the longest one serves for all.
         patch = _enlarged(plan.patch_size, stage.trainer)

@@ -50,6 +50,10 @@ class PlanRequest:
 
     Raises:
         SettingsError: A value is out of range, or the name is nnU-Net's own.
+
+    Example:
+        >>> nnc.PlanRequest(name="MyPlans", spacing_mm=(2, 1, 1), training={"epochs": 50}).configuration
+        '3d_fullres'
     """
 
     name: str

@@ -35,6 +35,10 @@ class Lesion:
             and outside of it, as far as stage 2 looked.
         max_uncertainty: Highest in it.
         volume: What the samples make of its volume.
+
+    Example:
+        >>> nnc.Lesion(id=1, voxels=8, volume_ml=0.216, box=nnc.Box((0, 0, 0), (2, 2, 2))).mean_uncertainty is None
+        True
     """
 
     id: int

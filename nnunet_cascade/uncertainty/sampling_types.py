@@ -44,6 +44,11 @@ class SamplingSummary:
         mirrors: Mirrored images, the unmirrored one included.
         mc_samples: T, Monte-Carlo passes of each member, shared out among its mirrored images; 0 without dropout.
         measure: What was made of the samples.
+
+    Example:
+        >>> facts = {"sources": ("mc_dropout",), "measure": "variance", "mirrors": 1}
+        >>> nnc.SamplingSummary(members=5, mc_samples=20, **facts).total_samples
+        100
     """
 
     sources: tuple[Source, ...]

@@ -75,6 +75,10 @@ class VolumeSpread:
         p95_ml: 95th percentile.
         windows: Most windows that a sample was put together from. With more than one,
             each draws dropout of its own, which makes the spread too narrow.
+
+    Example:
+        >>> nnc.VolumeSpread.of(np.array([100, 120, 140]), voxel_ml=0.01, windows=1).mean_ml
+        1.2
     """
 
     samples: int
@@ -99,7 +103,13 @@ class VolumeSpread:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeSpreads:
-    """Volumes over the samples: of the case, of its regions and of its lesions, by their ids."""
+    """Volumes over the samples: of the case, of its regions and of its lesions, by their ids.
+
+    Example:
+        >>> spread = nnc.VolumeSpread.of(np.array([100, 120, 140]), voxel_ml=0.01, windows=1)
+        >>> nnc.VolumeSpreads(case=spread, regions={1: spread}, lesions={1: spread}).case.samples
+        3
+    """
 
     case: VolumeSpread
     regions: Mapping[int, VolumeSpread]

@@ -19,8 +19,9 @@ from nnunet_cascade.prediction.outputs import case_record
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.trainers.roi_manifest import read_manifest
 from nnunet_cascade.training.nnunet_commands import run_nnunet
-from nnunet_cascade.training.pipeline import StageTraining, model_of, train_fold
+from nnunet_cascade.training.pipeline import model_of, train_fold
 from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.request import StageTraining
 
 # nnU-Net and torch warn about themselves when trainers are looked up and plots are drawn.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]

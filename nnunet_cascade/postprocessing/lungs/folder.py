@@ -105,7 +105,21 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
             f"{path} does not exist, nor a folder {case} beside it; lung masks are looked for as <case>{ENDING} "
             "or as TotalSegmentator's lobes in a folder <case>: write them, or choose another source"
         )
-    found = LungMask.of(sides, ct.grid, source=f"folder {folder.name}")
+    return lungs_of(ct, sides, source=f"folder {folder.name}")
+
+
+def lungs_of(ct: Volume, sides: Labels, *, source: str) -> LungMask:
+    """Measure lungs that something else found, and flag them by what `read_lungs` looks at.
+
+    Args:
+        ct: On whose grid they lie.
+        sides: (Z, Y, X): 1 right, 2 left, 3 lung of unknown side, 0 no lung.
+        source: Where they come from.
+
+    Raises:
+        GridMismatchError: They are not of the CT's shape.
+    """
+    found = LungMask.of(sides, ct.grid, source=source)
     return _looked_at(found, ct) if sides.any() else found
 
 

@@ -30,6 +30,12 @@ class LungMask:
         volume_ml: Volume of all of it.
         source: Where it comes from, such as "threshold" or "lungmask R231".
         flags: Those of `Flag` that come from the lungs.
+
+    Example:
+        >>> labels = np.ones((10, 10, 10), np.uint8)
+        >>> grid = nnc.Grid(shape=labels.shape, spacing_mm=(10, 10, 10))
+        >>> nnc.LungMask.of(labels, grid, source="drawn").flags
+        ('one_lung_small',)
     """
 
     labels: NDArray[np.uint8]

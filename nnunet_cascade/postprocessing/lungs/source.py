@@ -35,6 +35,10 @@ class LungSource:
 
     Raises:
         SettingsError: A value is unknown or out of range, or a path is missing or out of place.
+
+    Example:
+        >>> nnc.LungSource(kind="lungmask", model="R231").batch_size
+        20
     """
 
     kind: SourceKind = "threshold"

@@ -1,0 +1,1 @@
+"""The front door: what `import nnunet_cascade` offers to Python programs."""
