@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import inspect
 import re
 import sys
 from collections.abc import Iterator
 from inspect import getdoc
 from pathlib import Path
+from textwrap import dedent
 from types import MappingProxyType, NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+import nnunet_cascade as nnc
 from nnunet_cascade.cli.commands import SECTIONS, module_of
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
@@ -76,6 +79,52 @@ A flag asks you to look at something. No flag is an error. This table says where
 
 | flag | meaning |
 |---|---|"""
+_PYTHON = f"""# Python
+
+{_MARK}
+
+Names in `nnunet_cascade.__all__` follow semantic versioning; everything else may change without notice.
+
+{NOTICE}
+
+```python
+import nnunet_cascade as nnc
+
+cascade = nnc.load_cascade("demo/bundle", device="cpu")  # once; "auto" takes a GPU if there is one
+result = cascade.predict("ct.nii.gz")  # or a folder of DICOM slices, a Volume, a SimpleITK image
+print(result.flags, [candidate.verdict.reason for candidate in result.candidates])
+result.save("from_python")
+```
+
+`save` writes the files that `nnc-cascade-predict` writes of the case, the same bytes. Only `varying` in the record
+differs, as between any two runs of the command; dates and UIDs of DICOM objects follow from the time of prediction.
+`run.json` and `summary.csv` are of a whole run; only the command writes them.
+
+Paths are `str` or `Path`, devices `str` or `torch.device`, arrays always (Z, Y, X). A prediction starts no other
+process: it works in a notebook and in a daemonic worker, as Airflow and Celery have them. Threads wait for each other.
+Each error is a `CascadeError` with one line that says what was found, what was expected and what to do.
+
+The examples below use `import nnunet_cascade as nnc`, `import numpy as np` and the `cascade` from above. A test runs
+them."""
+_NAMES = MappingProxyType(
+    {
+        "Predict": ("load_cascade", "Cascade", "Prediction", "CaseResult", "read_ct", "find_scans", "Scan"),
+        "Single steps": ("find_lungs", "filter_candidates", "evaluate"),
+        "Train": ("train_cascade", "TrainingRequest", "StageTraining", "PlanRequest"),
+        "Settings": (
+            *("CascadeSpec", "StageSettings", "AnatomySettings", "RoiSettings", "SamplingSettings", "LungSource"),
+            "TrainingSettings",
+        ),
+        "Images": ("Volume", "Grid", "Box"),
+        "Results": (
+            *("LungMask", "FilteredCandidates", "Candidate", "Verdict", "Roi", "Islands", "Lesion"),
+            *("VolumeSpreads", "VolumeSpread", "SamplingSummary", "CaseScore"),
+        ),
+        "Errors": tuple(name for name in nnc.__all__ if name.endswith("Error")),
+    }
+)
+_SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Source):$", re.MULTILINE)
+_QUOTED = re.compile(r"(: |-> )'([^']*)'")
 _CODE = re.compile(r"[<>*_=\[\]]|^--?[a-z]")
 _ATTRIBUTE = re.compile(r"    (\w+): (.*)")
 
@@ -171,7 +220,72 @@ def flags_page() -> str:
     return "\n".join([_FLAGS, *(f"| `{flag}` | {flag.meaning} |" for flag in Flag)]) + "\n"
 
 
-PAGES = MappingProxyType({"commands.md": commands_page, "settings.md": settings_page, "flags.md": flags_page})
+def python_page() -> str:
+    """Describe every public name by its docstring."""
+    parts = [_PYTHON]
+    for title, names in _NAMES.items():
+        parts += [f"## {title}", *(_name(name, title) for name in names)]
+    parts += ["## Version", "`nnunet_cascade.__version__` is the version of the package."]
+    return "\n\n".join(parts) + "\n"
+
+
+def _name(name: str, title: str) -> str:
+    described = getattr(nnc, name)
+    text = inspect.getdoc(described) or ""
+    if title == "Settings":  # another page lists them
+        text = re.sub(r"\nAttributes:\n.*?(?=\n\n|$)", "", text, flags=re.DOTALL)
+        text += f"\n\n[All of them](settings.md#{name.lower()})."
+    parts = [f"### {name}", *_signature(described), *_sections(text)]
+    if isinstance(described, type) and title in {"Predict", "Train", "Settings"}:
+        for method, value in vars(described).items():
+            value = getattr(value, "__func__", value)  # noqa: PLW2901 - a class method
+            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+                parts += [f"#### {name}.{method}", *_signature(value), *_sections(inspect.getdoc(value) or "")]
+    return "\n\n".join(parts)
+
+
+def _signature(described: Any) -> list[str]:
+    """Return the signature of a function, as a block."""
+    if not inspect.isfunction(described):
+        return []
+    signature = _QUOTED.sub(r"\1\2", str(inspect.signature(described)))
+    return [f"```text\n{described.__name__}{signature}\n```"]
+
+
+def _sections(text: str) -> Iterator[str]:
+    """Turn a Google docstring into Markdown."""
+    summary, *rest = _SECTION.split(text)
+    yield _paragraphs(summary)
+    for title, body in zip(rest[::2], rest[1::2], strict=True):
+        own, _, more = dedent(body.strip("\n")).partition("\n\n") if title != "Example" else (dedent(body), "", "")
+        if title == "Example":
+            yield f"```pycon\n{own.strip()}\n```"
+        elif title in {"Args", "Attributes", "Raises"}:
+            items = re.split(r"\n(?=\S)", own)
+            yield f"**{title}**\n\n" + "\n".join(_item(item) for item in items)
+        else:
+            yield f"**{title}** {_joined(own.splitlines())}"
+        if more:
+            yield _paragraphs(more)
+
+
+def _item(text: str) -> str:
+    name, _, meaning = text.partition(": ")
+    return f"- `{name}`: {_joined(meaning.splitlines())}"
+
+
+def _paragraphs(text: str) -> str:
+    return "\n\n".join(_joined(each.splitlines()) for each in text.strip().split("\n\n"))
+
+
+PAGES = MappingProxyType(
+    {
+        "commands.md": commands_page,
+        "settings.md": settings_page,
+        "flags.md": flags_page,
+        "python.md": python_page,
+    }
+)
 
 
 def main() -> None:

@@ -55,8 +55,8 @@ class Prediction(CaseResult):
         >>> result = cascade.predict("ct.nii.gz")
         >>> result.tumor.shape == result.grid.shape
         True
-        >>> [candidate.verdict.rule for candidate in result.candidates if not candidate.kept]
-        []
+        >>> all(candidate.verdict.reason for candidate in result.candidates)
+        True
     """
 
     case: str
