@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from nnunet_cascade.files import InputChecksums
 from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
+from nnunet_cascade.files import InputChecksums
 from nnunet_cascade.images import read_labels
 from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs
 from nnunet_cascade.prediction.outputs import write_case
