@@ -137,14 +137,21 @@ def test_the_engine_is_named_and_ray_is_asked_for_by_itself(asked):
 def test_with_ray_the_help_says_that_gpus_are_asked_for(asked):
     assert asked("--engine", "ray", gpus=2).workers.devices == ("cpu",)
     text = " ".join(cascade_predict.build_parser().format_help().split())
-    assert "they use GPUs there with -device cuda alone" in text
+    assert "GPUs there only with -device cuda" in text
 
 
 def test_a_run_tells_the_arguments_that_it_was_given(folders, monkeypatch):
-    told = []
-    monkeypatch.setattr(cascade_predict, "_body", lambda args: told.append(cascade_predict._request(args).context) or 0)
+    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
+
+    contexts = []
+
+    def nothing_predicted(request):
+        contexts.append(request.context)
+        yield from ()
+
+    monkeypatch.setattr(cohort, "predict_cohort", nothing_predicted)
     assert main(folders, "-device", "cpu") == 0
-    assert told[0].command[-2:] == ("-device", "cpu")
+    assert contexts[0].command[-2:] == ("-device", "cpu")
 
 
 def test_an_interrupted_command_ends_its_run_before_it_says_so(folders, monkeypatch, capsys):

@@ -68,20 +68,6 @@ def labels_of(raw, case, split="Tr", dataset="Dataset007_DICOM"):
 
 class TestUsage:
     @pytest.mark.parametrize("command", COMMANDS)
-    def test_help_says_that_it_is_no_medical_device(self, command, capsys):
-        with pytest.raises(SystemExit) as stop:
-            command.main(["-h"])
-        assert stop.value.code == 0
-        assert "not a medical device." in " ".join(capsys.readouterr().out.split())
-
-    @pytest.mark.parametrize("command", COMMANDS)
-    def test_every_option_of_more_than_a_word_may_be_written_as_nnunets(self, command):
-        options = [option for action in command.build_parser()._actions for option in action.option_strings]
-        dashed = [option for option in options if "-" in option.strip("-")]
-        assert dashed
-        assert {option[:2] + option[2:].replace("-", "_") for option in dashed} <= set(options)
-
-    @pytest.mark.parametrize("command", COMMANDS)
     def test_missing_arguments_are_wrong_usage(self, command, capsys):
         with pytest.raises(SystemExit) as stop:
             command.main([])
