@@ -45,7 +45,7 @@ def made_report(demo: Path, folder: Path) -> tuple[Path, Path]:
 @contextmanager
 def served(results: Path, truth: Path, report: Path) -> Generator[str]:
     """Make a report and serve it; gives its address."""
-    command = [BIN / "nnc-report", results, "-o", report, "--truth", truth, "--serve"]
+    command = [BIN / "nnc-report", results, "-o", report, "-gt", truth, "--serve"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603
         try:
             for line in process.stdout or ():
@@ -111,7 +111,7 @@ def main() -> None:
             draw(browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}), address, case, args.output)
         browser.close()
         figures = folder / "figures"
-        command = [BIN / "nnc-figure", "-i", results, "-o", figures, "--truth", truth, "--cases", case]
+        command = [BIN / "nnc-figure", "-i", results, "-o", figures, "-gt", truth, "--cases", case]
         subprocess.run(command, check=True)  # noqa: S603
         shutil.copy(min(figures.glob("*.png")), args.output / "figure.png")
     for name in ("report_index", "report_case", "report_viewer", "figure"):
