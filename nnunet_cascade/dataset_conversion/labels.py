@@ -19,13 +19,13 @@ class Label:
     """A label of the dataset and the regions it is made from.
 
     Attributes:
-        name: In dataset.json.
-        regions: Spellings of the region's name, whole, capitals and outer blanks
-            aside; `*` and `?` stand for any letters and any one.
-        merge: Unite all regions that match; else the first spelling that is there
-            counts, and must be there once.
-        required: A patient without it is left out; else the label is empty there.
-        needs: A region that must be there whatever else matches; empty for none.
+        name: Name in dataset.json.
+        regions: Names of the region. Case and outer blanks do not matter; `*` stands for any
+            characters, `?` for any one.
+        merge: Unite all regions that match. Otherwise the first name that exists counts, and only
+            one region may have it.
+        required: A patient without the label is skipped. Otherwise the label is empty there.
+        needs: A region that must exist whatever else matches; empty for none.
 
     Raises:
         SettingsError: A name or all spellings are missing.

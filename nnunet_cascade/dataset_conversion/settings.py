@@ -22,19 +22,20 @@ class ConversionSettings:
     """How a download is converted, the same for every patient.
 
     Attributes:
-        labels: In the order of their values 1, 2, …; where regions overlap, the first
-            label keeps the voxel.
+        labels: Labels in the order of their values 1, 2, …; where regions overlap, the first label
+            keeps the voxel.
         source: What the labels are drawn from.
-        cross_check: Also read the other kind where it is there, and report the Dice.
-        seg_description: Series Description of the SEG to be used; None takes one that is
-            not made by a machine alone.
-        irregular: Series whose slices are missing, uneven or tilted: resample them to
-            their prevailing distance, or leave the patient out.
-        case_names: Name cases by a hash of the study's UID, which tells nobody who it
-            is, or by the Patient ID, for data whose IDs are pseudonyms.
-        by_study: Take each study of a patient for a case.
-        licence: Of the data; written into dataset.json.
-        description: Of the data; written into dataset.json.
+        cross_check: If a patient has the other kind of label, too, read it and report the Dice of
+            both.
+        seg_description: Series Description of the SEG to use; None takes the one that was not made
+            by a machine alone.
+        irregular: Series with missing, uneven or tilted slices: resample them to their most common
+            distance, or exclude the patient.
+        case_names: Name cases by a hash of the study's UID, which identifies nobody, or by the
+            Patient ID, if that is a pseudonym.
+        by_study: Make one case of each study of a patient.
+        licence: License of the data; it is written into dataset.json.
+        description: Description of the data; it is written into dataset.json.
 
     Raises:
         SettingsError: Labels are missing or bear the same name.

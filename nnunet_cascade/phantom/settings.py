@@ -31,14 +31,14 @@ class PhantomSettings:
 
     Attributes:
         spacing_mm: Voxel size along (Z, Y, X).
-        orientation: Where the index grows along X, Y and Z, in this order, one
-            letter each: L or R, P or A, S or I, such as "LPS" or "SAR".
-        noise_hu: Standard deviation of the noise; 0 is none.
-        tumors: Fewest and most tumours, both included.
-        tumor_radius_mm: Least and largest radius of the sphere of a tumour's
-            volume; distractors are drawn from the same range, less at narrow places.
-        distractors: Fewest and most distractors, both included. Half of them,
-            rounded down, reach a lung; the others lie well away from both.
+        orientation: Direction in which the index grows along X, Y and Z, in this order, one letter
+            each: L or R, P or A, S or I, such as "LPS" or "SAR".
+        noise_hu: Standard deviation of the noise; 0 for none.
+        tumors: Smallest and largest number of tumors.
+        tumor_radius_mm: Smallest and largest radius of a sphere with the tumor's volume.
+            Distractors are drawn from the same range, and are smaller at narrow places.
+        distractors: Smallest and largest number of distractors. Half of them, rounded down, reach a
+            lung; the others are far from both.
 
     Raises:
         SettingsError: A value is out of its range.
@@ -94,4 +94,4 @@ def _require_range(name: str, found: tuple[float, float], *, lowest: float, high
 
 
 DEFAULT_SETTINGS = PhantomSettings()
-"""One to three tumours or none, 3 mm voxels."""
+"""One to three tumors or none, 3 mm voxels."""

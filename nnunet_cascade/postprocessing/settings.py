@@ -27,26 +27,31 @@ class AnatomySettings:
     """What the anatomy filter asks of a candidate; the defaults are the `recommended` preset.
 
     Attributes:
-        merge_radius_mm: Fragments merge where they touch once grown by this. Default 3.
-        merge_shape: "ball" (default) or "cube", the paper's kernel.
-        min_volume_mm3: Smaller candidates are dropped outright; 0 drops none. Default 100.
-        min_lung_overlap: Share of the volume inside the lungs that keeps a candidate. Default 0.80.
-        min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no number.
-        central_zone_share: Width of the central zone, as a share of the lungs' bounding
-            box from left to right, about its middle. Default 0.5.
-        rescue_distance_mm: A candidate with too little overlap is kept where it is not a
-            farther than this from a lung. Default 5.
-        rescue_min_volume_mm3: And is at least this large. Default 100.
-        rescue_near_surface_share_central: And, in the central zone, has at least this
-            share of its surface within `rescue_distance_mm` of a lung. Default 0.40; 0 asks nothing.
-        top_k: How many of the kept candidates stay, or "all". Default 1.
-        rank_by: What puts a candidate first: the largest "volume" (default), the highest
-            "mean_probability" or the lowest "mean_uncertainty".
-        keep_best_if_none: Keep the first candidate by `rank_by` where the rules reject all. Default False.
+        merge_radius_mm: Fragments are merged if they touch after they are grown by this radius.
+            Default 3.
+        merge_shape: Shape of the structuring element: "ball" (default), or "cube", the paper's.
+        min_volume_mm3: Smaller candidates are dropped in any case; 0 drops none. Default 100.
+        min_lung_overlap: A candidate is kept if at least this share of its volume is inside the
+            lungs. Default 0.80.
+        min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no
+            number.
+        central_zone_share: Width of the central zone around the middle of the lungs' bounding box,
+            as a share of the box from left to right. Default 0.5.
+        rescue_distance_mm: A candidate with too little overlap is kept if it is no farther than
+            this from a lung. Default 5.
+        rescue_min_volume_mm3: It must also have at least this volume. Default 100.
+        rescue_near_surface_share_central: In the central zone, at least this share of its surface
+            must also be within `rescue_distance_mm` of a lung. Default 0.40; 0 turns this rule off.
+        top_k: Number of kept candidates that remain, or "all". Default 1.
+        rank_by: Which candidate comes first: the one with the largest "volume" (default), the
+            highest "mean_probability" or the lowest "mean_uncertainty".
+        keep_best_if_none: Keep the first candidate by `rank_by` if the rules reject all. Default
+            False.
         min_lungs_ml: A smaller lung mask is implausible and is not used. Default 1000.
-        max_lungs_ml: A larger one neither. Default 10000.
-        min_smaller_lung_share: Nor one whose smaller lung has less than this share of the
-            larger one's volume, where sides are known. Default 0.1; 0 takes one lung for lungs.
+        max_lungs_ml: A larger lung mask is implausible and is not used. Default 10000.
+        min_smaller_lung_share: A lung mask whose smaller lung has less than this share of the
+            larger lung's volume is not used, if the sides are known. Default 0.1; 0 accepts a
+            single lung.
 
     Raises:
         SettingsError: A value lies outside its range; the message names it.

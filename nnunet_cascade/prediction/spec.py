@@ -30,21 +30,22 @@ class StageSettings:
     Attributes:
         folds: Folds whose models predict together: numbers, or "all".
         checkpoint: File name in each fold's folder.
-        further_checkpoints: Names of further ones there, which predict together with it. Default none.
-        tumor_label: Name of the tumor in the model's dataset.json, or "" where that
-            has one foreground label only.
-        threshold: Share of the tumor's probability in that of tumor and strongest other
-            label together from which a voxel is tumor; 0.5 is nnU-Net's own decision.
-            Less makes a coarse stage 1 miss less and find more that is none.
-        step_size: Of the sliding window, as a share of the patch.
-        mirroring: Average over mirrored images. In stage 2 it would enter the variance.
-        orientation: How image axes run when the network sees them: as stored in the
-            file, as nnU-Net's default reader does, or turned to a code such as that of
-            the training data. Results always lie on the image's own grid.
-        temperature: T of sigmoid(logit(p) / T), by which stage 2's mean tumor probability
-            is scaled before mask and probability map are made; 1, the default, does
-            nothing. Measures of uncertainty are those of the samples as the network gave
-            them. No mask of threshold 0.5 depends on it.
+        further_checkpoints: File names of more checkpoints in these folders, which predict together
+            with the first. Default: none.
+        tumor_label: Name of the tumor in the model's dataset.json, or "" if that has only one
+            foreground label.
+        threshold: A voxel is tumor from this share on: the tumor's probability divided by the sum
+            of it and that of the strongest other label. 0.5 is nnU-Net's own decision. A lower
+            value makes stage 1 miss fewer tumors and find more false ones.
+        step_size: Step of the sliding window, as a share of the patch.
+        mirroring: Average over mirrored images. In stage 2 this adds to the variance.
+        orientation: Orientation of the images that the network sees: as stored in the file, which
+            is what nnU-Net's default reader does, or reoriented to a code such as that of the
+            training data. Results are always on the image's own grid.
+        temperature: T in sigmoid(logit(p) / T), which scales stage 2's mean tumor probability
+            before the mask and the probability map are made. 1 (default) changes nothing. The
+            measures of uncertainty use the unscaled samples. A mask of threshold 0.5 does not
+            depend on T.
 
     Example:
         >>> nnc.StageSettings(folds=(0, 1, 2), mirroring=False).checkpoints
@@ -91,15 +92,15 @@ class RoiSettings:
     """Where stage 2 looks and what becomes of what it finds there.
 
     Attributes:
-        margin_mm: Added to a candidate's bounding box on every side; None where
-            `margin_voxels` is given instead. Default 16.
+        margin_mm: Margin on every side of a candidate's bounding box; None if `margin_voxels` is
+            given instead. Default 16.
         margin_voxels: The same in voxels of the image, along each axis. Default None.
-        merge_overlapping: Make one region of those that overlap, the smallest box that
-            holds them, until none do. Default False: what is predicted twice is averaged.
-        islands: What becomes of a component that comes nowhere near a kept
-            candidate: dropped or kept. Either way the case is flagged.
-        island_reach_mm: How far from a kept candidate, surface to surface, a
-            component may lie and still belong to it.
+        merge_overlapping: Replace regions that overlap by the smallest box that contains them,
+            until none overlap. Default False: what is predicted twice is averaged.
+        islands: What to do with a component that is far from every kept candidate: drop or keep it.
+            The case is flagged in both cases.
+        island_reach_mm: A component belongs to a kept candidate if their surfaces are at most this
+            far apart.
 
     Example:
         >>> nnc.RoiSettings(margin_mm=None, margin_voxels=12).islands
@@ -129,23 +130,22 @@ class SamplingSettings:
     """How uncertainty is sampled.
 
     Attributes:
-        mc_samples: T, Monte-Carlo passes of each fold and checkpoint in stage 2; with
-            mirroring they are shared out among the mirrored images in turn. Of no effect
-            where `sources` leave mc_dropout out. 0, with mc_dropout as the only source,
-            predicts once without dropout and gives no uncertainty.
-        seed: Of the passes. The same ROI of the same image draws the same masks.
-        sources: What makes stage 2's samples differ: Monte-Carlo dropout ("mc_dropout"),
-            mirrored images ("tta"), several folds or checkpoints ("ensemble"), or
-            several of them together. Default mc_dropout. Several folds, and mirroring
-            where the stage has it switched on, enter the samples unnamed as well. None
-            gives no uncertainty.
-        measure: What is made of the samples of either stage: "variance" (default),
-            "predictive_entropy" or "mutual_information"; entropies in nats.
-        stage1_sources: The same for stage 1, which stays deterministic: "tta",
-            "ensemble" or both. Default none, which gives no uncertainty of stage 1.
-        batch_size: How many of stage 2's samples of a window run together through the
-            stochastic part of the network. Default 1. More keep a GPU busier, take more of its
-            memory and draw other dropout masks; on a CPU they gain nothing.
+        mc_samples: T, the number of Monte-Carlo passes of each fold and checkpoint in stage 2. With
+            mirroring, the passes take the mirrored images in turn. Not used if `sources` do not
+            contain mc_dropout. 0, with mc_dropout as the only source, predicts once without dropout
+            and gives no uncertainty.
+        seed: Random seed of the passes. The same ROI of the same image gets the same dropout masks.
+        sources: What varies between the samples of stage 2: Monte-Carlo dropout ("mc_dropout"),
+            mirrored images ("tta"), several folds or checkpoints ("ensemble"), or several of these.
+            Default mc_dropout. Several folds, and mirroring if the stage uses it, vary between the
+            samples even if they are not named. Without sources there is no uncertainty.
+        measure: What is computed from the samples of both stages: "variance" (default),
+            "predictive_entropy" or "mutual_information". Entropies are in nats.
+        stage1_sources: The same for stage 1, which stays deterministic: "tta", "ensemble" or both.
+            Default: none, and no uncertainty of stage 1.
+        batch_size: How many samples of a window of stage 2 run together through the stochastic part
+            of the network. Default 1. A larger value keeps a GPU busier, needs more of its memory
+            and draws other dropout masks. On a CPU it gains nothing.
 
     Example:
         >>> nnc.SamplingSettings(mc_samples=10).measure
@@ -198,10 +198,10 @@ class CascadeSpec:
     """All settings of a cascade.
 
     Attributes:
-        preset: Which preset it began as.
+        preset: The preset that the settings started from.
         stage1: How the coarse network predicts.
         stage2: How the ROI network predicts.
-        anatomy: What the anatomy rules ask of a candidate.
+        anatomy: The anatomy rules for candidates.
         roi: Where stage 2 looks.
         sampling: How uncertainty is sampled.
         lungs: Where lung masks come from.
@@ -230,7 +230,7 @@ class CascadeSpec:
 
     @classmethod
     def of_preset(cls, preset: Preset) -> CascadeSpec:
-        """Return one of the two presets of docs/design.md, "Presets"."""
+        """Return one of the two presets of docs/decisions/0015-presets.md."""
         if preset == "paper":
             return cls(
                 preset="paper",

@@ -67,34 +67,37 @@ class TrainingSettings:
         epochs: Number of epochs.
         iterations_per_epoch: Training steps in an epoch.
         validation_iterations_per_epoch: Validation batches after an epoch.
-        save_every: Epochs between two checkpoints to continue from.
-        recipe: Optimizer, schedule and clipping of gradients, as `trainers/recipes.py` says:
-            nnU-Net's own; AdamW, which gets somewhere in hundreds of steps; that of
-            transformers; the paper's. None is the trainer's own: `nnunet` for U-Nets and
-            other convolutional networks, `transformer` for Swin UNETR and UNETR.
-        initial_learning_rate: Of the optimizer; None is the recipe's own for the network's size.
-        weight_decay: Of the same.
-        augmentation: nnU-Net's own, or intensities and shapes as the paper's, see
+        save_every: Number of epochs between two checkpoints from which training can continue.
+        recipe: Optimizer, schedule and gradient clipping, see `trainers/recipes.py`: nnU-Net's;
+            AdamW, for short trainings of hundreds of steps; that of transformers; the paper's. None
+            is the trainer's own: `nnunet` for U-Nets and other convolutional networks,
+            `transformer` for Swin UNETR and UNETR.
+        initial_learning_rate: Learning rate at the start; None is the recipe's value for the size
+            of the network.
+        weight_decay: Weight decay of the optimizer; None is the recipe's value.
+        augmentation: nnU-Net's augmentation, or the paper's changes of intensity and shape, see
             `trainers/augmentation.py`.
         oversample_foreground: Share of a batch that must show foreground, 0 to 1.
-        mirroring: Mirror images along every axis in augmentation and, unless switched
-            off there, in prediction, which then takes eight times as long.
-        final_validation: Whether nnU-Net predicts the fold's validation cases after
-            training. Out-of-fold predictions need it; for fold "all", whose validation
-            cases are its training cases, it is lost time.
-        seed: Of weights, augmentation and dropout. With `nnUNet_n_proc_DA=0` on a
-            CPU the same seed gives the same weights.
-        dropout: Probability of a dropout in the stochastic part, above 0 and
-            below 1. Read by trainers with Monte-Carlo dropout only.
+        mirroring: Mirror images along every axis in augmentation. Prediction mirrors, too, and
+            takes eight times as long, unless it is turned off there.
+        final_validation: Whether nnU-Net predicts the fold's validation cases after training.
+            Out-of-fold predictions need it. For fold "all" it is not useful, because its validation
+            cases are its training cases.
+        seed: Random seed of weights, augmentation and dropout. On a CPU, with `nnUNet_n_proc_DA=0`,
+            the same seed gives the same weights.
+        dropout: Dropout probability in the stochastic part, between 0 and 1. Only trainers with
+            Monte-Carlo dropout use it.
         dropout_placement: Which part of a U-Net is stochastic.
-        network_size: Of networks the plans do not describe: as published, or tiny for CPUs.
-        adaptive_variant: The adaptive loss per voxel, or with one weight per batch as in the
-            method's published code.
-        uncertainty_scale: τ in α = exp(−U/τ) and in 1 + U/τ; 1 is the paper's formula, 1/4 lets
-            α reach 1/e, since a variance of probabilities is at most 1/4.
-        boundary_weight: λ of the boundary loss.
+        network_size: Size of networks that the plans do not describe: as published, or tiny for
+            CPUs.
+        adaptive_variant: The adaptive loss with one weight per voxel, or with one per batch as in
+            the method's published code.
+        uncertainty_scale: τ in α = exp(−U/τ) and in 1 + U/τ. 1 is the paper's formula. With 1/4, α
+            can fall to 1/e, because a variance of probabilities is at most 1/4.
+        boundary_weight: λ, the weight of the boundary loss.
         focal_gamma: γ of the focal loss.
-        mc_samples: T, stochastic passes that make U; the one with gradient counts.
+        mc_samples: T, the number of stochastic passes that U is computed from; the pass with
+            gradients is one of them.
 
     Raises:
         SettingsError: A value is out of its range.

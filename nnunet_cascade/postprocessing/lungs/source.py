@@ -21,17 +21,17 @@ class LungSource:
     """Where lung masks come from.
 
     Attributes:
-        kind: "threshold" needs nothing; "lungmask" is the pretrained network; "folder"
-            holds masks made elsewhere. Default "threshold".
-        path: The folder of `<case>.nii.gz`, or of TotalSegmentator's folders `<case>`; for
-            "folder" alone.
-        right_labels: Values of `<case>.nii.gz` that are right lung; for "folder" alone.
-        left_labels: Those that are left. Where both are empty any value but 0 is lung.
-        model: Which lungmask network. Default "R231".
-        weights: File with the network's weights, or a folder of files named as lungmask's
-            downloads are; None lets lungmask download them.
-        batch_size: Slices that a network is given at a time. Default 20.
-        device: Where it runs: "auto" (default), "cuda", "mps" or "cpu".
+        kind: "threshold" needs no model; "lungmask" is a pretrained network; "folder" reads
+            existing masks. Default "threshold".
+        path: For "folder": the folder of `<case>.nii.gz`, or of TotalSegmentator's folders
+            `<case>`.
+        right_labels: For "folder": the values of `<case>.nii.gz` that are right lung.
+        left_labels: The values that are left lung. If both are empty, every value except 0 is lung.
+        model: Model of lungmask. Default "R231".
+        weights: File with the model's weights, or a folder of files named like lungmask's
+            downloads. None lets lungmask download them.
+        batch_size: Slices that the model processes at a time. Default 20.
+        device: Where the model runs: "auto" (default), "cuda", "mps" or "cpu".
 
     Raises:
         SettingsError: A value is unknown or out of range, or a path is missing or out of place.
