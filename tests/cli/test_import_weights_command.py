@@ -51,7 +51,7 @@ def test_what_was_taken_and_what_not_is_told_in_groups(command, tmp_path, capsys
     assert lines[0].startswith(f"model.pth: {taken} of {taken + 4} weights taken, ")
     assert lines[0].endswith("numbers; network_weights.module.* → *")
     assert lines[1].startswith("  of another shape, left as initialized: decoder.seg_layers.0.weight (5×8×1×1×1 in the")
-    assert lines[2] == "  in the file, but nothing in the network: extra.head (1)"
+    assert lines[2] == "  in the file, but not in the network: extra.head (1)"
     assert lines[3].startswith(f"{tmp_path / 'weights.pth'} is written; next: nnUNetv2_train Dataset501_Phantoms ")
     assert lines[3].endswith(f"-tr UncertaintyROITrainer -p nnUNetPlans -pretrained_weights {tmp_path / 'weights.pth'}")
     assert len(lines) == 4
@@ -136,7 +136,7 @@ def test_missing_arguments_are_wrong_usage(capsys):
     with pytest.raises(SystemExit) as stop:
         import_weights.main(["weights.pt"])
     assert stop.value.code == 2
-    assert "required: --plans, -tr/--trainer, -o" in capsys.readouterr().err
+    assert "required: -o, --plans, -tr" in capsys.readouterr().err
 
 
 def test_asking_for_help_imports_nothing_heavy():
