@@ -44,10 +44,10 @@ def test_an_option_changes_what_it_names(options, changes):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (("--uncertainty_sources", "none", "tta"), "none stands alone"),
+        (("--uncertainty_sources", "none", "tta"), "none cannot be combined"),
         (("--uncertainty_sources", "tta", "--disable_tta"), "exclude each other"),
         (("--stage1_uncertainty", "tta", "--disable_tta"), "exclude each other"),
-        (("--stage1_uncertainty", "tta", "--stage1_predictions", "masks"), "stage 1's own prediction"),
+        (("--stage1_uncertainty", "tta", "--stage1_predictions", "masks"), "needs the prediction of stage 1"),
         (("--uncertainty_sources", "mc_dropout", "tta", "--mc_samples", "0"), "mc_samples 0 means no dropout"),
         (("--uncertainty_sources", "tta", "tta"), "each once"),
     ],
