@@ -25,7 +25,7 @@ class AdaptiveLoss(VoxelLoss):
 
     Source:
         Isler et al., Uncertainty-Guided Coarse-to-Fine Tumor Segmentation,
-        section III-D; docs/design.md, "The adaptive loss".
+        section III-D; docs/decisions/0005-adaptive-loss.md.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ class BoundaryLoss(DistanceTargetLoss):
 
     Source:
         Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation,
-        doi:10.1016/j.media.2020.101851, equation 5; docs/design.md, "The other losses".
+        doi:10.1016/j.media.2020.101851, equation 5; docs/decisions/0006-other-losses.md.
     """
 
     def __init__(self, *, boundary_weight: float = 0.01, **named: Any) -> None:

@@ -28,7 +28,7 @@ class L1DiceFocalLoss(VoxelLoss):
 
     Source:
         Dzikunu et al. 2025, Adaptive voxel-weighted loss using L1 norms, doi:10.48550/arXiv.2502.02756;
-        Lin et al. 2017, Focal loss, doi:10.1109/ICCV.2017.324; docs/design.md, "The other losses".
+        Lin et al. 2017, Focal loss, doi:10.1109/ICCV.2017.324; docs/decisions/0006-other-losses.md.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class DistanceWeightedLoss(DistanceTargetLoss):
 
     Source:
         Ronneberger et al. 2015, U-Net, doi:10.1007/978-3-319-24574-4_28, equation 2, for one object: the paper's
-        w₀ = 10 and σ = 5; docs/design.md, "The other losses".
+        w₀ = 10 and σ = 5; docs/decisions/0006-other-losses.md.
     """
 
     def __init__(self, *, surface_weight: float = 10.0, width_voxels: float = 5.0, **named: Any) -> None:

@@ -26,7 +26,7 @@ class UncertaintyLovaszLoss(VoxelLoss):
 
     Source:
         Berman et al. 2018, The Lovász-Softmax loss, doi:10.1109/CVPR.2018.00464, equations 5 to 9;
-        docs/design.md, "The other losses".
+        docs/decisions/0006-other-losses.md.
     """
 
     def __init__(self, *, uncertainty_scale: float = 0.25, labels: LabelScheme | None = None) -> None:

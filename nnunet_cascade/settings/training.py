@@ -103,7 +103,7 @@ class TrainingSettings:
         SettingsError: A value is out of its range.
 
     Source:
-        docs/design.md, "Settings" and "The adaptive loss".
+        docs/decisions/0003-settings.md and 0005-adaptive-loss.md.
 
     Example:
         >>> nnc.TrainingSettings(epochs=50).mc_samples

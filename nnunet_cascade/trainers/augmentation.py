@@ -3,7 +3,7 @@
 The paper names MONAI and "a range of spatial and intensity augmentations", no numbers. Those
 here are MONAI's own for these networks: its scripts for BTCV and BraTS (research-contributions,
 `SwinUNETR` and `UNETR`), its tutorials on BTCV, and its Auto3DSeg template for Swin UNETR.
-docs/design.md, "Augmentation", says which comes from where.
+docs/decisions/0009-augmentation.md, says which comes from where.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def paper_augmentation(stock: ComposeTransforms, *, spacing: Sequence[float]) ->
         SettingsError: `stock` is not built as nnU-Net builds it.
 
     Source:
-        docs/design.md, "Augmentation".
+        docs/decisions/0009-augmentation.md.
     """
     kinds = [type(transform) for transform in stock.transforms]
     end = next((i for i, kind in enumerate(kinds) if issubclass(kind, (MaskImageTransform, RemoveLabelTansform))), None)

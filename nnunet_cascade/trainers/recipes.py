@@ -140,4 +140,4 @@ RECIPES: dict[Recipe, TrainingRecipe] = {
     ),
     "paper": TrainingRecipe(optimizer=_adam, schedule=_cosine, learning_rate=1e-4, weight_decay=1e-5),
 }
-"""By name; docs/design.md, "Recipes", gives the sources."""
+"""By name; docs/decisions/0008-recipes.md, gives the sources."""

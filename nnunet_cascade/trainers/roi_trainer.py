@@ -27,7 +27,7 @@ class ROITrainer(CascadeTrainer):
         NotImplementedError: Distributed training, a 2d configuration, or nnU-Net's own cascade.
 
     Source:
-        docs/design.md, "The stage-2 training set".
+        docs/decisions/0016-stage-2-training-set.md.
     """
 
     def initialize(self) -> None:

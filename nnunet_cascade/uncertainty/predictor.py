@@ -73,7 +73,7 @@ class MonteCarloPredictor(SlidingWindowPredictor):
             masks they always drew; several together draw others.
 
     Source:
-        docs/design.md, "Samples in the sliding window".
+        docs/decisions/0012-sliding-window.md.
     """
 
     def __init__(  # noqa: PLR0913 - nnU-Net's own choices, and what is sampled

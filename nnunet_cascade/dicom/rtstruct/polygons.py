@@ -33,7 +33,7 @@ def fill(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PixelMask:
         (Y, X), all False without polygons.
 
     Source:
-        docs/design.md, "Contours to voxels".
+        docs/decisions/0024-contours-to-voxels.md.
     """
     if not polygons:
         return np.zeros(shape, dtype=np.bool_)

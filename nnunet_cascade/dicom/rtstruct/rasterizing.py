@@ -71,7 +71,7 @@ def rasterize(contours: Sequence[Contour], stack: Stack) -> RoiRaster:
         DicomError: A contour is not parallel to the slices.
 
     Source:
-        docs/design.md, "Contours to voxels".
+        docs/decisions/0024-contours-to-voxels.md.
     """
     heights, shape = stack.drawable_mm, stack.grid.shape[1:]
     placed = [_place(contour, stack, heights) for contour in contours]
