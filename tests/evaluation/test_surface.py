@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation import surface as surface_module
-from nnunet_cascade.evaluation.surface import SurfaceDistances, hd95_mm, measure_surfaces, surface_voxels
+from nnunet_cascade.evaluation.surface import SurfaceDistances, hd95_mm, measure_surfaces
+from nnunet_cascade.morphology import surface
 
 SPACING_MM = (3.0, 0.977, 0.977)
 
@@ -142,7 +143,7 @@ def test_the_surface_has_the_voxels_with_a_face_outside(drawn_mask):
     block = np.repeat(drawn_mask("##### ##### #####"), 3, axis=0)
     inner = np.zeros_like(block)
     inner[1, 1, 1:4] = True  # the array's edge counts as outside, so only these three are inside
-    assert np.array_equal(surface_voxels(block), block & ~inner)
+    assert np.array_equal(surface(block), block & ~inner)
 
 
 @settings(deadline=None)

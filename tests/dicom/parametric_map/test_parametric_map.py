@@ -7,7 +7,6 @@ import numpy as np
 import pydicom
 import pytest
 from builders.dicom_results import GRID, scan_of
-from nnunet_cascade.measure_info import MEASURES
 from pydicom.sr.coding import Code
 
 from nnunet_cascade.dicom.derived import ObjectIdentity
@@ -16,6 +15,7 @@ from nnunet_cascade.dicom.parametric_map.reading import read_parametric_map
 from nnunet_cascade.dicom.parametric_map.writing import MapToWrite, write_parametric_map
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Box
+from nnunet_cascade.uncertainty_measures import MEASURES
 
 VALUES = np.random.default_rng(2).random(GRID.shape, dtype=np.float32) / 4
 
