@@ -202,8 +202,7 @@ class Subject:
 SUBJECTS = {
     "adaptive voxel": Subject(AdaptiveLoss, lambda voxels, **kw: adaptive(voxels, variant="voxel", **kw)),
     "adaptive scalar": Subject(
-        lambda **kw: AdaptiveLoss(variant="scalar", **kw),
-        lambda voxels, **kw: adaptive(voxels, variant="scalar", **kw),
+        lambda **kw: AdaptiveLoss(variant="scalar", **kw), lambda voxels, **kw: adaptive(voxels, variant="scalar", **kw)
     ),
     "boundary": Subject(BoundaryLoss, boundary, has_distance=True),
     "distance-weighted": Subject(DistanceWeightedLoss, distance_weighted, has_distance=True),

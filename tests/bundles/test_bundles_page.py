@@ -12,11 +12,7 @@ from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.cli import export_bundle, install_bundle, make_bundle
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundles.md").read_text()
-COMMANDS = {
-    "nnc-make-bundle": make_bundle,
-    "nnc-export-bundle": export_bundle,
-    "nnc-install-bundle": install_bundle,
-}
+COMMANDS = {"nnc-make-bundle": make_bundle, "nnc-export-bundle": export_bundle, "nnc-install-bundle": install_bundle}
 # nnU-Net warns where its variables are not set, MONAI on import.
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -156,10 +156,7 @@ FLAGS = {
     "a slice without contour": (showing(GTV_1=without_plane(TUMOR, 4)), ["tumor:skipped_slices"]),
     "beyond the image": (showing(GTV_1=BEYOND), ["tumor:mostly_air", "tumor:clipped"]),
     "contours that stand twice": (showing(GTV_1=TWICE), ["tumor:repeated_contours"]),
-    "a slice missing": (
-        PLAIN.but(cts=(Ct(without_slices=(4,)),)),
-        ["missing_slices", "tumor:interpolated"],
-    ),
+    "a slice missing": (PLAIN.but(cts=(Ct(without_slices=(4,)),)), ["missing_slices", "tumor:interpolated"]),
     "a slice missing elsewhere": (PLAIN.but(cts=(Ct(without_slices=(1,)),)), ["missing_slices"]),
     "sources that agree": (PLAIN.but(segs=(Seg(),)), []),
 }

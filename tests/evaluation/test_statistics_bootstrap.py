@@ -7,14 +7,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.statistics.bootstrap import (
-    ALL_THE_SAME,
-    Interval,
-    Resampling,
-    estimate,
-    mean,
-    median,
-)
+from nnunet_cascade.evaluation.statistics.bootstrap import ALL_THE_SAME, Interval, Resampling, estimate, mean, median
 from nnunet_cascade.evaluation.statistics.description import describe, pooled_share
 
 FEW_DRAWS = Resampling(resamples=400, seed=3)

@@ -17,10 +17,7 @@ SPACING_MM = (3.0, 0.977, 0.977)
 
 def distances(*, to_prediction_mm, to_truth_mm, empty="none"):
     return SurfaceDistances(
-        to_prediction_mm=np.array(to_prediction_mm),
-        to_truth_mm=np.array(to_truth_mm),
-        empty=empty,
-        diagonal_mm=100.0,
+        to_prediction_mm=np.array(to_prediction_mm), to_truth_mm=np.array(to_truth_mm), empty=empty, diagonal_mm=100.0
     )
 
 

@@ -156,12 +156,7 @@ def refined(array):
 
 
 @given(
-    tumor=BLOCKS,
-    lungs=BLOCKS,
-    spacing_mm=SPACINGS,
-    settings=SETTINGS,
-    axis=st.integers(0, 2),
-    size=st.integers(1, 5),
+    tumor=BLOCKS, lungs=BLOCKS, spacing_mm=SPACINGS, settings=SETTINGS, axis=st.integers(0, 2), size=st.integers(1, 5)
 )
 def test_a_far_component_changes_no_other_verdict(tumor, lungs, spacing_mm, settings, axis, size):
     settings = replace(settings, top_k="all", keep_best_if_none=False)

@@ -5,14 +5,7 @@ import pytest
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
-from nnunet_cascade.postprocessing.rules import (
-    KeepWithoutLungs,
-    LungOverlap,
-    MinimumVolume,
-    Rescue,
-    decide,
-    keep_top,
-)
+from nnunet_cascade.postprocessing.rules import KeepWithoutLungs, LungOverlap, MinimumVolume, Rescue, decide, keep_top
 
 KEPT = Verdict(kept=True, rule="lung_overlap", reason="")
 SIZE = MinimumVolume(min_volume_mm3=100.0)
@@ -93,10 +86,7 @@ def test_the_first_rule_that_does_not_pass_decides():
             {"lung_overlap": 0.12, "lung_distance_mm": 14.2},
             "12 % of it lies in the lungs (needs 80 %), and it lies 14.2 mm from the nearest lung (may lie 5 mm)",
         ),
-        (
-            {"central": True, "near_surface_share": 0.2},
-            BOTH_CENTRAL_SHORTFALLS,
-        ),
+        ({"central": True, "near_surface_share": 0.2}, BOTH_CENTRAL_SHORTFALLS),
     ],
 )
 def test_reasons_give_the_numbers(changes, reason):

@@ -225,7 +225,5 @@ class TestStageOneUncertainty:
         spec = replace(spec, stage1=replace(spec.stage1, mirroring=False))
         with pytest.raises(SettingsError, match="mirroring False"):
             load_cascade(
-                tiny_cascade.bundle,
-                device=CPU,
-                spec=replace(spec, sampling=SamplingSettings(stage1_sources=("tta",))),
+                tiny_cascade.bundle, device=CPU, spec=replace(spec, sampling=SamplingSettings(stage1_sources=("tta",)))
             )

@@ -15,12 +15,7 @@ from nnunet_cascade.prediction.stage_model import StageModel
 
 STORED = AxisTurn((0, 1, 2), (False, False, False))
 TURNED = AxisTurn((2, 0, 1), (True, False, True))
-GRIDS = [
-    ((9, 14, 11), (17, 40, 33)),
-    ((40, 37, 5), (33, 90, 5)),
-    ((7, 70, 8), (5, 71, 31)),
-    ((1, 3, 4), (6, 1, 4)),
-]
+GRIDS = [((9, 14, 11), (17, 40, 33)), ((40, 37, 5), (33, 90, 5)), ((7, 70, 8), (5, 71, 31)), ((1, 3, 4), (6, 1, 4))]
 
 
 def smooth(rng, shape):

@@ -118,10 +118,7 @@ def test_overlapping_regions_average_their_values():
 
 
 def test_where_regions_overlap_the_first_one_stands_in_the_map():
-    rois = [
-        Roi(1, 1, Box((0, 0, 0), (1, 1, 3))),
-        Roi(2, 2, Box((0, 0, 2), (1, 1, 4))),
-    ]
+    rois = [Roi(1, 1, Box((0, 0, 0), (1, 1, 3))), Roi(2, 2, Box((0, 0, 2), (1, 1, 4)))]
     np.testing.assert_array_equal(roi_map(rois, (1, 1, 5))[0, 0], [1, 1, 1, 2, 0])
 
 

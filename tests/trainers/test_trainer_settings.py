@@ -127,11 +127,7 @@ def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_train
     # On maps of 2³ voxels torch's convolutions in bfloat16 have wrong gradients on some CPUs.
     trainer = start(make_trainer(name, planned={"patch_size": (32, 32, 32)}))
     # What `autocast` is on CUDA; passes without gradient must not leave their casts to the one with it.
-    monkeypatch.setattr(
-        trainer,
-        "autocast",
-        lambda: torch.autocast("cpu", dtype=torch.bfloat16),
-    )
+    monkeypatch.setattr(trainer, "autocast", lambda: torch.autocast("cpu", dtype=torch.bfloat16))
     assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
     gradients = {key: value.grad for key, value in trainer.network.named_parameters() if "seg_layers.0" not in key}
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())

@@ -187,8 +187,7 @@ class TestRefusals:
             run(tmp_path / "nothing.pt", plans, "CascadeTrainer", output)
 
     @pytest.mark.parametrize(
-        ("name", "nearest"),
-        [("SwinUNETR", "SwinUNETRTrainer"), ("uncertaintyroitrainer", "UncertaintyROITrainer")],
+        ("name", "nearest"), [("SwinUNETR", "SwinUNETRTrainer"), ("uncertaintyroitrainer", "UncertaintyROITrainer")]
     )
     def test_an_unknown_trainer_is_met_with_the_nearest_name(self, name, nearest, stray, plans, output):
         with pytest.raises(SettingsError, match=f"no trainer {name}; did you mean {nearest}\\? expected one of "):

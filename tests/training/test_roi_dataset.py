@@ -106,8 +106,7 @@ def test_a_missing_out_of_fold_prediction_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"jitter_mm": -1.0}, {"context_mm": (0.0, 1.0, 1.0)}, {"max_false_positive_share": 1.0}],
+    "wrong", [{"jitter_mm": -1.0}, {"context_mm": (0.0, 1.0, 1.0)}, {"max_false_positive_share": 1.0}]
 )
 def test_a_request_out_of_range_is_refused(tmp_path, wrong):
     with pytest.raises(SettingsError, match=next(iter(wrong))):

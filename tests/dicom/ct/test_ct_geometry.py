@@ -252,13 +252,7 @@ def test_a_few_slices_of_another_kind_are_set_aside():
 
 
 @pytest.mark.parametrize(
-    "change",
-    [
-        {"shape": (20, 17)},
-        {"spacing_mm": (0.8, 0.91)},
-        {"down": (0.0, -1.0, 0.0)},
-        {"right": (0.0, 0.0, 1.0)},
-    ],
+    "change", [{"shape": (20, 17)}, {"spacing_mm": (0.8, 0.91)}, {"down": (0.0, -1.0, 0.0)}, {"right": (0.0, 0.0, 1.0)}]
 )
 def test_many_slices_of_another_kind_are_refused(change):
     planes = at(*range(0, 60, 3))
@@ -276,8 +270,7 @@ def test_digits_left_out_are_no_other_kind():
 
 
 @pytest.mark.parametrize(
-    ("heights", "found"),
-    [([], "found no slice"), ([5], "slices at 1 place"), ([5, 5, 5], "slices at 1 place")],
+    ("heights", "found"), [([], "found no slice"), ([5], "slices at 1 place"), ([5, 5, 5], "slices at 1 place")]
 )
 def test_fewer_than_two_places_are_no_volume(heights, found):
     with pytest.raises(DicomError, match=found):

@@ -150,8 +150,7 @@ def test_fewer_pixels_than_the_header_says_are_refused(write_slices, axial_grid,
 
 
 @pytest.mark.parametrize(
-    ("syntax", "name"),
-    [(HTJ2K, "High-Throughput JPEG 2000"), (JPEGLSLossless, "JPEG-LS Lossless")],
+    ("syntax", "name"), [(HTJ2K, "High-Throughput JPEG 2000"), (JPEGLSLossless, "JPEG-LS Lossless")]
 )
 def test_what_nothing_here_decodes_is_refused_by_name(write_slices, axial_grid, edited, syntax, name, capfd):
     def change(dataset):

@@ -110,13 +110,7 @@ def test_the_file_refers_to_study_series_and_slices(write, write_slices, series_
 def test_an_roi_says_what_it_is_and_who_drew_it(write, write_slices, axial_grid, shapes):
     rois = [
         RoiToWrite(name="Lunge – links", mask=shapes["shell"]),
-        RoiToWrite(
-            name="GTV-1",
-            mask=shapes["full"],
-            color=(1, 2, 3),
-            interpreted_type="GTV",
-            algorithm="AUTOMATIC",
-        ),
+        RoiToWrite(name="GTV-1", mask=shapes["full"], color=(1, 2, 3), interpreted_type="GTV", algorithm="AUTOMATIC"),
     ]
     path, found = write(rois, axial_grid, write_slices(axial_grid))
     assert dict(found.names) == {1: "Lunge – links", 2: "GTV-1"}
