@@ -20,6 +20,7 @@ from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.files import sha256_of
 
 CPU = torch.device("cpu")
+OURS = '{"format": "nnunet-cascade bundle", "format_version": '
 EMPTY = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 # nnU-Net warns where its variables are not set, MONAI on import.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -95,21 +96,16 @@ class TestFolder:
         with pytest.raises(BundleError, match=r"stage2/fold_7/new\.pth is not in its manifest\.json"):
             require_unchanged(made, {"stage2/fold_7/new.pth": EMPTY})
 
-    def test_a_folder_without_manifest_is_not_asked(self, listed):
-        (listed / "manifest.json").unlink()
-        (listed / "stage1" / "plans.json").write_text("changed")
-        require_unchanged(listed)
-
-    def test_a_missing_file_is_named(self, listed):
+    def test_a_missing_file_is_named_unless_there_is_no_manifest(self, listed):
         (listed / "stage1" / "plans.json").unlink()
         with pytest.raises(BundleError, match=r"plans\.json is missing"):
             require_unchanged(listed)
+        (listed / "manifest.json").unlink()
+        require_unchanged(listed)
 
     def test_settings_and_checksums_are_read_without_pytorch(self):
-        code = (
-            "import sys, nnunet_cascade.bundles.bundle, nnunet_cascade.bundles.archive; "
-            "sys.exit('torch' in sys.modules)"
-        )
+        imports = "import sys, nnunet_cascade.bundles.bundle, nnunet_cascade.bundles.archive"
+        code = f"{imports}; sys.exit('torch' in sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -125,20 +121,11 @@ class TestParsing:
             ("[" * 100_000, "is not JSON"),
             ("[]", "is no manifest of a bundle"),
             ('{"format": "zip"}', "is no manifest of a bundle"),
-            (
-                '{"format": "nnunet-cascade bundle", "format_version": 2}',
-                "format version 2; this release reads version 1",
-            ),
-            ('{"format": "nnunet-cascade bundle", "format_version": 1}', "lists files as none does"),
-            (
-                '{"format": "nnunet-cascade bundle", "format_version": 1, "files": {"a": {}}}',
-                "lists files as none does",
-            ),
-            ('{"format": "nnunet-cascade bundle", "format_version": 1, "files": {"a": 3}}', "lists files as none does"),
-            (
-                '{"format": "nnunet-cascade bundle", "format_version": 1, "files": {"a": {"b\\nc": 1}}}',
-                "lists files as none does",
-            ),
+            (f"{OURS}2}}", "format version 2; this release reads version 1"),
+            (f"{OURS}1}}", "lists files as none does"),
+            (f'{OURS}1, "files": {{"a": {{}}}}}}', "lists files as none does"),
+            (f'{OURS}1, "files": {{"a": 3}}}}', "lists files as none does"),
+            (f'{OURS}1, "files": {{"a": {{"b\\nc": 1}}}}}}', "lists files as none does"),
         ],
     )
     def test_what_is_no_manifest_is_refused_in_one_line(self, text, told):

@@ -8,17 +8,9 @@ import zipfile
 
 import pytest
 import torch
+from builders import malicious_files as evil
 from builders.evil_pickles import EVIL, write_pickle
-from builders.malicious_files import (
-    NESTED,
-    RunsShell,
-    change_configuration,
-    change_json,
-    hide_in_checkpoint,
-    poison_checkpoint,
-    rename_trainer,
-    write_trainer,
-)
+from builders.malicious_files import NESTED, change_json
 
 from nnunet_cascade.bundles.archive import write_archive
 from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
@@ -150,7 +142,7 @@ class TestExport:
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
 
     def test_nothing_hides_in_checkpoints(self, bundle, tmp_path):
-        hide_in_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", b"Jane Doe")
+        evil.hide_in_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", b"Jane Doe")
         export_bundle(bundle, tmp_path / "b.zip", FACTS)
         assert not any(b"Jane Doe" in each for each in contents(tmp_path / "b.zip").values())
 
@@ -241,6 +233,52 @@ class TestCard:
             export_bundle(made, tmp_path / "b.zip", facts)
 
 
+def changes(name, change):
+    return lambda bundle, _: change_json(bundle / name, change)
+
+
+def lacks(name):
+    return lambda bundle, _: (bundle / name).unlink(), name.rsplit("/", maxsplit=1)[-1]
+
+
+def holds(name, content):
+    return lambda bundle, _: (bundle / name).write_bytes(content), name.rsplit("/", maxsplit=1)[-1]
+
+
+CHECKPOINT = "stage1/fold_0/checkpoint_final.pth"
+HOSTILE = {
+    "code in a checkpoint": (
+        lambda bundle, canary: evil.poison_checkpoint(bundle / CHECKPOINT, canary, kind=evil.RunsShell),
+        r"stage1.fold_0.checkpoint_final\.pth asks for .*system .*--trust_checkpoint",
+    ),
+    "a checkpoint that makes NumPy touch other memory": (
+        lambda bundle, _: write_pickle(bundle / CHECKPOINT, EVIL["a number that counts references"]),
+        r"checkpoint_final\.pth cannot be read as weights \(numpy\.dtype is no plain",
+    ),
+    "plans that name a program": (
+        lambda bundle, _: evil.change_configuration(
+            bundle / "stage2", lambda c: c["architecture"].update(network_class_name="os.system")
+        ),
+        "stage2: network_class_name names 'os.system'",
+    ),
+    "settings that name a place": (
+        changes("cascade.json", lambda spec: spec["lungs"].update(kind="lungmask", weights="/etc/passwd")),
+        "lungs.weights names '/etc/passwd', a place on one machine",
+    ),
+    "settings of a newer version": (changes("cascade.json", lambda spec: spec.update(version=9)), "bundle version 9"),
+    "no settings": lacks("cascade.json"),
+    "no dataset": lacks("stage1/dataset.json"),
+    "no checkpoint": lacks("stage2/fold_1/checkpoint_final.pth"),
+    "nested settings": holds("cascade.json", NESTED.encode()),
+    "settings in UTF-16": holds("cascade.json", b"\xff\xfe{}"),
+    "nested plans": holds("stage1/plans.json", NESTED.encode()),
+    "a nested dataset": holds("stage1/dataset.json", b'{"a":' * 200_000),
+    "notes in UTF-16": holds("notes.txt", b"\xff\xfe"),
+    "broken provenance": holds("provenance.json", b"{{{{"),
+    "a list as calibration": holds("calibration.json", b"[]"),
+}
+
+
 class TestInstall:
     def test_what_was_packed_is_there_and_loads(self, zipped, tmp_path):
         install_bundle(zipped, tmp_path / "b")
@@ -252,26 +290,25 @@ class TestInstall:
         assert check_bundle(zipped) == read_spec(zipped.with_name("bundle"))
         assert list(tmp_path.iterdir()) == []
 
-    def test_a_target_that_is_there_is_refused(self, zipped, tmp_path):
-        (tmp_path / "b").mkdir()
+    @pytest.mark.parametrize("kind", ["folder", "link", "dead link"])
+    def test_a_target_that_is_there_is_refused(self, zipped, tmp_path, kind):
+        folder = tmp_path / ("b" if kind == "folder" else "victim")
+        if kind != "dead link":
+            folder.mkdir()
+        if kind != "folder":
+            (tmp_path / "b").symlink_to(folder)
         with pytest.raises(BundleError, match="is there already"):
             install_bundle(zipped, tmp_path / "b")
-        assert list((tmp_path / "b").iterdir()) == []
+        assert kind == "dead link" or list(folder.iterdir()) == []
 
-    @pytest.mark.parametrize("there", [True, False])
-    def test_a_link_as_target_is_refused(self, zipped, tmp_path, there):
-        if there:
-            (tmp_path / "victim").mkdir()
-        (tmp_path / "b").symlink_to(tmp_path / "victim")
-        with pytest.raises(BundleError, match="is there already"):
-            install_bundle(zipped, tmp_path / "b")
-        assert not there or list((tmp_path / "victim").iterdir()) == []
-
-    @pytest.mark.parametrize("name", ["none/b", "..", "file/b"])
-    def test_a_place_that_is_no_folder_is_refused(self, zipped, tmp_path, name):
+    @pytest.mark.parametrize("name", ["none/b", "..", "file/b", "a\0b"])
+    def test_a_place_that_cannot_be_made_is_refused(self, zipped, made, tmp_path, name):
         (tmp_path / "file").touch()
-        with pytest.raises(BundleError, match=r"cannot be made|is there already"):
+        with pytest.raises(BundleError, match=r"cannot be made|is there already|expected a name without a NUL"):
             install_bundle(zipped, tmp_path / name)
+        if "\0" in name:
+            with pytest.raises(BundleError, match="expected a name without a NUL"):
+                export_bundle(made, tmp_path / name, FACTS)
 
     def test_a_changed_zip_is_refused(self, zipped, tmp_path):
         changed = {**contents(zipped), "stage1/plans.json": b"{}"}
@@ -280,43 +317,11 @@ class TestInstall:
             install_bundle(tmp_path / "b.zip", tmp_path / "b")
         assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
 
-    def test_code_in_a_checkpoint_is_refused(self, bundle, packed, canary, tmp_path):
-        poison_checkpoint(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", canary, kind=RunsShell)
-        refused(packed(), tmp_path / "b", r"stage1.fold_0.checkpoint_final\.pth asks for .*system .*--trust_checkpoint")
+    @pytest.mark.parametrize(("change", "reason"), HOSTILE.values(), ids=HOSTILE)
+    def test_a_hostile_or_broken_bundle_is_refused(self, bundle, packed, canary, tmp_path, change, reason):
+        change(bundle, canary)
+        refused(packed(), tmp_path / "b", reason)
         assert not canary.exists()
-
-    def test_evil_plans_are_refused(self, bundle, packed, tmp_path):
-        change_configuration(bundle / "stage2", lambda c: c["architecture"].update(network_class_name="os.system"))
-        refused(packed(), tmp_path / "b", "stage2: network_class_name names 'os.system'")
-
-    def test_settings_that_name_a_place_are_refused(self, bundle, packed, tmp_path):
-        change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(kind="lungmask", weights="/etc/passwd"))
-        refused(packed(), tmp_path / "b", "lungs.weights names '/etc/passwd', a place on one machine")
-
-    @pytest.mark.parametrize("name", ["cascade.json", "stage1/dataset.json", "stage2/fold_1/checkpoint_final.pth"])
-    def test_a_bundle_that_lacks_a_file_is_refused(self, bundle, packed, tmp_path, name):
-        (bundle / name).unlink()
-        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
-
-    def test_an_unknown_version_of_settings_is_refused(self, bundle, packed, tmp_path):
-        change_json(bundle / "cascade.json", lambda spec: spec.update(version=9))
-        refused(packed(), tmp_path / "b", "bundle version 9")
-
-    @pytest.mark.parametrize(
-        ("name", "content"),
-        [
-            ("cascade.json", NESTED.encode()),
-            ("cascade.json", b"\xff\xfe{}"),
-            ("stage1/plans.json", NESTED.encode()),
-            ("stage1/dataset.json", b'{"a":' * 200_000),
-            ("notes.txt", b"\xff\xfe"),
-            ("provenance.json", b"{{{{"),
-            ("calibration.json", b"[]"),
-        ],
-    )
-    def test_texts_that_cannot_be_read_are_refused(self, bundle, packed, tmp_path, name, content):
-        (bundle / name).write_bytes(content)
-        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
 
     @pytest.mark.parametrize("deep", [100, 400, 900])
     def test_what_is_nested_too_deep_for_a_part_of_the_work_is_taken_or_refused(self, bundle, packed, deep):
@@ -330,10 +335,6 @@ class TestInstall:
         monkeypatch.setattr("nnunet_cascade.bundles.sharing.load_cascade", {}.__getitem__)
         refused(zipped, tmp_path / "b", "TypeError: ")
 
-    def test_a_checkpoint_that_makes_numpy_touch_other_memory_is_refused(self, bundle, packed, tmp_path):
-        write_pickle(bundle / "stage1" / "fold_0" / "checkpoint_final.pth", EVIL["a number that counts references"])
-        refused(packed(), tmp_path / "b", r"checkpoint_final\.pth cannot be read as weights \(numpy\.dtype is no plain")
-
     def test_a_folder_of_another_process_is_left_alone(self, zipped, made, tiny_cascade, tmp_path):
         theirs = tmp_path / f".{os.getpid()}.b"
         theirs.mkdir()
@@ -345,15 +346,10 @@ class TestInstall:
             assert (theirs / "theirs").exists()
             shutil.rmtree(tmp_path / "b")
 
-    def test_a_name_that_no_system_takes_is_refused(self, zipped, made, tmp_path):
-        for act in (lambda to: install_bundle(zipped, to), lambda to: export_bundle(made, to, FACTS)):
-            with pytest.raises(BundleError, match="expected a name without a NUL"):
-                act(tmp_path / "a\0b")
-
     def test_an_honest_trainer_of_a_third_party_needs_trust_at_every_step(self, bundle, canary, tmp_path, monkeypatch):
-        write_trainer(tmp_path / "theirs", canary)
+        evil.write_trainer(tmp_path / "theirs", canary)
         monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
-        rename_trainer(bundle / "stage1", "TheirTrainer")
+        evil.rename_trainer(bundle / "stage1", "TheirTrainer")
         with pytest.raises(BundleError, match="TheirTrainer"):
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
         export_bundle(bundle, tmp_path / "b.zip", FACTS, trusted=True)

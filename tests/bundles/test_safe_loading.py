@@ -9,16 +9,8 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from builders.malicious_files import (
-    EVIL,
-    RunsShell,
-    change_configuration,
-    change_json,
-    hide_in_checkpoint,
-    poison_checkpoint,
-    rename_trainer,
-    write_trainer,
-)
+from builders import malicious_files as evil
+from builders.malicious_files import RunsShell, change_configuration, change_json, poison_checkpoint
 from builders.tiny_plans import RESIDUAL, write_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -106,7 +98,7 @@ class TestHonestModels:
         assert_alike(ours, loaded(folder, tumor_label="tumor", trusted=True))
 
     def test_so_is_a_trainer_of_nnunets_own(self, bundle):
-        rename_trainer(bundle / "stage1", "nnUNetTrainerNoMirroring")
+        evil.rename_trainer(bundle / "stage1", "nnUNetTrainerNoMirroring")
         assert_alike(loaded(bundle / "stage1"), loaded(bundle / "stage1", trusted=True))
 
     def test_so_are_plans_of_an_old_release(self, bundle):
@@ -137,7 +129,7 @@ class TestHonestModels:
         require_known_names(PlansManager(plans), "3d_fullres", read_json(tmp_path / "dataset.json"), where=tmp_path)
 
     def test_our_trainers_are_found_without_a_look_at_the_users_folders(self, bundle, canary, tmp_path, monkeypatch):
-        write_trainer(tmp_path / "theirs", canary)
+        evil.write_trainer(tmp_path / "theirs", canary)
         monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
         assert known_trainer("UncertaintyROITrainer", where=bundle).__module__ == "nnunet_cascade.trainers.stage2"
         loaded(bundle / "stage2")
@@ -145,7 +137,7 @@ class TestHonestModels:
 
 
 class TestCheckpoints:
-    @pytest.mark.parametrize("kind", EVIL)
+    @pytest.mark.parametrize("kind", evil.EVIL)
     @pytest.mark.parametrize("key", ["logging", "network_weights", "extra"])
     def test_code_in_it_is_refused_by_name_and_not_run(self, bundle, canary, kind, key):
         path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
@@ -229,7 +221,7 @@ class TestCheckpoints:
     def test_nothing_hides_behind_weights(self, bundle, tmp_path):
         path = bundle / "stage2" / "fold_0" / "checkpoint_final.pth"
         honest = Checkpoint.read(path)
-        hide_in_checkpoint(path, b"Jane Doe")
+        evil.hide_in_checkpoint(path, b"Jane Doe")
         assert b"Jane Doe" in path.read_bytes()
         hiding = Checkpoint.read(path)
         for each, name in ((honest, "honest.pth"), (hiding, "hiding.pth")):
@@ -307,26 +299,25 @@ class TestUnusableModels:
         assert told in refusal(bundle / "stage1")
 
     @pytest.mark.parametrize(
-        ("labels", "told"),
+        ("dataset", "told"),
         [
-            (None, "labels is None; expected numbers by name"),
-            (["tumor"], r"labels is \['tumor'\]"),
-            ({"tumor": "x"}, "label tumor is 'x'; expected a whole number"),
-            ({"tumor": None}, "label tumor is None"),
-            ({"tumor": []}, r"label tumor is \[\]"),
+            ({"labels": None}, "labels is None; expected numbers by name"),
+            ({"labels": ["tumor"]}, r"labels is \['tumor'\]"),
+            ({"labels": {"tumor": "x"}}, "label tumor is 'x'; expected a whole number"),
+            ({"labels": {"tumor": None}}, "label tumor is None"),
+            ({"labels": {"tumor": []}}, r"label tumor is \[\]"),
+            *[
+                ({"channel_names": n}, "channel_names is .*; expected names by number")
+                for n in (["CT"], {"CT": "0"}, "CT", None)
+            ],
         ],
     )
-    def test_labels_that_are_none(self, labels, told):
+    def test_labels_and_channels_that_are_none(self, dataset, told):
         with pytest.raises(BundleError, match=told):
-            tumor_channel({"labels": labels}, "", where="model")
+            tumor_channel(dataset, "", where="model") if "labels" in dataset else takes_edges(dataset, where="model")
 
     def test_a_list_of_one_label_is_no_region(self):
         assert tumor_channel({"labels": {"background": 0, "tumor": [1]}}, "", where="model") == 1
-
-    @pytest.mark.parametrize("names", [["CT"], {"CT": "0"}, "CT", None])
-    def test_channels_that_are_none(self, names):
-        with pytest.raises(BundleError, match=r"channel_names is .*; expected names by number"):
-            takes_edges({"channel_names": names}, where="model")
 
 
 class TestPlans:
@@ -363,10 +354,15 @@ class TestPlans:
             ("dropout_op", "torch.nn.modules.utils.os.system"),
             ("nonlin", "os.system"),
             ("conv_op", ["torch.nn.Conv3d"]),
+            *[(f"resampling_fn_{what}", "recursive_find_python_class") for what in ("data", "seg", "probabilities")],
+            ("preprocessor_name", "recursive_find_python_class"),
         ],
     )
-    def test_layers_are_some_of_torchs(self, bundle, key, value):
-        change_configuration(bundle / "stage2", lambda c: c["architecture"]["arch_kwargs"].update({key: value}))
+    def test_layers_and_functions_are_torchs_and_nnunets_own(self, bundle, key, value):
+        layer = key.endswith(("_op", "nonlin"))
+        change_configuration(
+            bundle / "stage2", lambda c: (c["architecture"]["arch_kwargs"] if layer else c).update({key: value})
+        )
         assert f"{key} names {value!r}" in refusal(bundle / "stage2")
 
     def test_nothing_but_layers_is_imported(self, bundle):
@@ -377,40 +373,27 @@ class TestPlans:
         change_configuration(bundle / "stage2", change)
         assert "_kw_requires_import names 'n_stages'" in refusal(bundle / "stage2")
 
-    @pytest.mark.parametrize("what", ["data", "seg", "probabilities"])
-    def test_resampling_is_one_of_nnunets_functions(self, bundle, what):
-        change_configuration(
-            bundle / "stage2", lambda c: c.update({f"resampling_fn_{what}": "recursive_find_python_class"})
-        )
-        assert f"resampling_fn_{what} names 'recursive_find_python_class'" in refusal(bundle / "stage2")
-
     @pytest.mark.parametrize("arguments", [{"data": 1}, {"exec": "x"}, {"order": {"a": 1}}])
-    def test_its_arguments_are_plain_and_its_own(self, bundle, arguments):
+    def test_arguments_of_resampling_are_plain_and_its_own(self, bundle, arguments):
         change_configuration(bundle / "stage2", lambda c: c["resampling_fn_seg_kwargs"].update(arguments))
         assert "resampling_fn_seg_kwargs" in refusal(bundle / "stage2")
 
+    @pytest.mark.parametrize("names", [["os"], [None]])
+    def test_normalization_is_nnunets_own(self, bundle, names):
+        change_configuration(bundle / "stage2", lambda c: c.update(normalization_schemes=names))
+        assert "normalization_schemes names" in refusal(bundle / "stage2")
+
     @pytest.mark.parametrize(
-        ("change", "told"),
+        ("file", "key", "value"),
         [
-            ({"preprocessor_name": "recursive_find_python_class"}, "preprocessor_name"),
-            ({"normalization_schemes": ["os"]}, "normalization_schemes"),
-            ({"normalization_schemes": [None]}, "normalization_schemes"),
+            ("plans.json", "label_manager", "recursive_find_python_class"),
+            ("plans.json", "image_reader_writer", "join"),
+            ("dataset.json", "overwrite_image_reader_writer", "os"),
         ],
     )
-    def test_preprocessing_is_nnunets_own(self, bundle, change, told):
-        change_configuration(bundle / "stage2", lambda c: c.update(change))
-        assert f"{told} names" in refusal(bundle / "stage2")
-
-    @pytest.mark.parametrize(
-        "change", [{"label_manager": "recursive_find_python_class"}, {"image_reader_writer": "join"}]
-    )
-    def test_readers_and_label_managers_are_nnunets_own(self, bundle, change):
-        change_json(bundle / "stage2" / "plans.json", lambda plans: plans.update(change))
-        assert f"{next(iter(change))} names" in refusal(bundle / "stage2")
-
-    def test_so_is_the_reader_of_the_dataset(self, bundle):
-        change_json(bundle / "stage2" / "dataset.json", lambda d: d.update(overwrite_image_reader_writer="os"))
-        assert "overwrite_image_reader_writer names 'os'" in refusal(bundle / "stage2")
+    def test_readers_and_label_managers_are_nnunets_own(self, bundle, file, key, value):
+        change_json(bundle / "stage2" / file, lambda content: content.update({key: value}))
+        assert f"{key} names {value!r}" in refusal(bundle / "stage2")
 
     def test_what_a_configuration_inherits_is_looked_at_too(self, bundle):
         def inherit(plans):
@@ -429,9 +412,9 @@ class TestPlans:
 
 class TestTrainers:
     def test_a_trainer_of_another_folder_is_refused_unless_it_is_trusted(self, bundle, canary, tmp_path, monkeypatch):
-        write_trainer(tmp_path / "theirs", canary)
+        evil.write_trainer(tmp_path / "theirs", canary)
         monkeypatch.setenv("nnUNet_extTrainer", str(tmp_path / "theirs"))
-        rename_trainer(bundle / "stage1", "TheirTrainer")
+        evil.rename_trainer(bundle / "stage1", "TheirTrainer")
         told = refusal(bundle / "stage1")
         assert "trainer_name names 'TheirTrainer'" in told
         assert "a trainer of nnU-Net's own or of nnunet-cascade" in told
@@ -444,5 +427,5 @@ class TestTrainers:
 
     @pytest.mark.parametrize("name", ["os.system", "np", "join", "../evil", "__builtins__", ""])
     def test_what_is_no_trainer_is_refused(self, bundle, name):
-        rename_trainer(bundle / "stage1", name)
+        evil.rename_trainer(bundle / "stage1", name)
         assert f"trainer_name names {name!r}" in refusal(bundle / "stage1")
