@@ -11,7 +11,7 @@ from collections import OrderedDict
 import numpy as np
 import pytest
 import torch
-from dynamic_network_architectures.architectures.unet import PlainConvUNet, ResidualEncoderUNet
+from builders.small_unets import SMALL_UNETS, UNET
 from torch import nn
 
 from nnunet_cascade.errors import WeightsError
@@ -19,21 +19,7 @@ from nnunet_cascade.networks.backbones import BACKBONES, BackboneRequest
 from nnunet_cascade.networks.dropout import with_dropout
 from nnunet_cascade.networks.pretrained import OtherShape, fit_weights, read_weights
 
-UNET = {
-    "n_stages": 3,
-    "features_per_stage": [4, 8, 16],
-    "conv_op": nn.Conv3d,
-    "kernel_sizes": 3,
-    "strides": [1, 2, 2],
-    "n_conv_per_stage_decoder": [2, 2],
-    "conv_bias": True,
-    "norm_op": nn.InstanceNorm3d,
-    "norm_op_kwargs": {"affine": True},
-    "dropout_op": None,
-    "dropout_op_kwargs": None,
-    "nonlin": nn.LeakyReLU,
-}
-UNETS = [(PlainConvUNet, {"n_conv_per_stage": [2, 2, 2]}), (ResidualEncoderUNet, {"n_blocks_per_stage": [1, 2, 1]})]
+UNETS = tuple(SMALL_UNETS.values())
 SWIN, VIT, STAGES = ("swinViT.",), ("vit.",), ("encoder.",)
 SSL_HEADS = ("norm", "rotation_head", "contrastive_head", "convTrans3d", "conv.0")
 
@@ -188,16 +174,13 @@ class TestUNETR:
         extra = {"conv3d_transpose.weight": torch.ones(96, 16, 4, 4, 4), "patch_embedding.cls_token": torch.ones(1, 96)}
         return {"state_dict": encoder(trained, "vit.") | extra}
 
-    def test_a_self_supervised_vit_lands_in_the_encoder(self, tmp_path):
+    def test_a_self_supervised_vit_lands_in_the_encoder_and_another_patch_costs_its_positions_alone(self, tmp_path):
         trained, fresh = build("unetr", seed=1), build("unetr", seed=2)
         torch.save(self.ssl(trained), tmp_path / "vit.pt")
         fitted = fit_weights(read_weights(tmp_path / "vit.pt"), fresh, encoder=VIT)
         assert_encoder_of(fitted, fresh, trained, "vit.")
         assert fitted.unused == ("state_dict.conv3d_transpose.weight", "state_dict.patch_embedding.cls_token")
-
-    def test_another_patch_costs_the_position_embedding_alone(self):
-        trained, fresh = build("unetr", seed=1, side=96), build("unetr", seed=2, side=64)
-        fitted = fit_weights(self.ssl(trained)["state_dict"], fresh, encoder=VIT)
+        fitted = fit_weights(self.ssl(build("unetr", side=96))["state_dict"], fresh, encoder=VIT)
         assert fitted.of_other_shape == (
             OtherShape(name="vit.patch_embedding.position_embeddings", found=(1, 216, 96), expected=(1, 64, 96)),
         )
@@ -299,16 +282,16 @@ def test_a_norm_of_the_right_size_makes_no_encoder():
         fit_weights(stray, build("unetr"), encoder=VIT)
 
 
+def test_weights_that_are_not_finite_are_refused():
+    name = "encoder.stages.1.0.convs.0.conv.weight"
+    source = unet(seed=1).state_dict()
+    with pytest.raises(WeightsError, match=rf"{re.escape(name)} is not finite"):
+        fit_weights({**source, name: source[name] * torch.nan}, unet(), encoder=STAGES)
+
+
 def test_a_network_without_an_encoder_of_that_name_is_taken_as_a_whole():
     trained, fresh = unet(seed=1), unet(seed=2)
     assert_encoder_of(fit_weights(trained.state_dict(), fresh, encoder=("backbone.",)), fresh, trained, "")
-
-
-def test_weights_that_are_not_finite_are_refused():
-    source = {name: value.clone() for name, value in unet(seed=1).state_dict().items()}
-    source["encoder.stages.1.0.convs.0.conv.weight"][0, 0, 0, 0, 0] = torch.nan
-    with pytest.raises(WeightsError, match=r"encoder\.stages\.1\.0\.convs\.0\.conv\.weight is not finite"):
-        fit_weights(source, unet(), encoder=STAGES)
 
 
 class _Order:
@@ -374,26 +357,24 @@ class TestReading:
             (b"", "cannot be read as weights .EOFError"),
             (b"<html>Too many downloads</html>", "cannot be read as weights"),
             (pickle.dumps({"a": 1}, protocol=4), "cannot be read as weights"),
+            (None, "cannot be read as weights .*whole$"),
         ],
+        ids=["empty", "another file", "a pickle", "truncated"],
     )
     def test_what_is_no_checkpoint_is_refused_in_one_line(self, content, reason, tmp_path):
-        (tmp_path / "file.pt").write_bytes(content)
-        with pytest.raises(WeightsError, match=rf"file\.pt {reason}.*expected a PyTorch checkpoint, whole$") as refusal:
+        torch.save({"a": torch.randn(100, 100)}, tmp_path / "file.pt")
+        whole = (tmp_path / "file.pt").read_bytes()
+        (tmp_path / "file.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
+        with pytest.raises(WeightsError, match=rf"file\.pt {reason}") as refusal:
             read_weights(tmp_path / "file.pt")
+        assert str(refusal.value).endswith("expected a PyTorch checkpoint, whole")
         assert len(str(refusal.value)) < 400
         assert "\n" not in str(refusal.value)
 
-    def test_a_truncated_file_is_refused(self, tmp_path):
-        torch.save({"a": torch.randn(100, 100)}, tmp_path / "file.pt")
-        content = (tmp_path / "file.pt").read_bytes()
-        (tmp_path / "file.pt").write_bytes(content[: len(content) // 2])
-        with pytest.raises(WeightsError, match=r"cannot be read as weights .*whole$"):
-            read_weights(tmp_path / "file.pt")
-
-    def test_a_missing_file_is_refused(self, tmp_path):
-        for path in (tmp_path / "nothing.pt", tmp_path):
-            with pytest.raises(WeightsError, match="is no file"):
-                read_weights(path)
+    @pytest.mark.parametrize("name", ["nothing.pt", "."])
+    def test_a_missing_file_is_refused(self, name, tmp_path):
+        with pytest.raises(WeightsError, match="is no file"):
+            read_weights(tmp_path / name)
 
     @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, [torch.ones(2)], torch.ones(2), {0: torch.ones(2)}])
     def test_a_file_without_named_weights_is_refused(self, content, tmp_path):

@@ -158,25 +158,15 @@ def test_when_all_are_rejected_the_largest_can_be_kept(chest):
     assert "all 2" in best.candidates[0].verdict.reason
 
 
-def test_ranking_by_probability_uses_the_map(chest):
+@pytest.mark.parametrize(("kind", "right", "left"), [("probability", 0.9, 0.6), ("uncertainty", 0.02, 0.1)])
+def test_ranking_by_a_map_keeps_the_likeliest_or_the_surest(chest, kind, right, left):
     grid, lungs, tumor = chest(IN_RIGHT, IN_LEFT)
-    probability = np.zeros(grid.shape, dtype=np.float32)
-    probability[IN_RIGHT], probability[IN_LEFT] = 0.9, 0.6
-    settings = replace(ALL, top_k=1, rank_by="mean_probability")
-    found = filter_candidates(tumor, grid, lungs, settings, probability=probability)
+    values = np.zeros(grid.shape, dtype=np.float32)
+    values[IN_RIGHT], values[IN_LEFT] = right, left
+    settings = replace(ALL, top_k=1, rank_by=f"mean_{kind}")
+    found = filter_candidates(tumor, grid, lungs, settings, **{kind: values})
     assert [candidate.side for candidate in found.kept] == ["right"]
-    with pytest.raises(SettingsError, match="probability map"):
-        filter_candidates(tumor, grid, lungs, settings)
-
-
-def test_ranking_by_uncertainty_keeps_the_surest(chest):
-    grid, lungs, tumor = chest(IN_RIGHT, IN_LEFT)
-    uncertainty = np.full(grid.shape, 0.02, dtype=np.float32)
-    uncertainty[IN_LEFT] = 0.1
-    settings = replace(ALL, top_k=1, rank_by="mean_uncertainty")
-    found = filter_candidates(tumor, grid, lungs, settings, uncertainty=uncertainty)
-    assert [candidate.side for candidate in found.kept] == ["right"]
-    with pytest.raises(SettingsError, match="uncertainty map"):
+    with pytest.raises(SettingsError, match=f"{kind} map"):
         filter_candidates(tumor, grid, lungs, settings)
 
 

@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 import pytest
+from builders.plain_candidates import plain_candidate as candidate
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Box
-from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+from nnunet_cascade.postprocessing.candidates import Verdict
 from nnunet_cascade.postprocessing.rules import KeepWithoutLungs, LungOverlap, MinimumVolume, Rescue, decide, keep_top
 
 KEPT = Verdict(kept=True, rule="lung_overlap", reason="")
@@ -15,27 +15,6 @@ BOTH_CENTRAL_SHORTFALLS = (
     "20 % of its surface lies within 5 mm of a lung (needs 40 % in the central zone)"
 )
 RESCUE = Rescue(max_distance_mm=5.0, min_volume_mm3=50.0, min_near_surface_central=0.4)
-
-
-def candidate(**changes) -> Candidate:
-    plain = Candidate(
-        id=1,
-        voxels=1000,
-        volume_mm3=1000.0,
-        box=Box((0, 0, 0), (10, 10, 10)),
-        centroid_voxels=(0.0, 0.0, 0.0),
-        centroid_mm=(0.0, 0.0, 0.0),
-        lung_overlap=0.5,
-        lung_distance_mm=0.0,
-        near_surface_share=0.6,
-        central=False,
-        side="left",
-        touches_border=False,
-        mean_probability=None,
-        max_probability=None,
-        mean_uncertainty=None,
-    )
-    return replace(plain, **changes)
 
 
 @pytest.mark.parametrize(("volume_mm3", "say"), [(99.9, "drop"), (100.0, "pass"), (5000.0, "pass")])
@@ -128,6 +107,12 @@ def test_top_k_leaves_the_best(count, by, kept):
     assert [c.id for c in chosen] == [1, 2, 3]
 
 
+@pytest.mark.parametrize("more", [0.0, 2e-16], ids=["equal", "the last digits of a mean decide nothing"])
+def test_ties_go_to_the_lower_id(more):
+    chosen = keep_top(ranked((100.0, 0.7), (100.0, 0.7 + more)), 1, by="mean_probability")
+    assert [c.kept for c in chosen] == [True, False]
+
+
 def test_top_k_counts_only_what_was_kept_and_says_why():
     first, second, third = ranked((300.0, None), (200.0, None), (100.0, None))
     dropped = replace(first, verdict=Verdict(kept=False, rule="outside_lungs", reason="far"))
@@ -138,11 +123,6 @@ def test_top_k_counts_only_what_was_kept_and_says_why():
     assert chosen[2].verdict.reason == "it comes 2. by volume (100 mm³) and only the first 1 of those kept stay"
 
 
-def test_ties_go_to_the_lower_id():
-    chosen = keep_top(ranked((100.0, 0.5), (100.0, 0.5)), 1, by="mean_probability")
-    assert [c.kept for c in chosen] == [True, False]
-
-
 def test_the_least_uncertain_comes_first():
     doubtful, sure = (
         replace(item, mean_uncertainty=value) for item, value in zip(ranked((9, 1), (9, 1)), (2e-3, 1e-3), strict=True)
@@ -150,11 +130,6 @@ def test_the_least_uncertain_comes_first():
     chosen = keep_top([doubtful, sure], 1, by="mean_uncertainty")
     assert [c.kept for c in chosen] == [False, True]
     assert chosen[0].verdict.reason == "it comes 2. by mean uncertainty (0.002) and only the first 1 of those kept stay"
-
-
-def test_the_last_digits_of_a_mean_decide_nothing():
-    chosen = keep_top(ranked((100.0, 0.7), (100.0, 0.7 + 2e-16)), 1, by="mean_probability")
-    assert [c.kept for c in chosen] == [True, False]
 
 
 @pytest.mark.parametrize("kind", ["probability", "uncertainty"])

@@ -35,11 +35,8 @@ def test_presets_hold_the_digests_numbers():
         assert (preset.central_zone_share, preset.rescue_distance_mm, preset.top_k) == (0.5, 5.0, 1)
 
 
-def test_what_is_absent_takes_its_default():
+def test_what_is_absent_takes_its_default_and_unknown_keys_are_refused_by_name():
     assert AnatomySettings.from_dict({}) == AnatomySettings.recommended()
-
-
-def test_unknown_keys_are_refused_by_name():
     with pytest.raises(SettingsError, match="min_overlap"):
         AnatomySettings.from_dict({"min_overlap": 0.8})
 

@@ -101,18 +101,12 @@ def test_the_central_zone_runs_left_to_right_not_foot_to_head(chest):
     assert [candidate.central for candidate in found] == [True, False]
 
 
-def test_probabilities_are_summed_up_per_candidate():
+def test_maps_are_summed_up_per_candidate():
     labels = np.array([[[1, 1, 0, 2]]], dtype=np.int32)
     grid = Grid(shape=labels.shape, spacing_mm=(1.0, 1.0, 1.0))
-    probability = np.array([[[0.5, 1.0, 0.9, 0.25]]], dtype=np.float32)
-    first, second = measure(labels, grid, probability=probability)
+    first, second = measure(labels, grid, probability=np.array([[[0.5, 1.0, 0.9, 0.25]]], dtype=np.float32))
     assert (first.mean_probability, first.max_probability) == (0.75, 1.0)
     assert (second.mean_probability, second.max_probability) == (0.25, 0.25)
-
-
-def test_uncertainties_are_averaged_per_candidate():
-    labels = np.array([[[1, 1, 0, 2]]], dtype=np.int32)
-    grid = Grid(shape=labels.shape, spacing_mm=(1.0, 1.0, 1.0))
     uncertainty = np.array([[[0.125, 0.25, np.nan, 0.5]]], dtype=np.float32)
     found = measure_candidates(labels, grid, None, uncertainty=uncertainty)
     assert [candidate.mean_uncertainty for candidate in found] == [0.1875, 0.5]

@@ -61,15 +61,20 @@ def test_masks_of_one_case_are_joined_and_others_left_alone(tmp_path, names, exp
     assert lungs(tmp_path).labels.ravel()[:6].tolist() == expected
 
 
-def test_a_lobe_that_is_missing_is_told(tmp_path):
-    write_parts(tmp_path / "a", [f"lung_{lobe}" for lobe in LOBES if lobe != "middle_lobe_right"])
-    with pytest.raises(LungMaskError, match=r"4 of 5 .* lung_middle_lobe_right\.nii\.gz is missing"):
-        lungs(tmp_path)
-
-
-def test_a_folder_without_lungs_is_told(tmp_path):
-    write_parts(tmp_path / "a", ["heart", "lung_vessels"])
-    with pytest.raises(LungMaskError, match="holds no lung mask"):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (
+            [f"lung_{n}" for n in LOBES if n != "middle_lobe_right"],
+            r"4 of 5 .* lung_middle_lobe_right\.nii\.gz is missing",
+        ),
+        (["heart", "lung_vessels"], "holds no lung mask"),
+    ],
+    ids=["a lobe", "all lungs"],
+)
+def test_what_is_missing_is_named(tmp_path, names, message):
+    write_parts(tmp_path / "a", names)
+    with pytest.raises(LungMaskError, match=message):
         lungs(tmp_path)
 
 
@@ -82,22 +87,18 @@ def test_each_lobe_must_lie_on_the_grid_of_the_ct(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "message"),
     [
-        {"right_labels": (0,)},
-        {"right_labels": (1, 2), "left_labels": (2,)},
-        {"left_labels": (-1,)},
-        {"right_labels": (1.5,)},
+        ({"right_labels": (0,)}, "lung labels"),
+        ({"right_labels": (1, 2), "left_labels": (2,)}, "lung labels"),
+        ({"left_labels": (-1,)}, "lung labels"),
+        ({"right_labels": (1.5,)}, "lung labels"),
+        ({"kind": "threshold", "path": None, "right_labels": (1,)}, "'folder' alone"),
     ],
 )
-def test_labels_that_contradict_each_other_are_refused(tmp_path, bad):
-    with pytest.raises(SettingsError, match="lung labels"):
-        LungSource(kind="folder", path=tmp_path, **bad)
-
-
-def test_labels_without_a_folder_are_refused():
-    with pytest.raises(SettingsError, match="'folder' alone"):
-        LungSource(kind="threshold", right_labels=(1,))
+def test_labels_that_contradict_each_other_or_need_a_folder_are_refused(tmp_path, bad, message):
+    with pytest.raises(SettingsError, match=message):
+        LungSource(**{"kind": "folder", "path": tmp_path, **bad})
 
 
 @pytest.mark.parametrize(

@@ -131,16 +131,18 @@ def test_a_weights_file_that_holds_code_is_refused_and_runs_none(recorder, tmp_p
     assert recorder.asked == ()
 
 
-def test_one_file_is_not_enough_for_the_fusion(tmp_path):
-    path = tmp_path / "r231.pth"
-    path.touch()
-    with pytest.raises(LungMaskError, match="joins LTRCLobes and R231"):
-        find_lungs(CT, LungSource(kind="lungmask", model="LTRCLobes_R231", weights=path), case="a")
-
-
-def test_a_folder_without_the_weights_is_told(tmp_path):
-    with pytest.raises(LungMaskError, match=r"unet_r231-d5d2fc3d\.pth do not exist"):
-        find_lungs(CT, LungSource(kind="lungmask", weights=tmp_path), case="a")
+@pytest.mark.parametrize(
+    ("model", "weights", "message"),
+    [
+        ("LTRCLobes_R231", "r231.pth", "joins LTRCLobes and R231"),
+        ("R231", ".", r"unet_r231-d5d2fc3d\.pth do not exist"),
+    ],
+    ids=["one file for the fusion", "a folder without the weights"],
+)
+def test_weights_that_are_not_enough_are_refused(tmp_path, model, weights, message):
+    (tmp_path / "r231.pth").touch()
+    with pytest.raises(LungMaskError, match=message):
+        find_lungs(CT, LungSource(kind="lungmask", model=model, weights=tmp_path / weights), case="a")
 
 
 def test_the_network_stays_in_memory_for_the_next_case(recorder):

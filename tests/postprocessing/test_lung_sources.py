@@ -59,11 +59,6 @@ def test_files_keep_sides_only_where_they_are_right_and_left(tmp_path, values, e
     assert found.source == f"folder {tmp_path.name}"
 
 
-def test_a_missing_file_is_told_with_its_name(tmp_path):
-    with pytest.raises(LungMaskError, match=r"b\.nii\.gz does not exist"):
-        find_lungs(CT, LungSource(kind="folder", path=tmp_path), case="b")
-
-
 def test_a_file_on_another_grid_is_refused(tmp_path):
     other = Grid(shape=GRID.shape, spacing_mm=(50.0, 50.0, 49.0))
     write_image(np.ones(GRID.shape, dtype=np.uint8), other, tmp_path / "a.nii.gz")
@@ -90,16 +85,19 @@ def test_implausible_masks_are_flagged(right, left, unknown, flags):
     assert found.labels.dtype == np.uint8
 
 
-def test_missing_weights_are_told(tmp_path):
-    with pytest.raises(LungMaskError, match="do not exist"):
-        find_lungs(CT, LungSource(kind="lungmask", weights=tmp_path / "none.pth"), case="a")
-
-
-def test_a_file_that_holds_no_weights_is_told(tmp_path):
-    path = tmp_path / "r231.pth"
-    path.write_bytes(b"not weights")
-    with pytest.raises(LungMaskError, match="does not hold weights"):
-        find_lungs(CT, LungSource(kind="lungmask", weights=path), case="a")
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"kind": "folder", "path": "."}, r"b\.nii\.gz does not exist"),
+        ({"kind": "lungmask", "weights": "none.pth"}, "do not exist"),
+        ({"kind": "lungmask", "weights": "r231.pth"}, "does not hold weights"),
+    ],
+)
+def test_missing_and_broken_files_are_refused_by_name(tmp_path, source, message):
+    (tmp_path / "r231.pth").write_bytes(b"not weights")
+    paths = {key: tmp_path / value for key, value in source.items() if key != "kind"}
+    with pytest.raises(LungMaskError, match=message):
+        find_lungs(CT, LungSource(kind=source["kind"], **paths), case="b")
 
 
 def test_a_failed_download_points_to_a_weights_file(monkeypatch):

@@ -5,13 +5,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from builders.plain_candidates import plain_candidate
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
-from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.rules import KeepWithoutLungs, LungOverlap, MinimumVolume, Rescue, decide
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.postprocessing.tuning import (
@@ -37,6 +36,8 @@ TINY = SearchSpace(
     rescue_near_surface_share_central=(0.0, 0.4, 0.8),
 )
 DISTANCES = (0.0, 5.0)
+
+SURE = (500.0, 1.0, 0.0, False, (1, 1))
 
 
 def table(*rows, cases=None):
@@ -69,22 +70,12 @@ def by_the_rules(found, settings):
     kept = []
     for row in range(len(found)):
         judged = bool(found.judged[row])
-        candidate = Candidate(
-            id=1,
-            voxels=1,
+        candidate = plain_candidate(
             volume_mm3=float(found.volume_mm3[row]),
-            box=Box((0, 0, 0), (1, 1, 1)),
-            centroid_voxels=(0.0, 0.0, 0.0),
-            centroid_mm=(0.0, 0.0, 0.0),
             lung_overlap=float(found.lung_overlap[row]) if judged else None,
             lung_distance_mm=float(found.lung_distance_mm[row]) if judged else None,
             near_surface_share=float(found.near_surface_share[row, DISTANCES.index(settings.rescue_distance_mm)]),
             central=bool(found.central[row]),
-            side=None,
-            touches_border=False,
-            mean_probability=None,
-            max_probability=None,
-            mean_uncertainty=None,
         )
         kept.append(decide(candidate, rules if judged else (rules[0], KeepWithoutLungs(why="none"))).kept)
     return np.array(kept, dtype=bool)
@@ -160,7 +151,7 @@ class TestSearch:
         assert (best.min_volume_mm3, best.min_lung_overlap) == (0.0, 0.5)
 
     def test_with_nothing_to_drop_the_most_cautious_setting_wins(self):
-        best = best_settings(table((True, 500.0, 1.0, 0.0, False, (1, 1))), TINY, BASE)
+        best = best_settings(table((True, *SURE)), TINY, BASE)
         assert [getattr(best, name) for name in TUNED] == [0.0, 0.5, 0.5, 5.0, 0.0]
 
     def test_each_threshold_rises_just_as_far_as_a_false_candidate_asks(self):
@@ -172,14 +163,12 @@ class TestSearch:
         best = best_settings(table(*rows), TINY, BASE)
         assert [getattr(best, name) for name in TUNED] == [100.0, 0.5, 0.5, 5.0, 0.4]
 
-    def test_what_is_not_tuned_stays_the_users(self):
+    def test_what_is_not_tuned_stays_the_users_and_without_a_true_candidate_it_is_refused(self):
         mine = replace(BASE, top_k=2, merge_radius_mm=1.0)
-        best = best_settings(table((True, 500.0, 1.0, 0.0, False, (1, 1))), TINY, mine)
+        best = best_settings(table((True, *SURE)), TINY, mine)
         assert (best.top_k, best.merge_radius_mm, best.rescue_min_volume_mm3) == (2, 1.0, 60.0)
-
-    def test_without_a_true_candidate_it_is_refused(self):
         with pytest.raises(SettingsError, match="none of 1 candidates meets a true tumor"):
-            best_settings(table((False, 500.0, 1.0, 0.0, False, (1, 1))), TINY, BASE)
+            best_settings(table((False, *SURE)), TINY, BASE)
 
     def test_the_middle_never_asks_for_less_overlap_than_the_rest(self):
         places = TINY.allowed()
@@ -227,10 +216,10 @@ def test_values_are_tried_in_order_however_they_are_given():
 
 class TestScores:
     FOUND = table(
-        (True, 500.0, 1.0, 0.0, False, (1, 1)),
+        (True, *SURE),
         (True, 40.0, 1.0, 0.0, False, (1, 1)),
         (False, 40.0, 1.0, 0.0, False, (1, 1)),
-        (False, 500.0, 1.0, 0.0, False, (1, 1)),
+        (False, *SURE),
         cases=["a", "a", "b", "b"],
     )
 
@@ -257,7 +246,7 @@ class TestScores:
 
 class TestCrossValidation:
     def test_a_case_is_judged_by_settings_that_never_saw_it(self):
-        large, small = (500.0, 1.0, 0.0, False, (1, 1)), (60.0, 1.0, 0.0, False, (1, 1))
+        large, small = SURE, (60.0, 1.0, 0.0, False, (1, 1))
         found = table((True, *large), (False, *small), (True, *large), (True, *small), cases=["a", "a", "b", "b"])
         folds, kept = cross_validate(found, [["a"], ["b"]], TINY, BASE)
         # Without b, 100 mm³ drops the false candidate of a; judged by that, b loses its small tumor.
@@ -266,17 +255,17 @@ class TestCrossValidation:
         assert kept.tolist() == [True, True, True, False]
 
     @pytest.mark.parametrize(
-        ("left_out", "match"), [([["a"]], "leave b in none"), ([["a", "b"], ["b"]], "a case in several")]
+        ("true", "left_out", "match"),
+        [
+            ((True, True), [["a"]], "leave b in none"),
+            ((True, True), [["a", "b"], ["b"]], "a case in several"),
+            ((True, False), [["a"], ["b"]], "meets a true tumor"),
+        ],
     )
-    def test_each_case_is_left_out_once(self, left_out, match):
-        found = table(*[(True, 500.0, 1.0, 0.0, False, (1, 1))] * 2, cases=["a", "b"])
+    def test_each_case_is_left_out_once_and_leaves_a_tumor_to_tune_on(self, true, left_out, match):
+        found = table(*[(each, *SURE) for each in true], cases=["a", "b"])
         with pytest.raises(SettingsError, match=match):
             cross_validate(found, left_out, TINY, BASE)
-
-    def test_a_fold_without_a_tumor_to_tune_on_is_refused(self):
-        rows = [(True, 500.0, 1.0, 0.0, False, (1, 1)), (False, 500.0, 1.0, 0.0, False, (1, 1))]
-        with pytest.raises(SettingsError, match="meets a true tumor"):
-            cross_validate(table(*rows, cases=["a", "b"]), [["a"], ["b"]], TINY, BASE)
 
 
 IN_LEFT = (slice(6, 12), slice(6, 12), slice(32, 39))
@@ -308,30 +297,22 @@ class TestMeasuring:
             filtered = filter_candidates(known.tumor, known.grid, known.lungs, settings)
             assert kept_by(found, settings).tolist() == [candidate.kept for candidate in filtered.candidates]
 
-    def test_lungs_that_cannot_be_used_are_known_to_the_table(self, known):
+    def test_lungs_that_cannot_be_used_are_known_to_the_table_and_an_empty_prediction_has_no_rows(self, known):
         found = measure_known(replace(known, lungs=None), SMALL_LUNGS, DISTANCES)
         assert not found.judged.any()
         assert kept_by(found, SMALL_LUNGS).all()
-
-    def test_an_empty_prediction_has_no_rows(self, known):
         found = measure_known(replace(known, tumor=np.zeros_like(known.tumor)), SMALL_LUNGS, DISTANCES)
-        assert len(found) == 0
-        assert len(Measurements.joined([found, found])) == 0
+        assert len(found) == len(Measurements.joined([found, found])) == 0
 
     def test_the_same_patient_laid_out_in_another_way_is_tuned_alike(self, known, layout):
-        laid = KnownCase(
-            name="a",
-            tumor=layout.array(known.tumor),
-            truth=layout.array(known.truth),
-            lungs=layout.array(known.lungs),
-            grid=layout.grid(known.grid),
-        )
+        arrays = {name: layout.array(getattr(known, name)) for name in ("tumor", "truth", "lungs")}
+        laid = KnownCase(name="a", **arrays, grid=layout.grid(known.grid))
         plain, other = (measure_known(each, SMALL_LUNGS, DISTANCES) for each in (known, laid))
         assert best_settings(other, TINY, SMALL_LUNGS) == best_settings(plain, TINY, SMALL_LUNGS)
         np.testing.assert_array_equal(other.true, plain.true)
         np.testing.assert_allclose(other.near_surface_share, plain.near_surface_share)
 
     def test_columns_of_different_length_are_refused(self):
-        found = table((True, 500.0, 1.0, 0.0, False, (1, 1)))
+        found = table((True, *SURE))
         with pytest.raises(SettingsError, match="one row per candidate"):
             replace(found, volume_mm3=np.zeros(2))
