@@ -132,7 +132,8 @@ def test_copies_of_a_file_count_once(download, put, voxels):
             (download / copy).mkdir(exist_ok=True)
             shutil.copy(path, download / copy / f"{copy}{path.name}")
     (patient,) = index_folder(download).patients
-    assert len(patient.headers) == 5
+    assert len(patient.of_modality("CT")) == len(patient.headers) == 5
+    assert patient.of_modality("RTSTRUCT") == []
     np.testing.assert_array_equal(read_ct_series(stack_files(patient.headers)).voxels, voxels)
 
 
@@ -174,20 +175,15 @@ def test_slices_that_share_a_uid_by_mistake_are_all_read(download, put, voxels):
     np.testing.assert_array_equal(read_ct_series(stack_files(patient.headers)).voxels, voxels)
 
 
-def test_links_to_files_are_followed_links_to_folders_are_not(download, put, tmp_path):
-    paths = put(tmp_path / "outside", "P1")
-    for path in paths:
+def test_links_to_files_are_followed_links_to_folders_are_not_and_one_to_nowhere_is_broken(download, put, tmp_path):
+    for path in put(tmp_path / "outside", "P1"):
         (download / path.name).symlink_to(path)
     (download / "loop").symlink_to(download, target_is_directory=True)
     (download / "outside").symlink_to(tmp_path / "outside", target_is_directory=True)
+    (download / "1-006.dcm").symlink_to(tmp_path / "not fetched")
     (patient,) = index_folder(download).patients
     assert {header.path.parent for header in patient.headers} == {download}
-
-
-def test_a_link_to_nowhere_counts_as_broken(download, put, tmp_path):
-    put(download, "P1")
-    (download / "1-006.dcm").symlink_to(tmp_path / "not fetched")
-    (broken,) = index_folder(download).patients[0].broken
+    (broken,) = patient.broken
     assert "No such file" in broken.reason
     assert "not fetched" not in broken.reason
 
@@ -240,10 +236,3 @@ def test_reading_side_by_side_reads_the_same(download, put):
     assert index_folder(download, threads=1) == index_folder(download, threads=8)
     found = {header.sop_uid for patient in index_folder(download).patients for header in patient.headers}
     assert found == {read_header(path).sop_uid for path in download.rglob("*.dcm")}
-
-
-def test_files_are_given_by_modality(download, put):
-    put(download, "P1")
-    (patient,) = index_folder(download).patients
-    assert len(patient.of_modality("CT")) == 5
-    assert patient.of_modality("RTSTRUCT") == []

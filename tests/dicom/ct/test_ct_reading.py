@@ -142,13 +142,6 @@ def test_marks_of_the_end_in_the_header_are_not_those_of_the_pixels(write_slices
     assert not read_header(header.path).is_whole
 
 
-def test_fewer_pixels_than_the_header_says_are_refused(write_slices, axial_grid, edited):
-    def change(dataset):
-        dataset.Rows += 1
-
-    assert not edited(write_slices(axial_grid)[0], change).is_whole
-
-
 @pytest.mark.parametrize(
     ("syntax", "name"), [(HTJ2K, "High-Throughput JPEG 2000"), (JPEGLSLossless, "JPEG-LS Lossless")]
 )
@@ -175,15 +168,32 @@ def test_a_private_transfer_syntax_is_refused(write_slices, axial_grid):
         read_header(header.path)
 
 
-def test_a_file_of_many_frames_is_refused(write_slices, axial_grid, edited):
-    def change(dataset):
-        dataset.NumberOfFrames = 2
-        dataset.PixelData *= 2
+def two_frames(dataset):
+    dataset.NumberOfFrames = 2
+    dataset.PixelData *= 2
 
-    headers = write_slices(axial_grid)
-    headers[0] = edited(headers[0], change)
-    with pytest.raises(DicomError, match="holds 2 frames; expected one image a file"):
-        stack_files(headers)
+
+def colors(dataset):
+    dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
+    dataset.PixelData = bytes(3 * dataset.Rows * dataset.Columns)
+
+
+@pytest.mark.parametrize(
+    ("change", "read_it", "message"),
+    [
+        (two_frames, lambda header: stack_files([header]), "holds 2 frames; expected one image a file"),
+        (colors, read_slice, "expected one plane of one channel"),
+    ],
+)
+def test_many_frames_and_colors_are_no_slice(write_slices, axial_grid, edited, change, read_it, message):
+    header = edited(write_slices(axial_grid)[0], change)
+    with pytest.raises(DicomError, match=message):
+        read_it(header)
+
+
+def test_fewer_pixels_than_the_header_says_are_refused(write_slices, axial_grid, edited):
+    assert not edited(write_slices(axial_grid)[0], lambda dataset: setattr(dataset, "Rows", dataset.Rows + 1)).is_whole
 
 
 @pytest.mark.parametrize("tag", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
@@ -192,17 +202,6 @@ def test_a_slice_that_says_not_where_it_lies_is_refused(write_slices, axial_grid
     headers[3] = edited(headers[3], lambda dataset: delattr(dataset, tag))
     with pytest.raises(DicomError, match=f"image {headers[3].sop_uid} does not say where it lies"):
         stack_files(headers)
-
-
-def test_colors_are_no_ct(write_slices, axial_grid, edited):
-    def change(dataset):
-        dataset.SamplesPerPixel, dataset.PhotometricInterpretation, dataset.PlanarConfiguration = 3, "RGB", 0
-        dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit = 8, 8, 7
-        dataset.PixelData = bytes(3 * dataset.Rows * dataset.Columns)
-
-    header = edited(write_slices(axial_grid)[0], change)
-    with pytest.raises(DicomError, match="expected one plane of one channel"):
-        read_slice(header)
 
 
 def test_a_file_that_changed_after_its_header_was_read_is_refused(write_slices, axial_grid):
@@ -227,19 +226,15 @@ def test_different_images_at_one_place_are_refused(write_slices, axial_grid, vox
         read([*headers, other[1]])
 
 
-def test_overviews_are_left_out(write_slices, axial_grid, voxels):
-    overview = dataclasses.replace(axial_grid, axes=((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)))
+def test_overviews_are_left_out_and_alone_no_volume(write_slices, axial_grid, voxels):
+    grid = dataclasses.replace(axial_grid, axes=((1.0, 0.0, 0.0), (0.0, 0.0, -1.0), (0.0, 1.0, 0.0)))
     storage = CtStorage(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
-    headers = [*write_slices(overview, name="overview", storage=storage), *write_slices(axial_grid, voxels)]
-    ct = read(headers)
+    overviews = write_slices(grid, name="overview", storage=storage)
+    ct = read([*overviews, *write_slices(axial_grid, voxels)])
     assert ct.localizers == 5
     np.testing.assert_array_equal(ct.voxels, voxels)
-
-
-def test_a_series_of_overviews_alone_is_no_volume(write_slices, axial_grid):
-    storage = CtStorage(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
     with pytest.raises(DicomError, match="found no slice"):
-        stack_files(write_slices(axial_grid, storage=storage))
+        stack_files(overviews)
 
 
 def test_slices_of_another_direction_are_set_aside(write_slices, axial_grid, voxels):

@@ -166,15 +166,11 @@ def test_between_unequal_neighbors_the_one_within_half_a_step_counts(empty):
     assert not mask_on_grid(drawn_of(stack, {3: disk(5)}), stack)[4].any()
 
 
-def test_nothing_is_drawn_beyond_the_slices():
+def test_nothing_is_drawn_beyond_the_slices_and_what_was_drawn_is_left_unchanged():
     stack = series_without([4])
     assert not mask_on_grid({}, stack).any()
     mask = mask_on_grid(drawn_of(stack, {0: disk(5)}), stack)
     assert np.flatnonzero(mask.any(axis=(1, 2))).tolist() == [0]
-
-
-def test_what_was_drawn_is_left_unchanged():
-    stack = series_without([4])
     drawn = drawn_of(stack, {3: disk(4), 5: disk(8)})
     mask_on_grid(drawn, stack)[:] = True
     np.testing.assert_array_equal(list(drawn.values()), [disk(4), disk(8)])

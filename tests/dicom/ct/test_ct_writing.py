@@ -124,11 +124,6 @@ def test_storage_that_cannot_be_is_refused(write_slices, axial_grid, changes, wo
         write_slices(axial_grid, storage=CtStorage(**changes))
 
 
-def test_voxels_of_another_shape_are_refused(write_slices, axial_grid, voxels):
-    with pytest.raises(DicomError, match="expected the same"):
-        write_slices(axial_grid, voxels[1:])
-
-
 def test_each_file_holds_what_the_standard_needs(write_slices, axial_grid):
     dataset = pydicom.dcmread(write_slices(axial_grid)[2].path)
     assert [name for name in NEEDED_BY_THE_STANDARD.split() if dataset.get(name) in (None, "")] == []
@@ -145,27 +140,22 @@ def test_the_header_names_the_series_and_one_file_each(write_slices, series_of, 
     assert len({h.sop_uid for h in headers}) == 5
 
 
-def test_the_same_series_has_the_same_bytes(write_slices, axial_grid, voxels, tmp_path, series_of):
+def test_the_same_series_has_the_same_bytes_and_nothing_else_is_there_or_changed(
+    write_slices, axial_grid, voxels, tmp_path, series_of
+):
+    before = voxels.copy()
     headers = write_slices(axial_grid, voxels)
     again = write_ct_series(voxels, axial_grid, tmp_path / "again", series=series_of("ct"))
     assert [path.read_bytes() for path in again] == [header.path.read_bytes() for header in headers]
-
-
-def test_nothing_is_left_beside_the_files(write_slices, axial_grid):
-    headers = write_slices(axial_grid)
     assert {path.name for path in headers[0].path.parent.iterdir()} == {header.path.name for header in headers}
-
-
-def test_a_file_where_a_folder_should_be_is_named(tmp_path, axial_grid, voxels, series_of):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(DicomError, match=r"1-001\.dcm cannot be written"):
-        write_ct_series(voxels, axial_grid, tmp_path / "file" / "ct", series=series_of("ct"))
-
-
-def test_voxels_are_left_unchanged(write_slices, axial_grid, voxels):
-    before = voxels.copy()
-    write_slices(axial_grid, voxels)
     np.testing.assert_array_equal(voxels, before)
+
+
+def test_other_shapes_and_a_file_where_a_folder_should_be_are_refused(tmp_path, axial_grid, voxels, series_of):
+    (tmp_path / "file").write_text("")
+    for array, message in ((voxels, r"1-001\.dcm cannot be written"), (voxels[1:], "expected the same")):
+        with pytest.raises(DicomError, match=message):
+            write_ct_series(array, axial_grid, tmp_path / "file" / "ct", series=series_of("ct"))
 
 
 @given(st.floats(-9999, 9999))

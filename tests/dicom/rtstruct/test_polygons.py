@@ -129,11 +129,6 @@ def test_noise_of_coordinates_does_not_move_ties():
         np.testing.assert_array_equal(fill([square + noise], SHAPE), fill([square], SHAPE))
 
 
-def test_no_polygon_is_no_pixel():
-    assert fill([], SHAPE).shape == SHAPE
-    assert not fill([], SHAPE).any()
-
-
 @pytest.mark.parametrize(
     "polygon",
     [
@@ -146,12 +141,14 @@ def test_no_polygon_is_no_pixel():
 )
 def test_what_covers_no_centre_is_no_pixel(polygon):
     assert not fill([np.array(polygon)], SHAPE).any()
+    np.testing.assert_array_equal(fill([], SHAPE), np.zeros(SHAPE))
 
 
-def test_a_polygon_to_the_left_of_the_image_may_reach_in():
+def test_a_polygon_may_reach_in_from_far_outside():
     mask = fill([np.array([(-5.0, -50.0), (-5.0, 3.5), (50.0, 3.5), (50.0, -50.0)])], SHAPE)
     assert mask[:, :4].all()
     assert not mask[:, 4:].any()
+    assert fill([circle(500, vertices=1000)], (64, 64)).all()
 
 
 def test_a_keyhole_is_outer_and_hole():
@@ -161,10 +158,6 @@ def test_a_keyhole_is_outer_and_hole():
     for start in range(0, 90, 7):
         polygon = keyhole(np.roll(outer, start, axis=0), np.roll(hole, 3 * start, axis=0))
         np.testing.assert_array_equal(fill([polygon], (64, 64)), expected)
-
-
-def test_a_thousand_vertices_outside_do_no_harm():
-    np.testing.assert_array_equal(fill([circle(500, vertices=1000)], (64, 64)), np.ones((64, 64)))
 
 
 def test_polygons_are_left_unchanged():
@@ -195,11 +188,6 @@ def test_a_contour_that_stands_twice_counts_once(radius, change):
     assert without_twins([change(contour), contour, contour]) == [0]
 
 
-def test_three_copies_count_once_each():
-    contours = [circle(20), circle(5, (12, 12)), circle(20, phase=0.01), circle(20), circle(5, (12, 12), 40)]
-    assert without_twins(contours) == [0, 1]
-
-
 @pytest.mark.parametrize("radius", [3, 10, 30, 120, 250])
 @pytest.mark.parametrize("rim", [0.5, 0.7, 1.0, 2.0])
 def test_a_thin_wall_is_no_twin(radius, rim):
@@ -215,6 +203,19 @@ def test_a_wall_of_one_voxel_is_no_twin(side):
     assert without_twins([square(-0.5), square(0.5)]) == [0, 1]
 
 
+SLIVER = np.array([(5.0, 1.0), (5.0, 90.0), (5.12, 90.0), (5.12, 1.0)])
+THREE = [circle(20), circle(5, (12, 12)), circle(20, phase=0.01), circle(20), circle(5, (12, 12), 40)]
+
+
+@pytest.mark.parametrize(
+    ("contours", "left"),
+    [(THREE, [0, 1]), ([SLIVER, SLIVER[::-1]], [0]), ([], [])],
+    ids=["three copies", "slivers", "no contour"],
+)
+def test_copies_count_once_each(contours, left):
+    assert without_twins(contours) == left
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [
@@ -227,15 +228,6 @@ def test_a_wall_of_one_voxel_is_no_twin(side):
 )
 def test_what_only_looks_alike_is_no_twin(one, other):
     assert without_twins([one, other]) == [0, 1]
-
-
-def test_slivers_that_stand_twice_count_once():
-    sliver = np.array([(5.0, 1.0), (5.0, 90.0), (5.12, 90.0), (5.12, 1.0)])
-    assert without_twins([sliver, sliver[::-1]]) == [0]
-
-
-def test_no_contour_has_no_twin():
-    assert without_twins([]) == []
 
 
 def test_many_islands_take_no_time():

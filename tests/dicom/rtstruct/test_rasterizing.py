@@ -76,39 +76,36 @@ def test_contours_within_15_percent_of_a_step_lie_at_one_height(apart, between):
     assert hole > 0
 
 
-def test_a_contour_that_leaves_its_plane_is_refused():
+def test_a_contour_may_leave_its_plane_a_little_and_not_more():
     tilted = on(3)
-    tilted[:2, 2] += 1.6
+    tilted[:2, 2] += 1.4
+    assert drawn_planes(rasterize([tilted], STACK).mask) == [3]
+    tilted[:2, 2] += 0.2
     with pytest.raises(DicomError, match=r"spans 1\.6 mm across the slices"):
         rasterize([tilted], STACK)
 
 
-def test_a_contour_may_leave_its_plane_a_little():
-    tilted = on(3)
-    tilted[:2, 2] += 1.4
-    assert drawn_planes(rasterize([tilted], STACK).mask) == [3]
-
-
-def test_slices_without_a_contour_between_others_are_counted():
+def test_slices_without_a_contour_between_others_are_counted_and_planes_without_a_slice_are_not():
     assert rasterize([on(1), on(2), on(5), on(7)], STACK).skipped_slices == 3
     assert rasterize([on(2)], STACK).skipped_slices == 0
     sliver = on(4, np.array([(3.6, 4.1), (3.6, 4.2), (9.0, 4.2)]))
     raster = rasterize([on(2), sliver, on(5)], STACK)
     assert (raster.skipped_slices, raster.slivers) == (2, 1)
-
-
-def test_planes_that_hold_no_slice_are_not_skipped():
     planes = packed_planes(GRID)
     stack = stack_slices([*planes[:3], *planes[5:]])
     assert rasterize([on(2), on(5)], stack).skipped_slices == 0
     assert rasterize([on(1), on(6)], stack).skipped_slices == 2
 
 
-def test_no_contour_is_an_empty_mask():
+def test_no_contour_is_an_empty_mask_and_contours_are_left_unchanged():
     raster = rasterize([], STACK)
     assert raster.mask.shape == GRID.shape
     assert not raster.mask.any()
     assert (raster.contours, raster.skipped_slices) == (0, 0)
+    contours = [on(3), on(3), on(4)]
+    before = [contour.copy() for contour in contours]
+    rasterize(contours, STACK)
+    np.testing.assert_array_equal(contours, before)
 
 
 def test_holes_and_islands_need_no_telling():
@@ -190,10 +187,3 @@ def test_a_tilted_gantry_does_not_move_the_contours(series, tilt):
     raster = rasterize(contours_on(shape, planes), stack)
     assert dice(raster.mask, shape.voxels(stack.grid)) > 0.999
     assert (raster.outside, raster.clipped) == (0, 0)
-
-
-def test_contours_are_left_unchanged():
-    contours = [on(3), on(3), on(4)]
-    before = [contour.copy() for contour in contours]
-    rasterize(contours, STACK)
-    np.testing.assert_array_equal(contours, before)

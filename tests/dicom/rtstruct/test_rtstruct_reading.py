@@ -58,6 +58,20 @@ def with_coordinates(text):
     return change
 
 
+def encoded(syntax, undefined_length):
+    """Encode the file and its sequences in another way."""
+
+    def change(dataset):
+        dataset.file_meta.TransferSyntaxUID = syntax
+        for element in dataset.iterall():
+            if element.VR == "SQ":
+                element.is_undefined_length = undefined_length
+                for item in element.value:
+                    item.is_undefined_length_sequence_item = undefined_length
+
+    return change
+
+
 def test_names_and_references_are_those_of_the_file(path, series_of):
     found = read_structure_set(path)
     assert dict(found.names) == {1: "GTV-1", 2: "Lung"}
@@ -73,15 +87,7 @@ def test_names_and_references_are_those_of_the_file(path, series_of):
 def test_all_encodings_give_the_same_contours(path, edited, syntax, undefined_length):
     before = [read_structure_set(path).contours(number).closed for number in (1, 2)]
 
-    def change(dataset):
-        dataset.file_meta.TransferSyntaxUID = syntax
-        for element in dataset.iterall():
-            if element.VR == "SQ":
-                element.is_undefined_length = undefined_length
-                for item in element.value:
-                    item.is_undefined_length_sequence_item = undefined_length
-
-    found = edited(change)
+    found = edited(encoded(syntax, undefined_length))
     for number, contours in zip((1, 2), before, strict=True):
         again = found.contours(number).closed
         assert len(again) == len(contours) > 10
@@ -91,16 +97,9 @@ def test_all_encodings_give_the_same_contours(path, edited, syntax, undefined_le
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda uid: uid.name)
 @pytest.mark.parametrize("undefined_length", [False, True])
 def test_a_truncated_file_is_refused_wherever_it_ends(path, edited, syntax, undefined_length, caplog):
-    def change(dataset):
-        dataset.file_meta.TransferSyntaxUID = syntax
-        for element in dataset.iterall():
-            if element.VR == "SQ":
-                element.is_undefined_length = undefined_length
-                for item in element.value:
-                    item.is_undefined_length_sequence_item = undefined_length
 
     caplog.set_level(logging.CRITICAL, "pydicom")
-    edited(change)
+    edited(encoded(syntax, undefined_length))
     content = path.read_bytes()
     begin = content.index(b"\x06\x30\x39\x00")  # of the contours; after them stands what nobody needs
     end = content.index(b"\x06\x30\x80\x00", begin + 4)
@@ -137,18 +136,13 @@ def test_closed_contours_alone_are_drawn_and_others_told(path, edited, kind, ign
     assert len(found.closed) == count - sum(ignored.values())
 
 
-@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None])
+@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None, "no element"])
 def test_fewer_than_three_vertices_are_no_contour(path, edited, text):
     count = len(read_structure_set(path).contours(1).closed)
-    found = edited(with_coordinates(text)).contours(1)
+    without = lambda dataset: first_contour(dataset).__delitem__(CONTOUR_DATA)  # noqa: E731
+    found = edited(without if text == "no element" else with_coordinates(text)).contours(1)
     assert found.ignored == {"degenerate": 1}
     assert len(found.closed) == count - 1
-
-
-def test_a_contour_without_coordinates_is_no_contour(edited):
-    assert edited(lambda dataset: first_contour(dataset).__delitem__(CONTOUR_DATA)).contours(1).ignored == {
-        "degenerate": 1
-    }
 
 
 @pytest.mark.parametrize(
@@ -181,16 +175,13 @@ def test_coordinates_that_are_none_are_refused_by_name(edited, text, found):
     assert structures.contours(2).closed
 
 
-def test_a_region_may_be_without_contours(edited):
+@pytest.mark.parametrize("whole_item", [False, True])
+def test_a_region_may_be_without_contours_or_an_item_of_them(edited, whole_item):
     def change(dataset):
-        del dataset.ROIContourSequence[0].ContourSequence
-
-    assert edited(change).contours(1).closed == ()
-
-
-def test_a_region_may_lack_an_item_of_contours(edited):
-    def change(dataset):
-        del dataset.ROIContourSequence[0]
+        if whole_item:
+            del dataset.ROIContourSequence[0]
+        else:
+            del dataset.ROIContourSequence[0].ContourSequence
 
     found = edited(change)
     assert found.contours(1).closed == ()
@@ -209,25 +200,12 @@ def test_contours_of_a_region_in_several_items_are_all_read(path, edited):
     assert len(edited(change).contours(1).closed) == count + 1
 
 
-def test_a_number_that_stands_for_two_regions_is_refused(edited):
-    def change(dataset):
-        dataset.StructureSetROISequence[1].ROINumber = 1
-
-    with pytest.raises(DicomError, match="2 ROIs with 1 numbers"):
-        edited(change)
-
-
 def test_a_name_may_stand_twice_be_empty_or_missing(edited):
     def change(dataset):
         dataset.StructureSetROISequence[0].ROIName = " Lung "
         del dataset.StructureSetROISequence[1].ROIName
 
     assert dict(edited(change).names) == {1: "Lung", 2: ""}
-
-
-def test_a_set_without_contours_of_its_regions_is_refused(edited):
-    with pytest.raises(DicomError, match="no ROI Contour Sequence"):
-        edited(lambda dataset: dataset.__delattr__("ROIContourSequence"))
 
 
 def test_an_empty_set_names_nothing(edited):
@@ -238,13 +216,18 @@ def test_an_empty_set_names_nothing(edited):
     assert (dict(found.names), found.frame_of_reference_uids, found.series_uids) == ({}, frozenset(), frozenset())
 
 
-@pytest.mark.parametrize("tag", ["ROINumber", "ReferencedROINumber"])
-def test_a_region_without_its_number_is_refused(edited, tag):
-    def change(dataset):
-        sequence = dataset.StructureSetROISequence if tag == "ROINumber" else dataset.ROIContourSequence
-        delattr(sequence[0], tag)
-
-    with pytest.raises(DicomError, match=f"the RTSTRUCT cannot be read .*{tag}"):
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: delattr(d.StructureSetROISequence[0], "ROINumber"), "the RTSTRUCT cannot be read .*ROINumber"),
+        (lambda d: delattr(d.ROIContourSequence[0], "ReferencedROINumber"), "cannot be read .*ReferencedROINumber"),
+        (lambda d: setattr(d.StructureSetROISequence[1], "ROINumber", 1), "2 ROIs with 1 numbers"),
+        (lambda d: delattr(d, "ROIContourSequence"), "no ROI Contour Sequence"),
+    ],
+    ids=["a region without its number", "contours without their number", "a number twice", "no contours of regions"],
+)
+def test_regions_and_contours_without_order_are_refused(edited, change, message):
+    with pytest.raises(DicomError, match=message):
         edited(change)
 
 

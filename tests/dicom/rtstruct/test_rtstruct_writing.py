@@ -155,40 +155,26 @@ def test_a_mask_of_another_shape_is_refused(write, write_slices, axial_grid, sha
         write([RoiToWrite(name="full", mask=shapes["full"][1:])], axial_grid, write_slices(axial_grid))
 
 
-def test_slices_of_two_series_are_refused(write, write_slices, axial_grid):
-    headers = write_slices(axial_grid)
-    headers[1] = dataclasses.replace(headers[1], series_uid=uid_from("other"))
-    with pytest.raises(DicomError, match="2 series"):
-        write([RoiToWrite(name="nothing")], axial_grid, headers)
+def changed(place, **change):
+    return lambda headers: [dataclasses.replace(h, **change) if n == place else h for n, h in enumerate(headers)]
 
 
-def test_no_slices_are_refused(write, axial_grid):
-    with pytest.raises(DicomError, match="0 series"):
-        write([RoiToWrite(name="nothing")], axial_grid, [])
+TILTED = ((0.0, 0.6, 0.8), (0.0, 0.8, -0.6), (1.0, 0.0, 0.0))
+NOTHING = (RoiToWrite(name="nothing"),)
+REFUSED = {
+    "slices of two series": (NOTHING, {}, changed(1, series_uid=uid_from("other")), "2 series"),
+    "no slices": (NOTHING, {}, lambda _: [], "0 series"),
+    "no regions": ((), {}, list, "no region"),
+    "a grid that lies elsewhere": (NOTHING, {"origin_mm": (0.0, 0.0, 1000.0)}, list, "none of 5 slices"),
+    "a grid that is tilted": (NOTHING, {"axes": TILTED}, list, "not parallel"),
+    "a slice without a place": (NOTHING, {}, changed(3, plane=None), r"1-004\.dcm does not say where it lies"),
+}
 
 
-def test_no_regions_are_refused(write, write_slices, axial_grid):
-    with pytest.raises(DicomError, match="no region"):
-        write([], axial_grid, write_slices(axial_grid))
-
-
-def test_a_grid_that_lies_elsewhere_is_refused(write, write_slices, axial_grid):
-    elsewhere = dataclasses.replace(axial_grid, origin_mm=(0.0, 0.0, 1000.0))
-    with pytest.raises(DicomError, match="none of 5 slices"):
-        write([RoiToWrite(name="nothing")], elsewhere, write_slices(axial_grid))
-
-
-def test_a_grid_that_is_tilted_is_refused(write, write_slices, axial_grid):
-    tilted = dataclasses.replace(axial_grid, axes=((0.0, 0.6, 0.8), (0.0, 0.8, -0.6), (1.0, 0.0, 0.0)))
-    with pytest.raises(DicomError, match="not parallel"):
-        write([RoiToWrite(name="nothing")], tilted, write_slices(axial_grid))
-
-
-def test_a_slice_that_says_not_where_it_lies_is_refused(write, write_slices, axial_grid):
-    headers = write_slices(axial_grid)
-    headers[3] = dataclasses.replace(headers[3], plane=None)
-    with pytest.raises(DicomError, match=r"1-004\.dcm does not say where it lies"):
-        write([RoiToWrite(name="nothing")], axial_grid, headers)
+@pytest.mark.parametrize(("rois", "grid", "headers", "message"), REFUSED.values(), ids=REFUSED)
+def test_what_fits_no_slices_is_refused(write, write_slices, axial_grid, rois, grid, headers, message):
+    with pytest.raises(DicomError, match=message):
+        write(list(rois), dataclasses.replace(axial_grid, **grid), headers(write_slices(axial_grid)))
 
 
 @pytest.mark.parametrize(
