@@ -19,21 +19,10 @@ BAD_IDS = (
 
 
 def patient(patient_id, study="1.2.3", sop="1.2.3.1"):
-    header = Header(
-        path=Path("nowhere"),
-        patient_id=patient_id,
-        study_uid=study,
-        series_uid="1.2",
-        sop_uid=sop,
-        modality="CT",
-        series_description="",
-        frame_of_reference_uid="",
-        transfer_syntax="",
-        is_localizer=False,
-        frames=1,
-        plane=None,
-        is_whole=True,
-    )
+    empty = dict.fromkeys(("series_description", "frame_of_reference_uid", "transfer_syntax"), "")
+    uids = {"study_uid": study, "series_uid": "1.2", "sop_uid": sop}
+    kind = {"modality": "CT", "is_localizer": False, "frames": 1, "plane": None, "is_whole": True}
+    header = Header(path=Path("nowhere"), patient_id=patient_id, **uids, **kind, **empty)
     return DicomPatient(patient_id=patient_id, headers=(header,))
 
 

@@ -215,20 +215,9 @@ def test_nnunet_takes_the_dataset(tmp_path, download):
     command = Path(sys.executable).parent / "nnUNetv2_plan_and_preprocess"
     # nnU-Net's planner refuses the nnUNet_n_proc_DA=0 that the tests train with.
     without = {name: value for name, value in os.environ.items() if name != "nnUNet_n_proc_DA"}
+    options = ["-d", "501", "--verify_dataset_integrity", "-c", "3d_fullres", "-np", "1", "-npfp", "1"]
     done = subprocess.run(
-        [
-            sys.executable,
-            command,
-            "-d",
-            "501",
-            "--verify_dataset_integrity",
-            "-c",
-            "3d_fullres",
-            "-np",
-            "1",
-            "-npfp",
-            "1",
-        ],
+        [sys.executable, command, *options],
         env=without | folders,
         capture_output=True,
         text=True,

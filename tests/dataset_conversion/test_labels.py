@@ -9,33 +9,53 @@ from nnunet_cascade.errors import DicomError, SettingsError
 
 NAMES = {1: ("GTV-1",), 2: ("gtv_4r",), 3: ("Lung [L]",), 4: ("Spinal-Cord",)}
 
+BY_LABEL = {1: ("Neoplasm", "GTV-1"), 2: ("Lung", "Lung-Left")}
+
 
 def label(*regions, **changes):
     return Label(name="tumor", regions=regions, **changes)
 
 
-@pytest.mark.parametrize(
-    ("spellings", "chosen"),
-    [
-        (("GTV-1",), (1,)),
-        (("gtv-1",), (1,)),
-        ((" GTV-1 ",), (1,)),
-        (("tumor", "gtv-1"), (1,)),
-        (("GTV_4R", "GTV-1"), (2,)),
-        (("gtv-?",), (1,)),
-        (("*cord",), (4,)),
-        (("lung [l]",), (3,)),
-        (("lung*",), (3,)),
-    ],
-)
-def test_the_first_spelling_that_is_there_counts(spellings, chosen):
-    assert label(*spellings).chosen(NAMES) == chosen
+CHOSEN = {
+    "the name": (label("GTV-1"), NAMES, (1,)),
+    "small letters": (label("gtv-1"), NAMES, (1,)),
+    "spaces around it": (label(" GTV-1 "), NAMES, (1,)),
+    "the second spelling": (label("tumor", "gtv-1"), NAMES, (1,)),
+    "the first spelling of two": (label("GTV_4R", "GTV-1"), NAMES, (2,)),
+    "a question mark": (label("gtv-?"), NAMES, (1,)),
+    "a star before": (label("*cord"), NAMES, (4,)),
+    "brackets are plain": (label("lung [l]"), NAMES, (3,)),
+    "a star behind": (label("lung*"), NAMES, (3,)),
+    "merging unites all that match any spelling": (label("gtv_4r", "GTV-1", "gtv*", merge=True), NAMES, (1, 2)),
+    "a label that may be missing takes nothing": (label("heart", required=False), NAMES, ()),
+    "a needed region need not be taken": (label("gtv_4r", needs="GTV-1"), NAMES, (2,)),
+    "a less trusted name where nobody bears a more trusted one": (label("GTV-1"), BY_LABEL, (1,)),
+    "else the more trusted one": (label("GTV-1"), {**BY_LABEL, 3: ("GTV-1", "other")}, (3,)),
+}
 
 
-@pytest.mark.parametrize("spelling", ["GTV", "TV-1", "GTV-1x", "lung [a-z]"])
-def test_names_are_compared_whole(spelling):
-    with pytest.raises(DicomError, match="found no region"):
-        label(spelling).chosen(NAMES)
+@pytest.mark.parametrize(("wanted", "names", "chosen"), CHOSEN.values(), ids=CHOSEN)
+def test_the_first_spelling_that_is_there_counts(wanted, names, chosen):
+    assert wanted.chosen(names) == chosen
+
+
+NOT_FOUND = {
+    **{f"compared whole: {n}": (label(n), NAMES, "no region") for n in ("GTV", "TV-1", "GTV-1x", "lung [a-z]")},
+    "nothing is there": (label("GTV-1"), {}, "no region named 'GTV-1'; there are: none"),
+    "two of one spelling": (label("gtv*"), NAMES, r"2 regions named 'gtv\*' \('GTV-1', 'gtv_4r'\)"),
+    "a name that stands twice": (label("GTV-1"), {1: ("GTV-1",), 2: ("gtv-1",)}, "2 regions"),
+    "no needed region, whatever else matches": (
+        label("gtv*", merge=True, needs="GTV-1"),
+        {1: ("gtv-pre-op",), 2: ("Lung-Left",)},
+        "no region named 'GTV-1'; there are: 'gtv-pre-op', 'Lung-Left'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wanted", "names", "found"), NOT_FOUND.values(), ids=NOT_FOUND)
+def test_none_or_several_are_refused(wanted, names, found):
+    with pytest.raises(DicomError, match=f"found {found}"):
+        wanted.chosen(names)
 
 
 def test_a_missing_region_lists_those_that_are_there():
@@ -44,45 +64,6 @@ def test_a_missing_region_lists_those_that_are_there():
     assert str(error.value) == (
         "found no region named 'tumor' or 'GTVp'; there are: 'GTV-1', 'gtv_4r', 'Lung [L]', 'Spinal-Cord'"
     )
-
-
-def test_where_nothing_is_there_it_says_none():
-    with pytest.raises(DicomError, match="there are: none"):
-        label("GTV-1").chosen({})
-
-
-def test_a_spelling_of_two_regions_is_ambiguous():
-    with pytest.raises(DicomError, match=r"found 2 regions named 'gtv\*' \('GTV-1', 'gtv_4r'\)"):
-        label("gtv*").chosen(NAMES)
-
-
-def test_a_name_that_stands_twice_is_ambiguous():
-    with pytest.raises(DicomError, match="found 2 regions"):
-        label("GTV-1").chosen({1: ("GTV-1",), 2: ("gtv-1",)})
-
-
-def test_merging_unites_all_that_match_any_spelling():
-    assert label("gtv_4r", "GTV-1", "gtv*", merge=True).chosen(NAMES) == (1, 2)
-
-
-def test_a_label_that_may_be_missing_takes_nothing():
-    assert label("heart", required=False).chosen(NAMES) == ()
-
-
-def test_a_needed_region_must_be_there_whatever_else_matches():
-    pre_operative = {1: ("gtv-pre-op",), 2: ("Lung-Left",)}
-    with pytest.raises(DicomError, match="found no region named 'GTV-1'; there are: 'gtv-pre-op', 'Lung-Left'"):
-        label("gtv*", merge=True, needs="GTV-1").chosen(pre_operative)
-
-
-def test_a_needed_region_need_not_be_taken():
-    assert label("gtv_4r", needs="GTV-1").chosen(NAMES) == (2,)
-
-
-def test_a_less_trusted_name_counts_only_where_nobody_bears_it_as_a_more_trusted_one():
-    by_label_alone = {1: ("Neoplasm", "GTV-1"), 2: ("Lung", "Lung-Left")}
-    assert label("GTV-1").chosen(by_label_alone) == (1,)
-    assert label("GTV-1").chosen({**by_label_alone, 3: ("GTV-1", "other")}) == (3,)
 
 
 @given(st.text(max_size=12))

@@ -59,14 +59,9 @@ def test_all_gtv_unites_nodal_ones_which_no_seg_has_to_compare(convert_with):
     assert (record["cross_check"], record["flags"]) == ({}, [])
 
 
-def test_targets_are_united_by_their_exact_names(convert_with):
-    labels, *_ = convert_with(targets=("gtv-1", "GTV_4R"))
-    np.testing.assert_array_equal(labels, TUMOR | NODE)
-
-
-def test_of_targets_only_the_first_is_required(convert_with):
-    labels, *_ = convert_with(targets=("GTV-1", "gtv-2"))
-    np.testing.assert_array_equal(labels, TUMOR)
+@pytest.mark.parametrize(("targets", "expected"), [(("gtv-1", "GTV_4R"), TUMOR | NODE), (("GTV-1", "gtv-2"), TUMOR)])
+def test_targets_are_united_by_their_exact_names_and_only_the_first_is_required(convert_with, targets, expected):
+    np.testing.assert_array_equal(convert_with(targets=targets)[0], expected)
 
 
 @pytest.mark.parametrize("settings", [{}, {"all_gtv": True}, {"targets": ("GTV-1", "gtv-pre-op")}])

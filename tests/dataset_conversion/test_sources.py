@@ -16,6 +16,8 @@ from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DicomError
 
 LABELS = (TUMOR_LABEL,)
+
+OPTIONAL = tuple(Label(name=name, regions=(f"not {name}",), required=False) for name in "ab")
 PLAIN = Subject(patient_id="p")
 SECOND = Ct(seed=9, name="second")
 OVERVIEW = Ct(name="overview", storage=CtStorage(image_type=("ORIGINAL", "PRIMARY", "LOCALIZER")))
@@ -57,13 +59,13 @@ def ct_of(patient):
 
 
 class TestCt:
-    def test_it_is_the_series_that_the_contours_name(self, patient_of):
-        patient = patient_of(PLAIN.but(cts=(Ct(), SECOND)))
-        assert {header.series_description for header in ct_of(patient)} == {"CT"}
-
-    def test_without_a_named_series_it_is_the_only_one_in_the_frame_of_reference(self, patient_of):
-        other = Ct(seed=9, name="second", frame="other")
-        patient = patient_of(PLAIN.but(cts=(Ct(), other)), without_series)
+    @pytest.mark.parametrize(
+        ("other", "change"),
+        [(SECOND, None), (Ct(seed=9, name="second", frame="other"), without_series), (OVERVIEW, without_series)],
+        ids=["named by the contours", "the only one in the frame of reference", "the only one but an overview"],
+    )
+    def test_it_is_the_one_that_fits(self, patient_of, other, change):
+        patient = patient_of(PLAIN.but(cts=(Ct(), other)), change)
         assert {header.series_description for header in ct_of(patient)} == {"CT"}
 
     def test_two_that_fit_equally_are_refused_by_uid(self, patient_of):
@@ -71,10 +73,6 @@ class TestCt:
         with pytest.raises(DicomError, match=r"found 2 CT series that fit equally \(2\.25\.\d+, 2\.25\.\d+\)") as error:
             ct_of(patient)
         assert "--by_study" not in str(error.value)
-
-    def test_overviews_are_no_ct(self, patient_of):
-        patient = patient_of(PLAIN.but(cts=(Ct(), OVERVIEW)), without_series)
-        assert {header.series_description for header in ct_of(patient)} == {"CT"}
 
     @pytest.mark.parametrize("change", [of_another_frame, of_another_frame_and_series])
     def test_another_frame_of_reference_is_refused(self, patient_of, change):
@@ -92,10 +90,23 @@ class TestStructureSet:
         patient = patient_of(PLAIN.but(rois=({"Lung": LUNG}, {"GTV-1": TUMOR})))
         assert list(choose_structure_set(patient, LABELS).names.values()) == ["GTV-1"]
 
-    def test_two_that_hold_them_are_refused_by_uid(self, patient_of):
-        patient = patient_of(PLAIN.but(rois=({"GTV-1": TUMOR}, {"GTV-1": ELSEWHERE})))
-        with pytest.raises(DicomError, match=r"found 2 RTSTRUCT with these regions \(2\.25\.\d+, 2\.25"):
-            choose_structure_set(patient, LABELS)
+    @pytest.mark.parametrize(
+        ("rois", "labels", "reason"),
+        [
+            (
+                ({"GTV-1": TUMOR}, {"GTV-1": ELSEWHERE}),
+                LABELS,
+                r"found 2 RTSTRUCT with these regions \(2\.25\.\d+, 2\.25",
+            ),
+            ((), LABELS, r"found no RTSTRUCT \(there are: CT\)"),
+            (({"Lung": LUNG}, {"Heart": LUNG}), LABELS, "(?=.*there are: 'Lung')(?=.*there are: 'Heart')"),
+            (PLAIN.rois, OPTIONAL, "found no region of any label"),
+        ],
+        ids=["two", "none", "none with the region", "optional labels alone"],
+    )
+    def test_none_or_two_are_refused_with_what_is_there(self, patient_of, rois, labels, reason):
+        with pytest.raises(DicomError, match=reason):
+            choose_structure_set(patient_of(PLAIN.but(rois=rois)), labels)
 
     def test_two_of_different_studies_hint_at_the_option(self, patient_of, tmp_path):
         write_subject(PLAIN.but(study="later"), tmp_path / "download" / "later")
@@ -103,68 +114,47 @@ class TestStructureSet:
         with pytest.raises(DicomError, match=r"each of the 2 studies by itself \(--by_study\)"):
             choose_structure_set(patient, LABELS)
 
-    def test_none_says_what_is_there(self, patient_of):
-        with pytest.raises(DicomError, match=r"found no RTSTRUCT \(there are: CT\)"):
-            choose_structure_set(patient_of(PLAIN.but(rois=())), LABELS)
-
-    def test_none_with_the_region_lists_the_names_of_all(self, patient_of):
-        patient = patient_of(PLAIN.but(rois=({"Lung": LUNG}, {"Heart": LUNG})))
-        with pytest.raises(DicomError) as error:
-            choose_structure_set(patient, LABELS)
-        assert "there are: 'Lung'" in str(error.value)
-        assert "there are: 'Heart'" in str(error.value)
-
-    def test_optional_labels_alone_must_not_all_be_missing(self, patient_of):
-        labels = (Label(name="a", regions=("x",), required=False), Label(name="b", regions=("y",), required=False))
-        with pytest.raises(DicomError, match="found no region of any label"):
-            choose_structure_set(patient_of(PLAIN), labels)
-
 
 MACHINE = Seg(description="BAMF-AIMI", masks={"GTV-1": ELSEWHERE}, by_machine=True)
 
+SECOND_READER = Seg(description="Second reader", masks={"GTV-1": ELSEWHERE})
+
 
 class TestSegmentation:
-    def test_the_description_decides_capitals_aside(self, patient_of):
-        others = (MACHINE, Seg(description="Second reader", masks={"GTV-1": ELSEWHERE}))
-        patient = patient_of(PLAIN.but(segs=(*others, Seg())))
-        assert choose_segmentation(patient, LABELS, description="segmentation").series_description == "Segmentation"
+    @pytest.mark.parametrize(
+        ("segs", "description", "chosen"),
+        [
+            ((MACHINE, SECOND_READER, Seg()), "segmentation", "Segmentation"),
+            ((MACHINE, Seg()), None, "Segmentation"),
+            ((MACHINE, Seg(masks={"Lung": LUNG})), None, "BAMF-AIMI"),
+        ],
+        ids=["its description, capitals aside", "made by hand", "a machine's where it alone has the regions"],
+    )
+    def test_it_is_the_one_that_is_asked_for_or_the_best(self, patient_of, segs, description, chosen):
+        patient = patient_of(PLAIN.but(segs=segs))
+        assert choose_segmentation(patient, LABELS, description=description).series_description == chosen
 
-    def test_without_one_those_made_by_hand_are_preferred(self, patient_of):
-        patient = patient_of(PLAIN.but(segs=(MACHINE, Seg())))
-        assert choose_segmentation(patient, LABELS, description=None).series_description == "Segmentation"
-
-    def test_a_machines_is_taken_where_it_alone_has_the_regions(self, patient_of):
-        by_hand = Seg(masks={"Lung": LUNG})
-        patient = patient_of(PLAIN.but(segs=(MACHINE, by_hand)))
-        assert choose_segmentation(patient, LABELS, description=None).series_description == "BAMF-AIMI"
-
-    def test_two_by_hand_are_refused(self, patient_of):
-        patient = patient_of(PLAIN.but(segs=(Seg(), Seg(description="Second reader"))))
-        with pytest.raises(DicomError, match=r"found 2 SEG with these regions .* or its Series Description"):
-            choose_segmentation(patient, LABELS, description=None)
-
-    def test_none_of_the_description_says_so(self, patient_of):
-        with pytest.raises(DicomError, match="found 1 SEG, none with Series Description 'Segmentation'"):
-            choose_segmentation(patient_of(PLAIN.but(segs=(MACHINE,))), LABELS, description="Segmentation")
-
-    def test_none_at_all_says_what_is_there(self, patient_of):
-        with pytest.raises(DicomError, match=r"found no SEG \(there are: CT, RTSTRUCT\)"):
-            choose_segmentation(patient_of(PLAIN), LABELS, description=None)
+    @pytest.mark.parametrize(
+        ("segs", "description", "reason"),
+        [
+            ((Seg(), Seg(description="Second reader")), None, "2 SEG with these regions .* or its Series Description"),
+            ((MACHINE,), "Segmentation", "1 SEG, none with Series Description 'Segmentation'"),
+            ((), None, r"no SEG \(there are: CT, RTSTRUCT\)"),
+        ],
+        ids=["two by hand", "none of the description", "none at all"],
+    )
+    def test_none_or_two_are_refused_with_what_is_there(self, patient_of, segs, description, reason):
+        with pytest.raises(DicomError, match=f"found {reason}"):
+            choose_segmentation(patient_of(PLAIN.but(segs=segs)), LABELS, description=description)
 
 
 class TestWhatMayBeDrawnOnACt:
     def test_a_structure_set_is_not_of_the_ct_beside_the_one_it_names(self, patient_of):
         patient = patient_of(PLAIN.but(cts=(Ct(), SECOND)))
         reference = reference_of(choose_structure_set(patient, LABELS))
-        found = {
-            name: may_be_drawn_on(
-                patient,
-                reference,
-                [header for header in patient.of_modality("CT") if header.series_description == name],
-            )
-            for name in ("CT", "second")
-        }
-        assert found == {"CT": True, "second": False}
+        for name, expected in (("CT", True), ("second", False)):
+            ct = [header for header in patient.of_modality("CT") if header.series_description == name]
+            assert may_be_drawn_on(patient, reference, ct) == expected
 
     def test_nor_of_one_in_another_frame_of_reference(self, patient_of):
         patient = patient_of(PLAIN, of_another_frame_and_series)
