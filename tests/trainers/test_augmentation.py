@@ -31,9 +31,9 @@ PATCHES = [
     ((12, 16, 20), False),
     (SLAB, True),
     ((4, 20, 16), True),
-    ((20, 20), False),
-    ((12, 20), False),
+    *[((n, 20), False) for n in (20, 12)],
 ]
+every_patch = pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +96,7 @@ def copied(data):
 
 
 @pytest.mark.parametrize("channels", [1, 2])
-@pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
+@every_patch
 def test_a_patch_has_exactly_its_size_and_whole_known_labels(patch_size, slice_wise, channels):
     data = sample(larger(patch_size, slice_wise=slice_wise), channels=channels)
     for shape in (0, 1):
@@ -111,7 +111,7 @@ def test_a_patch_has_exactly_its_size_and_whole_known_labels(patch_size, slice_w
             assert torch.isfinite(out["image"]).all()
 
 
-@pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
+@every_patch
 def test_image_and_labels_move_together(patch_size, slice_wise):
     shape = larger(patch_size, slice_wise=slice_wise)
     labels = (sample(shape)["segmentation"] == 1).to(torch.int16)
@@ -124,7 +124,7 @@ def test_image_and_labels_move_together(patch_size, slice_wise):
         assert torch.equal((out["image"] > 0.5)[clear], (out["segmentation"] == 1)[clear])
 
 
-@pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
+@every_patch
 def test_intensities_change_the_image_alone(patch_size, slice_wise):
     data = sample(larger(patch_size, slice_wise=slice_wise), channels=2)
     transforms = set_chances(paper(patch_size, slice_wise=slice_wise), shape=0, intensity=1)
@@ -178,9 +178,9 @@ BOOKKEEPING = {
 }
 
 
-@pytest.mark.parametrize("name", sorted(BOOKKEEPING))
-def test_nnunets_bookkeeping_is_kept_object_for_object_and_in_order(name):
-    original = stock(CUBE, **BOOKKEEPING[name])
+@pytest.mark.parametrize("options", BOOKKEEPING.values(), ids=BOOKKEEPING)
+def test_nnunets_bookkeeping_is_kept_object_for_object_and_in_order(options):
+    original = stock(CUBE, **options)
     before = list(original.transforms)
     kinds = [type(part).__name__ for part in before]
     first = next(i for i, kind in enumerate(kinds) if kind.startswith(("MaskImage", "RemoveLabel")))
@@ -191,9 +191,8 @@ def test_nnunets_bookkeeping_is_kept_object_for_object_and_in_order(name):
     assert all(after is part for after, part in zip(original.transforms, before, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(BOOKKEEPING))
-def test_network_input_and_targets_have_nnunets_shapes_and_types(name):
-    options = BOOKKEEPING[name]
+@pytest.mark.parametrize("options", BOOKKEEPING.values(), ids=BOOKKEEPING)
+def test_network_input_and_targets_have_nnunets_shapes_and_types(options):
     data = sample(larger(CUBE), label_channels=2 if "is_cascaded" in options else 1)
     original = stock(CUBE, **options)
     theirs, ours = original(**copied(data)), paper_augmentation(original, spacing=(1.0, 1.0, 1.0))(**copied(data))
@@ -217,7 +216,7 @@ def test_what_comes_from_outside_the_image_is_background_and_masked_after_the_in
 
 
 @pytest.mark.parametrize("axes", [None, ()])
-@pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
+@every_patch
 def test_without_mirroring_what_lies_at_one_side_stays_there(patch_size, slice_wise, axes):
     transforms = set_chances(paper(patch_size, slice_wise=slice_wise, mirror_axes=axes), shape=1, intensity=1)
     assert not parts(transforms, (MirrorTransform, Rot90Transform))
@@ -249,6 +248,10 @@ def test_only_the_axes_allowed_are_mirrored():
         assert torch.equal(transforms(image=ramp.clone(), segmentation=ramp.short())["image"], ramp)
 
 
+def quarter_turns(transforms):
+    return [part for part in transforms.transforms if isinstance(getattr(part, "transform", None), Rot90Transform)]
+
+
 @pytest.mark.parametrize(
     ("patch_size", "slice_wise", "mirror_axes", "plane"),
     [
@@ -270,19 +273,22 @@ def test_only_the_axes_allowed_are_mirrored():
 def test_quarter_turns_need_a_square_plane_of_the_last_axes_that_may_be_mirrored(
     patch_size, slice_wise, mirror_axes, plane
 ):
-    transforms = paper(patch_size, slice_wise=slice_wise, mirror_axes=mirror_axes)
-    turns = [part for part in transforms.transforms if isinstance(getattr(part, "transform", None), Rot90Transform)]
+    turns = quarter_turns(paper(patch_size, slice_wise=slice_wise, mirror_axes=mirror_axes))
     assert [turn.transform.allowed_axes for turn in turns] == ([] if plane is None else [plane])
     assert all(turn.apply_probability == QUARTER_TURN_PROBABILITY for turn in turns)
+
+
+@pytest.mark.parametrize(("spacing", "turns"), [((3.0, 1.0, 1.0), 1), ((1.0, 1.0, 3.0), 0)])
+def test_a_plane_is_turned_only_where_its_voxels_are_square(spacing, turns):
+    assert len(quarter_turns(paper_augmentation(stock((32, 32, 32)), spacing=spacing))) == turns
 
 
 def test_a_quarter_turn_keeps_every_slice_in_its_place_and_reaches_the_three_other_sides():
     marked = torch.arange(1.0, 5.0).view(1, 4, 1, 1).repeat(1, 1, 6, 6)
     marked[:, :, 0, 2] += 10
     transforms = set_chances(paper((4, 6, 6)), shape=0, intensity=0)
-    for part in transforms.transforms:
-        if isinstance(getattr(part, "transform", None), Rot90Transform):
-            part.apply_probability = 1
+    for part in quarter_turns(transforms):
+        part.apply_probability = 1
     spots = set()
     for draw in range(40):
         seed(draw)
@@ -338,7 +344,7 @@ def test_rotation_and_zoom_stay_in_their_ranges():
     assert 0.28 < max(angles) <= 0.3
 
 
-@pytest.mark.parametrize(("patch_size", "slice_wise"), PATCHES)
+@every_patch
 def test_the_same_seed_gives_the_same_bits_and_another_gives_others(patch_size, slice_wise):
     data = sample(larger(patch_size, slice_wise=slice_wise))
 
@@ -368,12 +374,11 @@ def test_nearly_every_patch_is_changed_but_not_every_one():
 
 def test_the_transforms_can_be_handed_to_other_processes():
     transforms = paper(SLAB, slice_wise=True, regions=[(1, 2), 2], scales=[[1, 1, 1], [1, 0.5, 0.5]])
-    copy = pickle.loads(pickle.dumps(transforms))  # noqa: S301 - our own
-    data = sample(larger(SLAB, slice_wise=True))
-    seed(5)
-    here = transforms(**copied(data))
-    seed(5)
-    there = copy(**copied(data))
+    data, results = sample(larger(SLAB, slice_wise=True)), []
+    for each in (transforms, pickle.loads(pickle.dumps(transforms))):  # noqa: S301 - our own
+        seed(5)
+        results.append(each(**copied(data)))
+    here, there = results
     assert torch.equal(here["image"], there["image"])
     assert all(torch.equal(a, b) for a, b in zip(here["segmentation"], there["segmentation"], strict=True))
 
@@ -383,10 +388,3 @@ def test_transforms_that_are_not_nnunets_are_refused(missing):
     left = [part for part in stock(CUBE).transforms if type(part).__name__ != missing]
     with pytest.raises(SettingsError, match=r"augmentation 'paper'.*set augmentation to 'nnunet'"):
         paper_augmentation(ComposeTransforms(left), spacing=(1.0, 1.0, 1.0))
-
-
-@pytest.mark.parametrize(("spacing", "turns"), [((3.0, 1.0, 1.0), 1), ((1.0, 1.0, 3.0), 0)])
-def test_a_plane_is_turned_only_where_its_voxels_are_square(spacing, turns):
-    transforms = paper_augmentation(stock((32, 32, 32)), spacing=spacing).transforms
-    found = [part for part in transforms if isinstance(getattr(part, "transform", None), Rot90Transform)]
-    assert len(found) == turns

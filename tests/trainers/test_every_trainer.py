@@ -13,24 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders.trainer_cases import (
-    BLOCK,
-    CASES,
-    CONFIGURATION,
-    DATA_IDENTIFIER,
-    LABELLINGS,
-    NAMES,
-    PLANNED_PATCH,
-    STAGE1,
-    STAGE2,
-    U_NETS,
-    nnunets,
-    patch_of,
-    size_of,
-    start,
-    validated,
-    weights,
-)
+from builders import trainer_cases as cases
+from builders.trainer_cases import NAMES, STAGE2, U_NETS, nnunets, patch_of, size_of, start, validated, weights
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.run.run_training import maybe_load_checkpoint
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
@@ -44,7 +28,7 @@ from nnunet_cascade.uncertainty.sampling import Moments, stochastic
 
 # nnU-Net, MONAI and torch warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
-DATASET = LABELLINGS["tumor"].dataset
+DATASET = cases.LABELLINGS["tumor"].dataset
 
 
 def epoch_after(trainer, batch):
@@ -147,14 +131,14 @@ def test_the_patch_is_one_the_network_can_take_wherever_nnunet_keeps_it(trained)
     plans = json.loads((trained.model / "plans.json").read_text())
     stored = torch.load(trained.model / "fold_0" / "checkpoint_latest.pth", weights_only=False)["init_args"]["plans"]
     for kept in (plans, stored):
-        assert kept["configurations"][CONFIGURATION]["patch_size"] == legal
-        assert kept["nnunet_cascade"] == BLOCK
+        assert kept["configurations"][cases.CONFIGURATION]["patch_size"] == legal
+        assert kept["nnunet_cascade"] == cases.BLOCK
 
 
 def test_an_enlarged_patch_is_told_once_and_a_kept_one_never(trained):
     told = re.findall(r"the planned \(16, 16, 16\) become \((\d+), \1, \1\)", trained.log)
     legal = patch_of(trained.name)
-    assert told == ([] if legal == PLANNED_PATCH else [str(legal[0])])
+    assert told == ([] if legal == cases.PLANNED_PATCH else [str(legal[0])])
 
 
 def test_optimizer_rate_and_clipping_are_those_of_the_trainers_own_recipe(trained):
@@ -179,7 +163,7 @@ def test_stage_1_is_deterministic_and_stage_2_is_not(trained):
     image = trained.batch["data"][:1]
     with torch.no_grad():
         first, second = (as_outputs(network(image))[0] for _ in range(2))
-    assert torch.equal(first, second) == (trained.name in STAGE1)
+    assert torch.equal(first, second) == (trained.name in cases.STAGE1)
 
 
 def test_what_other_processes_are_sent_survives_the_way(trained):
@@ -222,8 +206,8 @@ def test_nnunets_own_predictor_reads_the_checkpoint(trained, nnunet_folders):
     loaded = predictor.network.state_dict()
     assert loaded.keys() == trained.weights.keys()
     assert all(torch.equal(value, trained.weights[name]) for name, value in loaded.items())
-    case = list(CASES)[-1]
-    data = nnUNetDatasetBlosc2(str(nnunet_folders / "nnUNet_preprocessed" / DATASET / DATA_IDENTIFIER), [case])
+    case = list(cases.CASES)[-1]
+    data = nnUNetDatasetBlosc2(str(nnunet_folders / "nnUNet_preprocessed" / DATASET / cases.DATA_IDENTIFIER), [case])
     image = torch.from_numpy(np.array(data.load_case(case)[0][:]))
     logits = predictor.predict_logits_from_preprocessed_data(image)
     assert logits.shape == (2, *image.shape[1:])

@@ -66,9 +66,9 @@ def swinvit(trainer_of, tmp_path):
     return tmp_path / "model_swinvit.pt", trained.state_dict()
 
 
-def run(source, plans, trainer, output, *, trusted=False):
+def run(source, plans, trainer, output, *, configuration="3d_fullres", trusted=False):
     return import_weights(
-        source, plans=plans, configuration="3d_fullres", trainer=trainer, output=output, trusted=trusted
+        source, plans=plans, configuration=configuration, trainer=trainer, output=output, trusted=trusted
     )
 
 
@@ -159,6 +159,51 @@ def test_the_global_generator_is_left_as_it_was(swinvit, tmp_path):
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
+def _two_stages(plans):
+    plans["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] = 2
+    return json.dumps(plans)
+
+
+REFUSED = {
+    "weights that fit nowhere": ({}, WeightsError, r"stray\.pt: 0% of the network's encoder.*same architecture"),
+    "a missing file": ({"source": "nothing.pt"}, WeightsError, "is no file"),
+    "nearly a trainer": (
+        {"trainer": "SwinUNETR"},
+        SettingsError,
+        r"no trainer SwinUNETR; did you mean SwinUNETRTrainer\?",
+    ),
+    "a trainer in small letters": (
+        {"trainer": "uncertaintyroitrainer"},
+        SettingsError,
+        r"no trainer uncertaintyroitrainer; did you mean UncertaintyROITrainer\? expected one of ",
+    ),
+    "a trainer like none": ({"trainer": "xyz"}, SettingsError, "no trainer xyz; expected one of .*CascadeTrainer"),
+    "no such configuration": (
+        {"configuration": "3d_lowres"},
+        SettingsError,
+        "configuration 3d_lowres; found 3d_fullres",
+    ),
+    "missing plans": ({"plans": "nnUNetPlan.json"}, DatasetError, r"nnUNetPlan\.json cannot be read"),
+    "no plans": (
+        {"plans": "dataset.json"},
+        DatasetError,
+        r"dataset\.json has no configurations; expected a plans file",
+    ),
+}
+BAD_PLANS = {
+    "no network can be built from them": (_two_stages, DatasetError, "no network can be built"),
+    "nested without end": (lambda _: "[" * 200_000, DatasetError, r"nnUNetPlans\.json cannot be read as JSON"),
+    **{
+        f"the label manager {name}": (
+            lambda plans, name=name: json.dumps({**plans, "label_manager": name}),
+            BundleError,
+            f"label_manager names '{name}', which would be imported",
+        )
+        for name in ("recursive_find_python_class", "torch", "softmax_helper_dim0")
+    },
+}
+
+
 class TestRefusals:
     """Nothing is written where something is wrong, and what was there stays."""
 
@@ -178,45 +223,15 @@ class TestRefusals:
         assert (tmp_path / "weights.pth").read_text() == "of before"
         assert not list(tmp_path.glob(".*"))
 
-    def test_weights_that_fit_nowhere(self, stray, plans, output):
-        with pytest.raises(WeightsError, match=r"stray\.pt: 0% of the network's encoder.*same architecture"):
-            run(stray, plans, "CascadeTrainer", output)
-
-    def test_a_missing_file(self, plans, output, tmp_path):
-        with pytest.raises(WeightsError, match="is no file"):
-            run(tmp_path / "nothing.pt", plans, "CascadeTrainer", output)
-
-    @pytest.mark.parametrize(
-        ("name", "nearest"), [("SwinUNETR", "SwinUNETRTrainer"), ("uncertaintyroitrainer", "UncertaintyROITrainer")]
-    )
-    def test_an_unknown_trainer_is_met_with_the_nearest_name(self, name, nearest, stray, plans, output):
-        with pytest.raises(SettingsError, match=f"no trainer {name}; did you mean {nearest}\\? expected one of "):
-            run(stray, plans, name, output)
-
-    def test_a_trainer_like_none_is_met_with_all(self, stray, plans, output):
-        with pytest.raises(SettingsError, match=r"no trainer xyz; expected one of .*CascadeTrainer"):
-            run(stray, plans, "xyz", output)
-
-    def test_a_configuration_that_the_plans_have_not(self, stray, plans, output):
-        with pytest.raises(SettingsError, match="no configuration 3d_lowres; found 3d_fullres"):
-            import_weights(stray, plans=plans, configuration="3d_lowres", trainer="CascadeTrainer", output=output)
-
-    def test_missing_plans_and_what_is_no_plans_file(self, stray, plans, output):
-        with pytest.raises(DatasetError, match=r"nnUNetPlan\.json cannot be read"):
-            run(stray, plans.with_name("nnUNetPlan.json"), "CascadeTrainer", output)
-        with pytest.raises(DatasetError, match=r"dataset\.json has no configurations; expected a plans file"):
-            run(stray, plans.with_name("dataset.json"), "CascadeTrainer", output)
+    @pytest.mark.parametrize(("changed", "error", "reason"), REFUSED.values(), ids=REFUSED)
+    def test_a_wrong_argument(self, changed, error, reason, stray, plans, output):
+        paths = {key: plans.with_name(value) for key, value in changed.items() if key in {"source", "plans"}}
+        with pytest.raises(error, match=reason):
+            run(output=output, **{"source": stray, "plans": plans, "trainer": "CascadeTrainer", **changed, **paths})
 
     def test_plans_without_a_dataset_beside_them(self, stray, plans, output):
         plans.with_name("dataset.json").unlink()
         with pytest.raises(DatasetError, match=r"dataset\.json cannot be read"):
-            run(stray, plans, "CascadeTrainer", output)
-
-    def test_plans_that_no_network_can_be_built_from(self, stray, plans, output):
-        content = json.loads(plans.read_text())
-        content["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]["n_stages"] = 2
-        plans.write_text(json.dumps(content))
-        with pytest.raises(DatasetError, match="no network can be built"):
             run(stray, plans, "CascadeTrainer", output)
 
     def test_plans_that_name_a_network_of_others_unless_they_are_trusted(self, stray, plans, output):
@@ -228,26 +243,23 @@ class TestRefusals:
         with pytest.raises(DatasetError, match="no network can be built"):
             run(stray, plans, "CascadeTrainer", output, trusted=True)
 
-    @pytest.mark.parametrize("name", ["recursive_find_python_class", "torch", "softmax_helper_dim0"])
-    def test_plans_that_name_a_label_manager_of_others(self, name, stray, plans, output):
-        plans.write_text(json.dumps({**json.loads(plans.read_text()), "label_manager": name}))
-        with pytest.raises(BundleError, match=f"label_manager names '{name}', which would be imported"):
+    @pytest.mark.parametrize(("text", "error", "reason"), BAD_PLANS.values(), ids=BAD_PLANS)
+    def test_plans_that_cannot_be_used(self, text, error, reason, stray, plans, output):
+        plans.write_text(text(json.loads(plans.read_text())))
+        with pytest.raises(error, match=reason):
             run(stray, plans, "CascadeTrainer", output)
 
-    def test_plans_that_are_nested_without_end(self, stray, plans, output):
-        plans.write_text("[" * 200_000)
-        with pytest.raises(DatasetError, match=r"nnUNetPlans\.json cannot be read as JSON"):
-            run(stray, plans, "CascadeTrainer", output)
-
-    def test_a_misspelt_setting_in_the_plans(self, stray, output, tmp_path):
-        plans = write_plans(tmp_path / "misspelt", block={"network_sise": "tiny"})
-        with pytest.raises(SettingsError, match="did you mean network_size"):
-            run(stray, plans, "SwinUNETRTrainer", output)
-
-    def test_a_two_dimensional_patch_for_monai(self, stray, output, tmp_path):
-        plans = write_plans(tmp_path / "flat", patch_size=(64, 64), block=TINY)
-        with pytest.raises(SettingsError, match="three sides"):
-            run(stray, plans, "SwinUNETRTrainer", output)
+    @pytest.mark.parametrize(
+        ("options", "reason"),
+        [
+            ({"block": {"network_sise": "tiny"}}, "did you mean network_size"),
+            ({"patch_size": (64, 64), "block": TINY}, "three sides"),
+        ],
+        ids=["a misspelt setting", "a two-dimensional patch for MONAI"],
+    )
+    def test_plans_of_other_settings(self, options, reason, stray, output, tmp_path):
+        with pytest.raises(SettingsError, match=reason):
+            run(stray, write_plans(tmp_path / "theirs", **options), "SwinUNETRTrainer", output)
 
     def test_an_output_that_is_no_place_for_a_file(self, stray, plans, output, tmp_path):
         assert output.is_file()

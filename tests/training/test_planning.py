@@ -54,23 +54,13 @@ def test_nnunets_plans_are_left_unchanged():
     assert before == STOCK
 
 
-def test_the_name_of_nnunets_own_plans_is_refused():
-    with pytest.raises(SettingsError, match="baseline"):
-        PlanRequest(name="nnUNetPlans")
-
-
-def test_isotropic_plans_resample_all_axes_alike():
-    kwargs = adapt()["configurations"]["3d_fullres"]
-    assert all(
-        kwargs[f"resampling_fn_{what}_kwargs"]["force_separate_z"] is False for what in ("data", "seg", "probabilities")
-    )
-
-
-def test_anisotropic_plans_keep_nnunets_resampling():
+@pytest.mark.parametrize(("spacing", "separate_z"), [([1.0, 1.0, 1.0], False), ([3.0, 1.0, 1.0], None)])
+def test_isotropic_plans_resample_all_axes_alike_and_others_as_nnunet_does(spacing, separate_z):
     stock = copy.deepcopy(STOCK)
-    stock["configurations"]["3d_fullres"]["spacing"] = [3.0, 1.0, 1.0]
-    plans = adapted(stock, PlanRequest(name="Ours"))
-    assert plans["configurations"]["3d_fullres"]["resampling_fn_data_kwargs"]["force_separate_z"] is None
+    stock["configurations"]["3d_fullres"]["spacing"] = spacing
+    configuration = adapted(stock, PlanRequest(name="Ours"))["configurations"]["3d_fullres"]
+    for what in ("data", "seg", "probabilities"):
+        assert configuration[f"resampling_fn_{what}_kwargs"]["force_separate_z"] is separate_z
 
 
 def test_a_window_clips_and_scales_to_plus_minus_one():
@@ -87,20 +77,22 @@ def test_the_settings_block_holds_every_setting():
     assert "dropout" in block
 
 
-@pytest.mark.parametrize(("features", "stages"), [((8, 16, 32), 3), ((8, 16, 32, 64, 64, 64, 64), 4)])
-def test_a_network_has_as_many_stages_as_patch_and_features_allow(features, stages):
-    kwargs = adapt(patch_size=(32, 32, 32), features=features)["configurations"]["3d_fullres"]["architecture"][
-        "arch_kwargs"
-    ]
+@pytest.mark.parametrize(
+    ("patch", "features", "stages", "legal"),
+    [
+        ((32, 32, 32), (8, 16, 32), 3, [32, 32, 32]),
+        ((32, 32, 32), (8, 16, 32, 64, 64, 64, 64), 4, [32, 32, 32]),
+        ((33, 32, 32), (8, 16, 32), 3, [36, 32, 32]),
+    ],
+)
+def test_a_network_has_as_many_stages_as_a_legal_patch_and_features_allow(patch, features, stages, legal):
+    configuration = adapt(patch_size=patch, features=features)["configurations"]["3d_fullres"]
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    assert configuration["patch_size"] == legal
     assert kwargs["n_stages"] == stages
     for key in ("features_per_stage", "strides", "kernel_sizes", "n_conv_per_stage"):
         assert len(kwargs[key]) == stages
     assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
-
-
-def test_a_patch_size_is_made_legal_for_its_network():
-    configuration = adapt(patch_size=(33, 32, 32), features=(8, 16, 32))["configurations"]["3d_fullres"]
-    assert configuration["patch_size"] == [36, 32, 32]
 
 
 def test_an_unknown_configuration_is_named():
@@ -109,16 +101,17 @@ def test_an_unknown_configuration_is_named():
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"name": "a/b"},
-        {"spacing_mm": (0, 1, 1)},
-        {"window_hu": (4, 4)},
-        {"batch_size": 0},
-        {"training": {"epochs": 0}},
-        {"training": {"epoch": 1}},
+        ({"name": "nnUNetPlans"}, "baseline"),
+        ({"name": "a/b"}, ""),
+        ({"spacing_mm": (0, 1, 1)}, ""),
+        ({"window_hu": (4, 4)}, ""),
+        ({"batch_size": 0}, ""),
+        ({"training": {"epochs": 0}}, ""),
+        ({"training": {"epoch": 1}}, ""),
     ],
 )
-def test_a_request_out_of_range_is_refused(wrong):
-    with pytest.raises(SettingsError):
+def test_a_request_out_of_range_is_refused(wrong, message):
+    with pytest.raises(SettingsError, match=message):
         PlanRequest(**{"name": "Ours", **wrong})

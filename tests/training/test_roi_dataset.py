@@ -40,19 +40,20 @@ def found(kind, patient="p"):
     return FoundBox(patient, kind, BOX)
 
 
-def test_a_candidate_that_meets_a_tumor_is_one_and_one_that_meets_none_is_a_false_positive():
-    boxes = boxes_from_candidates("p", labels(c1=(2, 5), c2=(10, 12)), labels(t1=(4, 7)))
-    assert [box.kind for box in boxes] == ["candidate", "false_positive"]
-    assert boxes[0].box == Box((2, 2, 2), (5, 5, 5))
-
-
-def test_a_tumor_that_no_candidate_meets_gets_a_box_of_its_own_marked_missed():
-    boxes = boxes_from_candidates("p", labels(c1=(2, 5)), labels(t1=(4, 7), t2=(10, 13)))
-    assert [(box.kind, box.box.start[0]) for box in boxes] == [("candidate", 2), ("missed", 10)]
-
-
-def test_ground_truth_gives_a_box_for_each_tumor():
-    assert [box.kind for box in boxes_from_truth("p", labels(t1=(4, 7), t2=(10, 13)))] == ["ground_truth"] * 2
+@pytest.mark.parametrize(
+    ("candidates", "tumors", "kinds"),
+    [
+        ({"c1": (2, 5), "c2": (10, 12)}, {"t1": (4, 7)}, [("candidate", 2), ("false_positive", 10)]),
+        ({"c1": (2, 5)}, {"t1": (4, 7), "t2": (10, 13)}, [("candidate", 2), ("missed", 10)]),
+        (None, {"t1": (4, 7), "t2": (10, 13)}, [("ground_truth", 4), ("ground_truth", 10)]),
+    ],
+    ids=["one that meets no tumor is a false positive", "a tumor that none meets is missed", "each tumor of the truth"],
+)
+def test_each_box_has_its_kind(candidates, tumors, kinds):
+    truth = labels(**tumors)
+    boxes = boxes_from_candidates("p", labels(**candidates), truth) if candidates else boxes_from_truth("p", truth)
+    assert [(box.kind, box.box.start[0]) for box in boxes] == kinds
+    assert boxes[0].box == (Box((2, 2, 2), (5, 5, 5)) if candidates else Box((4, 4, 4), (7, 7, 7)))
 
 
 @pytest.mark.parametrize(
@@ -150,19 +151,15 @@ def test_crops_from_the_ground_truth_are_a_raw_dataset(tmp_path, raw):
     np.testing.assert_allclose(image.grid.world_mm((0, 0, 0)), whole.world_mm(start), atol=1e-4)
 
 
-def test_a_dataset_that_is_there_is_not_overwritten(tmp_path, raw):
+@pytest.mark.parametrize(
+    ("folder", "message"), [(".", "is there already"), ("preprocessed", "to make it anew")], ids=["raw", "preprocessed"]
+)
+def test_an_earlier_dataset_is_not_overwritten_or_mixed(tmp_path, raw, folder, message):
     task = request(tmp_path, source=raw, splits=[{"train": ["p"], "val": ["q"]}])
-    task.target.mkdir()
-    with pytest.raises(DatasetError, match="is there already"):
-        make_roi_dataset(task)
-
-
-def test_an_earlier_set_in_the_preprocessed_folder_is_not_mixed_with_a_new_one(tmp_path, raw):
-    task = request(tmp_path, source=raw, splits=[{"train": ["p"], "val": ["q"]}])
-    stale = tmp_path / "preprocessed" / task.target.name
+    stale = tmp_path / folder / task.target.name
     stale.mkdir(parents=True)
     (stale / "splits_final.json").write_text("[]")
-    with pytest.raises(DatasetError, match="to make it anew"):
+    with pytest.raises(DatasetError, match=message):
         make_roi_dataset(task)
 
 
