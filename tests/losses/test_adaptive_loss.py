@@ -52,12 +52,8 @@ def reference(logits, target, variance, *, variant, scale, batch_dice, known=Non
         sums[sample][0] += weight * p * y
         sums[sample][1] += weight * (p + y)
         ce = -math.log(p if y else 1 - p)
-        total_alpha, entropy, weighted_entropy, count = (
-            total_alpha + a,
-            entropy + ce,
-            weighted_entropy + (1 - a) * ce,
-            count + 1,
-        )
+        total_alpha, entropy, weighted_entropy = total_alpha + a, entropy + ce, weighted_entropy + (1 - a) * ce
+        count += 1
     if batch_dice:
         sums = [[sum(s[0] for s in sums), sum(s[1] for s in sums)]]
     dice = sum((2 * overlap + SMOOTH) / (size + SMOOTH) for overlap, size in sums) / len(sums)
@@ -163,19 +159,13 @@ def test_deep_supervision_sums_resolutions_by_weight_and_skips_those_of_zero(log
     assert finest.item() == pytest.approx(loss(logits, target, variance).item(), rel=1e-12)
 
 
-def test_a_network_without_deep_supervision_gives_its_output_bare(logits, target):
-    found = DeepSupervisedLoss(AdaptiveLoss(), (1.0,))(logits, target)
-    assert found.item() == pytest.approx(AdaptiveLoss()(logits, target, torch.zeros(SHAPE)).item(), rel=1e-12)
-
-
-def test_without_deep_supervision_uncertainty_may_be_bare_too(logits, target, variance):
-    found = DeepSupervisedLoss(AdaptiveLoss(), (1.0,))(logits, target, variance)
-    assert found.item() == AdaptiveLoss()(logits, target, variance).item()
-
-
-def test_no_uncertainty_is_none_anywhere(logits, target):
-    loss = AdaptiveLoss()
-    assert loss(logits, target).item() == pytest.approx(loss(logits, target, torch.zeros(SHAPE)).item(), rel=1e-12)
+@pytest.mark.parametrize(
+    "loss", [AdaptiveLoss(), DeepSupervisedLoss(AdaptiveLoss(), (1.0,))], ids=["plain", "supervised"]
+)
+def test_bare_outputs_are_taken_and_no_uncertainty_is_none_anywhere(loss, logits, target, variance):
+    none = AdaptiveLoss()(logits, target, torch.zeros(SHAPE)).item()
+    assert loss(logits, target).item() == pytest.approx(none, rel=1e-12)
+    assert loss(logits, target, variance).item() == AdaptiveLoss()(logits, target, variance).item()
 
 
 def test_outputs_and_weights_must_be_as_many(logits, target):

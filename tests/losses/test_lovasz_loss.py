@@ -78,19 +78,18 @@ def test_an_absent_class_costs_its_largest_error():
     assert errors.grad.tolist() == [0, 1, 0]
 
 
-def test_a_class_everywhere_costs_its_mean_error():
-    errors = torch.tensor([0.2, 0.7, 0.6])
-    assert lovasz_jaccard(errors, torch.ones(3, dtype=torch.bool)).item() == pytest.approx(0.5)
-
-
-def test_no_voxel_costs_nothing():
-    assert lovasz_jaccard(torch.zeros(0), torch.zeros(0, dtype=torch.bool)).item() == 0
-
-
-def test_hand_drawn_errors():
-    # Sorted: 0.9 in the class, 0.5 not, 0.1 in it. Jaccard losses 1/2, 2/3, 1.
-    errors, truth = torch.tensor([0.1, 0.9, 0.5]), torch.tensor([True, True, False])
-    assert lovasz_jaccard(errors, truth).item() == pytest.approx(0.9 / 2 + 0.5 / 6 + 0.1 / 3)
+@pytest.mark.parametrize(
+    ("errors", "truth", "expected"),
+    [
+        # Sorted: 0.9 in the class, 0.5 not, 0.1 in it. Jaccard losses 1/2, 2/3, 1.
+        ([0.1, 0.9, 0.5], [True, True, False], 0.9 / 2 + 0.5 / 6 + 0.1 / 3),
+        ([0.2, 0.7, 0.6], [True, True, True], 0.5),  # a class everywhere costs its mean error
+        ([], [], 0),
+    ],
+)
+def test_hand_drawn_errors(errors, truth, expected):
+    found = lovasz_jaccard(torch.tensor(errors), torch.tensor(truth, dtype=torch.bool)).item()
+    assert found == pytest.approx(expected)
 
 
 @pytest.fixture

@@ -53,9 +53,15 @@ def test_axes_are_alike(mask, data):
     assert np.array_equal(signed_distance(mask.transpose(axes)), signed_distance(mask).transpose(axes))
 
 
-def test_the_surface_runs_between_voxels():
-    mask = np.array([[False, False, True, True, True, True, False]])
-    assert signed_distance(mask).tolist() == [[1.5, 0.5, -0.5, -1.5, -1.5, -0.5, 0.5]]
+@pytest.mark.parametrize(
+    ("drawing", "distances"),
+    [
+        ("..####.", [1.5, 0.5, -0.5, -1.5, -1.5, -0.5, 0.5]),
+        ("###.", [-2.5, -1.5, -0.5, 0.5]),  # beyond the edge there is no surface
+    ],
+)
+def test_the_surface_runs_between_voxels(drawing, distances):
+    assert signed_distance(np.array([[letter == "#" for letter in drawing]])).tolist() == [distances]
 
 
 def test_distances_are_counted_in_the_shortest_edge():
@@ -67,30 +73,22 @@ def test_distances_are_counted_in_the_shortest_edge():
     assert np.array_equal(signed_distance(~mask, spacing=(5.0, 1.0, 2.5)), -found)
 
 
-def test_what_lies_beyond_the_edge_has_no_surface():
-    assert signed_distance(np.array([[True, True, True, False]])).tolist() == [[-2.5, -1.5, -0.5, 0.5]]
-
-
 @pytest.mark.parametrize("value", [True, False])
 def test_a_mask_without_surface_is_zero_everywhere(value):
     assert not signed_distance(np.full((3, 4, 5), value)).any()
 
 
-def test_each_class_has_a_channel_behind_the_labels():
-    labels = labels_of(5, 6, 4, high=3)
+@pytest.mark.parametrize("high", [3, 2], ids=["both are there", "an absent class is zero and keeps its channel"])
+def test_each_class_has_a_channel_behind_the_labels(high):
+    labels = labels_of(5, 6, 4, high=high)
+    before = labels.clone()
     found = SignedDistanceTransform(LabelScheme(), 2)(segmentation=labels)["segmentation"]
-    assert found.dtype == torch.float32
+    assert (found.dtype, found.shape) == (torch.float32, (3, 5, 6, 4))
     assert torch.equal(found[:1], labels.float())
     for label in (1, 2):
         assert np.array_equal(found[label], signed_distance(labels[0].numpy() == label))
-
-
-def test_an_absent_class_is_zero_and_keeps_its_channel():
-    labels = labels_of(5, 6, 4, high=2)
-    found = SignedDistanceTransform(LabelScheme(), 2)(segmentation=labels)["segmentation"]
-    assert found.shape == (3, 5, 6, 4)
-    assert found[1].any()
-    assert not found[2].any()
+    assert [bool(channel.any()) for channel in found[1:]] == [True, high == 3]
+    assert torch.equal(labels, before)
 
 
 def test_ignored_voxels_lie_outside():
@@ -117,13 +115,6 @@ def test_behind_nnunets_own_transforms_regions_get_distances_at_the_finest_resol
     assert np.array_equal(found[0][-2], signed_distance(np.isin(labels[0], (1, 2))))
     assert np.array_equal(found[0][-1], signed_distance(labels[0].numpy() == 2))
     assert all(map(torch.equal, found[1:], plain[1:]))
-
-
-def test_the_target_handed_in_is_left_as_it_is():
-    labels = labels_of(5, 6, 4, high=3)
-    before = labels.clone()
-    SignedDistanceTransform(LabelScheme(), 2)(segmentation=labels)
-    assert torch.equal(labels, before)
 
 
 def test_workers_can_be_sent_it():

@@ -77,29 +77,19 @@ def test_other_settings_draw_all_again(cohort, times_of):
     assert json.loads((cohort / "phantoms.json").read_text())["made_with"]["settings"]["noise_hu"] == 40.0
 
 
-def test_cases_nobody_asked_for_are_refused(cohort):
+def test_cases_nobody_asked_for_and_a_broken_record_are_refused(cohort):
     with pytest.raises(DatasetError, match="not asked for"):
         write_cohort(cohort, train_seeds=(7,), test_seeds=(9,), settings=COARSE)
-
-
-def test_a_broken_record_is_refused(cohort):
     (cohort / "phantoms.json").write_text("{}")
     with pytest.raises(DatasetError, match=r"phantoms\.json"):
         write_cohort(cohort, train_seeds=(7, 8), test_seeds=(9,), settings=COARSE)
 
 
-def test_a_seed_belongs_to_training_or_to_testing(tmp_path):
+def test_a_seed_belongs_to_training_or_to_testing_and_an_empty_cohort_is_a_dataset_without_cases(tmp_path):
+    assert not set(TRAIN_SEEDS) & set(TEST_SEEDS)
+    assert (len(TRAIN_SEEDS), len(TEST_SEEDS)) == (40, 40)
     with pytest.raises(SettingsError, match="twice"):
         write_cohort(tmp_path, train_seeds=(1, 2), test_seeds=(2,), settings=COARSE)
     assert not any(tmp_path.iterdir())
-
-
-def test_an_empty_cohort_is_a_dataset_without_cases(tmp_path):
     write_cohort(tmp_path / "empty", train_seeds=(), test_seeds=(), settings=COARSE)
     assert json.loads((tmp_path / "empty" / "dataset.json").read_text())["numTraining"] == 0
-
-
-def test_the_fixed_cohorts_are_disjoint():
-    assert not set(TRAIN_SEEDS) & set(TEST_SEEDS)
-    assert len(TRAIN_SEEDS) == 40
-    assert len(TEST_SEEDS) == 40

@@ -32,15 +32,13 @@ def test_settings_out_of_range_are_refused(wrong):
         PhantomSettings(**wrong)
 
 
-def test_a_negative_seed_is_refused():
-    with pytest.raises(SettingsError, match="seed"):
-        make_phantom(-1, PhantomSettings(spacing_mm=(20.0, 20.0, 20.0)))
-
-
-def test_more_lesions_than_there_is_room_for_are_refused():
-    crowded = PhantomSettings(spacing_mm=(20.0, 20.0, 20.0), tumors=(20, 20), tumor_radius_mm=(29.0, 30.0))
-    with pytest.raises(SettingsError, match="no room"):
-        make_phantom(0, crowded)
+@pytest.mark.parametrize(
+    ("seed", "more", "message"),
+    [(-1, {}, "seed"), (0, {"tumors": (20, 20), "tumor_radius_mm": (29.0, 30.0)}, "no room")],
+)
+def test_a_negative_seed_and_more_lesions_than_there_is_room_for_are_refused(seed, more, message):
+    with pytest.raises(SettingsError, match=message):
+        make_phantom(seed, PhantomSettings(spacing_mm=(20.0, 20.0, 20.0), **more))
 
 
 @pytest.mark.parametrize("orientation", ["LPS", "RAI", "SAR", "PSL"])

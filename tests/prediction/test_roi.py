@@ -24,6 +24,8 @@ from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
 SHAPE = (12, 12, 12)
 
+INSIDE = Box((3, 3, 4), (8, 9, 9))
+
 
 def block(start, stop, shape=SHAPE):
     mask = np.zeros(shape, dtype=bool)
@@ -37,16 +39,19 @@ def rois_of(mask, grid, **settings):
     return plan_rois(kept, grid, RoiSettings(**{"margin_mm": 2.0, **settings}))
 
 
-def test_a_region_is_the_box_with_its_margin_in_mm_clipped_to_the_image():
+@pytest.mark.parametrize(
+    ("margin", "expected"),
+    [
+        ({"margin_mm": 3.0}, Box((3, 0, 2), (8, 5, 9))),
+        ({"margin_mm": None, "margin_voxels": 3}, Box((2, 0, 2), (9, 5, 9))),
+    ],
+    ids=["in mm", "in voxels"],
+)
+def test_a_region_is_the_box_with_its_margin_clipped_to_the_image(margin, expected):
     grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
-    (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, margin_mm=3.0)
-    assert roi.box == Box((3, 0, 2), (8, 5, 9))
-
-
-def test_a_margin_in_voxels_is_as_many_along_each_axis():
-    grid = grid_towards("LPS", SHAPE, (2.0, 1.0, 1.0))
-    (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, margin_mm=None, margin_voxels=3)
-    assert roi.box == Box((2, 0, 2), (9, 5, 9))
+    (roi,) = rois_of(block((5, 0, 5), (6, 2, 6)), grid, **margin)
+    assert roi.box == expected
+    assert rois_of(np.zeros(SHAPE, dtype=bool), grid, **margin) == ()
 
 
 @pytest.mark.parametrize(
@@ -106,10 +111,6 @@ def test_a_patch_is_shown_in_the_nearest_number_of_voxels(spacing, voxels):
     assert patch_voxels((96.0, 96.0, 96.0), (spacing, 1.0, 96.0)) == (voxels, 96, 1)
 
 
-def test_no_candidate_gives_no_region():
-    assert rois_of(np.zeros(SHAPE, dtype=bool), grid_towards("LPS", SHAPE)) == ()
-
-
 def test_overlapping_regions_average_their_values():
     canvas = RoiBlender((1, 1, 4))
     canvas.paste(np.full((1, 1, 3), 0.8, dtype=np.float32), Box((0, 0, 0), (1, 1, 3)))
@@ -120,25 +121,23 @@ def test_overlapping_regions_average_their_values():
 def test_where_regions_overlap_the_first_one_stands_in_the_map():
     rois = [Roi(1, 1, Box((0, 0, 0), (1, 1, 3))), Roi(2, 2, Box((0, 0, 2), (1, 1, 4)))]
     np.testing.assert_array_equal(roi_map(rois, (1, 1, 5))[0, 0], [1, 1, 1, 2, 0])
+    many = [Roi(n, n, Box((0, 0, n), (1, 1, n + 1))) for n in range(1, 301)]
+    assert roi_map(many, (1, 1, 302)).max() == 300, "more than a byte counts"
 
 
 @pytest.mark.parametrize(
-    ("mask", "expected"),
+    ("mask", "box", "expected"),
     [
-        (block((5, 5, 5), (7, 7, 7)), False),
-        (block((5, 5, 5), (8, 7, 7)), True),
-        (block((3, 5, 5), (7, 7, 7)), True),
-        (block((5, 5, 4), (7, 7, 7)), True),
+        (block((5, 5, 5), (7, 7, 7)), INSIDE, False),
+        (block((5, 5, 5), (8, 7, 7)), INSIDE, True),
+        (block((3, 5, 5), (7, 7, 7)), INSIDE, True),
+        (block((5, 5, 4), (7, 7, 7)), INSIDE, True),
+        (block((0, 4, 4), (2, 6, 6)), Box((0, 3, 3), (5, 8, 8)), False),  # the image ends there
     ],
 )
-def test_a_mask_at_a_face_inside_the_image_is_clipped(mask, expected):
-    roi = Roi(1, 1, Box((3, 3, 4), (8, 9, 9)))
+def test_a_mask_at_a_face_inside_the_image_is_clipped(mask, box, expected):
+    roi = Roi(1, 1, box)
     assert is_clipped(mask, roi, roi_map([roi], SHAPE)) is expected
-
-
-def test_a_mask_at_a_face_where_the_image_ends_is_not_clipped():
-    roi = Roi(1, 1, Box((0, 3, 3), (5, 8, 8)))
-    assert not is_clipped(block((0, 4, 4), (2, 6, 6)), roi, roi_map([roi], SHAPE))
 
 
 def test_a_mask_that_goes_on_into_a_neighbouring_region_is_not_clipped():
@@ -168,17 +167,8 @@ def test_reach_is_in_mm_not_in_voxels():
     assert apply_island_policy(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
 
 
-def test_more_regions_than_a_byte_counts_keep_their_ids():
-    rois = [Roi(n, n, Box((0, 0, n), (1, 1, n + 1))) for n in range(1, 301)]
-    assert roi_map(rois, (1, 1, 302)).max() == 300
-
-
-def test_nothing_found_has_no_islands():
-    nothing = np.zeros(SHAPE, dtype=bool)
-    assert apply_island_policy(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
-
-
-def test_a_found_mask_is_left_unchanged():
-    found = block((8, 8, 8), (10, 10, 10))
+def test_a_found_mask_is_left_unchanged_and_nothing_found_has_no_islands():
+    found, nothing = block((8, 8, 8), (10, 10, 10)), np.zeros(SHAPE, dtype=bool)
     apply_island_policy(found, block((1, 1, 1), (3, 3, 3)), RoiSettings(), (1.0, 1.0, 1.0))
     assert found.sum() == 8
+    assert apply_island_policy(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
