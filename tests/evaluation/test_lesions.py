@@ -10,6 +10,8 @@ from scipy import ndimage
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.lesions import LesionCounts, count_lesions
 
+FIELDS = ("lesions", "found", "predicted", "predicted_true", "false_positive_voxels")
+
 
 @pytest.mark.parametrize(
     ("truth", "prediction", "expected"),
@@ -39,16 +41,14 @@ def test_components_are_those_that_scipy_labels(pair):
     assert count_lesions(mask, mask).lesions == ndimage.label(mask, np.ones((3, 3, 3)))[1]
 
 
-def test_isolated_voxels_in_rows_of_odd_length_are_each_a_lesion():
-    dots = np.zeros((5, 65, 65), dtype=bool)
-    dots[::2, ::2, ::2] = True
-    assert count_lesions(dots, dots).lesions == 3 * 33 * 33
-
-
-def test_voxels_that_share_only_a_corner_are_one_lesion():
-    truth = np.zeros((2, 2, 2), dtype=bool)
-    truth[0, 0, 0] = truth[1, 1, 1] = True
-    assert count_lesions(truth, truth).lesions == 1
+@pytest.mark.parametrize(("shape", "step", "lesions"), [((5, 65, 65), 2, 3 * 33 * 33), ((2, 2, 2), None, 1)])
+def test_isolated_voxels_are_a_lesion_each_and_voxels_that_share_a_corner_one(shape, step, lesions):
+    mask = np.zeros(shape, dtype=bool)
+    if step is None:
+        mask[0, 0, 0] = mask[1, 1, 1] = True
+    else:
+        mask[::step, ::step, ::step] = True
+    assert count_lesions(mask, mask).lesions == lesions
 
 
 @pytest.mark.parametrize(("min_overlap_voxels", "found"), [(1, 2), (2, 1), (3, 0)])
@@ -62,18 +62,10 @@ def test_a_least_overlap_below_one_voxel_is_refused(drawn_mask):
         count_lesions(drawn_mask("#"), drawn_mask("#"), min_overlap_voxels=0)
 
 
-@pytest.mark.parametrize(
-    "counts",
-    [
-        {"lesions": 1, "found": 2, "predicted": 0, "predicted_true": 0, "false_positive_voxels": 0},
-        {"lesions": 1, "found": -1, "predicted": 0, "predicted_true": 0, "false_positive_voxels": 0},
-        {"lesions": 1, "found": 1, "predicted": 1, "predicted_true": 2, "false_positive_voxels": 0},
-        {"lesions": 1, "found": 1, "predicted": 3, "predicted_true": 1, "false_positive_voxels": 1},
-    ],
-)
+@pytest.mark.parametrize("counts", [(1, 2, 0, 0, 0), (1, -1, 0, 0, 0), (1, 1, 1, 2, 0), (1, 1, 3, 1, 1)])
 def test_impossible_counts_are_refused(counts):
     with pytest.raises(SettingsError, match="expected"):
-        LesionCounts(**counts)
+        LesionCounts(**dict(zip(FIELDS, counts, strict=True)))
 
 
 @settings(deadline=None)

@@ -91,14 +91,10 @@ def test_cases_without_anything_have_no_means_and_no_recall(scores):
     assert all(map(math.isnan, (summary["lesion_recall"], summary["lesion_precision"], summary["lesion_f1"])))
 
 
-def test_no_case_is_no_summary():
-    with pytest.raises(SettingsError, match="found no case"):
-        summarize("cascade", [])
-
-
-def test_a_case_scored_twice_is_refused(scores):
-    with pytest.raises(SettingsError, match="cases scored twice: a"):
-        summarize("cascade", [*scores, scores[0]])
+def test_no_case_and_a_case_scored_twice_are_refused(scores):
+    for cases, message in (([], "found no case"), ([*scores, scores[0]], "cases scored twice: a")):
+        with pytest.raises(SettingsError, match=message):
+            summarize("cascade", cases)
 
 
 def test_the_table_names_its_n_and_its_definitions(scores):

@@ -18,25 +18,26 @@ from nnunet_cascade.evaluation.overlap import dice
         ("##.", "..#", 0.0),
         ("##.", "...", 0.0),
         ("...", "##.", 0.0),
+        ("...", "...", math.nan),
     ],
 )
 def test_dice_is_twice_the_overlap_over_both_sizes(truth, prediction, expected, drawn_mask):
-    assert dice(drawn_mask(truth), drawn_mask(prediction)) == pytest.approx(expected)
+    assert dice(drawn_mask(truth), drawn_mask(prediction)) == pytest.approx(expected, nan_ok=True)
 
 
-def test_dice_of_two_empty_masks_is_undefined(drawn_mask):
-    assert math.isnan(dice(drawn_mask("..."), drawn_mask("...")))
-
-
-def test_masks_of_different_shapes_are_refused(drawn_mask):
-    with pytest.raises(GridMismatchError, match="resample"):
-        dice(drawn_mask("##."), drawn_mask("##"))
-
-
-@pytest.mark.parametrize("labels", [np.ones((1, 1, 2), dtype=np.int16), np.ones((1, 2), dtype=bool)])
-def test_what_is_no_boolean_volume_is_refused(labels):
-    with pytest.raises(SettingsError, match="boolean mask"):
-        dice(labels, labels)
+@pytest.mark.parametrize(
+    ("truth", "prediction", "error", "message"),
+    [
+        (np.ones((1, 1, 3), dtype=bool), np.ones((1, 1, 2), dtype=bool), GridMismatchError, "resample"),
+        *[
+            (a, a, SettingsError, "boolean mask")
+            for a in (np.ones((1, 1, 2), dtype=np.int16), np.ones((1, 2), dtype=bool))
+        ],
+    ],
+)
+def test_different_shapes_and_what_is_no_boolean_volume_are_refused(truth, prediction, error, message):
+    with pytest.raises(error, match=message):
+        dice(truth, prediction)
 
 
 @given(mask_pairs())

@@ -120,11 +120,8 @@ def test_a_constant_measurement_has_no_interval_and_says_so(first, second):
     assert "is the same in all cases" in found.note
 
 
-def test_no_correlation_has_a_concordance_of_zero_and_no_interval_by_lin():
+def test_no_correlation_has_a_concordance_of_zero_and_volumes_of_different_cases_are_refused():
     found = concordance([1.0, 2.0, 1.0, 2.0], [1.0, 1.0, 2.0, 2.0], FEW_DRAWS)
     assert (found.value, found.interval) == (0.0, None)
-
-
-def test_volumes_of_different_cases_are_refused():
     with pytest.raises(SettingsError, match="one number per case"):
         agree([1.0], [1.0, 2.0], FEW_DRAWS)

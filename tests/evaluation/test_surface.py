@@ -117,16 +117,12 @@ def test_distances_are_those_of_all_pairs_however_they_are_found(dense, pair, sp
         assert np.allclose(found.to_truth_mm, brute_distances_mm(*pair[::-1], spacing_mm), rtol=1e-12)
 
 
-def test_one_empty_mask_costs_the_diagonal_of_the_image(box_mask):
+def test_one_empty_mask_costs_the_diagonal_of_the_image_and_two_are_undefined(box_mask):
     truth = box_mask((2, 3, 4), (0, 0, 0), (1, 1, 1))
     empty = np.zeros_like(truth)
     diagonal_mm = math.hypot(2 * 3.0, 3 * 1.0, 4 * 2.0)
     assert hd95_mm(truth, empty, spacing_mm=(3.0, 1.0, 2.0)) == pytest.approx(diagonal_mm)
     assert hd95_mm(empty, truth, spacing_mm=(3.0, 1.0, 2.0)) == pytest.approx(diagonal_mm)
-
-
-def test_hd95_of_two_empty_masks_is_undefined():
-    empty = np.zeros((2, 3, 4), dtype=bool)
     assert math.isnan(hd95_mm(empty, empty, spacing_mm=SPACING_MM))
 
 

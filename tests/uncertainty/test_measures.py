@@ -66,17 +66,13 @@ def test_equal_samples_agree(measure):
     np.testing.assert_allclose(streamed(measure, np.full((9, 4), 0.3)), 0, atol=1e-6)
 
 
-def test_samples_that_contradict_each_other_reach_the_maximum():
-    samples = np.array([[0.0], [1.0]])
-    assert streamed("variance", samples) == pytest.approx(0.25)
-    assert streamed("predictive_entropy", samples) == pytest.approx(LN2)
-    assert streamed("mutual_information", samples) == pytest.approx(LN2)
-
-
-def test_samples_that_all_hesitate_have_entropy_but_no_information():
-    samples = np.full((5, 1), 0.5)
-    assert streamed("predictive_entropy", samples) == pytest.approx(LN2)
-    assert streamed("mutual_information", samples) == 0
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [([[0.0], [1.0]], (0.25, LN2, LN2)), ([[0.5]] * 5, (0, LN2, 0))],
+    ids=["samples that contradict each other reach the maximum", "all hesitate: entropy but no information"],
+)
+def test_extreme_samples(samples, expected):
+    assert [streamed(measure, np.array(samples)).item() for measure in MEASURES] == pytest.approx(expected, abs=1e-7)
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0, -1e-7, 1 + 1e-6])
@@ -90,13 +86,10 @@ def test_of_two_classes_it_is_the_entropy_of_the_softmax():
     np.testing.assert_allclose(binary_entropy(torch.from_numpy(p))[1], expected, rtol=1e-9)
 
 
-def test_mutual_information_needs_the_entropies():
-    with pytest.raises(ValueError, match="needs the mean of the samples' entropies"):
-        uncertainty("mutual_information", torch.zeros(1), mean_square=torch.zeros(1))
-
-
-def test_without_asking_no_entropy_is_summed():
+def test_without_asking_no_entropy_is_summed_and_mutual_information_needs_it():
     moments = Moments()
     moments.add(torch.rand(3))
     assert moments.mean_entropy() is None
     assert len(moments.means()) == 2
+    with pytest.raises(ValueError, match="needs the mean of the samples' entropies"):
+        uncertainty("mutual_information", torch.zeros(1), mean_square=torch.zeros(1))

@@ -33,17 +33,10 @@ def test_it_divides_the_logit(temperature):
     np.testing.assert_allclose(with_temperature(p, temperature), [1 / (1 + math.exp(-x)) for x in logits], rtol=1e-6)
 
 
-def test_zero_one_half_and_one_stay():
+def test_zero_one_half_and_one_stay_what_lies_just_below_one_half_stays_below_and_one_gives_the_same_bits():
     p = np.array([0, 0.5, 1], dtype=np.float32)
     np.testing.assert_array_equal(with_temperature(p, 7.0), p)
-
-
-def test_the_value_just_below_one_half_stays_below():
-    p = np.nextafter(np.float32(0.5), np.float32(0))[None]
-    assert with_temperature(p, 20.0)[0] < 0.5
-
-
-def test_temperature_one_gives_the_same_bits():
+    assert with_temperature(np.nextafter(np.float32(0.5), np.float32(0))[None], 20.0)[0] < 0.5
     p = np.random.default_rng(0).random(100, dtype=np.float32)
     np.testing.assert_array_equal(with_temperature(p, 1.0), p)
 

@@ -106,13 +106,6 @@ def test_between_a_lesion_and_a_dropped_component_the_lesion_has_it():
     assert spreads_of(masks, dropped, dropped=final).case.mean_ml == pytest.approx(5 * ML)
 
 
-def test_where_all_was_dropped_nothing_counts():
-    dropped = np.zeros((1, 1, 9), dtype=bool)
-    dropped[..., 3] = True
-    found = spreads_of(np.ones((2, 1, 1, 9), dtype=bool), np.zeros_like(dropped), dropped=dropped)
-    assert found.case.mean_ml == found.regions[1].p95_ml == 0
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @settings(deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
@@ -133,9 +126,12 @@ def test_where_the_mean_sees_nothing_samples_still_count_for_region_and_case():
     assert found.case == found.regions[1] == VolumeSpread.of(np.array([8, 0, 0]), voxel_ml=ML, windows=1)
 
 
-def test_a_lesion_that_no_sample_calls_tumor_has_volume_zero():
-    final = two_lesions()
-    found = spreads_of(np.zeros((2, *final.shape), dtype=bool), final)
+def test_where_all_was_dropped_or_no_sample_calls_it_tumor_nothing_counts():
+    dropped = np.zeros((1, 1, 9), dtype=bool)
+    dropped[..., 3] = True
+    found = spreads_of(np.ones((2, 1, 1, 9), dtype=bool), np.zeros_like(dropped), dropped=dropped)
+    assert found.case.mean_ml == found.regions[1].p95_ml == 0
+    found = spreads_of(np.zeros((2, 3, 3, 20), dtype=bool), two_lesions())
     assert found.case.p95_ml == found.lesions[1].mean_ml == 0
 
 
