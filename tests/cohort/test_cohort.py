@@ -86,7 +86,7 @@ def request_of(tmp_path, bundle):
                 "cases": ct_folder(tmp_path / "in", *cases),
                 "job": CohortJob(**settings),
                 "workers": Workers(make=InlineEngine),
-                "story": RunContext(begun=0.0, share=share),
+                "context": RunContext(begun=0.0, share=share),
                 **changed,
             }
         )
