@@ -27,7 +27,8 @@ def label_components(mask: NDArray[Any], *, connectivity: Literal[6, 26] = 26) -
         (Z, Y, X): 0 outside the mask, 1, 2, … in the order in which the array meets the components.
     """
     # cc3d 4.1.1 sizes its tables too small for some thin boolean masks ("maximum length exception"): bytes it can.
-    inside = np.ascontiguousarray(mask, dtype=np.bool_).view(np.uint8)
+    # Read-only memory it cannot take.
+    inside = np.require(mask, dtype=np.bool_, requirements=["C", "W"]).view(np.uint8)
     return cast("NDArray[np.uint32]", cc3d.connected_components(inside, connectivity=connectivity, out_dtype=np.uint32))
 
 

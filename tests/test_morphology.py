@@ -48,6 +48,12 @@ def test_every_value_but_0_is_inside():
     assert label_components(np.array([[[0.2, 5, 0, -1]]])).tolist() == [[[1, 1, 0, 2]]]
 
 
+def test_a_mask_that_cannot_be_written_is_labeled():
+    mask = np.ones((1, 2, 3), dtype=bool)
+    mask.setflags(write=False)
+    assert label_components(mask).min() == 1
+
+
 @given(mask=MASKS, order=st.permutations(range(3)))
 def test_components_are_numbered_alike_for_any_order_in_memory(mask, order):
     laid = np.ascontiguousarray(mask.transpose(order)).transpose(np.argsort(order))
