@@ -10,7 +10,8 @@ from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
-from nnunet_cascade.reproduction.cases import require_possible, test_splits
+from nnunet_cascade.reproduction.cases import require_possible
+from nnunet_cascade.reproduction.cases import test_splits as splits_of
 from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import (
@@ -174,7 +175,7 @@ def splits(tmp_path):
 @pytest.mark.usefixtures("raw")
 def test_without_test_cases_each_patient_is_tested_by_the_fold_that_left_it_out(tmp_path):
     splits(tmp_path)
-    parts = test_splits(request(dataset=501, folds=2))
+    parts = splits_of(request(dataset=501, folds=2))
     assert [(part.folds, sorted(part.labels), part.held_out) for part in parts] == [
         ((0,), ["a", "b"], False), ((1,), ["c", "d"], False)
     ]  # fmt: skip
@@ -188,7 +189,7 @@ def test_own_test_cases_and_another_cohort_are_held_out_and_predicted_by_all_fol
         (request(dataset=501, folds=2), ["e"]),
         (request(dataset=501, test_dataset=502, folds=2), ["f", "g"]),
     ):
-        (part,) = test_splits(asked)
+        (part,) = splits_of(asked)
         assert (part.folds, sorted(part.labels), part.held_out) == ((0, 1), cases, True)
         require_possible(asked)
 
@@ -216,11 +217,11 @@ def test_true_boxes_are_of_the_tumor_alone(raw, tmp_path):
     write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
     (folder / "imagesTs" / "e_0000.nii.gz").touch()
     asked = request("VII", dataset=501, folder=tmp_path)
-    masks = coarse_masks(asked, asked.tables[0].rows[0].system, test_splits(asked)[0])
+    masks = coarse_masks(asked, asked.tables[0].rows[0].system, splits_of(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
     labels[2] = 1
     write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
-    coarse_masks(asked, asked.tables[0].rows[0].system, test_splits(asked)[0])
+    coarse_masks(asked, asked.tables[0].rows[0].system, splits_of(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
 
 
