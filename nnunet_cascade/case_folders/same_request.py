@@ -49,4 +49,4 @@ def require_same_settings(
     """Raise a DatasetError that names the settings that differ from those of `what`, and gives advice."""
     changed = sorted(name for name in wanted if name not in free and wanted[name] != known.get(name))
     if changed:
-        raise DatasetError(f"{what} with other {', '.join(changed)}; {advice}")
+        raise DatasetError(f"{what} with other settings ({', '.join(changed)}); {advice}")

@@ -5,6 +5,7 @@ import os
 import signal
 from pathlib import Path
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.records import remove_recorded, write_record
 from nnunet_cascade.cohort.jobs import CaseOutcome
 from nnunet_cascade.errors import BundleError
@@ -39,9 +40,14 @@ class FakeWorker:
         name = f"{files.case}.nii.gz"
         remove_recorded(self.job.output, files.case)
         write_text(self.job.output / name, f"made from {files.scan.path.read_text()}")
-        content = {**FIGURES, "files": [name], "varying": {"pid": os.getpid(), "under_way": self.under_way}}
+        content = {
+            **FIGURES,
+            "case": files.case,
+            "files": {name: 0},
+            "varying": {"pid": os.getpid(), "under_way": self.under_way},
+        }
         content["varying"]["threads"] = os.environ["OMP_NUM_THREADS"]
-        write_record(self.job.output, files.case, content, self.job.made_from(files.checksums()))
+        write_record(self.job.output, CaseRecord.from_json(content), self.job.made_from(files.checksums()))
         return CaseOutcome(case=files.case, status="done")
 
     def close(self):

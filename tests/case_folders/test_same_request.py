@@ -28,7 +28,9 @@ def test_the_first_request_is_recorded_and_the_same_goes_on(path):
 
 def test_another_request_is_refused_by_name_with_advice(path):
     require(path)
-    with pytest.raises(DatasetError, match=r"request.json was written by a run with other folds, spec; remove it"):
+    with pytest.raises(
+        DatasetError, match=r"request.json was written by a run with other settings \(folds, spec\); remove it"
+    ):
         require(path, folds=4, spec={"a": (1, 3)})
     require(path)
 

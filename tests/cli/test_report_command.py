@@ -55,7 +55,7 @@ def test_two_folders_are_compared(run, tmp_path, capsys):
         (["{run}", "--tumor_label", "2"], "-gt"),
         (["{run}", "--niivue", "x.js", "--no_viewer"], "exclude each other"),
         (["{run}", "-np", "0"], "at least 1"),
-        (["{run}", "-o", "{run}"], "no report of nnc-report"),
+        (["{run}", "-o", "{run}"], "is not a report of nnc-report"),
     ],
 )
 def test_wrong_usage_ends_with_2_in_one_line(run, tmp_path, capsys, arguments, message):

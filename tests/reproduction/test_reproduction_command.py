@@ -73,7 +73,7 @@ class TestRun:
 
     def test_other_settings_in_the_same_folder_are_refused(self, folder):
         done = run(folder, "--tables", "II", "--seed", "5", expected=1)
-        assert "run with other seed; choose another folder" in done.stderr
+        assert "run with other settings (seed); choose another folder" in done.stderr
 
 
 @pytest.mark.slow

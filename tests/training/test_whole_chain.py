@@ -70,7 +70,7 @@ class TestTraining:
 
     def test_a_second_run_with_other_settings_is_refused(self, tiny_cascade):
         done = run("nnc-train-cascade", "-o", tiny_cascade.bundle, *TRAIN_CASCADE, "mc_samples=9", expected=1)
-        assert "written by a run with other stage2" in done.stderr
+        assert "written by a run with other settings (stage2" in done.stderr
         assert "Traceback" not in done.stderr
 
     def test_cross_validation_covers_every_patient_on_the_whole_ct(self, tiny_cascade):
