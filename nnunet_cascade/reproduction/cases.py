@@ -16,7 +16,7 @@ from nnunet_cascade.training.pipeline import tumor_label
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TestSplit:
+class EvaluationSplit:
     """Cases that the same models predict.
 
     Attributes:
@@ -43,7 +43,7 @@ def require_possible(request: ReproductionRequest) -> None:
     if request.test_dataset is None and not (own / "labelsTs").is_dir():
         return
     trained = {path.name.removesuffix(ENDING) for path in (own / "labelsTr").glob(f"*{ENDING}")}
-    both = sorted(trained & {case for part in test_splits(request) if part.held_out for case in part.labels})
+    both = sorted(trained & {case for part in evaluation_splits(request) if part.held_out for case in part.labels})
     if both:
         raise DatasetError(
             f"{len(both)} cases, such as {both[0]}, are among those to train on and those to test on; "
@@ -51,7 +51,7 @@ def require_possible(request: ReproductionRequest) -> None:
         )
 
 
-def test_splits(request: ReproductionRequest) -> tuple[TestSplit, ...]:
+def evaluation_splits(request: ReproductionRequest) -> tuple[EvaluationSplit, ...]:
     """Choose what is tested: another cohort, the dataset's own test cases, or its folds.
 
     Raises:
@@ -64,7 +64,7 @@ def test_splits(request: ReproductionRequest) -> tuple[TestSplit, ...]:
     if (own / "labelsTs").is_dir() and any((own / "labelsTs").glob(f"*{ENDING}")):
         return (_held_out(own, "Ts", folds),)
     return tuple(
-        TestSplit(
+        EvaluationSplit(
             images={case: own / "imagesTr" / f"{case}{CHANNEL}{ENDING}" for case in fold["val"]},
             labels={case: own / "labelsTr" / f"{case}{ENDING}" for case in fold["val"]},
             folds=(number,),
@@ -74,11 +74,11 @@ def test_splits(request: ReproductionRequest) -> tuple[TestSplit, ...]:
     )
 
 
-def _held_out(folder: Path, split: str, folds: tuple[int, ...]) -> TestSplit:
+def _held_out(folder: Path, split: str, folds: tuple[int, ...]) -> EvaluationSplit:
     labels = {path.name.removesuffix(ENDING): path for path in sorted((folder / f"labels{split}").glob(f"*{ENDING}"))}
     images = {case: folder / f"images{split}" / f"{case}{CHANNEL}{ENDING}" for case in labels}
     missing = [case for case, path in images.items() if not path.is_file()]
     if not labels or missing:
         what = f"no CT of {missing[0]}" if missing else "no case with a label"
         raise DatasetError(f"{folder}: {what} in images{split} and labels{split}; expected both for each test case")
-    return TestSplit(images=images, labels=labels, folds=folds, held_out=True)
+    return EvaluationSplit(images=images, labels=labels, folds=folds, held_out=True)

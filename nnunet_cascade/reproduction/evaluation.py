@@ -20,7 +20,7 @@ from nnunet_cascade.evaluation.comparison import ComparisonSettings, MethodCompa
 from nnunet_cascade.evaluation.metric_info import CaseValues
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.images import ENDING, read_labels, read_volume
-from nnunet_cascade.reproduction.cases import test_splits
+from nnunet_cascade.reproduction.cases import evaluation_splits
 from nnunet_cascade.reproduction.claims import ClaimResult, Evidence, evaluate_claim
 from nnunet_cascade.reproduction.prediction import Predicted
 from nnunet_cascade.reproduction.request import ReproductionRequest
@@ -59,7 +59,7 @@ class TableResult:
 
 def score_systems(request: ReproductionRequest, predicted: Mapping[System, Predicted]) -> dict[System, CaseValues]:
     """Score every system that was run, on every case it has."""
-    labels = {case: path for part in test_splits(request) for case, path in part.labels.items()}
+    labels = {case: path for part in evaluation_splits(request) for case, path in part.labels.items()}
     run = {system: found for system, found in predicted.items() if not found.why_not}
     methods = {system.key: Predictions(name=system.key, place=found.folder) for system, found in run.items()}
     usable = {key: method for key, method in methods.items() if any(method.path(case).is_file() for case in labels)}
@@ -86,7 +86,7 @@ def evaluate_table(
     """Compare the rows of a table and judge its claims."""
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
     settings = ComparisonSettings(resampling=resampling)
-    cases = tuple(case for part in test_splits(request) for case in part.labels)
+    cases = tuple(case for part in evaluation_splits(request) for case in part.labels)
     rows = {row.label: scores[row.system] for row in table.rows if scores.get(row.system)}
     counted = _counted(request, table, predicted) if table.calibration else {}
     evidence = Evidence(scores=rows, boundary=counted.get("surface", {}), resampling=resampling)
@@ -129,7 +129,7 @@ _Counted = dict[str, dict[str, dict[str, CalibrationCounts]]]
 
 def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[System, Predicted]) -> _Counted:
     """Count what calibration needs by region, row and case, of rows with probabilities; nothing where one has them."""
-    labels = {case: path for part in test_splits(request) for case, path in part.labels.items()}
+    labels = {case: path for part in evaluation_splits(request) for case, path in part.labels.items()}
     counted: _Counted = {region: {} for region in REGIONS}
     for row in table.rows:
         folder = predicted[row.system].folder

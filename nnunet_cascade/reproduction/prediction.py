@@ -26,7 +26,7 @@ from nnunet_cascade.nnunet_folders import raw_folder
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.reproduction.cases import TestSplit, test_splits
+from nnunet_cascade.reproduction.cases import EvaluationSplit, evaluation_splits
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
     baseline_folds,
@@ -85,7 +85,7 @@ def _predict(request: ReproductionRequest, system: System) -> Predicted:
     if system.lungs == "reference" and _reference_lungs(request) is None:
         return Predicted(folder=folder, failures={}, why_not="no reference lungs were given (--reference_lungs)")
     failures: dict[str, str] = {}
-    for part in test_splits(request):
+    for part in evaluation_splits(request):
         if system.kind == "cascade":
             failures |= _predict_cascade(request, system, part)
         else:
@@ -93,7 +93,7 @@ def _predict(request: ReproductionRequest, system: System) -> Predicted:
     return Predicted(folder=folder, failures=failures)
 
 
-def _predict_masks(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, str]:
+def _predict_masks(request: ReproductionRequest, system: System, part: EvaluationSplit) -> dict[str, str]:
     """Predict the tumor on the whole CT by a model alone: masks and, of held-out cases, probabilities."""
     is_baseline = system.kind == "baseline"
     stage = baseline_of(request) if is_baseline else stage1_of(request, system.model.backbone)
@@ -153,7 +153,7 @@ def _names(folds: tuple[int | Literal["all"], ...]) -> list[str]:
     return [PLANS_NAME, DATASET_NAME, *(f"fold_{fold}/{StageSettings().checkpoint}" for fold in folds)]
 
 
-def _predict_cascade(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, str]:
+def _predict_cascade(request: ReproductionRequest, system: System, part: EvaluationSplit) -> dict[str, str]:
     job = CohortJob(
         bundle=training_request(request, system.model).bundle,
         spec=system_spec(request, system, part),
@@ -165,7 +165,7 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: TestSpl
         return {outcome.case: outcome.error for outcome in shown if outcome.status == "failed"}
 
 
-def cohort_of(request: ReproductionRequest, system: System, part: TestSplit, job: CohortJob) -> CohortRequest:
+def cohort_of(request: ReproductionRequest, system: System, part: EvaluationSplit, job: CohortJob) -> CohortRequest:
     """Return what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
     return CohortRequest(
         cases=image_scans(part.images),
@@ -176,7 +176,7 @@ def cohort_of(request: ReproductionRequest, system: System, part: TestSplit, job
     )
 
 
-def system_spec(request: ReproductionRequest, system: System, part: TestSplit) -> CascadeSpec:
+def system_spec(request: ReproductionRequest, system: System, part: EvaluationSplit) -> CascadeSpec:
     """Return the settings that a cascade predicts some cases with."""
     spec = spec_of(request, system.model)
     anatomy = replace(spec.anatomy, top_k=system.top_k)
@@ -208,7 +208,7 @@ def _reference_lungs(request: ReproductionRequest) -> Path | None:
     return raw_folder(request.number) / "lungsTs"
 
 
-def coarse_masks(request: ReproductionRequest, system: System, part: TestSplit) -> Path:
+def coarse_masks(request: ReproductionRequest, system: System, part: EvaluationSplit) -> Path:
     """Return the folder of what stands for stage 1: its masks, found once for all systems, or the true tumors."""
     if system.boxes == "predicted":
         first = full_ct(system.model.backbone)
@@ -219,7 +219,7 @@ def coarse_masks(request: ReproductionRequest, system: System, part: TestSplit) 
     return _true_masks(request, part)
 
 
-def _true_masks(request: ReproductionRequest, part: TestSplit) -> Path:
+def _true_masks(request: ReproductionRequest, part: EvaluationSplit) -> Path:
     """Return the folder of the true tumors as masks; those of labels that are as they were are there already."""
     folder = request.folder / "systems" / _TRUE_BOXES
     prepare_output(folder)

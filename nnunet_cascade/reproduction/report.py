@@ -21,7 +21,7 @@ from nnunet_cascade.evaluation.metric_info import metric_info, without_nan
 from nnunet_cascade.evaluation.statistics.bootstrap import BOOTSTRAP_DEFINITION
 from nnunet_cascade.evaluation.tables import Published, correlation_parts, group_parts, overview_table
 from nnunet_cascade.files import write_json, write_text
-from nnunet_cascade.reproduction.cases import TestSplit
+from nnunet_cascade.reproduction.cases import EvaluationSplit
 from nnunet_cascade.reproduction.claims import RULE, ClaimResult, Outcome, corrected
 from nnunet_cascade.reproduction.evaluation import TableResult, all_claims
 from nnunet_cascade.reproduction.request import ReproductionRequest, share_of_steps
@@ -78,7 +78,7 @@ class RunDescription:
         worth: What the uncertainty is worth, or why that could not be told; None where it was not asked.
     """
 
-    parts: Sequence[TestSplit]
+    parts: Sequence[EvaluationSplit]
     worth: UncertaintyQuality | str | None = None
 
 
@@ -162,7 +162,7 @@ def _trained_lines(request: ReproductionRequest) -> list[str]:
     ]
 
 
-def _tested(request: ReproductionRequest, parts: Sequence[TestSplit]) -> str:
+def _tested(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> str:
     cases = sum(len(part.labels) for part in parts)
     how = "held out from all training" if parts[0].held_out else "each by models of the fold that left it out"
     where = (

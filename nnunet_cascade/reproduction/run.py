@@ -11,7 +11,7 @@ from nnunet_cascade.case_folders.run_report import RunContext
 from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.nnunet_folders import own_nnunet_folders
-from nnunet_cascade.reproduction.cases import TestSplit, require_possible, test_splits
+from nnunet_cascade.reproduction.cases import EvaluationSplit, evaluation_splits, require_possible
 from nnunet_cascade.reproduction.evaluation import evaluate_table, score_systems
 from nnunet_cascade.reproduction.prediction import predict_all
 from nnunet_cascade.reproduction.report import RunDescription, write_report
@@ -57,7 +57,7 @@ def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
         predicted = predict_all(request)
         scores = score_systems(request, predicted)
         tables = [evaluate_table(request, table, predicted, scores) for table in request.tables]
-        parts = test_splits(request)
+        parts = evaluation_splits(request)
         page = write_report(request, tables, RunDescription(parts=parts), story)
         if any(table.number == UNCERTAINTY_TABLE for table in request.tables):
             page = write_report(request, tables, RunDescription(parts=parts, worth=_worth(request, parts)), story)
@@ -65,7 +65,7 @@ def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
         return Reproduced(page=page, is_whole=is_whole)
 
 
-def _worth(request: ReproductionRequest, parts: Sequence[TestSplit]) -> UncertaintyQuality | str:
+def _worth(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> UncertaintyQuality | str:
     """Measure what the uncertainty is worth, or say why that cannot be told."""
     if not parts[0].held_out:
         return "needs held-out cases: out-of-fold ones would calibrate themselves"

@@ -23,7 +23,7 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.tables import overview_table
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 from nnunet_cascade.nnunet_folders import raw_folder
-from nnunet_cascade.reproduction.cases import TestSplit, test_splits
+from nnunet_cascade.reproduction.cases import EvaluationSplit, evaluation_splits
 from nnunet_cascade.reproduction.prediction import cohort_of, system_folder, system_spec
 from nnunet_cascade.reproduction.request import ReproductionRequest, training_request
 from nnunet_cascade.reproduction.systems import RoiModel, System
@@ -61,7 +61,7 @@ def evaluate_uncertainty(request: ReproductionRequest, system: System = UNCERTAI
     Raises:
         CascadeError: As prediction raises, or no temperature can be fitted.
     """
-    (part,) = test_splits(request)
+    (part,) = evaluation_splits(request)
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
     chain = training_request(request, system.model)
     train_cascade(chain)
@@ -101,7 +101,7 @@ def _nll(cases: Mapping[str, CalibratedCase], temperature: float) -> dict[str, d
 
 
 def _of_samples(
-    request: ReproductionRequest, system: System, part: TestSplit, cases: Mapping[str, CalibratedCase]
+    request: ReproductionRequest, system: System, part: EvaluationSplit, cases: Mapping[str, CalibratedCase]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Return the areas of the variance over the samples, and of the entropy of their mean."""
     folder = system_folder(request, system)
@@ -114,7 +114,7 @@ def _of_samples(
     return {f"variance of {samples} samples": variance, f"entropy of the mean of {samples} samples": entropy}
 
 
-def _single_pass(request: ReproductionRequest, system: System, part: TestSplit) -> dict[str, dict[str, float]]:
+def _single_pass(request: ReproductionRequest, system: System, part: EvaluationSplit) -> dict[str, dict[str, float]]:
     """Predict without dropout and give the areas of that prediction's entropy in finding its own errors."""
     spec = system_spec(request, system, part)
     spec = replace(spec, sampling=replace(spec.sampling, mc_samples=0))
@@ -125,7 +125,7 @@ def _single_pass(request: ReproductionRequest, system: System, part: TestSplit) 
     return {case: _entropy_areas(request, folder, case, part) for case in done}
 
 
-def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: TestSplit) -> dict[str, float]:
+def _entropy_areas(request: ReproductionRequest, folder: Path, case: str, part: EvaluationSplit) -> dict[str, float]:
     probability = read_volume(folder / f"{case}_probability{ENDING}")
     grid = probability.grid
     truth = np.isin(read_labels(part.labels[case], grid, what="label"), request.tumor_labels)

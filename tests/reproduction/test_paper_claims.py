@@ -9,7 +9,7 @@ import pytest
 
 from nnunet_cascade.evaluation.calibration.counts import count_voxels
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
-from nnunet_cascade.reproduction.cases import TestSplit
+from nnunet_cascade.reproduction.cases import EvaluationSplit
 from nnunet_cascade.reproduction.claims import FEWEST_CASES, Evidence, corrected, evaluate_claim
 from nnunet_cascade.reproduction.evaluation import TableResult
 from nnunet_cascade.reproduction.report import RunDescription, report_page
@@ -130,7 +130,7 @@ def test_the_page_shows_paper_and_ours_and_what_was_not_run():
         table=table, comparison=None, component_reduction=None, calibration={}, reliability={}, claims=claims,
         missing={"cascade, margin 16": "not run: nobody gave it"},
     )  # fmt: skip
-    part = TestSplit(images={}, labels=dict.fromkeys(CASES, Path("x")), folds=(0, 1), held_out=True)
+    part = EvaluationSplit(images={}, labels=dict.fromkeys(CASES, Path("x")), folds=(0, 1), held_out=True)
     page = report_page(REQUEST, [whole], RunDescription(parts=[part], worth="there was no time"))
     assert "12 test cases of the same data set, held out from all training" in page
     assert "cascade, margin 16: not run: nobody gave it." in page

@@ -10,8 +10,8 @@ from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
+from nnunet_cascade.reproduction.cases import evaluation_splits as splits_of
 from nnunet_cascade.reproduction.cases import require_possible
-from nnunet_cascade.reproduction.cases import test_splits as splits_of
 from nnunet_cascade.reproduction.prediction import coarse_masks
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import (
