@@ -26,6 +26,8 @@ except ImportError:  # Windows
 
 _log = logging.getLogger(__name__)
 _PATIENCE_SECONDS = 10.0
+_FILE_PATIENCE_SECONDS = 60.0  # locks are not handed out in turn: one of many writers may wait long
+_FILE_PAUSE_SECONDS = 0.01
 _PROBES_SECONDS = 1.0
 _PAUSE_SECONDS = 0.05
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL})
@@ -113,7 +115,7 @@ def hold_as_worker(path: Path | None) -> Generator[None, None, None]:
 
 
 @contextmanager
-def hold_file(path: Path, *, patience_s: float = _PATIENCE_SECONDS) -> Generator[None, None, None]:
+def hold_file(path: Path, *, patience_s: float = _FILE_PATIENCE_SECONDS) -> Generator[None, None, None]:
     """Keep others off a file or folder while it is written, by a lock next to it; nothing is left of the lock.
 
     On file systems without locks there is no protection.
@@ -128,7 +130,7 @@ def hold_file(path: Path, *, patience_s: float = _PATIENCE_SECONDS) -> Generator
     """
     lock = _lock_of(path.with_name(f".{path.stem}.lock"))
     try:
-        lock.acquire(timeout=patience_s)
+        lock.acquire(timeout=patience_s, poll_interval=_FILE_PAUSE_SECONDS)
     except Timeout as error:
         raise RunError(f"another process is writing {path}; wait for it or end it, and run again") from error
     except OSError as error:
