@@ -1,11 +1,11 @@
 """A folder with the files that the examples name, and what stands for the cascade in them."""
 
-import os
 import shutil
 
 import numpy as np
 import pytest
 from builders.drawn_chests import GRID, chest_ct
+from builders.tiny_cascades import quick_spec
 
 import nnunet_cascade as nnc
 from nnunet_cascade.images import write_image
@@ -21,8 +21,8 @@ def drawn_ct(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def loaded(tiny_cascade):
-    """The tiny cascade behind the front door."""
-    return nnc.load_cascade(tiny_cascade.bundle, device="cpu")
+    """The tiny cascade behind the front door, made quick."""
+    return nnc.load_cascade(tiny_cascade.bundle, device="cpu", spec=quick_spec(tiny_cascade.bundle))
 
 
 @pytest.fixture
@@ -39,11 +39,3 @@ def example_names(drawn_ct, request):
         return {"nnc": nnc, "np": np, "cascade": request.getfixturevalue("loaded")}
 
     return build
-
-
-@pytest.fixture(scope="session")
-def threads():
-    """Environment of a command that computes with as many threads as this process."""
-    import torch  # noqa: PLC0415
-
-    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from builders.tiny_cascades import quick_spec
 
 import nnunet_cascade as nnc
 from nnunet_cascade.dicom.ct.writing import write_ct_series
@@ -150,6 +151,7 @@ class TestSources:
 def command(bundle, inputs, source, output, *options):
     program = [sys.executable, Path(sys.executable).parent / "nnc-cascade-predict"]
     arguments = ["-i", source, "-o", output, "-m", bundle, "-device", "cpu", "--stage1_predictions", inputs.mask.parent]
+    arguments += ["--mc_samples", "2", "--disable_tta"]
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     subprocess.run([*program, *arguments, *options], check=True, env=environment, capture_output=True)
     for name in ("run.json", "summary.csv", "dicom_export.json"):  # of the run, not of the case
@@ -202,7 +204,7 @@ class TestSave:
 
 
 def predict_and_save(bundle, image, mask, output):
-    nnc.load_cascade(bundle, device="cpu").predict(image, stage1=mask).save(output)
+    nnc.load_cascade(bundle, device="cpu", spec=quick_spec(bundle)).predict(image, stage1=mask).save(output)
 
 
 class TestWhereItRuns:

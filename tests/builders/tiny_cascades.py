@@ -7,12 +7,13 @@ it is missing. Remove it after a change of training, bundles or phantoms.
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from builders.cascade_commands import DATASET, ROI_DATASET, TRAIN_CASCADE, digest, run
 
+from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
 
@@ -55,6 +56,13 @@ class TinyCascade:
     @property
     def test_truth(self):
         return self.raw / "labelsTs" / f"phantom_{TEST_SEEDS[0]}.nii.gz"
+
+
+def quick_spec(bundle):
+    """The settings of a bundle with what `--mc_samples 2 --disable_tta` changes."""
+    spec = read_spec(bundle)
+    stages = {stage: replace(getattr(spec, stage), mirroring=False) for stage in ("stage1", "stage2")}
+    return replace(spec, **stages, sampling=replace(spec.sampling, mc_samples=2))
 
 
 @pytest.fixture(scope="session")
