@@ -25,6 +25,7 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.geometry import Box, as_index
 from nnunet_cascade.images import write_image
 from nnunet_cascade.phantom.settings import PhantomSettings
@@ -76,7 +77,9 @@ def phantom_case(folder: Path, case: str, seed: int, *, large: bool) -> FigureRe
         ],
     }
     scan = Scan(case=case, path=folder / "images" / f"{case}_0000.nii.gz")
-    return FigureRequest(case=case, folder=folder, record=json.loads(json.dumps(record)), scan=scan)
+    return FigureRequest(
+        case=case, folder=folder, record=CaseRecord.from_json(json.loads(json.dumps(record))), scan=scan
+    )
 
 
 def _box(part: tuple[slice, ...]) -> Box:

@@ -1,7 +1,6 @@
 """A drawn case of a DICOM series, exported as DICOM."""
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import pydicom
 from builders.dicom_results import GRID, scan_of, write_results
 from builders.oriented_grids import grid_towards
 
+from nnunet_cascade.case_folders.case_record import read_record
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
 from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
@@ -53,7 +53,7 @@ class Exported:
 
 
 def export(root, case, scan, **request):
-    record = json.loads((root / "results" / f"{case}.json").read_text())
+    record = read_record(root / "results" / f"{case}.json")
     return export_case(ExportRequest(results=root / "results", **request), case, record, scan)
 
 

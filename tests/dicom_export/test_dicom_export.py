@@ -218,7 +218,7 @@ def test_a_hostile_case_name_is_kept_as_text_where_dicom_can_hold_it(name, tmp_p
     results.mkdir()
     if "/" in name:
         with pytest.raises(SettingsError, match="can be no folder"):
-            export_case(ExportRequest(results=results), name, {}, axial.scan)
+            export_case(ExportRequest(results=results), name, CaseRecord(), axial.scan)
         return
     for path in (tmp_path / "drawn").iterdir():
         path.rename(results / path.name.replace("case", name, 1))
