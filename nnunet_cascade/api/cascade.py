@@ -16,14 +16,15 @@ from nnunet_cascade.api.inputs import CtSource, MaskSource, as_volume, find_scan
 from nnunet_cascade.bundles.bundle import load_cascade as load_models
 from nnunet_cascade.bundles.bundle import read_notes, read_spec
 from nnunet_cascade.bundles.checksums import model_checksums
-from nnunet_cascade.case_folders.records import InputChecksums, record_path
+from nnunet_cascade.case_folders.case_record import read_record
+from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.case_folders.run import prepare_output, remove_case, require_case_name
 from nnunet_cascade.cohort.case_io import read_case, run_facts, write_result
 from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob, Precision
 from nnunet_cascade.errors import SettingsError, require_type
+from nnunet_cascade.files import InputChecksums
 from nnunet_cascade.images import Volume, require_ct
 from nnunet_cascade.machine import find_device
-from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.lungs.folder import SideLabels, lungs_of
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files, weights_checksum
@@ -118,7 +119,7 @@ class Prediction(CaseResult):
             from nnunet_cascade.dicom_export.export import export_case  # noqa: PLC0415 - for DICOM alone
             from nnunet_cascade.dicom_export.matching import KnownSeries  # noqa: PLC0415
 
-            record = read_json(path)
+            record = read_record(path)
             known = None if series_folder is None else KnownSeries(Path(series_folder))
             scan = cast(Scan, self.scan) if known is None else known.series_of(self.case, record)
             export_case(request, self.case, record, scan)

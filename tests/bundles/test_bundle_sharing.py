@@ -83,7 +83,7 @@ class TestExport:
     def test_the_manifest_says_what_it_is(self, zipped):
         inside = contents(zipped)
         manifest = json.loads(inside["manifest.json"])
-        assert (manifest["licence"], manifest["training_data"]) == (FACTS.licence, FACTS.training_data)
+        assert (manifest["licence"], manifest["training_data"]) == (FACTS.license, FACTS.training_data)
         assert set(manifest["files"]) == set(inside) - {"manifest.json"}
         assert "nnunetv2" in manifest["versions"]
 
