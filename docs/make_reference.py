@@ -100,9 +100,13 @@ result.save("from_python")
 differs, as between any two runs of the command; dates and UIDs of DICOM objects follow from the time of prediction.
 `run.json` and `summary.csv` are of a whole run; only the command writes them.
 
-Paths are `str` or `Path`, devices `str` or `torch.device`, arrays always (Z, Y, X). A prediction starts no other
-process: it works in a notebook and in a daemonic worker, as Airflow and Celery have them. Threads wait for each other.
-Each error is a `CascadeError` with one line that says what was found, what was expected and what to do.
+[Reading a result](../outputs.md) explains the files, the rules of the verdicts and the flags.
+
+Paths are `str` or `Path`, devices `str` or `torch.device`, arrays always (Z, Y, X). In the signatures, `CtSource` is
+what `predict` takes as a CT; `MaskSource` is a file of labels, or an array of booleans or labels; `Mask` is such an
+array (in a result always of booleans), and `Image` one of float32. A prediction starts no other process: it works in a
+notebook and in a daemonic worker, as Airflow and Celery have them. Threads wait for each other. Each error is a
+`CascadeError` with one line that says what was found, what was expected and what to do.
 
 The examples below use `import nnunet_cascade as nnc`, `import numpy as np` and the `cascade` from above. A test runs
 them."""
@@ -234,12 +238,14 @@ def _name(name: str, title: str) -> str:
     text = inspect.getdoc(described) or ""
     if title == "Settings":  # another page lists them
         text = re.sub(r"\nAttributes:\n.*?(?=\n\n|$)", "", text, flags=re.DOTALL)
-        text += f"\n\n[All of them](settings.md#{name.lower()})."
     parts = [f"### {name}", *_signature(described), *_sections(text)]
-    if isinstance(described, type) and title in {"Predict", "Train", "Settings"}:
+    if title == "Settings":
+        parts.append(f"[All of them](settings.md#{name.lower()}).")
+    if isinstance(described, type) and title in {"Predict", "Train", "Settings", "Results"}:
         for method, value in vars(described).items():
             value = getattr(value, "__func__", value)  # noqa: PLW2901 - a class method
-            if not method.startswith("_") and (inspect.isfunction(value) or isinstance(value, property)):
+            shown = not method.startswith("_") and not method.endswith("record")
+            if shown and (inspect.isfunction(value) or isinstance(value, property)):
                 parts += [f"#### {name}.{method}", *_signature(value), *_sections(inspect.getdoc(value) or "")]
     return "\n\n".join(parts)
 

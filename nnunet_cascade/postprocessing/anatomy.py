@@ -90,8 +90,9 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
     flagged as lying elsewhere drops nothing.
 
     Args:
-        tumor: (Z, Y, X). Left unchanged. May be empty.
-        grid: The grid of all arrays.
+        tumor: (Z, Y, X), as `SimpleITK.GetArrayFromImage` reads it from a file on the CT's
+            grid. Left unchanged. May be empty.
+        grid: The grid of all arrays, such as `nnc.read_ct("ct.nii.gz").grid`.
         lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows;
             None if there is none.
         settings: What the rules ask; None is the recommended preset.
@@ -99,7 +100,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.
 
     Returns:
-        Every candidate with its verdict. An empty mask has none.
+        Every candidate with its verdict; its `kept_mask()` is the mask that remains. An empty mask has none.
 
     Raises:
         WrongTypeError, GridMismatchError: An argument is of a wrong type, or an array not of the grid's shape.
