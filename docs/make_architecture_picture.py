@@ -10,7 +10,7 @@ from html import escape
 from pathlib import Path
 
 LAYERS: tuple[tuple[str, tuple[str, ...]], ...] = (
-    ("what you call", ("cli", "front door")),
+    ("what you call", ("cli", "api")),
     ("what you look at", ("report", "reproduction")),
     ("work on a folder", ("workflows", "training", "cohort")),
     ("work on a case", ("bundles", "prediction", "dicom_export", "scans")),
