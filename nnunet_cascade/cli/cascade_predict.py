@@ -36,6 +36,7 @@ from nnunet_cascade.cli.options import (
     with_top_k,
 )
 from nnunet_cascade.errors import DicomError, SettingsError
+from nnunet_cascade.uncertainty_measures import MEASURES
 
 if TYPE_CHECKING:
     from nnunet_cascade.cohort.cohort import CohortRequest, Workers
@@ -80,8 +81,9 @@ def _add_uncertainty(options: Options) -> None:
     meaning = "what varies between the samples of stage 2: dropout, mirroring, or the trained folds and checkpoints; "
     sources = ("mc_dropout", "tta", "ensemble", "none")
     options.add("--uncertainty_sources", f"{meaning}default: the bundle's", nargs="+", choices=sources)
-    measures = ("variance", "predictive_entropy", "mutual_information")
-    options.add("--uncertainty_measure", "measure in the uncertainty maps; default: the bundle's", choices=measures)
+    options.add(
+        "--uncertainty_measure", "measure in the uncertainty maps; default: the bundle's", choices=tuple(MEASURES)
+    )
     meaning = "also write an uncertainty map of stage 1, from mirroring or from the trained folds and checkpoints"
     options.add("--stage1_uncertainty", meaning, nargs="+", choices=("tta", "ensemble", "none"))
 
