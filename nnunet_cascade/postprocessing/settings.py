@@ -57,7 +57,7 @@ class AnatomySettings:
         SettingsError: A value lies outside its range; the message names it.
 
     Source:
-        Digest, "The rules, in this order, in both presets".
+        docs/decisions/0014-anatomy.md, docs/decisions/0015-presets.md.
 
     Example:
         >>> nnc.AnatomySettings(rescue_distance_mm=10).top_k

@@ -1,4 +1,4 @@
-"""The losses as docs/design.md writes them down, in float64, with NumPy and loops: for tests to compare with."""
+"""The losses as docs/decisions has them (0005, 0006), in float64, with NumPy and loops: for tests to compare with."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -36,7 +36,7 @@ def variance(generator):
 
 
 def reference(logits, target, variance, *, variant, scale, batch_dice, known=None):
-    """Voxel by voxel in plain Python, as docs/design.md writes it down."""
+    """Voxel by voxel in plain Python, as docs/decisions/0005-adaptive-loss.md writes it down."""
     known = torch.ones_like(target, dtype=torch.bool) if known is None else known
     probability = softmax(logits, 1)[:, 1]
     alpha = torch.exp(-variance.mean(1) / scale)

@@ -24,7 +24,7 @@ def test_settings_survive_json(settings):
     assert AnatomySettings.from_dict(json.loads(json.dumps(settings.to_dict()))) == settings
 
 
-def test_presets_hold_the_digests_numbers():
+def test_presets_hold_the_numbers_of_the_decision():
     paper, recommended = AnatomySettings.paper(), AnatomySettings.recommended()
     assert (paper.merge_radius_mm, paper.merge_shape) == (1.0, "cube")
     assert (recommended.merge_radius_mm, recommended.merge_shape) == (3.0, "ball")
