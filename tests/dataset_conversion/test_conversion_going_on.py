@@ -103,7 +103,7 @@ class TestGoingOn:
     def test_other_settings_are_refused_by_name(self, download, dataset):
         convert(download, dataset)
         before = contents(dataset)
-        with pytest.raises(DatasetError, match=r"other settings \(source, irregular\); choose another"):
+        with pytest.raises(DatasetError, match=r"other settings \(irregular, source\); choose another"):
             convert(download, dataset, replace(SETTINGS, source="seg", irregular="exclude"))
         assert contents(dataset) == before
 
