@@ -429,7 +429,8 @@ def test_a_record_of_another_version_costs_its_case_and_a_line_that_says_so(chan
 
 def test_what_a_killed_export_left_is_removed(tmp_path, axial):
     write_results(tmp_path / "results", "case")
-    left, others = (tmp_path / "results" / "dicom" / name for name in (".999999.0123abcd.case", ".999999.0123abcd.other"))
+    folder = tmp_path / "results" / "dicom"
+    left, others = (folder / f".999999.0123abcd.{name}" for name in ("case", "other"))
     left.mkdir(parents=True)
     others.mkdir()
     export(tmp_path, "case", axial.scan, kinds=("seg",))
