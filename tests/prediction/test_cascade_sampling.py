@@ -41,7 +41,7 @@ class TestSampling:
         assert found.uncertainty[inside].mean() > 1e-7
         highest = 0.25 if measure == "variance" else np.log(2)
         assert 0 <= found.uncertainty.min() <= found.uncertainty.max() <= highest + 1e-6
-        record = case_record(found, "case", spec=cascade.spec)["uncertainty"]
+        record = case_record(found, "case", spec=cascade.spec).to_json()["uncertainty"]
         drops, mirrors = "mc_dropout" in sources, 8 if "tta" in sources else 1
         assert (record["measure"], tuple(record["sources"]), record["seed"]) == (measure, sources, 0)
         assert (record["members"], record["mirrors"], record["mc_samples"]) == (len(folds), mirrors, 8 if drops else 0)
@@ -112,7 +112,7 @@ class TestSampling:
         for name in ("tumor", "uncertainty"):
             np.testing.assert_array_equal(getattr(warm, name), getattr(plain, name))
         assert warm.volumes == plain.volumes
-        assert case_record(warm, "case", spec=cascade.spec)["tumor"]["temperature"] == 3.0
+        assert case_record(warm, "case", spec=cascade.spec).to_json()["tumor"]["temperature"] == 3.0
 
     def test_with_other_thresholds_samples_are_cut_where_the_scaled_mean_is(self, tiny_cascade, image, truth):
         low = {"temperature": 3.0, "threshold": 0.45}
@@ -199,7 +199,7 @@ class TestStageOneUncertainty:
             assert candidate.mean_uncertainty > 0
         assert plain.stage1_uncertainty is None
         assert {c.mean_uncertainty for c in plain.filtered.candidates} == {None}
-        record = case_record(found, "case", spec=replace(spec, sampling=sampling))["stage1"]["uncertainty"]
+        record = case_record(found, "case", spec=replace(spec, sampling=sampling)).to_json()["stage1"]["uncertainty"]
         assert (record["measure"], record["samples"], record["mc_samples"]) == (measure, 16, 0)
         assert record["sources"] == ["tta", "ensemble"]  # both folds predict together anyway
 
