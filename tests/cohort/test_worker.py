@@ -115,8 +115,9 @@ def test_a_record_is_trusted_by_the_next_run_until_an_input_changes(worker, job,
     made_from = job.made_from(each.checksums())
     record = read_finished(job.output, "kept", made_from)
     assert record is not None
-    assert record["varying"]["threads"] == torch.get_num_threads()
-    assert record["varying"]["results_moved_off_the_device"] == []
+    varying = record.to_json()["varying"]
+    assert varying["threads"] == torch.get_num_threads()
+    assert varying["results_moved_off_the_device"] == []
     each.scan.path.write_bytes(each.scan.path.read_bytes() + b"\0")
     assert read_finished(job.output, "kept", job.made_from(each.checksums())) is None
 
