@@ -28,6 +28,10 @@ class Flag(StrEnum):
         flag._value_, flag.origin, flag.meaning = word, origin, meaning
         return flag
 
+    def __repr__(self) -> str:
+        """Return it as a plain text, as people print the flags of a result."""
+        return repr(self.value)
+
     NO_CANDIDATE = "no_candidate", "anatomy", "stage 1 found nothing"
     ALL_REJECTED = "all_rejected", "anatomy", "the rules rejected every candidate"
     BEST_KEPT = "best_kept", "anatomy", "the rules rejected every candidate; by setting, the best one was kept"

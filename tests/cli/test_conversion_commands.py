@@ -288,5 +288,5 @@ def test_installed_commands_convert_with_two_processes(command, download, tmp_pa
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "2 case(s) to train on" in done.stdout
+    assert "2 case(s) for training and 0 for testing" in done.stdout
     assert len(list((tmp_path / "raw").rglob("*.nii.gz"))) == 4
