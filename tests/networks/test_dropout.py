@@ -56,7 +56,7 @@ def test_the_variance_of_a_network_with_dropout_is_not_near_zero(kind, extra):
     ids=["no stages to confine it to", "no dropout in the architecture", "a probability of zero"],
 )
 def test_a_network_without_the_dropout_that_is_needed_is_refused(act, message):
-    with pytest.raises(DropoutError, match=message):
+    with pytest.raises(DropoutError, match=message or None):
         act()
 
 
