@@ -145,7 +145,8 @@ def _command(command: str) -> str:
     parser = module_of(command).build_parser()
     description = (parser.description or "").removesuffix(NOTICE).strip()
     examples = "\n".join(line.strip() for line in (parser.epilog or "").splitlines()[1:])
-    parts = [f"### {command}", _marked(description), f"```bash\n{examples}\n```"]
+    block = f"<!-- not run: the example of the help -->\n```bash\n{examples}\n```"
+    parts = [f"### {command}", _marked(description), block]
     for group in parser._action_groups:  # noqa: SLF001 - argparse lists them nowhere else
         actions = [action for action in group._group_actions if action.dest not in {"help", "version"}]  # noqa: SLF001
         if actions:
