@@ -38,7 +38,7 @@ def test_another_request_is_refused_by_name_with_advice(path):
 def test_free_settings_may_change_and_unknown_ones_may_not(path):
     require(path)
     require(path, free=("bundle",), bundle="c")
-    with pytest.raises(DatasetError, match="other seed"):
+    with pytest.raises(DatasetError, match=r"other settings \(seed\)"):
         require(path, seed=1)
 
 

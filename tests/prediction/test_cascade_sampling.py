@@ -45,7 +45,7 @@ class TestSampling:
         drops, mirrors = "mc_dropout" in sources, 8 if "tta" in sources else 1
         assert (record["measure"], tuple(record["sources"]), record["seed"]) == (measure, sources, 0)
         assert (record["members"], record["mirrors"], record["mc_samples"]) == (len(folds), mirrors, 8 if drops else 0)
-        assert record["samples"] == record["volume"]["samples"] == len(folds) * (8 if drops else mirrors)
+        assert record["total_samples"] == record["volume"]["samples"] == len(folds) * (8 if drops else mirrors)
 
     def test_naming_the_defaults_changes_no_bit(self, tiny_cascade, image, truth, result):
         spec = read_spec(tiny_cascade.bundle)
@@ -200,7 +200,7 @@ class TestStageOneUncertainty:
         assert plain.stage1_uncertainty is None
         assert {c.mean_uncertainty for c in plain.filtered.candidates} == {None}
         record = case_record(found, "case", spec=replace(spec, sampling=sampling)).to_json()["stage1"]["uncertainty"]
-        assert (record["measure"], record["samples"], record["mc_samples"]) == (measure, 16, 0)
+        assert (record["measure"], record["total_samples"], record["mc_samples"]) == (measure, 16, 0)
         assert record["sources"] == ["tta", "ensemble"]  # both folds predict together anyway
 
     def test_candidates_can_be_ranked_by_it(self, tiny_cascade, image, spec):

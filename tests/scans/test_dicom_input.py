@@ -132,7 +132,7 @@ def test_a_bad_series_costs_itself_alone_and_what_is_no_volume_is_told(predicted
     (left_out,) = story["varying"]["left_out"]
     images = len(list((predicted.root / "written" / "scout").iterdir()))
     assert (left_out["series_uid"], left_out["images"]) == (uid_from("scout"), images)
-    assert "1 CT series left out" in predicted.log
+    assert "1 CT series skipped because they are not volumes" in predicted.log
     assert "Traceback" not in predicted.log
 
 
