@@ -85,7 +85,7 @@ def draw(mask: np.ndarray, grid: Grid, center: Any, radii: Any) -> None:
 def ours(tumor: np.ndarray, grid: Grid, lungs: np.ndarray) -> list[Record]:
     """Filter with the package."""
     found = filter_candidates(tumor, grid, lungs, SETTINGS)
-    return [candidate.to_json() for candidate in found.candidates]
+    return [candidate.to_record().to_json() for candidate in found.candidates]
 
 
 def straightforward(tumor: np.ndarray, grid: Grid, lungs: np.ndarray) -> list[Record]:

@@ -23,12 +23,14 @@ from PIL import Image
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-RENAMED_KEYS: dict[str, str] = {}
+RENAMED_KEYS: dict[str, str] = {
+    "uncertainty.samples": "uncertainty.total_samples",
+}
 """Keys of JSON files, old to new, with dots between the levels, such as "uncertainty.samples" to
 "uncertainty.total_samples". A key matches the end of the path to a value, at any depth: this one also matches
 `cases.phantom_3000.uncertainty.samples`. Lists are no level of their own. What lies below a key goes with it."""
 
-RENAMED_WORDS: dict[str, str] = {}
+RENAMED_WORDS: dict[str, str] = {"lungs_elsewhere": "lungs_misplaced"}
 """Values, old to new, wherever they are a word of a key, of a text or of a table's cell: flags, measures, reasons, such
 as "lungs_elsewhere" to "lungs_misplaced". Renamed keys and columns are looked up with the new words."""
 
