@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import shutil
 import stat
 import zipfile
 from collections.abc import Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO
 
@@ -85,8 +87,8 @@ def write_archive(path: Path, contents: Mapping[str, Content]) -> None:
             info = zipfile.ZipInfo(name, _WHEN)
             info.create_system, info.external_attr = _UNIX, (stat.S_IFREG | 0o644) << 16
             info.file_size = content.stat().st_size if isinstance(content, Path) else len(content)
-            with archive.open(info, "w") as target:
-                _copy(content, target)
+            with archive.open(info, "w") as target, _readable(content) as source:
+                shutil.copyfileobj(source, target, _BLOCK_BYTES)
 
 
 def extract_archive(path: Path, folder: Path, limits: ArchiveLimits) -> None:
@@ -216,13 +218,8 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, li
         raise BundleError(f"{name} is not the file its manifest lists: its checksum is another; get the bundle again")
 
 
-def _copy(content: Content, target: IO[bytes]) -> None:
-    if isinstance(content, bytes):
-        target.write(content)
-        return
-    with content.open("rb") as source:
-        while block := source.read(_BLOCK_BYTES):
-            target.write(block)
+def _readable(content: Content) -> IO[bytes]:
+    return BytesIO(content) if isinstance(content, bytes) else content.open("rb")
 
 
 def _shown(name: str) -> str:

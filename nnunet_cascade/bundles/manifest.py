@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -50,22 +51,21 @@ def file_checksums(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: sha256_of(folder / name) for name in names}
 
 
-def listed_files(folder: Path, names: Iterable[str]) -> dict[str, ListedFile]:
-    """List files by their names below a folder, sorted.
+def listed(content: Path | bytes) -> ListedFile:
+    """Return what a manifest says of a file, or of what will be one.
 
     Raises:
-        OSError: A file is missing or cannot be read.
+        OSError: The file is missing or cannot be read.
     """
-    return {
-        name: ListedFile(bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
-        for name in sorted(names)
-    }
+    if isinstance(content, bytes):
+        return ListedFile(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+    return ListedFile(bytes=content.stat().st_size, sha256=sha256_of(content))
 
 
 def to_manifest(files: Mapping[str, ListedFile], further: Mapping[str, Any]) -> dict[str, Any]:
     """Return the contents of a manifest: format, what else is known, and all files by name."""
-    listed = {name: {"bytes": files[name].bytes, "sha256": files[name].sha256} for name in sorted(files)}
-    return {"format": FORMAT, "format_version": FORMAT_VERSION, **further, "files": listed}
+    by_name = {name: asdict(files[name]) for name in sorted(files)}
+    return {"format": FORMAT, "format_version": FORMAT_VERSION, **further, "files": by_name}
 
 
 def write_manifest(folder: Path, further: Mapping[str, Any]) -> None:
@@ -75,7 +75,7 @@ def write_manifest(folder: Path, further: Mapping[str, Any]) -> None:
         OSError: A file cannot be read, or the manifest not written.
     """
     paths = [path for path in folder.rglob("*") if path.is_file() and path != folder / MANIFEST_NAME]
-    files = listed_files(folder, (path.relative_to(folder).as_posix() for path in paths))
+    files = {path.relative_to(folder).as_posix(): listed(path) for path in paths}
     write_json(folder / MANIFEST_NAME, to_manifest(files, further))
 
 
@@ -100,9 +100,9 @@ def parsed_manifest(text: str | bytes, *, where: str) -> dict[str, ListedFile]:
             f"{where}: format version {content.get('format_version')!r}; this release reads version {FORMAT_VERSION}; "
             "install the release that made the bundle"
         )
-    listed: Any = content.get("files")
+    files: Any = content.get("files")
     try:
-        return {name: ListedFile(**values) for name, values in listed.items()}
+        return {name: ListedFile(**values) for name, values in files.items()}
     except (AttributeError, TypeError, ValueError) as error:
         reason = one_line(error, longest=150)
         raise BundleError(f"{where} lists files as none does ({reason}); get the bundle again") from error
@@ -126,25 +126,16 @@ def require_unchanged(folder: Path, checksums: Mapping[str, str] | None = None) 
     path = folder / MANIFEST_NAME
     if not path.is_file():
         return
-    listed = {
-        name: file for name, file in parsed_manifest(path.read_bytes(), where=str(path)).items() if _of_model(name)
-    }
+    manifest = parsed_manifest(path.read_bytes(), where=str(path))
+    files = {name: file for name, file in manifest.items() if name.startswith(STAGES)}
     if checksums is None:
-        _require_there(folder, listed)
-        checksums = file_checksums(folder, listed)
+        for name in files:
+            if not (folder / name).is_file():
+                raise BundleError(f"{folder / name} is missing; install or make the bundle again")
+        checksums = file_checksums(folder, files)
     for name, checksum in checksums.items():
-        if _of_model(name) and (name not in listed or listed[name].sha256 != checksum):
-            what = "was changed after the bundle was made" if name in listed else f"is not in its {MANIFEST_NAME}"
+        if name.startswith(STAGES) and (name not in files or files[name].sha256 != checksum):
+            what = "was changed after the bundle was made" if name in files else f"is not in its {MANIFEST_NAME}"
             raise BundleError(
                 f"{folder / name} {what}; expected the file that was packed; install or make the bundle again"
             )
-
-
-def _of_model(name: str) -> bool:
-    return name.startswith(STAGES)
-
-
-def _require_there(folder: Path, names: Iterable[str]) -> None:
-    for name in names:
-        if not (folder / name).is_file():
-            raise BundleError(f"{folder / name} is missing; install or make the bundle again")

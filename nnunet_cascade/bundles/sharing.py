@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -36,9 +35,9 @@ from nnunet_cascade.bundles.bundle import (
     without_images,
 )
 from nnunet_cascade.bundles.card import CardFacts, ModelFacts, model_card
-from nnunet_cascade.bundles.manifest import MANIFEST_NAME, ListedFile, to_manifest
+from nnunet_cascade.bundles.manifest import MANIFEST_NAME, listed, to_manifest
 from nnunet_cascade.errors import BundleError, CascadeError, one_line
-from nnunet_cascade.files import atomic_file, sha256_of
+from nnunet_cascade.files import atomic_file
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.model_files import Checkpoint
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -107,9 +106,9 @@ def export_bundle(bundle: Path, target: Path, facts: CardFacts, *, trusted: bool
             contents[name] = _bare(bundle / name, Path(folder) / name, trusted=trusted)
         contents[CARD_NAME] = card.encode()
         _require_nothing_of_this_machine(contents)
-        listed = {name: _listed(content) for name, content in contents.items()}
+        files = {name: listed(content) for name, content in contents.items()}
         said = {"licence": facts.license, "training_data": facts.training_data, "versions": versions()}
-        contents[MANIFEST_NAME] = _as_json(to_manifest(listed, said))
+        contents[MANIFEST_NAME] = _as_json(to_manifest(files, said))
         with atomic_file(target) as beside:
             write_archive(beside, contents)
 
@@ -190,22 +189,17 @@ def _bare(source: Path, scratch: Path, *, trusted: bool) -> Content:
 
 def _facts_of(bundle: Path, spec: CascadeSpec, *, trusted: bool) -> dict[str, ModelFacts]:
     """Return what is known of both models."""
-    firsts = {
-        stage: bundle / stage / f"fold_{settings.folds[0]}" / settings.checkpoint
-        for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2))
-    }
-    return {
-        stage: _model_facts(bundle / stage, Checkpoint.read(first, trusted=trusted)) for stage, first in firsts.items()
-    }
-
-
-def _model_facts(folder: Path, checkpoint: Checkpoint) -> ModelFacts:
-    return ModelFacts(
-        trainer=checkpoint.trainer,
-        configuration=checkpoint.configuration,
-        plans=read_json(folder / PLANS_NAME),
-        dataset_json=without_images(read_json(folder / DATASET_NAME)),
-    )
+    models: dict[str, ModelFacts] = {}
+    for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2)):
+        folder = bundle / stage
+        checkpoint = Checkpoint.read(folder / f"fold_{settings.folds[0]}" / settings.checkpoint, trusted=trusted)
+        models[stage] = ModelFacts(
+            trainer=checkpoint.trainer,
+            configuration=checkpoint.configuration,
+            plans=read_json(folder / PLANS_NAME),
+            dataset_json=without_images(read_json(folder / DATASET_NAME)),
+        )
+    return models
 
 
 def _require_nothing_of_this_machine(contents: Mapping[str, Content]) -> None:
@@ -213,7 +207,7 @@ def _require_nothing_of_this_machine(contents: Mapping[str, Content]) -> None:
     for name, content in contents.items():
         if not is_text(name):
             continue
-        if _listed(content).bytes > ArchiveLimits().text_bytes:
+        if listed(content).bytes > ArchiveLimits().text_bytes:
             raise BundleError(f"{name} is longer than {ArchiveLimits().text_bytes} bytes; expected a shorter text")
         for text in _texts(name, content):
             found = _A_PLACE.search(text)
@@ -237,12 +231,6 @@ def _texts(name: str, content: Content) -> Iterator[str]:
             yield part
         elif isinstance(part, (list, tuple)):
             waiting.extend(cast("Sequence[Any]", part))
-
-
-def _listed(content: Content) -> ListedFile:
-    if isinstance(content, bytes):
-        return ListedFile(bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
-    return ListedFile(bytes=content.stat().st_size, sha256=sha256_of(content))
 
 
 def _as_json(content: Any) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, get_args
 
 from torch import nn
 
@@ -77,22 +77,17 @@ class Backbone:
         return self.builder(request)
 
 
-def _monai(name: str) -> Any:
+def _monai(name: str, request: BackboneRequest, **options: Any) -> Any:
     # MONAI takes seconds to import, and nnU-Net imports all trainers to find one.
-    return getattr(import_module("monai.networks.nets"), name)
+    kind = getattr(import_module("monai.networks.nets"), name)
+    return kind(in_channels=request.input_channels, out_channels=request.output_channels, **options)
 
 
 def _swin_unetr(request: BackboneRequest) -> nn.Module:
     # Attention dropout is left out: its share of the variance is a thousandth of that of drop_rate.
     # Windows of 4 instead of 7 take a third of the time on a CPU.
     sizes = {"paper": {"feature_size": 48}, "tiny": {"feature_size": 12, "window_size": 4}}
-    network = _monai("SwinUNETR")(
-        in_channels=request.input_channels,
-        out_channels=request.output_channels,
-        drop_rate=request.dropout,
-        **sizes[request.size],
-    )
-    return cast(nn.Module, network)
+    return _monai("SwinUNETR", request, drop_rate=request.dropout, **sizes[request.size])
 
 
 def _unetr(request: BackboneRequest) -> nn.Module:
@@ -100,52 +95,29 @@ def _unetr(request: BackboneRequest) -> nn.Module:
         "paper": {"feature_size": 16, "hidden_size": 768, "mlp_dim": 3072, "num_heads": 12},
         "tiny": {"feature_size": 8, "hidden_size": 96, "mlp_dim": 192, "num_heads": 4},
     }
-    network = _monai("UNETR")(
-        in_channels=request.input_channels,
-        out_channels=request.output_channels,
-        img_size=request.patch_size,
-        dropout_rate=request.dropout,
-        **sizes[request.size],
-    )
+    size = sizes[request.size]
+    network = _monai("UNETR", request, img_size=request.patch_size, dropout_rate=request.dropout, **size)
     for block in network.vit.blocks:
         # Cross attention is never run here. Older MONAI builds it all the same, 28 million weights without
         # gradient: distributed training would stop at them, and checkpoints depend on MONAI's version.
         block.cross_attn = nn.Identity()
         block.norm_cross_attn = nn.Identity()
-    return cast(nn.Module, network)
+    return network
 
 
 def _segresnet(request: BackboneRequest) -> nn.Module:
-    network = _monai("SegResNet")(
-        init_filters={"paper": 32, "tiny": 8}[request.size],
-        in_channels=request.input_channels,
-        out_channels=request.output_channels,
-        dropout_prob=request.dropout or None,
-    )
-    return cast(nn.Module, network)
+    filters = {"paper": 32, "tiny": 8}[request.size]
+    return _monai("SegResNet", request, init_filters=filters, dropout_prob=request.dropout or None)
 
 
 def _attention_unet(request: BackboneRequest) -> nn.Module:
     channels = {"paper": (32, 64, 128, 256, 512), "tiny": (8, 16, 32, 64, 128)}[request.size]
-    network = _monai("AttentionUnet")(
-        spatial_dims=3,
-        in_channels=request.input_channels,
-        out_channels=request.output_channels,
-        channels=channels,
-        strides=(2,) * (len(channels) - 1),
-        dropout=request.dropout,
-    )
-    return cast(nn.Module, network)
+    strides = (2,) * (len(channels) - 1)
+    return _monai("AttentionUnet", request, spatial_dims=3, channels=channels, strides=strides, dropout=request.dropout)
 
 
 _KINDS = (
-    Backbone(
-        name="swin_unetr",
-        patch_multiple=32,
-        patch_minimum=64,
-        builder=_swin_unetr,
-        encoder_prefix=("swinViT.",),
-    ),
+    Backbone(name="swin_unetr", patch_multiple=32, patch_minimum=64, builder=_swin_unetr, encoder_prefix=("swinViT.",)),
     Backbone(name="unetr", patch_multiple=16, patch_minimum=16, builder=_unetr, encoder_prefix=("vit.",)),
     Backbone(
         name="segresnet",

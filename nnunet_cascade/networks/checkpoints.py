@@ -11,14 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.torch_version import TorchVersion
+from torch import serialization
 
 from nnunet_cascade.errors import WeightsError, one_line
 from nnunet_cascade.files import atomic_file
 
 _ZIP_START = b"PK\x03\x04"
 _NUMBERS = re.compile(r"[<>=|]?(?:b1|[iu][1248]|f[248])")
-_CLOSED = "2.6"  # before, an old-style file ran code whatever it was loaded with (CVE-2025-32434)
 
 
 def read_checkpoint(path: Path, *, if_trusted: str) -> Any:
@@ -35,11 +34,11 @@ def read_checkpoint(path: Path, *, if_trusted: str) -> Any:
         WeightsError: The file is missing, broken, packed as PyTorch packs none, or would run code.
 
     Source:
-        torch.load's `weights_only`; CVE-2025-32434.
+        torch.load's `weights_only`.
     """
     if not path.is_file():
         raise WeightsError(f"{path} is no file; expected a PyTorch checkpoint")
-    _require_plain_container(path, if_trusted)
+    _require_plain_container(path)
     try:
         with _numbers_allowed():
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -73,17 +72,11 @@ def is_plain_weight(value: Any) -> bool:
         return False
 
 
-def _require_plain_container(path: Path, if_trusted: str) -> None:
-    """Refuse a zip that unpacks to more than its size, and old formats where PyTorch is not safe with them."""
+def _require_plain_container(path: Path) -> None:
+    """Refuse a zip that unpacks to more than its size; files of the older formats are no zips."""
     with path.open("rb") as file:
-        packed = file.read(len(_ZIP_START)) == _ZIP_START
-    if not packed:
-        if TorchVersion(torch.__version__) < _CLOSED:
-            raise WeightsError(
-                f"{path} is no zip file, and PyTorch {torch.__version__} can be made to run code by the older formats; "
-                f"update PyTorch to 2.6 or later; {if_trusted}"
-            )
-        return
+        if file.read(len(_ZIP_START)) != _ZIP_START:
+            return
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
@@ -120,17 +113,12 @@ def _numbers_allowed() -> Generator[None, None, None]:
 
     What other packages allow for files of their own is not allowed for these.
     """
-    serialization: Any = torch.serialization
-    if not hasattr(serialization, "get_safe_globals"):
-        yield
-        return
     before = serialization.get_safe_globals()
+    serialization.clear_safe_globals()
     try:
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(_stand_ins())
-        yield
+        with serialization.safe_globals(_stand_ins()):
+            yield
     finally:
-        serialization.clear_safe_globals()
         serialization.add_safe_globals(before)
 
 
@@ -148,21 +136,18 @@ class _NumberKind:
         self.kind = self.kind.newbyteorder(state[1])
 
 
-def _number(kind: Any, content: Any) -> Any:
-    """Stand for NumPy's `scalar`, which takes its bytes on trust."""
-    if not isinstance(kind, _NumberKind) or type(content) is not bytes or len(content) != kind.kind.itemsize:
-        raise ValueError("a number of NumPy's is not as long as its kind")
-    return np.frombuffer(content, kind.kind)[0]
-
-
 def _stand_ins() -> list[Any]:
     """Return what stands for NumPy, under the names that releases before and after 2.0 wrote."""
     return [type("dtype", (_NumberKind,), {"__module__": "numpy"}), _scalar("core"), _scalar("_core")]
 
 
 def _scalar(module: str) -> Any:
+    """Stand for NumPy's `scalar`, which takes its bytes on trust."""
+
     def scalar(kind: Any, content: Any) -> Any:
-        return _number(kind, content)
+        if not isinstance(kind, _NumberKind) or type(content) is not bytes or len(content) != kind.kind.itemsize:
+            raise ValueError("a number of NumPy's is not as long as its kind")
+        return np.frombuffer(content, kind.kind)[0]
 
     scalar.__module__, scalar.__qualname__ = f"numpy.{module}.multiarray", "scalar"
     return scalar
