@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.report.collect import (
@@ -17,8 +15,9 @@ from nnunet_cascade.report.collect import (
     place_library,
 )
 from nnunet_cascade.report.comparison import SIDES, compare_runs
+from nnunet_cascade.report.entries import RunEntries
 from nnunet_cascade.report.pages.names import folder_names
-from nnunet_cascade.report.reading.run_folder import RunFolder, read_run
+from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.report.report_folder import atomic_report
 
 
@@ -68,13 +67,11 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
         raise SettingsError(f"{first.results} and {second.results} are the same folder; give two runs")
     runs = {side: read_run(request.results) for side, request in zip(SIDES, (first, second), strict=True)}
     folders = folder_names({row.case for run in runs.values() for row in run.rows})
+    found: dict[str, RunEntries] = {}
     with atomic_report(first.output) as folder:
-        found = {
-            side: collect_cases(
-                runs[side], request, _places(runs[side], folder / CASES, folders, side), progress=progress
-            )
-            for side, request in zip(SIDES, (first, second), strict=True)
-        }
+        for side, request in zip(SIDES, (first, second), strict=True):
+            places = {row.case: folder / CASES / folders[row.case] / side for row in runs[side].rows}
+            found[side] = collect_cases(runs[side], request, places, progress=progress)
         compared = compare_runs(found, folders)
         write_comparison_pages(compared, folder)
     of_cases = [
@@ -86,7 +83,3 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
     return ReportResult(
         index=first.output / "index.html", cases=len(compared.cases), problems=(*compared.problems, *of_cases)
     )
-
-
-def _places(run: RunFolder, cases: Path, folders: Mapping[str, str], side: str) -> dict[str, Path]:
-    return {row.case: cases / folders[row.case] / side for row in run.rows}

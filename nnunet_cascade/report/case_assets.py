@@ -20,7 +20,6 @@ from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.workflows.evaluation_workers import LabelFile, ScoreJob, score_job
 
 FIGURE = "figure.png"
-_NO_CT = "its CT is not where it was; give its folder by --images"
 _METHOD = "run"
 
 
@@ -92,6 +91,8 @@ def make_case(job: CaseAssetsJob) -> CaseAssets:
     scores, of_scores = _scores(job)
     volume_ml, lesions, of_mask = _measured(job)
     found = (*problems, *of_figure, *of_volumes, *of_scores, *of_mask)
+    of_scan = [scan.path, *scan.files] if scan else []
+    known = [*of_scan, job.results, job.into, *([job.truth] if job.truth else [])]
     return CaseAssets(
         case=job.case,
         figure=figure,
@@ -99,7 +100,7 @@ def make_case(job: CaseAssetsJob) -> CaseAssets:
         scores=scores,
         volume_ml=volume_ml,
         lesions=lesions,
-        problems=tuple(dict.fromkeys(without_paths(problem, _known_paths(job, scan)) for problem in found)),
+        problems=tuple(dict.fromkeys(without_paths(problem, known) for problem in found)),
     )
 
 
@@ -113,7 +114,7 @@ def _scan(job: CaseAssetsJob) -> tuple[Scan | None, list[str]]:
         return None, ["nothing tells where its CT is; give its folder by --images"]
     if scan.files and all(path.is_file() for path in scan.files):
         return scan, []
-    return None, [_NO_CT]
+    return None, ["its CT is not where it was; give its folder by --images"]
 
 
 def _figure(job: CaseAssetsJob, scan: Scan | None) -> tuple[bool, list[str]]:
@@ -168,8 +169,3 @@ def _measured(job: CaseAssetsJob) -> tuple[float | None, int | None, list[str]]:
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return None, None, [f"its mask cannot be read: {one_line(error)}"]
     return float(mask.sum()) * grid.voxel_volume_mm3 / MM3_PER_ML, lesions, []
-
-
-def _known_paths(job: CaseAssetsJob, scan: Scan | None) -> list[Path]:
-    of_scan = [] if scan is None else [scan.path, *scan.files]
-    return [*of_scan, job.results, job.into, *([] if job.truth is None else [job.truth])]

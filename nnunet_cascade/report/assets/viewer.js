@@ -21,8 +21,6 @@
   };
   const fail = (text) => say(text, "failed");
 
-  /* ---- what is loaded ---- */
-
   const loadLibrary = () =>
     new Promise((resolve, reject) => {
       const script = document.createElement("script");
@@ -56,34 +54,27 @@
     return niivue.NVImage.loadFromUrl({ url, name: file, colorbarVisible: false, ...options });
   }
 
-  /* ---- colors ---- */
-
-  const channels = (color) => [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  /* Red, green and blue of #RRGGBB, as NiiVue wants them. */
+  const channelsOf = (colors) => {
+    const [R, G, B] = [1, 3, 5].map((at) => colors.map((color) => parseInt(color.slice(at, at + 2), 16)));
+    return { R, G, B };
+  };
 
   /* A value of 0 is clear. NiiVue knows no other opacity than all or nothing of what lies above another map. */
   const colorsOf = (layer) => {
-    const rows = layer.colors.length > 1 ? layer.colors : [layer.color, layer.color];
-    const rgb = rows.map(channels);
-    const [R, G, B] = [0, 1, 2].map((at) => rgb.map((color) => color[at]));
-    const last = rows.length - 1;
-    const I = layer.stops || rows.map((_, i) => Math.round((255 * i) / last));
-    return { R, G, B, A: rows.map((_, i) => (i ? 255 : 0)), I };
+    const colors = layer.colors.length > 1 ? layer.colors : [layer.color, layer.color];
+    return { ...channelsOf(colors), A: colors.map((_, i) => (i ? 255 : 0)), I: layer.stops || [0, 255] };
   };
 
   const labelsOf = (layer) => {
     const rows = [{ id: 0, color: "#000000", title: "none" }, ...layer.labels];
-    const rgb = rows.map((row) => channels(row.color));
     return {
-      R: rgb.map((color) => color[0]),
-      G: rgb.map((color) => color[1]),
-      B: rgb.map((color) => color[2]),
+      ...channelsOf(rows.map((row) => row.color)),
       A: rows.map((row) => (row.id ? 255 : 0)),
       I: rows.map((row) => row.id),
       labels: rows.map((row) => row.title),
     };
   };
-
-  /* ---- layers ---- */
 
   async function addLayer(layer) {
     const colormap = `cascade-${layer.name}`;
@@ -159,8 +150,6 @@
     app.dataset.state = "ready";
   }
 
-  /* ---- window, slices, places ---- */
-
   function setWindow(level, width) {
     if (!Number.isFinite(level) || !(width > 0) || !images.has("ct")) return;
     const ct = images.get("ct");
@@ -230,8 +219,6 @@
     }
   }
 
-  /* ---- what the reader does ---- */
-
   const step = (axis, by) => nv.moveCrosshairInVox(...[0, 1, 2].map((one) => (one === axis ? by : 0)));
 
   function onKey(event) {
@@ -282,8 +269,6 @@
     controls.addEventListener("click", onClick);
     controls.addEventListener("submit", (event) => event.preventDefault());
   }
-
-  /* ---- beginning ---- */
 
   async function begin() {
     say("Loading the viewer …", "loading");

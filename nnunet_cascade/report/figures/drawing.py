@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,10 +22,10 @@ from nnunet_cascade.report.figures.margins import (
     verdicts,
     write_block,
 )
-from nnunet_cascade.report.figures.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH, Line
+from nnunet_cascade.report.figures.palette import DROPPED, LUNGS, PREDICTED, REGION, TRUTH
 from nnunet_cascade.report.figures.panels import Drawing, Panel, PanelKind, highest, panel_kinds
 from nnunet_cascade.report.figures.request import FigureRequest
-from nnunet_cascade.report.figures.rows import FigureRows, choose_heights, panel_extent, read_rows
+from nnunet_cascade.report.figures.rows import choose_heights, panel_extent, read_rows
 from nnunet_cascade.report.figures.sources import FigureSources, edge_letters
 from nnunet_cascade.versions import NOTICE
 
@@ -57,11 +56,9 @@ def draw_figure(request: FigureRequest, path: Path) -> None:
     if kind not in FORMATS:
         raise SettingsError(f"figure {path.name}: expected a name ending with .{', .'.join(FORMATS)}")
     figure = compose_figure(request)
+    packed = {"pil_kwargs": _PACKED} if kind == "png" else {}
     with atomic_file(path) as beside:
-        if kind == "png":
-            figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind), pil_kwargs=_PACKED)
-        else:
-            figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind))
+        figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind), **packed)
 
 
 def compose_figure(request: FigureRequest) -> Figure:
@@ -117,28 +114,20 @@ def _draw_row(figure: Figure, places: tuple[Place, ...], kinds: tuple[PanelKind,
 
 
 def _draw_margins(figure: Figure, layout: Layout, kinds: tuple[PanelKind, ...], drawing: Drawing) -> None:
-    write_block(figure, layout.title, layout.text_left, weight="bold")
-    write_block(figure, layout.subtitle, layout.text_left)
+    write_block(figure, layout.title, weight="bold")
+    write_block(figure, layout.subtitle)
     name_panels(figure, layout.panels[0], [kind.name for kind in kinds])
     if drawing.rows.uncertainty.planes is not None:
         draw_color_bar(figure, layout.panels[0][-1], drawing.sources.record.measure or "uncertainty", drawing.most)
-    draw_key(figure, layout, _key(drawing.rows))
-    write_block(figure, layout.legend, layout.text_left)
-    write_block(figure, layout.notice, layout.text_left, color="0.35")
-
-
-def _key(rows: FigureRows) -> tuple[Line, ...]:
-    """Return the kinds of lines a figure has."""
-    return (*((TRUTH,) if rows.truth else ()), PREDICTED, DROPPED, LUNGS, REGION)
-
-
-@lru_cache(maxsize=1)
-def _made_by() -> str:
-    return f"nnunet-cascade {version('nnunet-cascade')}"
+    truth = () if drawing.rows.truth is None else (TRUTH,)
+    draw_key(figure, layout, (*truth, PREDICTED, DROPPED, LUNGS, REGION))
+    write_block(figure, layout.legend)
+    write_block(figure, layout.notice, color="0.35")
 
 
 def _metadata(kind: str) -> dict[str, str | None]:
     """Say which software drew it, and nothing of the case or the hour."""
+    made_by = f"nnunet-cascade {version('nnunet-cascade')}"
     if kind == "png":
-        return {"Software": _made_by()}
-    return {"Creator": _made_by(), ("CreationDate" if kind == "pdf" else "Date"): None}
+        return {"Software": made_by}
+    return {"Creator": made_by, ("CreationDate" if kind == "pdf" else "Date"): None}

@@ -103,7 +103,7 @@ def _number(sign: str) -> str:
 TITLE_PT, TEXT_PT, SMALL_PT = 11.0, 8.0, 6.5
 _LINE = 1.35 / 72  # inches a line takes for each point of its font
 _PANEL_WIDTH, _GAP = 2.5, 0.06
-_LEFT, _RIGHT, _EDGE = 0.3, 0.8, 0.08
+LEFT, _RIGHT, _EDGE = 0.3, 0.8, 0.08
 _KEY = 0.26
 _MOST_LINES = 4
 
@@ -151,7 +151,6 @@ class Layout:
         key: Strip below the panels.
         legend: Verdicts.
         notice: What it is not.
-        text_left: Where lines begin.
     """
 
     width: float
@@ -162,7 +161,6 @@ class Layout:
     key: Place
     legend: TextBlock
     notice: TextBlock
-    text_left: float = _LEFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,8 +176,8 @@ class Lines:
 def lay_out(rows: int, columns: int, crop: PanelExtent, lines: Lines) -> Layout:
     """Place rows of panels, all at one scale, with the text above and below them."""
     panel_height = _PANEL_WIDTH * crop.height_mm / crop.width_mm
-    width = _LEFT + columns * _PANEL_WIDTH + (columns - 1) * _GAP + _RIGHT
-    texts = _broken(lines, width - _LEFT - _EDGE)
+    width = LEFT + columns * _PANEL_WIDTH + (columns - 1) * _GAP + _RIGHT
+    texts = _broken(lines, width - LEFT - _EDGE)
     heights = [len(text) * size * _LINE for text, size in texts]
     name_height = TEXT_PT * _LINE + 0.03
     panels_height = rows * panel_height + (rows - 1) * _GAP
@@ -191,7 +189,7 @@ def lay_out(rows: int, columns: int, crop: PanelExtent, lines: Lines) -> Layout:
     panels = tuple(
         tuple(
             Place(
-                _LEFT + column * (_PANEL_WIDTH + _GAP),
+                LEFT + column * (_PANEL_WIDTH + _GAP),
                 first - (row + 1) * panel_height - row * _GAP,
                 _PANEL_WIDTH,
                 panel_height,
@@ -200,7 +198,7 @@ def lay_out(rows: int, columns: int, crop: PanelExtent, lines: Lines) -> Layout:
         )
         for row in range(rows)
     )
-    key = Place(_LEFT, first - panels_height - _GAP - _KEY, width - _LEFT - _RIGHT, _KEY)
+    key = Place(LEFT, first - panels_height - _GAP - _KEY, width - LEFT - _RIGHT, _KEY)
     legend = TextBlock(lines=texts[2][0], top=key.bottom - 0.04, size_pt=TEXT_PT)
     notice = TextBlock(lines=texts[3][0], top=legend.bottom - 0.02, size_pt=SMALL_PT)
     return Layout(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.patches import Rectangle
 
 from nnunet_cascade.case_folders.record_parts import CandidateRecord
 from nnunet_cascade.report.figures.layout import (
+    LEFT,
     PLAIN,
     SMALL_PT,
     TEXT_PT,
@@ -74,11 +75,8 @@ def verdicts(sources: FigureSources, rows: FigureRows) -> list[str]:
     lines += [f"{_verdict(candidate)} (on other slices)" for candidate in others[:room]]
     if more:
         lines.append(f"and {_counted(more, 'more candidate')}, which the record {sources.request.case}.json tells of")
-    return [plain(line) for line in lines or _no_candidates(sources)]
-
-
-def _no_candidates(sources: FigureSources) -> Iterable[str]:
-    return ["no record: candidates are unknown" if sources.request.record is None else "stage 1 found no candidate"]
+    none = "no record: candidates are unknown" if sources.request.record is None else "stage 1 found no candidate"
+    return [plain(line) for line in lines or [none]]
 
 
 def _verdict(candidate: CandidateRecord) -> str:
@@ -102,25 +100,26 @@ def fraction(figure: Figure, place: Place) -> tuple[float, float, float, float]:
     return (place.left / width, place.bottom / height, place.width / width, place.height / height)
 
 
-def write_block(figure: Figure, block: TextBlock, left: float, *, weight: str = "normal", color: str = "black") -> None:
+def write_block(figure: Figure, block: TextBlock, *, weight: str = "normal", color: str = "black") -> None:
     """Write lines one below the other."""
-    text = "\n".join(block.lines)
-    how: dict[str, Any] = {**PLAIN, "fontsize": block.size_pt, "weight": weight, "color": color, "linespacing": 1.15}
-    figure.text(left, block.top, text, transform=figure.dpi_scale_trans, va="top", ha="left", **how)
+    how: dict[str, Any] = {"fontsize": block.size_pt, "weight": weight, "color": color, "linespacing": 1.15}
+    _write(figure, LEFT, block.top, "\n".join(block.lines), va="top", ha="left", **how)
+
+
+def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
+    figure.text(x, y, text, transform=figure.dpi_scale_trans, **{"fontsize": TEXT_PT, **PLAIN, **how})
 
 
 def name_panels(figure: Figure, places: Sequence[Place], names: Sequence[str]) -> None:
     """Write what the panels of a column show above the first of them."""
     for place, name in zip(places, names, strict=True):
         x, y = place.left + place.width / 2, place.bottom + place.height + 0.03
-        figure.text(x, y, name, transform=figure.dpi_scale_trans, ha="center", va="bottom", fontsize=TEXT_PT, **PLAIN)
+        _write(figure, x, y, name, ha="center", va="bottom")
 
 
 def name_row(figure: Figure, place: Place, name: str) -> None:
     """Write where a row of panels lies beside its first one."""
-    x, y = place.left - 0.06, place.bottom + place.height / 2
-    how: dict[str, Any] = {**PLAIN, "fontsize": TEXT_PT, "rotation": 90}
-    figure.text(x, y, name, transform=figure.dpi_scale_trans, ha="right", va="center", **how)
+    _write(figure, place.left - 0.06, place.bottom + place.height / 2, name, ha="right", va="center", rotation=90)
 
 
 def draw_key(figure: Figure, layout: Layout, lines: Sequence[Line]) -> None:
@@ -137,8 +136,7 @@ def draw_key(figure: Figure, layout: Layout, lines: Sequence[Line]) -> None:
         sample.set(linewidth=line.width_pt, linestyle=(0, line.dashes) if line.dashes else "solid")
         figure.add_artist(sample).set_transform(scale)
         x += _SAMPLE + 0.07
-        how: dict[str, Any] = {**PLAIN, "fontsize": TEXT_PT, "color": "white"}
-        figure.text(x, middle, line.name, transform=scale, ha="left", va="center", **how)
+        _write(figure, x, middle, line.name, ha="left", va="center", color="white")
         x += width_in(line.name, TEXT_PT) + 0.25
 
 
@@ -155,8 +153,7 @@ def draw_color_bar(figure: Figure, panel: Place, measure: str, most: float) -> N
     axes.tick_params(length=2, pad=1)
     info = measure_info(measure)
     unit = "unknown unit" if info is None else info.unit
-    name = plain(f"{measure.replace('_', ' ')} of the tumor probability ({unit})")
-    x, y = place.left + width + 0.3, panel.bottom + panel.height / 2
-    how: dict[str, Any] = {**PLAIN, "fontsize": SMALL_PT, "rotation": 90}
+    name = plain(f"{in_words(measure)} of the tumor probability ({unit})")
     lines = "\n".join(wrapped(name, width_in=panel.height, size_pt=SMALL_PT))
-    figure.text(x, y, lines, transform=figure.dpi_scale_trans, ha="left", va="center", **how)
+    x, y = place.left + width + 0.3, panel.bottom + panel.height / 2
+    _write(figure, x, y, lines, ha="left", va="center", rotation=90, fontsize=SMALL_PT)

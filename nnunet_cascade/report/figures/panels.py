@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,12 +40,14 @@ class Panel:
 
     def show(self, plane: NDArray[Any], **drawn: Any) -> None:
         """Draw the part of a plane (rows, columns), or of colors for each of its pixels, that the crop holds."""
-        (first, last), (left, right) = self._rows_and_columns(plane.shape)
+        crop, (rows, columns) = self.crop, plane.shape[:2]
+        first, last = max(0, int(crop.top_mm // self.dy)), min(rows, int(-(-crop.bottom_mm // self.dy)))
+        left, right = max(0, int(crop.left_mm // self.dx)), min(columns, int(-(-crop.right_mm // self.dx)))
         part = plane[first:last, left:right]
         if part.size:
             extent = (left * self.dx, right * self.dx, last * self.dy, first * self.dy)
             self.axes.imshow(part, extent=extent, origin="upper", aspect="auto", **drawn)  # settings of users aside
-            self.axes.set(xlim=(self.crop.left_mm, self.crop.right_mm), ylim=(self.crop.bottom_mm, self.crop.top_mm))
+            self.axes.set(xlim=(crop.left_mm, crop.right_mm), ylim=(crop.bottom_mm, crop.top_mm))
 
     def show_shades(self, shades: NDArray[np.uint8], *, brightness: float = 1.0) -> None:
         """Draw a slice of the CT, 0 black to 255 white, or as much darker as a brightness below 1 says."""
@@ -60,9 +62,8 @@ class Panel:
 
     def outline(self, mask: NDArray[np.bool_], line: Line) -> None:
         """Draw the outline of a mask, half way between voxels inside and outside."""
-        path = self._path(mask)
-        if path is not None:
-            self._add(PathPatch(path, fill=False, hatch=line.hatch or None), line)
+        if mask.any():
+            self._add(PathPatch(self._path(mask), fill=False, hatch=line.hatch or None), line)
 
     def frame(self, box: Box, line: Line) -> None:
         """Draw the edges of a box of slices, rows and columns."""
@@ -73,8 +74,6 @@ class Panel:
     def number(self, mask: NDArray[np.bool_], text: str, line: Line) -> None:
         """Write a number above a mask, inside the panel."""
         rows, columns = np.nonzero(mask)
-        if not rows.size:
-            return
         crop, margin = self.crop, 0.06 * self.crop.width_mm
         x = float(np.clip((columns.mean() + 0.5) * self.dx, crop.left_mm + margin, crop.right_mm - margin))
         y = float(np.clip(rows.min() * self.dy, crop.top_mm + 2 * margin, crop.bottom_mm - margin))
@@ -113,10 +112,8 @@ class Panel:
         how: dict[str, Any] = {"color": "white", "fontsize": TEXT_PT, "bbox": _BEHIND, "zorder": 7, **PLAIN, **drawn}
         self.axes.text(x, y, text, **how)
 
-    def _path(self, mask: NDArray[np.bool_]) -> Path | None:
+    def _path(self, mask: NDArray[np.bool_]) -> Path:
         """Trace a mask in mm, cut at the crop."""
-        if not mask.any():
-            return None
         rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
         part = np.pad(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1], 1).astype(np.float32)
         y = (np.arange(part.shape[0]) + rows[0] - 0.5) * self.dy
@@ -124,13 +121,6 @@ class Panel:
         traced: Any = contour_generator(x, y, part, line_type=LineType.ChunkCombinedCode).lines(0.5)
         points, codes = traced
         return Path(points[0], codes[0])
-
-    def _rows_and_columns(self, shape: Sequence[int]) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the pixels that the crop meets."""
-        crop = self.crop
-        rows = (max(0, int(crop.top_mm // self.dy)), min(shape[0], int(-(-crop.bottom_mm // self.dy))))
-        columns = (max(0, int(crop.left_mm // self.dx)), min(shape[1], int(-(-crop.right_mm // self.dx))))
-        return rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,16 +166,13 @@ class PanelKind:
 def panel_kinds(rows: FigureRows) -> tuple[PanelKind, ...]:
     """Return the panels of a row, from left to right."""
     truth = () if rows.truth is None else (PanelKind("Ground truth", _draw_truth),)
+    brightness = 1.0 if rows.uncertainty.planes is None else HEAT_BRIGHTNESS
     return (
         PanelKind("CT", _draw_ct),
         *truth,
         PanelKind("Stage 1", _draw_stage1),
         PanelKind("After anatomy rules", _draw_anatomy),
-        PanelKind(
-            "Stage 2: tumor and uncertainty",
-            _draw_result,
-            1.0 if rows.uncertainty.planes is None else HEAT_BRIGHTNESS,
-        ),
+        PanelKind("Stage 2: tumor and uncertainty", _draw_result, brightness),
     )
 
 
@@ -238,20 +225,14 @@ def _draw_result(panel: Panel, drawing: Drawing, row: int) -> Missing:
     here = [box for box in rows.regions if box.start[0] <= height < box.stop[0]]
     if rows.uncertainty.planes is not None:
         values = rows.uncertainty.planes[row]
-        panel.show_heat(values, _inside(here, values), most=drawing.most)
+        inside = np.zeros(values.shape, dtype=np.bool_)
+        for box in here:
+            inside[box.slices[1:]] = True
+        panel.show_heat(values, inside, most=drawing.most)
     for box in here:
         panel.frame(box, REGION)
     if rows.tumor.planes is not None:
         panel.outline(rows.tumor.planes[row] != 0, PREDICTED)
-    nowhere = (
-        "No region: no candidate was kept." if drawing.sources.request.record is not None and not rows.regions else ""
-    )
-    return " ".join(filter(None, (rows.tumor.missing, nowhere, "" if nowhere else rows.uncertainty.missing)))
-
-
-def _inside(boxes: Any, plane: NDArray[Any]) -> NDArray[np.bool_]:
-    """Mark the boxes in a plane (rows, columns)."""
-    inside = np.zeros(plane.shape, dtype=np.bool_)
-    for box in boxes:
-        inside[box.slices[1:]] = True
-    return inside
+    nowhere = drawing.sources.request.record is not None and not rows.regions
+    missing = "No region: no candidate was kept." if nowhere else rows.uncertainty.missing
+    return " ".join(filter(None, (rows.tumor.missing, missing)))

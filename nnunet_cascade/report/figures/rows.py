@@ -16,8 +16,6 @@ from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.report.figures.sources import FigureLayer, FigureSources
 
-_LESION = "tumor mask"
-
 
 def choose_heights(sources: FigureSources) -> tuple[int, ...]:
     """Choose slices, counted from the feet up.
@@ -36,8 +34,7 @@ def choose_heights(sources: FigureSources) -> tuple[int, ...]:
     asked = sources.request.slice_mm
     if asked:
         return tuple(sorted({_nearest(sources, height_mm) for height_mm in asked}))
-    worth = dict.fromkeys(islice(_distinct(_worth_a_look(sources)), sources.request.slices))
-    return tuple(sorted(worth))
+    return tuple(sorted(islice(_distinct(_worth_a_look(sources)), sources.request.slices)))
 
 
 def _distinct(heights: Iterator[int]) -> Iterator[int]:
@@ -78,7 +75,7 @@ def _of_tumor(sources: FigureSources) -> Iterator[int]:
     if lesions == () or not sources.map_path("").is_file():
         return
     span = _span(lesions or [Box.whole(sources.shape)])
-    tumor = sources.map_layer("", span, what=_LESION).planes
+    tumor = sources.map_layer("", span, what="tumor mask").planes
     if tumor is None or not tumor.any():
         return
     yield span[_fullest(tumor)]
@@ -100,29 +97,16 @@ def _of_candidates(sources: FigureSources) -> Iterator[int]:
 
 
 def _without_findings(sources: FigureSources) -> int:
-    """Return the truth's slice, else the middle of the lungs, else that of the scan."""
-    for found in (_of_truth, _of_lungs):
-        height = found(sources)
-        if height is not None:
-            return height
+    """Return the slice with the most true tumor, else the one half way up the lungs, else that of the scan."""
+    every = range(sources.shape[0])
+    truth = sources.truth_layer(every).planes
+    if truth is not None and truth.any():
+        return _fullest(truth)
+    lungs = sources.map_layer("_lungs", every, what="lung mask").planes
+    if lungs is not None and lungs.any():
+        filled = np.flatnonzero(lungs.any(axis=(1, 2)))
+        return int(filled[0] + filled[-1]) // 2
     return (sources.shape[0] - 1) // 2
-
-
-def _of_truth(sources: FigureSources) -> int | None:
-    """Return the slice with the most true tumor."""
-    if sources.request.truth is None:
-        return None
-    truth = sources.truth_layer(range(sources.shape[0])).planes
-    return _fullest(truth) if truth is not None and truth.any() else None
-
-
-def _of_lungs(sources: FigureSources) -> int | None:
-    """Return the slice half way up the lungs."""
-    lungs = sources.map_layer("_lungs", range(sources.shape[0]), what="lung mask").planes
-    if lungs is None or not lungs.any():
-        return None
-    filled = np.flatnonzero(lungs.any(axis=(1, 2)))
-    return int(filled[0] + filled[-1]) // 2
 
 
 def _spread(sources: FigureSources) -> Iterator[int]:
@@ -224,6 +208,21 @@ class PanelExtent:
         """From top to bottom."""
         return self.bottom_mm - self.top_mm
 
+    def grown(self, more_mm: float) -> PanelExtent:
+        """Return an extent with more on every side."""
+        left_mm, top_mm = self.left_mm - more_mm, self.top_mm - more_mm
+        return PanelExtent(left_mm, self.right_mm + more_mm, top_mm, self.bottom_mm + more_mm)
+
+    def within(self, other: PanelExtent) -> PanelExtent:
+        """Return what lies in both."""
+        left_mm, right_mm = max(self.left_mm, other.left_mm), min(self.right_mm, other.right_mm)
+        return PanelExtent(left_mm, right_mm, max(self.top_mm, other.top_mm), min(self.bottom_mm, other.bottom_mm))
+
+    def and_also(self, other: PanelExtent) -> PanelExtent:
+        """Return the smallest extent that holds both."""
+        left_mm, right_mm = min(self.left_mm, other.left_mm), max(self.right_mm, other.right_mm)
+        return PanelExtent(left_mm, right_mm, min(self.top_mm, other.top_mm), max(self.bottom_mm, other.bottom_mm))
+
 
 def panel_extent(rows: FigureRows, spacing_mm: tuple[float, float], shape: tuple[int, int]) -> PanelExtent:
     """Choose the part to draw: the lungs and what is marked, with the wall around them; else the body; else all.
@@ -233,95 +232,58 @@ def panel_extent(rows: FigureRows, spacing_mm: tuple[float, float], shape: tuple
         spacing_mm: Distance of rows and columns.
         shape: Number of rows and columns.
     """
-    whole = _Extent(0, shape[0], 0, shape[1])
+    whole = _extent_of((0, shape[0]), (0, shape[1]), spacing_mm)
     body = _body(rows.ct.planes, spacing_mm)
-    lungs = _extent(rows.lungs.planes)
+    lungs = _extent(rows.lungs.planes, spacing_mm)
     marks = [rows.stage1, rows.candidates, rows.tumor, *([rows.truth] if rows.truth else [])]
-    extents = [extent for layer in marks if (extent := _extent(layer.planes)) is not None]
-    extents += [_Extent(*_ends(box)) for box in rows.regions if _meets(box, rows.heights)]
-    if lungs is not None and (lungs.right - lungs.left) * spacing_mm[1] >= _LEAST_LUNGS_MM:
-        chest = lungs.grown(_AROUND_LUNGS_MM, spacing_mm)
+    extents = [extent for layer in marks if (extent := _extent(layer.planes, spacing_mm)) is not None]
+    for box in rows.regions:
+        if any(box.start[0] <= height < box.stop[0] for height in rows.heights):
+            (_, top, left), (_, bottom, right) = box.start, box.stop
+            extents.append(_extent_of((top, bottom), (left, right), spacing_mm))
+    if lungs is not None and lungs.width_mm >= _LEAST_LUNGS_MM:
+        chest = lungs.grown(_AROUND_LUNGS_MM)
         extents.append(chest if body is None else chest.within(body.and_also(lungs)))
     else:
         extents.append(body or whole)
-    drawn = reduce(_Extent.and_also, extents).grown(_AROUND_MM, spacing_mm).within(whole)
-    return _well_shaped(drawn, spacing_mm)
+    return _well_shaped(reduce(PanelExtent.and_also, extents).grown(_AROUND_MM).within(whole))
 
 
-@dataclass(frozen=True, slots=True)
-class _Extent:
-    """Rows from `top` up to, not including, `bottom`, columns likewise."""
-
-    top: float
-    bottom: float
-    left: float
-    right: float
-
-    def grown(self, more_mm: float, spacing_mm: tuple[float, float]) -> _Extent:
-        rows, columns = more_mm / spacing_mm[0], more_mm / spacing_mm[1]
-        return _Extent(self.top - rows, self.bottom + rows, self.left - columns, self.right + columns)
-
-    def within(self, other: _Extent) -> _Extent:
-        """Return what lies in both."""
-        return _Extent(
-            max(self.top, other.top),
-            min(self.bottom, other.bottom),
-            max(self.left, other.left),
-            min(self.right, other.right),
-        )
-
-    def and_also(self, other: _Extent) -> _Extent:
-        """Return the smallest extent that holds both."""
-        return _Extent(
-            min(self.top, other.top),
-            max(self.bottom, other.bottom),
-            min(self.left, other.left),
-            max(self.right, other.right),
-        )
-
-
-def _well_shaped(extent: _Extent, spacing_mm: tuple[float, float]) -> PanelExtent:
-    """Return an extent in mm, widened about its middle where it would make too flat, too thin or too small a panel."""
-    dy, dx = spacing_mm
-    height = max((extent.bottom - extent.top) * dy, _LEAST_SIDE_MM)
-    width = max((extent.right - extent.left) * dx, _LEAST_SIDE_MM)
+def _well_shaped(extent: PanelExtent) -> PanelExtent:
+    """Widen an extent about its middle where it would make too flat, too thin or too small a panel."""
+    height, width = max(extent.height_mm, _LEAST_SIDE_MM), max(extent.width_mm, _LEAST_SIDE_MM)
     height, width = max(height, width * _SHAPE[0]), max(width, height / _SHAPE[1])
-    y, x = (extent.top + extent.bottom) * dy / 2, (extent.left + extent.right) * dx / 2
+    x, y = (extent.left_mm + extent.right_mm) / 2, (extent.top_mm + extent.bottom_mm) / 2
     return PanelExtent(x - width / 2, x + width / 2, y - height / 2, y + height / 2)
 
 
-def _extent(planes: NDArray[Any] | None) -> _Extent | None:
+def _extent(planes: NDArray[Any] | None, spacing_mm: tuple[float, float]) -> PanelExtent | None:
     """Return where any of the planes holds something."""
     if planes is None or not planes.any():
         return None
     there = (planes != 0).any(axis=0)
-    rows, columns = (np.flatnonzero(there.any(axis=axis)) for axis in (1, 0))
-    return _Extent(float(rows[0]), float(rows[-1] + 1), float(columns[0]), float(columns[-1] + 1))
+    rows, columns = (np.flatnonzero(there.any(axis=axis)).tolist() for axis in (1, 0))
+    return _extent_of((rows[0], rows[-1] + 1), (columns[0], columns[-1] + 1), spacing_mm)
 
 
-def _body(ct: NDArray[Any] | None, spacing_mm: tuple[float, float]) -> _Extent | None:
+def _extent_of(rows: tuple[int, int], columns: tuple[int, int], spacing_mm: tuple[float, float]) -> PanelExtent:
+    """Return the place of rows and columns, from the first up to, not including, the last."""
+    (top, bottom), (left, right), (dy, dx) = rows, columns, spacing_mm
+    return PanelExtent(left * dx, right * dx, top * dy, bottom * dy)
+
+
+def _body(ct: NDArray[Any] | None, spacing_mm: tuple[float, float]) -> PanelExtent | None:
     """Return where the large pieces of tissue lie; the table is thin."""
     if ct is None:
         return None
-    dy, dx = (max(1, round(_STEP_MM / size)) for size in spacing_mm)
-    tissue = (ct[:, ::dy, ::dx] > _BODY_ABOVE_HU).any(axis=0)
+    steps = [max(1, round(_STEP_MM / size)) for size in spacing_mm]
+    tissue = (ct[:, :: steps[0], :: steps[1]] > _BODY_ABOVE_HU).any(axis=0)
     opened = np.asarray(ndimage.binary_opening(tissue))
     labels, count = ndimage.label(opened)  # pyright: ignore[reportGeneralTypeIssues] - a pair where no output is given
     if count == 0:
         return None
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    large = _extent((sizes >= _LARGE * sizes.max())[labels][np.newaxis])
-    if large is None:
-        return None
-    found = _Extent(large.top * dy, large.bottom * dy, large.left * dx, large.right * dx)
-    return found.grown(_AROUND_MM, spacing_mm)
-
-
-def _ends(box: Box) -> tuple[float, float, float, float]:
-    (_, top, left), (_, bottom, right) = box.start, box.stop
-    return float(top), float(bottom), float(left), float(right)
-
-
-def _meets(box: Box, heights: Sequence[int]) -> bool:
-    return any(box.start[0] <= height < box.stop[0] for height in heights)
+    large = (sizes >= _LARGE * sizes.max())[labels]
+    found = _extent(large[np.newaxis], (steps[0] * spacing_mm[0], steps[1] * spacing_mm[1]))
+    return None if found is None else found.grown(_AROUND_MM)

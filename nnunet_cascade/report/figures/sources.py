@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from io import IOBase
 from pathlib import Path
@@ -29,8 +29,8 @@ from nnunet_cascade.scans.scans import Scan
 
 _TOWARDS = ("RL", "AP", "IS")
 _OBLIQUE_ABOVE = 0.25
-RADIOLOGICAL = "LPS"
-"""How the axes (x, y, z) of an array run whose planes are drawn row by row, from the top."""
+_RADIOLOGICAL = "LPS"
+"""How the axes (x, y, z) of an array run whose planes go from the feet to the head and are drawn from the top."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,19 +43,14 @@ class EdgeLetters:
     bottom: str
 
 
-def radiological_turn(grid: Grid) -> AxisTurn:
-    """Return the turn after which planes (Z) run from the feet to the head and are drawn radiologically."""
-    return AxisTurn.to_code(grid, RADIOLOGICAL)
-
-
 def edge_letters(grid: Grid) -> EdgeLetters:
     """Return the letters of a radiological axial picture of a grid."""
-    turn = radiological_turn(grid)
+    turn = AxisTurn.to_code(grid, _RADIOLOGICAL)
     right, bottom = (np.array(grid.axes[turn.order[axis]]) * (-1.0 if turn.flipped[axis] else 1.0) for axis in (2, 1))
     return EdgeLetters(left=_letters(-right), right=_letters(right), top=_letters(-bottom), bottom=_letters(bottom))
 
 
-def _letters(direction: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> str:
+def _letters(direction: NDArray[np.float64]) -> str:
     """Name the way a direction (x, y, z) points, the larger part first, what is within 14° of an axis by one letter."""
     ordered = sorted(range(3), key=lambda world: -abs(float(direction[world])))
     shown = [world for place, world in enumerate(ordered) if place == 0 or abs(direction[world]) > _OBLIQUE_ABOVE]
@@ -64,15 +59,8 @@ def _letters(direction: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> st
 
 _NIFTI = (".nii", ENDING)
 _BYTES_AT_A_TIME = 1 << 24
-_NOT_WHOLE: tuple[type[Exception], ...] = (
-    OSError,
-    EOFError,
-    ValueError,
-    zlib.error,
-    cast("type[Exception]", isal_zlib.error),
-    ImageFileError,
-    WrapStructError,
-)
+_ISAL_ERROR = cast("type[Exception]", isal_zlib.error)
+_NOT_WHOLE = (OSError, EOFError, ValueError, zlib.error, _ISAL_ERROR, ImageFileError, WrapStructError)
 
 
 def read_grid(path: Path) -> Grid:
@@ -159,8 +147,9 @@ def read_scan_planes(scan: Scan, axis: int, places: Sequence[int], *, grid: Grid
 def _nifti_planes(path: Path, axis: int, places: Sequence[int]) -> NDArray[Any] | None:
     """Read planes of a NIfTI file; None where its voxels are no plain numbers of three dimensions."""
     try:
-        with _opened(path) as file:
-            stored = cast(Any, nib.Nifti1Image.from_stream(file)).dataobj
+        # python-isal takes a third of the time of Python's own gzip
+        with igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
+            stored = cast(Any, nib.Nifti1Image.from_stream(cast(IOBase, file))).dataobj
             if stored.dtype.kind not in "iuf" or len(stored.shape) != 3:
                 return None
             planes = _consecutive(stored, places) if axis == 0 else _across(stored, axis, places)
@@ -172,16 +161,10 @@ def _nifti_planes(path: Path, axis: int, places: Sequence[int]) -> NDArray[Any] 
     return planes.astype(planes.dtype.newbyteorder("="), copy=False)
 
 
-@contextmanager
-def _opened(path: Path) -> Generator[IOBase, None, None]:
-    """Open a file to read what it unpacks to; python-isal takes a third of the time of Python's own gzip."""
-    with igzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb") as file:
-        yield cast(IOBase, file)
-
-
 def _consecutive(stored: Any, places: Sequence[int]) -> NDArray[Any]:
     """Read planes that lie one behind the other in the file, runs of neighbours at once."""
-    return np.concatenate([np.asarray(stored[..., first:stop]).T for first, stop in _runs(places)])
+    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    return np.concatenate([np.asarray(stored[..., run[0] : run[-1] + 1]).T for run in runs])
 
 
 def _across(stored: Any, axis: int, places: Sequence[int]) -> NDArray[Any]:
@@ -190,17 +173,6 @@ def _across(stored: Any, axis: int, places: Sequence[int]) -> NDArray[Any]:
     at_a_time = max(1, _BYTES_AT_A_TIME // (columns * rows * stored.dtype.itemsize))
     slabs = (np.asarray(stored[..., first : first + at_a_time]).T for first in range(0, slices, at_a_time))
     return np.concatenate([slab.take(places, axis=axis) for slab in slabs])
-
-
-def _runs(places: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Return first and last but one of neighbours among ascending places."""
-    first = before = places[0]
-    for place in places[1:]:
-        if place != before + 1:
-            yield first, before + 1
-            first = place
-        before = place
-    yield first, before + 1
 
 
 _MAPS = ("", "_stage1", "_candidates", "_lungs", "_roi", "_probability")
@@ -247,7 +219,7 @@ class FigureSources:
             raise InputImageError(f"{request.case!r} is no name of a case: it leads out of the folder of the results")
         record = request.record or CaseRecord()
         grid = record.grid or _grid_of_files(request)
-        return cls(request=request, record=record, grid=grid, turn=radiological_turn(grid))
+        return cls(request=request, record=record, grid=grid, turn=AxisTurn.to_code(grid, _RADIOLOGICAL))
 
     @property
     def shape(self) -> Index:
@@ -328,11 +300,8 @@ def _grid_of_files(request: FigureRequest) -> Grid:
     """Return the grid of the first of a case's images that can be read."""
     maps = [request.folder / f"{request.case}{suffix}{ENDING}" for suffix in _MAPS]
     for path in (*maps, *([request.truth] if request.truth else [])):
-        if path.is_file():
-            try:
-                return read_grid(path)
-            except CascadeError:
-                continue
+        with suppress(CascadeError):
+            return read_grid(path)
     if request.scan is not None:
         return read_scan_grid(request.scan)
     raise InputImageError(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from nnunet_cascade.report.collect import CASES
-from nnunet_cascade.report.comparison import SIDES, ComparedCase, RunComparison
-from nnunet_cascade.report.pages.writing import PAGE, TO_ROOT, Neighbor, copy_assets, quoted, write_page
+from nnunet_cascade.report.comparison import SIDES, RunComparison
+from nnunet_cascade.report.pages.writing import PAGE, TO_ROOT, copy_assets, page_of, with_neighbors, write_page
 
 
 def write_comparison_pages(compared: RunComparison, folder: Path) -> None:
@@ -24,21 +24,16 @@ def write_comparison_pages(compared: RunComparison, folder: Path) -> None:
         root="",
         compared=compared,
         sides=SIDES,
-        cases=[(case, f"{CASES}/{quoted(case.folder)}/{PAGE}") for case in compared.cases],
+        cases=[(case, page_of(case)) for case in compared.cases],
         flags=sorted(flags),
     )
-    around = [None, *compared.cases, None]
-    for before, case, after in zip(around, compared.cases, around[2:], strict=False):
+    for case, before, after in with_neighbors(compared.cases):
         write_page(
             folder / CASES / case.folder / PAGE,
             "comparison_case.html",
             root=TO_ROOT,
             compared=compared,
             case=case,
-            before=_neighbor(before),
-            after=_neighbor(after),
+            before=before,
+            after=after,
         )
-
-
-def _neighbor(case: ComparedCase | None) -> Neighbor | None:
-    return None if case is None else Neighbor(case.case, f"../{quoted(case.folder)}/{PAGE}")

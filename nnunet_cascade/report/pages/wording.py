@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nnunet_cascade.evaluation.metric_info import MetricInfo
-from nnunet_cascade.evaluation.statistics.bootstrap import Estimate, Interval
+from nnunet_cascade.evaluation.statistics.bootstrap import Estimate
 
 UNKNOWN = "–"
 _DIGITS_OF_COUNTS = 2
@@ -53,14 +53,10 @@ def size(count: int | None) -> str:
 
 def estimate(found: Estimate, digits: int, *, signed: bool = False) -> str:
     """Return a figure with its interval: BCa, or where there is none that between quantiles."""
-    value = number(found.value, digits, signed=signed)
-    return f"{value}{_between(found.bca or found.percentile, digits, signed=signed)}"
-
-
-def _between(found: Interval | None, digits: int, *, signed: bool) -> str:
-    if found is None:
-        return ""
-    return f" [{number(found.low, digits, signed=signed)} to {number(found.high, digits, signed=signed)}]"
+    value, ends = number(found.value, digits, signed=signed), found.bca or found.percentile
+    if ends is None:
+        return value
+    return f"{value} [{number(ends.low, digits, signed=signed)} to {number(ends.high, digits, signed=signed)}]"
 
 
 def p_value(p: float) -> str:

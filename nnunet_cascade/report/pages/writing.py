@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader
@@ -19,18 +19,21 @@ from nnunet_cascade.evaluation.statistics.description import describe
 from nnunet_cascade.flags import meaning_of
 from nnunet_cascade.report.case_assets import FIGURE
 from nnunet_cascade.report.collect import CASES
+from nnunet_cascade.report.comparison import ComparedCase
 from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.pages import wording
 from nnunet_cascade.report.pages.histogram import histogram
 from nnunet_cascade.report.reading.case_row import STATUSES
 from nnunet_cascade.report.reading.scores import shown_metrics
 from nnunet_cascade.report.review_priority import PRIORITY_DEFINITION
+from nnunet_cascade.report.viewing.viewer import viewer_data
 from nnunet_cascade.versions import NOTICE
 
 PAGE = "index.html"
 TO_ROOT = "../../"
 """From a case's page to the report's folder."""
 _PACKAGE = "nnunet_cascade.report"
+Case = TypeVar("Case", CaseEntry, ComparedCase)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +77,9 @@ def quoted(name: str) -> str:
     return quote(name, safe="")
 
 
-def page_of(entry: CaseEntry) -> str:
+def page_of(case: CaseEntry | ComparedCase) -> str:
     """Return the URL of a case's page from the report's folder."""
-    return f"{CASES}/{quoted(entry.folder)}/{PAGE}"
+    return f"{CASES}/{quoted(case.folder)}/{PAGE}"
 
 
 def write_report_pages(found: RunEntries, folder: Path, *, library: str, no_viewer: str) -> None:
@@ -91,6 +94,8 @@ def write_report_pages(found: RunEntries, folder: Path, *, library: str, no_view
     copy_assets(folder / "assets")
     write_page(folder / PAGE, "index.html", root="", **_index(found))
     for entry, before, after in with_neighbors(found.entries):
+        volumes = {name: quoted(file) for name, file in entry.made.volumes.items()}
+        record = found.run.records.get(entry.case)
         write_page(
             folder / CASES / entry.folder / PAGE,
             "case.html",
@@ -99,7 +104,7 @@ def write_report_pages(found: RunEntries, folder: Path, *, library: str, no_view
             before=before,
             after=after,
             infos=shown_metrics(),
-            viewer=_viewer(found, entry, library, no_viewer),
+            viewer=viewer_data(record, volumes, assets=f"{TO_ROOT}assets", library=library, problem=no_viewer),
         )
 
 
@@ -118,32 +123,10 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     path.write_bytes(page.encode("utf-8", "replace"))
 
 
-def with_neighbors(
-    entries: Sequence[CaseEntry],
-) -> list[tuple[CaseEntry, Neighbor | None, Neighbor | None]]:
+def with_neighbors(cases: Sequence[Case]) -> Iterator[tuple[Case, Neighbor | None, Neighbor | None]]:
     """Return each case with the pages before and after it, in the order of the table."""
-    around = [None, *entries, None]
-    return [
-        (entry, _neighbor(before), _neighbor(after))
-        for before, entry, after in zip(around, entries, around[2:], strict=False)
-    ]
-
-
-def _neighbor(entry: CaseEntry | None) -> Neighbor | None:
-    return None if entry is None else Neighbor(entry.case, f"../{quoted(entry.folder)}/{PAGE}")
-
-
-def _viewer(found: RunEntries, entry: CaseEntry, library: str, no_viewer: str) -> Mapping[str, Any]:
-    """Return what the viewer's template is told of a case."""
-    from nnunet_cascade.report.viewing.viewer import viewer_data  # noqa: PLC0415 - knows NiiVue
-
-    return viewer_data(
-        found.run.records.get(entry.case),
-        {name: quoted(file) for name, file in entry.made.volumes.items()},
-        assets=f"{TO_ROOT}assets",
-        library=library or None,
-        problem=no_viewer,
-    )
+    pages = [None, *(Neighbor(case.case, f"../{quoted(case.folder)}/{PAGE}") for case in cases), None]
+    return zip(cases, pages, pages[2:], strict=False)
 
 
 def _index(found: RunEntries) -> dict[str, Any]:

@@ -114,18 +114,14 @@ def cache_folder() -> Path:
 
 def _kept_script(package: Package) -> bytes:
     """Return the script out of the cache, where a damaged one counts as none, else out of the registry."""
-    try:
-        kept = cache_folder() / package.script_name
-    except RuntimeError:  # nobody's home
-        return _unpacked(_fetched(package), package, where="the registry's archive")
-    with suppress(OSError):
-        script = kept.read_bytes()
+    with suppress(OSError, RuntimeError):  # of who has no home
+        script = (cache_folder() / package.script_name).read_bytes()
         if hashlib.sha512(script).hexdigest() == package.script_sha512:
             return script
     script = _unpacked(_fetched(package), package, where="the registry's archive")
-    with suppress(OSError):  # a cache that cannot be written costs the next report a download
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        _write(kept, script)
+    with suppress(OSError, RuntimeError):  # a cache that cannot be written costs the next report a download
+        cache_folder().mkdir(parents=True, exist_ok=True)
+        _write(cache_folder() / package.script_name, script)
     return script
 
 

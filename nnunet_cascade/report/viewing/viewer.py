@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.record_parts import CandidateRecord
@@ -60,7 +60,7 @@ LAYERS = (
 
 
 def viewer_data(
-    record: CaseRecord | None, volumes: Mapping[str, str], *, assets: str, library: str | None, problem: str = ""
+    record: CaseRecord | None, volumes: Mapping[str, str], *, assets: str, library: str, problem: str = ""
 ) -> dict[str, Any]:
     """Say what the template `viewer.html` needs, as plain values for JSON.
 
@@ -68,7 +68,7 @@ def viewer_data(
         record: Of the case; None if there is none.
         volumes: What `place_volumes` gave.
         assets: Of the report's assets, relative to the page, such as "../../assets".
-        library: What `place_niivue` gave; None where the library could not be had.
+        library: What `place_niivue` gave; "" where the library could not be had.
         problem: What there is to say about it, one line.
 
     Returns:
@@ -76,15 +76,14 @@ def viewer_data(
         (x, y, z) in mm, LPS, the largest lesion first.
     """
     known = record or CaseRecord()
-    places = [*_lesions(known), *_candidates(known)][:_MOST_PLACES]
     return {
         "assets": assets,
-        "library": library or "",
+        "library": library,
         "problem": problem,
         "ct": volumes.get("ct", ""),
         "layers": [_layer(layer, volumes[layer.name], known) for layer in LAYERS if layer.name in volumes],
         "windows": [{"name": name, **asdict(Window.parsed(name))} for name in _WINDOWS],
-        "places": [{"title": title, "lps_mm": list(place)} for title, place in places],
+        "places": [{"title": title, "lps_mm": list(place)} for title, place in islice(_places(known), _MOST_PLACES)],
     }
 
 
@@ -100,26 +99,19 @@ def _layer(layer: ViewerLayer, file: str, record: CaseRecord) -> dict[str, Any]:
         info = measure_info(record.measure) or MEASURES["variance"]
         top = round(info.largest, 3) if layer.name == "uncertainty" else 1.0
         stops = np.linspace(0, 1, _STOPS, dtype=np.float32) ** 2
-        more.update(colors=_colors(stops), stops=np.rint(255 * stops).astype(int).tolist())
+        shades = [f"#{bytes(shade).hex().upper()}" for shade in heat(stops)[:, :3]]
+        more.update(colors=shades, stops=np.rint(255 * stops).astype(int).tolist())
         more.update(clear_below=round(_CLEAR_BELOW * top, 4), top=top)
     return {**asdict(layer), "file": file, **more}
 
 
-def _colors(shares: NDArray[np.float32]) -> list[str]:
-    """Return the figure's colors of shares of the most that a measure can be."""
-    shades = heat(shares)[:, :3].tolist()
-    return [f"#{red:02X}{green:02X}{blue:02X}" for red, green, blue in shades]
-
-
-def _lesions(record: CaseRecord) -> Iterator[tuple[str, Vector]]:
+def _places(record: CaseRecord) -> Iterator[tuple[str, Vector]]:
+    if record.grid is None:
+        return
     for number, box in enumerate(record.lesion_boxes, start=1):
-        if record.grid is not None:
-            yield f"lesion {number}", _middle(box, record.grid)
-
-
-def _candidates(record: CaseRecord) -> Iterator[tuple[str, Vector]]:
+        yield f"lesion {number}", _middle(box, record.grid)
     for candidate in record.numbered_candidates:
-        if record.grid is not None and candidate.box is not None:
+        if candidate.box is not None:
             yield f"candidate {_verdict(candidate)}", _middle(candidate.box, record.grid)
 
 

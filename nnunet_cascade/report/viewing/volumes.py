@@ -8,17 +8,14 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import read_label_map
 from nnunet_cascade.errors import CascadeError
 from nnunet_cascade.files import atomic_file
-from nnunet_cascade.geometry import Grid
-from nnunet_cascade.images import ENDING, read_volume, write_image
+from nnunet_cascade.images import ENDING, Volume, read_volume, write_image
 from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.workflows.evaluation_workers import LabelFile
 
@@ -64,7 +61,7 @@ def place_volumes(  # noqa: PLR0913, PLR0917 - a case, where all of it lies, and
     """
     placed: dict[str, str] = {}
     if scan is not None and any(path.is_file() for path in scan.files):
-        placed["ct"] = _place_series(scan, into) if scan.is_dicom else _place_image(scan.path, "ct", into)
+        placed["ct"] = _write_narrow(scan.read(), "ct", into) if scan.is_dicom else _place_image(scan.path, "ct", into)
     for name, suffix in MAPS.items():
         source = _own_file(folder, f"{case}{suffix}{ENDING}", record)
         if source is not None:
@@ -87,17 +84,11 @@ def _own_file(folder: Path, name: str, record: CaseRecord | None) -> Path | None
     return path if inside and path.is_file() else None
 
 
-def _place_series(scan: Scan, into: Path) -> str:
-    volume = scan.read()
-    return _write_narrow(volume.array, volume.grid, into / f"ct{ENDING}")
-
-
 def _place_image(source: Path, name: str, into: Path) -> str:
     ending = next((ending for ending in _NIFTI if source.name.endswith(ending)), None)
-    if ending is not None:
-        return _share(source, into / f"{name}{ending}")
-    volume = read_volume(source)
-    return _write_narrow(volume.array, volume.grid, into / f"{name}{ENDING}")
+    if ending is None:
+        return _write_narrow(read_volume(source), name, into)
+    return _share(source, into / f"{name}{ending}")
 
 
 def _place_truth(truth: LabelFile, into: Path) -> str:
@@ -105,17 +96,17 @@ def _place_truth(truth: LabelFile, into: Path) -> str:
     volume = read_volume(truth.path)
     labels = read_label_map(truth.path, volume.grid, truth.tumor, what="true labels")
     mask = truth.tumor.mask(labels)
-    if np.array_equal(mask, labels != 0) and any(truth.path.name.endswith(ending) for ending in _NIFTI):
+    if np.array_equal(mask, labels != 0) and truth.path.name.endswith(_NIFTI):
         return _place_image(truth.path, "truth", into)
-    return _write_narrow(mask.astype(np.int16), volume.grid, into / f"truth{ENDING}")
+    return _write_narrow(Volume(mask.astype(np.int16), volume.grid), "truth", into)
 
 
-def _write_narrow(array: NDArray[Any], grid: Grid, path: Path) -> str:
+def _write_narrow(volume: Volume, name: str, into: Path) -> str:
     """Write an image in whole numbers of 16 bits, compressed in haste: half a Hounsfield unit is nothing one sees."""
+    array, path, plain = volume.array, into / f"{name}{ENDING}", into / f".{name}.nii"
     whole = array if array.dtype == np.int16 else np.rint(array).clip(_INT16.min, _INT16.max).astype(np.int16)
-    plain = path.with_name(f".{path.name.removesuffix('.gz')}")
     try:
-        write_image(whole, grid, plain)
+        write_image(whole, volume.grid, plain)
         with (
             atomic_file(path) as beside,
             plain.open("rb") as source,
