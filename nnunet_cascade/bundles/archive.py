@@ -105,7 +105,10 @@ def extract_archive(path: Path, folder: Path, limits: ArchiveLimits) -> None:
     """
     with _opened(path) as archive:
         members = _checked(archive, path, limits)
-        manifest = _read(archive, members.pop(MANIFEST_NAME), path)
+        with archive.open(members.pop(MANIFEST_NAME)) as source:
+            manifest = source.read(_MANIFEST_BYTES + 1)
+        if len(manifest) > _MANIFEST_BYTES:
+            raise BundleError(f"{path}: {MANIFEST_NAME} is longer than {_MANIFEST_BYTES} bytes; it is refused")
         listed = parsed_manifest(manifest, where=f"{path}, {MANIFEST_NAME}")
         _require_the_same_files(path, members, listed)
         for name, member in members.items():
@@ -187,15 +190,6 @@ def _require_the_same_files(path: Path, members: Iterable[str], listed: Mapping[
             "is in the zip and not in its manifest" if name in members else "is in the manifest and not in the zip"
         )
         raise BundleError(f"{path}: {_shown(name)} {missing}; get the bundle again")
-
-
-def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> bytes:
-    """Read a manifest, which is small."""
-    with archive.open(member) as source:
-        content = source.read(_MANIFEST_BYTES + 1)
-    if len(content) > _MANIFEST_BYTES:
-        raise BundleError(f"{path}: {MANIFEST_NAME} is longer than {_MANIFEST_BYTES} bytes; it is refused")
-    return content
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, listed: ListedFile) -> None:

@@ -30,22 +30,11 @@ PROVENANCE_NAME = "provenance.json"
 PLANS_NAME, DATASET_NAME = "plans.json", "dataset.json"
 # Others, such as "training" and "dataset", list the images of patients by name.
 _DATASET_KEYS = frozenset(
-    {
-        "channel_names",
-        "modality",
-        "labels",
-        "regions_class_order",
-        "file_ending",
-        "overwrite_image_reader_writer",
-        "numTraining",
-        "name",
-        "description",
-        "reference",
-        "licence",
-        "license",
-        "release",
-    }
-)
+    (
+        "channel_names", "modality", "labels", "regions_class_order", "file_ending", "overwrite_image_reader_writer",
+        "numTraining", "name", "description", "reference", "licence", "license", "release",
+    )
+)  # fmt: skip
 
 
 def read_spec(folder: str | Path) -> CascadeSpec:
@@ -160,7 +149,9 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     require_free(target, BundleError)
     models = (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2))
     for _, source, settings in models:
-        _require_complete(source, settings)
+        for name in _files_of(settings):
+            if not (source / name).is_file():
+                raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target, error=BundleError) as beside:
         sources: dict[str, str] = {}
@@ -203,12 +194,6 @@ def without_images(dataset_json: Mapping[str, Any]) -> dict[str, Any]:
 def _files_of(settings: StageSettings) -> Iterator[str]:
     yield from (PLANS_NAME, DATASET_NAME)
     yield from (f"fold_{fold}/{name}" for name in settings.checkpoints for fold in settings.folds)
-
-
-def _require_complete(model: Path, settings: StageSettings) -> None:
-    for name in _files_of(settings):
-        if not (model / name).is_file():
-            raise BundleError(f"{model / name} is missing; expected a trained nnU-Net model folder")
 
 
 def _pack_model(source: Path, target: Path, settings: StageSettings, *, trusted: bool) -> dict[str, str]:

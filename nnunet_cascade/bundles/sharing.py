@@ -47,25 +47,11 @@ _CALIBRATION_NAME = "calibration.json"
 _BESIDE_MODELS = (SPEC_NAME, NOTES_NAME, PROVENANCE_NAME, _CALIBRATION_NAME)
 # The report that nnc-calibrate writes elsewhere has the same name, and lists cases; the command line names folders.
 _CALIBRATION_KEYS = frozenset(
-    {
-        "notice",
-        "conclusions",
-        "definitions",
-        "temperature",
-        "interval",
-        "fit",
-        "region",
-        "results",
-        "held_out",
-        "held_out_temperatures",
-        "in_sample",
-        "everywhere",
-        "reliability",
-        "uncertainty",
-        "resampling",
-        "versions",
-    }
-)
+    (
+        "notice", "conclusions", "definitions", "temperature", "interval", "fit", "region", "results", "held_out",
+        "held_out_temperatures", "in_sample", "everywhere", "reliability", "uncertainty", "resampling", "versions",
+    )
+)  # fmt: skip
 _A_PLACE = re.compile(
     r"(?<![\w/])(?:/[^\s/<>]+/[^\s/]|~(?:[A-Za-z_][\w.-]*)?/\S|[A-Za-z]:[\\/])"  # /a/b, ~/a, ~b/a, C:\
     r"|(?<!\\)\\\\[^\\\s]+\\"  # \\server\
@@ -188,7 +174,6 @@ def _bare(source: Path, scratch: Path, *, trusted: bool) -> Content:
 
 
 def _facts_of(bundle: Path, spec: CascadeSpec, *, trusted: bool) -> dict[str, ModelFacts]:
-    """Return what is known of both models."""
     models: dict[str, ModelFacts] = {}
     for stage, settings in (("stage1", spec.stage1), ("stage2", spec.stage2)):
         folder = bundle / stage

@@ -140,4 +140,3 @@ _KINDS = (
     ),
 )
 BACKBONES: dict[BackboneName, Backbone] = {kind.name: kind for kind in _KINDS}
-"""By name."""

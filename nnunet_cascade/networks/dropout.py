@@ -30,9 +30,8 @@ def require_dropout(network: nn.Module) -> None:
 def with_dropout(arch_kwargs: dict[str, Any], *, probability: float, dimensions: int) -> dict[str, Any]:
     """Return an architecture's arguments with nnU-Net's own dropout switched on.
 
-    The norms' keys in the state dict move by one (`all_modules.1` becomes
-    `all_modules.2`), so that a network trained without dropout does not load into
-    one with it.
+    The norms' keys in the state dict move by one (`all_modules.1` becomes `all_modules.2`), so that a network trained
+    without dropout does not load into one with it.
 
     Args:
         arch_kwargs: `architecture.arch_kwargs` of a plans file. Left unchanged.

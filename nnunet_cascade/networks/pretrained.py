@@ -161,8 +161,8 @@ class _PlacedWeights:
     def of(cls, source: Weights, first: Mapping[str, str], *, places: tuple[str, ...]) -> _PlacedWeights:
         """Place the weights of a file.
 
-        First those under the prefix that gives most names a place, then what lies
-        next to it: a file may hold the encoder under a name of its own.
+        First those under the prefix that gives most names a place, then what lies next to it: a file may hold the
+        encoder under a name of its own.
         """
         theirs: dict[str, str] = {}
         for name in source:

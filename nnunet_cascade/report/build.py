@@ -61,7 +61,7 @@ def make_comparison(first: ReportRequest, second: ReportRequest, progress: Progr
         InputImageError, DatasetError: There are no images or true labels where they are said to be.
         ReportError: The report cannot be written.
     """
-    from nnunet_cascade.report.pages.comparing import write_comparison_pages  # noqa: PLC0415 - jinja2, at the end
+    from nnunet_cascade.report.pages.writing import write_comparison_pages  # noqa: PLC0415 - jinja2, at the end
 
     if first.results.resolve() == second.results.resolve():
         raise SettingsError(f"{first.results} and {second.results} are the same folder; give two runs")

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
 from nnunet_cascade.errors import CascadeError, one_line
 from nnunet_cascade.geometry import MM3_PER_ML
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.morphology import label_components
+from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.scans.recorded import recorded_scan
@@ -24,26 +24,16 @@ _METHOD = "run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CaseAssetsJob:
-    """What to make of a case.
+class CaseAssetsJob(FigureRequest):
+    """What to make of a case: its figure, and more; without a CT, that of its record is taken.
 
     Attributes:
-        case: Its name.
-        results: Folder of the run.
-        record: Of the case; None where there is none.
-        scan: Its CT; None: where its record says it lies.
-        truth: File of its true labels, or None.
         tumor: Which values of its mask are tumor.
         truth_tumor: Which values of its true labels are tumor.
         into: Its folder in the report, which is there.
         viewer: Whether volumes are placed there for the viewer.
     """
 
-    case: str
-    results: Path
-    record: CaseRecord | None
-    scan: Scan | None
-    truth: Path | None
     tumor: TumorLabel
     truth_tumor: TumorLabel
     into: Path
@@ -84,7 +74,7 @@ def make_case_assets(jobs: Sequence[CaseAssetsJob], processes: int) -> Iterator[
 def make_case(job: CaseAssetsJob) -> CaseAssets:
     """Make what is asked for of one case; what cannot be made does not keep the rest from it."""
     scan, problems = _scan(job)
-    if not is_own_file(job.results, f"{job.case}{ENDING}"):
+    if not is_own_file(job.folder, f"{job.case}{ENDING}"):
         return CaseAssets(case=job.case)
     figure, of_figure = _figure(job, scan)
     volumes, of_volumes = _volumes(job, scan)
@@ -92,7 +82,7 @@ def make_case(job: CaseAssetsJob) -> CaseAssets:
     volume_ml, lesions, of_mask = _measured(job)
     found = (*problems, *of_figure, *of_volumes, *of_scores, *of_mask)
     of_scan = [scan.path, *scan.files] if scan else []
-    known = [*of_scan, job.results, job.into, *([job.truth] if job.truth else [])]
+    known = [*of_scan, job.folder, job.into, *([job.truth] if job.truth else [])]
     return CaseAssets(
         case=job.case,
         figure=figure,
@@ -119,18 +109,9 @@ def _scan(job: CaseAssetsJob) -> tuple[Scan | None, list[str]]:
 
 def _figure(job: CaseAssetsJob, scan: Scan | None) -> tuple[bool, list[str]]:
     from nnunet_cascade.report.figures.drawing import draw_figure  # noqa: PLC0415 - loads matplotlib
-    from nnunet_cascade.report.figures.request import FigureRequest  # noqa: PLC0415
 
     try:
-        request = FigureRequest(
-            case=job.case,
-            folder=job.results,
-            record=job.record,
-            scan=scan,
-            truth=job.truth,
-            truth_tumor=job.truth_tumor,
-        )
-        draw_figure(request, job.into / FIGURE)
+        draw_figure(replace(job, scan=scan), job.into / FIGURE)
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return False, [f"there is no figure: {one_line(error)}"]
     return True, []
@@ -143,7 +124,7 @@ def _volumes(job: CaseAssetsJob, scan: Scan | None) -> tuple[Mapping[str, str], 
 
     truth = None if job.truth is None else LabelFile(job.truth, job.truth_tumor)
     try:
-        return place_volumes(job.case, job.results, job.record, scan, truth, job.into), []
+        return place_volumes(job.case, job.folder, job.record, scan, truth, job.into), []
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         return {}, [f"there is no viewer: {one_line(error)}"]
 
@@ -151,7 +132,7 @@ def _volumes(job: CaseAssetsJob, scan: Scan | None) -> tuple[Mapping[str, str], 
 def _scores(job: CaseAssetsJob) -> tuple[Mapping[str, float], list[str]]:
     if job.truth is None:
         return {}, []
-    prediction = LabelFile(job.results / f"{job.case}{ENDING}", job.tumor)
+    prediction = LabelFile(job.folder / f"{job.case}{ENDING}", job.tumor)
     files = ScoreJob(case=job.case, truth=LabelFile(job.truth, job.truth_tumor), predictions={_METHOD: prediction})
     scored = score_job(files)[_METHOD]
     return scored.values, [f"it cannot be compared with the true labels: {scored.error}"] if scored.error else []
@@ -161,7 +142,7 @@ def _measured(job: CaseAssetsJob) -> tuple[float | None, int | None, list[str]]:
     """Measure a mask that has no record: volume and components."""
     if job.record is not None:
         return None, None, []
-    path = job.results / f"{job.case}{ENDING}"
+    path = job.folder / f"{job.case}{ENDING}"
     try:
         grid = read_volume(path).grid
         mask = job.tumor.mask(read_label_map(path, grid, job.tumor, what="mask"))

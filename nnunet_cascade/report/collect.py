@@ -143,7 +143,7 @@ def _jobs(run: RunFolder, request: ReportRequest, places: Mapping[str, Path]) ->
     return [
         CaseAssetsJob(
             case=row.case,
-            results=run.path,
+            folder=run.path,
             record=run.records.get(row.case),
             scan=scans.get(row.case),
             truth=truths.get(row.case),

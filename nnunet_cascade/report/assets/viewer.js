@@ -99,9 +99,10 @@
     const layer = told.layers.find((one) => one.name === name);
     if (images.has(name)) {
       images.get(name).opacity = opacityOf(name);
-      return blendSoon("layers");
+      blendSoon("layers");
+      return;
     }
-    if (!boxOf(name).checked) return undefined;
+    if (!boxOf(name).checked) return;
     boxOf(name).disabled = true; // until it is there: a second click must not load it twice
     try {
       await addLayer(layer);
@@ -112,7 +113,6 @@
     } finally {
       boxOf(name).disabled = false;
     }
-    return undefined;
   }
 
   /* NiiVue follows each change of the CT by gradients for 3D rendering, which slices never show and which take longer
@@ -326,7 +326,6 @@
       begin().catch((error) => fail(`The viewer cannot begin: ${error.message}`));
     });
     observer.observe(app);
-    return undefined;
   }
 
   beginWhenSeen();

@@ -96,7 +96,6 @@ def _layout(drawing: Drawing, columns: int) -> Layout:
 
 
 def _draw_row(figure: Figure, places: tuple[Place, ...], kinds: tuple[PanelKind, ...], of: tuple[Drawing, int]) -> None:
-    """Draw the panels of one slice."""
     drawing, row = of
     _, dy, dx = drawing.sources.spacing_mm
     ct = drawing.rows.ct.planes

@@ -69,7 +69,6 @@ def _lines(words: list[str], width: float, size_pt: float) -> Iterator[str]:
 
 
 def _parts(word: str, width: float, size_pt: float) -> Iterator[str]:
-    """Break a word that is longer than a line."""
     part = ""
     for sign in word:
         if part and width_in(part + sign, size_pt) > width:

@@ -40,8 +40,6 @@ DROPPED = Line(name="dropped candidate", color=_VERMILLION, dashes=(2, 1.2), hat
 LUNGS = Line(name="lungs", color=_WHITE, dashes=(1, 1.8), width_pt=0.8)
 REGION = Line(name="region of stage 2", color=_WHITE, dashes=(6, 2, 1, 2), width_pt=1.1)
 
-PANELS = ((TRUTH,), (PREDICTED,), (PREDICTED, DROPPED, LUNGS), (PREDICTED, REGION))
-"""What shares a panel: ground truth, stage 1, after anatomy, region with uncertainty."""
 HEAT_BRIGHTNESS = 0.45
 """Of the CT below a map of uncertainty, whose colors are then lighter than any tissue, in gray too."""
 _HEAT, _HEAT_FROM = "inferno", 0.42

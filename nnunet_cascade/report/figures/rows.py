@@ -20,10 +20,9 @@ from nnunet_cascade.report.figures.sources import FigureLayer, FigureSources
 def choose_heights(sources: FigureSources) -> tuple[int, ...]:
     """Choose slices, counted from the feet up.
 
-    The first choice is the slice with the most tumor, without a tumor that of the largest
-    candidate, without one the true tumor's, without one the middle of the lungs, at last
-    that of the scan. Further ones are those of the other lesions, of the candidates by size,
-    then slices at equal distances across all of them.
+    The first choice is the slice with the most tumor, without a tumor that of the largest candidate, without one the
+    true tumor's, without one the middle of the lungs, at last that of the scan. Further ones are those of the other
+    lesions, of the candidates by size, then slices at equal distances across all of them.
 
     Returns:
         Ascending, each once, as many as are asked for unless there are not so many.

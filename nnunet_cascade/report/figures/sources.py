@@ -110,15 +110,6 @@ def read_planes(path: Path, axis: int, places: Sequence[int]) -> NDArray[Any]:
     return planes
 
 
-def read_scan_grid(scan: Scan) -> Grid:
-    """Read where the voxels of a CT lie.
-
-    Raises:
-        InputImageError, DicomError: It cannot be read.
-    """
-    return scan.stacked().stack.grid if scan.is_dicom else read_grid(scan.path)
-
-
 def read_scan_planes(scan: Scan, axis: int, places: Sequence[int], *, grid: Grid) -> NDArray[Any]:
     """Read some planes of a CT in Hounsfield units, as `read_planes` does; of regular DICOM series only their files.
 
@@ -302,8 +293,9 @@ def _grid_of_files(request: FigureRequest) -> Grid:
     for path in (*maps, *([request.truth] if request.truth else [])):
         with suppress(CascadeError):
             return read_grid(path)
-    if request.scan is not None:
-        return read_scan_grid(request.scan)
+    scan = request.scan
+    if scan is not None:
+        return scan.stacked().stack.grid if scan.is_dicom else read_grid(scan.path)
     raise InputImageError(
         f"there is nothing of {request.case} to draw: neither a record with its grid nor a map; predict it first"
     )

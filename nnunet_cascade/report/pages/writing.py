@@ -19,7 +19,7 @@ from nnunet_cascade.evaluation.statistics.description import describe
 from nnunet_cascade.flags import meaning_of
 from nnunet_cascade.report.case_assets import FIGURE
 from nnunet_cascade.report.collect import CASES
-from nnunet_cascade.report.comparison import ComparedCase
+from nnunet_cascade.report.comparison import SIDES, ComparedCase, RunComparison
 from nnunet_cascade.report.entries import CaseEntry, RunEntries
 from nnunet_cascade.report.pages import wording
 from nnunet_cascade.report.pages.histogram import histogram
@@ -108,6 +108,36 @@ def write_report_pages(found: RunEntries, folder: Path, *, library: str, no_view
         )
 
 
+def write_comparison_pages(compared: RunComparison, folder: Path) -> None:
+    """Write all pages of a comparison and what they load.
+
+    Args:
+        compared: The runs.
+        folder: Of the report; the cases' folders are there.
+    """
+    copy_assets(folder / "assets")
+    flags = {flag for run in compared.runs.values() for entry in run.entries for flag in entry.row.flags}
+    write_page(
+        folder / PAGE,
+        "comparison.html",
+        root="",
+        compared=compared,
+        sides=SIDES,
+        cases=[(case, page_of(case)) for case in compared.cases],
+        flags=sorted(flags),
+    )
+    for case, before, after in with_neighbors(compared.cases):
+        write_page(
+            folder / CASES / case.folder / PAGE,
+            "comparison_case.html",
+            root=TO_ROOT,
+            compared=compared,
+            case=case,
+            before=before,
+            after=after,
+        )
+
+
 def copy_assets(assets: Path) -> None:
     """Copy what all pages load: styles and scripts of this package."""
     assets.mkdir(exist_ok=True)
@@ -150,6 +180,5 @@ def _index(found: RunEntries) -> dict[str, Any]:
 
 
 def _described(entries: Sequence[CaseEntry], infos: Sequence[MetricInfo]) -> list[dict[str, Any]]:
-    """Describe each metric over the cases whose truth is known."""
     columns = {info: [e.scores[info.name] for e in entries if info.name in e.scores] for info in infos}
     return [{"info": info, "found": describe(column, Resampling())} for info, column in columns.items()]

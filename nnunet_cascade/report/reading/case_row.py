@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -20,7 +19,7 @@ from nnunet_cascade.case_folders.record_parts import (
 from nnunet_cascade.case_folders.unchecked_json import UncheckedJson
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.setting_rows import SettingRows, setting_rows
-from nnunet_cascade.versions import versions
+from nnunet_cascade.versions import PACKAGES
 
 Status = Literal["done", "mask only", "unreadable", "missing", "failed"]
 STATUSES: Mapping[Status, str] = {
@@ -33,6 +32,8 @@ STATUSES: Mapping[Status, str] = {
 """What may be known of a case, from the best to the worst."""
 _MOST_ROWS = 500
 _MODELS = ("stage1", "stage2", "lungs")
+DECISIVE = ("python", *PACKAGES)
+"""What the results of a run depend on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +137,7 @@ class CaseRow:
     @property
     def versions(self) -> Mapping[str, str]:
         """Of the packages that results depend on."""
-        return {package: self.record.versions[package] for package in our_versions() if package in self.record.versions}
+        return {package: self.record.versions[package] for package in DECISIVE if package in self.record.versions}
 
     def _verdicts(self, *, kept: bool) -> int | None:
         candidates = self.record.candidates
@@ -161,12 +162,6 @@ def row_of_record(case: str, record: CaseRecord, folder: Path) -> CaseRow:
         files=_files(record.files or {}, folder),
         settings=setting_rows(UncheckedJson(record.settings)),
     )
-
-
-@cache
-def our_versions() -> Mapping[str, str]:
-    """Return the versions that read the records."""
-    return versions()
 
 
 def _files(listed: Mapping[str, int | None], folder: Path) -> tuple[FileRow, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nnunet_cascade.case_folders.case_files import MAPS
@@ -12,13 +12,13 @@ from nnunet_cascade.case_folders.case_record import VERSION, CaseRecord
 from nnunet_cascade.case_folders.unchecked_json import UncheckedJson, read_json_lenient
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.report.reading.case_row import CaseRow, our_versions, row_of_record
+from nnunet_cascade.report.reading.case_row import DECISIVE, CaseRow, row_of_record
 from nnunet_cascade.report.reading.own_files import is_own_file
 from nnunet_cascade.report.reading.privacy import without_paths
 from nnunet_cascade.report.reading.setting_rows import SettingRows, differing, setting_rows, unknown_settings
+from nnunet_cascade.versions import __version__
 
 _PART = re.compile(r"run_part(\d+)\.json")
-_PACKAGE = "nnunet-cascade"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,16 +48,11 @@ class RunFolder:
 
 @dataclass(frozen=True, slots=True)
 class _Stories:
-    """What the stories of a folder tell: `run.json`, or those of the parts.
-
-    Attributes:
-        told: By file name.
-        problems: What is wrong with them.
-    """
+    """What the stories of a folder tell, `run.json` or those of the parts, by file name; and their lines by case."""
 
     told: Mapping[str, UncheckedJson]
     problems: tuple[str, ...]
-    lines: Mapping[str, UncheckedJson] = field(default_factory=dict[str, UncheckedJson])
+    lines: Mapping[str, UncheckedJson]
 
     @property
     def first(self) -> UncheckedJson:
@@ -99,7 +94,7 @@ def read_run(folder: Path) -> RunFolder:
         problems=(*stories.problems, *_shared_problems(rows, first)),
         settings=setting_rows(first.at("settings")),
         model={stage: told.text for stage, told in first.at("model").items() if stage in {"stage1", "stage2", "lungs"}},
-        versions={name: first.at("versions", name).text for name in our_versions() if first.at("versions", name).text},
+        versions={name: first.at("versions", name).text for name in DECISIVE if first.at("versions", name).text},
         facts=_facts(first),
     )
 
@@ -169,7 +164,7 @@ def _row(case: str, folder: Path, *, line: UncheckedJson | None, record: CaseRec
             return CaseRow(case=case, status="mask only", problems=("there is no record beside its mask",))
         return CaseRow(case=case, status="missing", problems=("the run calls it done, and there is no record of it",))
     row = row_of_record(case, record, folder)
-    problems = [*_version_problems(record), *_file_problems(row), *_content_problems(record)]
+    problems = [*_version_problems(record), *_content_problems(record, row)]
     if failed:
         problems.insert(0, f"the run could not do it ({error or 'it does not say why'}); below is an earlier result")
     status = "failed" if failed else "done" if mask else "missing"
@@ -180,22 +175,19 @@ def _version_problems(record: CaseRecord) -> list[str]:
     if record.version > VERSION:
         newer = f"version {record.version} of its record is newer than {VERSION}: what is not understood is left out"
         return [f"{newer}; update nnunet-cascade"]
-    found, ours = record.versions.get(_PACKAGE), our_versions()[_PACKAGE]
-    if found == ours:
+    found = record.versions.get("nnunet-cascade")
+    if found == __version__:
         return []
     made_by = f"version {found}" if found else "an unknown version"
-    return [f"its record is of {made_by} of this package, read by {ours}: what is not understood is left out"]
+    return [f"its record is of {made_by} of this package, read by {__version__}: what is not understood is left out"]
 
 
-def _file_problems(row: CaseRow) -> list[str]:
+def _content_problems(record: CaseRecord, row: CaseRow) -> list[str]:
     gone = [file.name for file in row.files if not file.there]
-    return [f"missing or of another size than its record tells: {', '.join(gone)}"] if gone else []
-
-
-def _content_problems(record: CaseRecord) -> list[str]:
+    found = [f"missing or of another size than its record tells: {', '.join(gone)}"] if gone else []
     lacking = [name for name in ("flags", "tumor", "candidates", "files", "settings") if getattr(record, name) is None]
     unknown = unknown_settings(UncheckedJson(record.settings))
-    found = [f"its record tells nothing readable of: {', '.join(lacking)}"] if lacking else []
+    found += [f"its record tells nothing readable of: {', '.join(lacking)}"] if lacking else []
     return found + ([f"{unknown} of its settings are unknown to this version and not shown"] if unknown else [])
 
 

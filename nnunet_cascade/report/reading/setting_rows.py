@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from nnunet_cascade.case_folders.unchecked_json import UncheckedJson
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -15,8 +15,7 @@ SettingRows = dict[str, str]
 """Values in words by dotted name, in the order of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class SettingDifference:
+class SettingDifference(NamedTuple):
     """A setting that two runs do not share.
 
     Attributes:
