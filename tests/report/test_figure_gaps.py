@@ -17,49 +17,38 @@ from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import write_image
 from nnunet_cascade.report.figures import palette
 from nnunet_cascade.report.figures.drawing import compose_figure
+from nnunet_cascade.report.figures.sources import FigureSources
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.scans.search import find_scans
 
 
-@pytest.mark.parametrize(
-    ("suffix", "panel", "says"),
-    [
-        ("_stage1", STAGE1, "The mask of stage 1 is missing."),
-        ("_candidates", ANATOMY, "The map of candidates is missing."),
-        ("_lungs", ANATOMY, "The lung mask is missing."),
-        ("_uncertainty", RESULT, "The uncertainty map is missing."),
-        ("", RESULT, "The final mask is missing."),
-    ],
-)
-def test_a_missing_map_is_said_in_its_panel(own, suffix, panel, says):
-    (own.folder / f"case{suffix}.nii.gz").unlink()
-    assert says in Drawn(own).said(panel)
-
-
-def test_damaged_maps_are_said_in_their_panel_without_folders(own):
+def test_missing_and_damaged_maps_are_said_in_their_panels_without_folders(own):
+    for suffix in ("_candidates", "_lungs", "_uncertainty", ""):
+        (own.folder / f"case{suffix}.nii.gz").unlink()
     (own.folder / "case_stage1.nii.gz").write_bytes(b"nothing")
-    said = Drawn(own).said(STAGE1)
-    assert "The mask of stage 1 cannot be shown" in said
-    assert str(own.folder) not in said
+    gone = Drawn(own)
+    assert "The map of candidates is missing. The lung mask is missing." in gone.said(ANATOMY)
+    assert "The final mask is missing. The uncertainty map is missing." in gone.said(RESULT)
+    assert "The mask of stage 1 cannot be shown" in gone.said(STAGE1)
+    assert str(own.folder) not in gone.said()
 
 
-def test_a_case_predicted_without_samples_says_so(own):
+def test_a_case_without_samples_and_one_without_regions_say_so(own):
     (own.folder / "case_uncertainty.nii.gz").unlink()
     unsampled = Drawn(with_record(own, uncertainty=None))
     assert "No uncertainty: predicted without samples." in unsampled.said(RESULT)
-
-
-def test_a_case_without_regions_says_so(own):
     dropped = [{**item, "verdict": {**item["verdict"], "kept": False}} for item in own.record.to_json()["candidates"]]
     nothing = Drawn(with_record(own, rois=[], candidates=dropped))
     assert "No region: no candidate was kept." in nothing.said(RESULT)
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_a_ct_that_is_gone_is_said_and_outlines_are_drawn(own, known):
+def test_a_ct_that_is_gone_is_said_and_outlines_are_drawn(own):
     own.scan.path.unlink()
-    gone = Drawn(own if known else replace(own, scan=None))
+    gone = Drawn(own)
     assert "The CT is not where it was read from" in gone.said(CT)
     assert len(gone.colored(RESULT, palette.PREDICTED.color)) > 50
+    for scan in (None, Scan(case="case", path=own.folder, series_uid="1.2.3")):
+        assert "The CT is not where it was" in FigureSources.of(replace(own, scan=scan)).ct_layer([5]).missing
 
 
 def test_a_ct_or_truth_on_another_grid_is_said_and_not_drawn(own):
@@ -110,9 +99,6 @@ def test_a_record_of_another_make_is_drawn_as_far_as_it_goes(request_of, changed
     columns = {"CT", "Ground truth", "Stage 1", "After anatomy rules", "Stage 2: tumor and uncertainty"}
     assert columns <= {text.get_text() for text in figure.texts}
     assert all(axes.images for axes in figure.axes[: len(columns)])
-
-
-# The CT of a DICOM series
 
 
 def test_a_dicom_series_gives_the_picture_of_its_image_file(drawn, own, tmp_path):

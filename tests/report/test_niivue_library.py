@@ -5,7 +5,6 @@ import io
 import tarfile
 import urllib.error
 import urllib.request
-from dataclasses import replace
 
 import pytest
 
@@ -18,31 +17,22 @@ MEMBER = "package/dist/tiny.js"
 
 
 def archive(*members):
-    """An archive as npm packs it: pairs of a name and its content, or what tells of a member."""
+    """An archive as npm packs it: pairs of a name and its content, or the name of what it links to."""
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, content in members:
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            data = b"" if isinstance(content, tarfile.TarInfo) else content
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
+            info = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                info.type, info.linkname, content = tarfile.SYMTYPE, content, b""  # noqa: PLW2901 - a link is empty
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
     return packed.getvalue()
 
 
-def link(name, target):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname = tarfile.SYMTYPE, target
-    return name, info
-
-
-def package_of(content, script=SCRIPT):
-    return Package(
-        name="@tiny/tiny",
-        version="1.2.3",
-        member=MEMBER,
-        archive_sha512=hashlib.sha512(content).hexdigest(),
-        script_sha512=hashlib.sha512(script).hexdigest(),
-    )
+def package_of(content):
+    archive_sha512, script_sha512 = (hashlib.sha512(each).hexdigest() for each in (content, SCRIPT))
+    sums = {"archive_sha512": archive_sha512, "script_sha512": script_sha512}
+    return Package(name="@tiny/tiny", version="1.2.3", member=MEMBER, **sums)
 
 
 ARCHIVE = archive(("package/../../evil.js", b"evil"), (MEMBER, SCRIPT), ("/etc/evil", b"evil"))
@@ -84,14 +74,7 @@ def test_it_is_fetched_once_and_then_kept(assets, registry, tmp_path):
     assert asked == [("https://registry.npmjs.org/@tiny/tiny/-/tiny-1.2.3.tgz", True)]
     assert (assets / "tiny-1.2.3.js").read_bytes() == SCRIPT
     assert names(tmp_path) == ["assets/niivue-LICENSE.txt", "assets/tiny-1.2.3.js", "cache/tiny-1.2.3.js"]
-
-
-@pytest.mark.usefixtures("registry")
-def test_its_license_lies_beside_it(assets):
-    place_niivue(assets, package=TINY)
-    text = (assets / "niivue-LICENSE.txt").read_text()
-    assert "BSD 2-Clause" in text
-    assert "Copyright (c) 2021, Niivue" in text
+    assert "BSD 2-Clause License\n\nCopyright (c) 2021, Niivue" in (assets / "niivue-LICENSE.txt").read_text()
 
 
 def test_the_registry_is_the_one_that_npm_uses(assets, registry, monkeypatch):
@@ -136,7 +119,7 @@ def test_an_archive_that_was_changed_is_refused_before_it_is_read(assets, regist
     [
         archive(("package/other.js", SCRIPT)),
         archive((f"./{MEMBER}", SCRIPT)),
-        archive(link(MEMBER, "/etc/passwd")),
+        archive((MEMBER, "/etc/passwd")),
         archive((MEMBER, b"another script")),
         b"\x1f\x8bno archive",
     ],
@@ -149,17 +132,15 @@ def test_an_archive_without_the_expected_file_is_refused(assets, registry, conte
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_damaged_file_of_the_cache_is_fetched_again(assets, tmp_path):
+def test_a_damaged_cache_is_fetched_again_and_one_that_cannot_be_written_costs_the_download(
+    assets, monkeypatch, tmp_path
+):
+    kept = tmp_path / "cache" / "tiny-1.2.3.js"
+    kept.parent.mkdir()
+    kept.write_bytes(b"damaged")
     place_niivue(assets, package=TINY)
-    (tmp_path / "cache" / "tiny-1.2.3.js").write_bytes(b"damaged")
-    place_niivue(assets, package=TINY)
-    assert (assets / "tiny-1.2.3.js").read_bytes() == (tmp_path / "cache" / "tiny-1.2.3.js").read_bytes() == SCRIPT
-
-
-@pytest.mark.usefixtures("registry")
-def test_a_cache_that_cannot_be_written_costs_nothing_but_the_download(assets, monkeypatch, tmp_path):
-    (tmp_path / "a_file").write_text("")
-    monkeypatch.setenv("NNC_CACHE", str(tmp_path / "a_file"))
+    assert (assets / "tiny-1.2.3.js").read_bytes() == kept.read_bytes() == SCRIPT
+    monkeypatch.setenv("NNC_CACHE", str(kept))
     assert place_niivue(assets, package=TINY) == "tiny-1.2.3.js"
 
 
@@ -211,6 +192,3 @@ def test_the_registrys_own_archive_is_the_expected_one(assets):
     name = place_niivue(assets)
     assert name == f"niivue-{NIIVUE.version}.js"
     assert b"Niivue" in (assets / name).read_bytes()
-    (assets / name).unlink()
-    with pytest.raises(ReportError, match="SHA-512"):
-        place_niivue(assets, package=replace(NIIVUE, version="0.68.1"))

@@ -1,6 +1,5 @@
 """Two runs beside each other: differences are the second's less the first's, over the cases of both."""
 
-import json
 import re
 import shutil
 from dataclasses import replace
@@ -16,13 +15,9 @@ from nnunet_cascade.report.collect import ReportRequest
 FIRST_ML, SECOND_ML = (64 * GRID.voxel_volume_mm3 / 1000, 32 * GRID.voxel_volume_mm3 / 1000)
 
 
-def requests(first, second, **changed):
-    return [
-        ReportRequest(
-            results=run.results, output=first.root / "both", viewer=False, processes=1, truths=run.labels, **changed
-        )
-        for run in (first, second)
-    ]
+def requests(first, second):
+    told = {"output": first.root / "both", "viewer": False, "processes": 1}
+    return [ReportRequest(results=run.results, truths=run.labels, **told) for run in (first, second)]
 
 
 @pytest.fixture(scope="module")
@@ -85,40 +80,27 @@ def test_the_page_of_a_case_has_both_figures_and_both_verdicts(compared):
     assert page.count("✓ kept") == 2
 
 
-def test_two_measures_of_uncertainty_are_not_subtracted(tmp_path):
-    first, second = (DrawnRun(tmp_path, name).write("a") for name in ("one", "two"))
-    record = second.record("a")
-    second.change("a", uncertainty={**record["uncertainty"], "measure": "mutual_information"})
+def test_two_measures_of_uncertainty_and_what_is_not_known_of_one_run_are_not_subtracted(tmp_path):
+    first, second = (DrawnRun(tmp_path, name).write("a").write("b") for name in ("one", "two"))
+    for case in ("a", "b"):
+        measured = {**second.record(case)["uncertainty"], "measure": "mutual_information"}
+        second.change(case, uncertainty=measured)
+    second.change("a", tumor={"volume_ml": None})
     make_comparison(*requests(first.finish(), second.finish()))
     index = (tmp_path / "both/index.html").read_text()
     assert "variance in tumor" not in index
     assert "mutual information in tumor" not in index
-
-
-def test_what_is_not_known_of_one_run_has_no_difference(tmp_path):
-    first, second = (DrawnRun(tmp_path, name).write("a") for name in ("one", "two"))
-    second.write("b", found=())
-    first.write("b")
-    second.change("a", tumor={"volume_ml": None})
-    make_comparison(*requests(first.finish(), second.finish()))
     page = (tmp_path / "both/cases/a/index.html").read_text()
     (row,) = re.findall(r"<td title=\"volume of the prediction\">.*?</tr>", page)
     assert re.findall(r"<td class=\"number\">(.*?)</td>", row)[1:] == ["–", "–"]
 
 
-def test_a_run_is_not_compared_with_itself(tmp_path):
+def test_a_run_is_not_compared_with_itself_and_runs_of_one_name_are_called_a_and_b(tmp_path):
     run = DrawnRun(tmp_path).write("a").finish()
     with pytest.raises(SettingsError, match="same folder"):
         make_comparison(*requests(run, run))
-
-
-def test_runs_of_one_name_are_called_a_and_b(tmp_path):
-    run = DrawnRun(tmp_path).write("a").finish()
     shutil.copytree(run.results, tmp_path / "copy" / "run")
     other = DrawnRun(tmp_path)
     other.results = tmp_path / "copy" / "run"
-    story = json.loads((other.results / "run.json").read_text())
-    story["counts"]["left"] = 1
-    (other.results / "run.json").write_text(json.dumps(story))
-    made = make_comparison(*requests(run, other))
+    made = make_comparison(*requests(run, other.finish(left=1)))
     assert [problem.split(":")[0] for problem in made.problems] == ["B"]

@@ -16,14 +16,15 @@ from nnunet_cascade.errors import ReportError
 from nnunet_cascade.report.build import make_report
 from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.figures.palette import heat
+from nnunet_cascade.report.pages.names import folder_names
 from nnunet_cascade.report.viewing.niivue import place_niivue
 from nnunet_cascade.report.viewing.server import ReportServer
+from nnunet_cascade.report.viewing.viewer import LAYERS
 
 WIDTHS = (1280, 390)
 EVIL = "<img src=x onerror=alert(1)>"
 TURNED = "turned"
 SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage")
-LAYERS = ("lungs", "roi", "stage1", "candidates", "tumor", "truth", "probability", "uncertainty")
 VIOLATIONS = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (event) => window.violations.push(event.violatedDirective));
@@ -98,13 +99,7 @@ def open_page(chromium):
 
 def case_url(server, case):
     """The page of a case, as the index links it."""
-    return f"{server.url}cases/{quote(folder_of(server.folder, case))}/index.html"
-
-
-def folder_of(report, case):
-    """The folder of a case in a report."""
-    plain = [path.name for path in (report / "cases").iterdir()]
-    return case if case in plain else next(name for name in plain if name not in ("case_1", TURNED))
+    return f"{server.url}cases/{quote(folder_names([case])[case])}/index.html"
 
 
 def picture(page):
@@ -112,9 +107,8 @@ def picture(page):
     page.locator("#viewer").scroll_into_view_if_needed()
     page.wait_for_selector("#viewer-app[data-state=ready]", timeout=120_000)
     page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
-    return imread(io.BytesIO(page.locator("#viewer-canvas").screenshot()))[
-        5:-5, 5:-5, :3
-    ]  # without the ring of the focus
+    drawn = imread(io.BytesIO(page.locator("#viewer-canvas").screenshot()))
+    return drawn[5:-5, 5:-5, :3]  # without the ring of the focus
 
 
 def differ(one, other):
@@ -146,7 +140,7 @@ def test_a_table_that_is_wider_than_the_page_goes_on_by_keyboard(server, open_pa
         page.wait_for_function("box => box.scrollLeft > 0", arg=box.element_handle())
 
 
-def test_a_click_on_a_head_sorts_the_table_and_the_next_one_turns_it_around(server, open_page):
+def test_a_click_on_a_head_sorts_the_table_the_next_one_turns_it_around_and_filters_leave_what_fits(server, open_page):
     with open_page(server.url) as page:
         names = page.locator("#cases tbody tr th")
         before = names.all_inner_texts()
@@ -158,9 +152,6 @@ def test_a_click_on_a_head_sorts_the_table_and_the_next_one_turns_it_around(serv
         page.click("#cases thead button:text-is('Dropped')")
         assert names.all_inner_texts()[-1] == TURNED
 
-
-def test_filters_leave_the_cases_that_fit(server, open_page):
-    with open_page(server.url) as page:
         shown = page.locator("#cases tbody tr:visible th")
         page.select_option("[name=flag]", "roi_clipped")
         assert shown.all_inner_texts() == ["case_1"]
@@ -174,10 +165,9 @@ def test_a_name_that_is_html_is_shown_and_not_obeyed(server, open_page):
     with open_page(case_url(server, EVIL)) as page:
         assert page.locator("h1").inner_text() == EVIL
         assert page.locator("img[src=x]").count() == 0
-        picture(page)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.long)])
 def test_the_viewer_draws_the_ct_and_follows_slices_window_and_opacity(server, open_page, width):
     with open_page(case_url(server, "case_1"), width) as page:
         first = picture(page)
@@ -212,12 +202,23 @@ def test_the_viewer_draws_the_ct_and_follows_slices_window_and_opacity(server, o
         assert not differ(first, picture(page))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
+        box = page.locator("#viewer-canvas").bounding_box()
+        page.mouse.move(box["x"] + 80, box["y"] + 150)
+        page.mouse.down(button="right")
+        page.mouse.move(box["x"] + 130, box["y"] + 190, steps=3)
+        page.mouse.up(button="right")
+        assert differ(first, picture(page))
+        assert (page.input_value("[name=level]"), page.input_value("[name=width]")) != ("-600", "1500")
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_each_layer_is_shown_and_hidden(server, open_page, width):
+
+@pytest.mark.parametrize(
+    ("width", "layers"),
+    [(1280, ("candidates", "truth")), pytest.param(390, [layer.name for layer in LAYERS], marks=pytest.mark.long)],
+)
+def test_each_layer_is_shown_and_hidden(server, open_page, width, layers):
     with open_page(case_url(server, "case_1"), width) as page:
         first = picture(page)
-        for layer in LAYERS:
+        for layer in layers:
             box = page.locator(f"[name=layer][value={layer}]")
             begun = box.is_checked()
             box.set_checked(not begun)
@@ -243,66 +244,47 @@ def pixels_at(page, z, y, x):
     return drawn[row - 2 : row + 3, column - 2 : column + 3].reshape(-1, 3)
 
 
-@pytest.mark.parametrize(("layer", "share"), [("uncertainty", 0.2), ("probability", 0)])
-def test_a_measure_is_clear_where_it_is_0_and_has_the_figures_color_elsewhere(server, open_page, layer, share):
+def test_a_measure_is_clear_where_it_is_0_and_has_the_figures_color_elsewhere(server, open_page):
     with open_page(case_url(server, "case_1")) as page:
         picture(page)
         page.uncheck("[name=layer][value=tumor]")
         before = {z: pixels_at(page, z, 18, 9) for z in (11, 12)}
-        page.check(f"[name=layer][value={layer}]")
-        page.locator(f"[name=opacity][data-layer={layer}]").fill("1")
-        clear, shown = (pixels_at(page, z, 18, 9) for z in (11, 12))
-        assert np.abs(clear - before[11]).max() < 0.01
-        assert np.ptp(clear, axis=-1).max() < 0.01
-        expected = heat(np.array([share], dtype=np.float32))[:, :3] / 255 if share else before[12]
-        assert np.abs(shown - expected).max() < 0.05
+        for layer, share in (("uncertainty", 0.2), ("probability", 0)):
+            page.check(f"[name=layer][value={layer}]")
+            page.locator(f"[name=opacity][data-layer={layer}]").fill("1")
+            clear, shown = (pixels_at(page, z, 18, 9) for z in (11, 12))
+            page.uncheck(f"[name=layer][value={layer}]")
+            assert np.abs(clear - before[11]).max() < 0.01
+            assert np.ptp(clear, axis=-1).max() < 0.01
+            expected = heat(np.array([share], dtype=np.float32))[:, :3] / 255 if share else before[12]
+            assert np.abs(shown - expected).max() < 0.05
 
 
-@pytest.mark.parametrize("case", ["case_1", TURNED])
-def test_a_place_of_the_record_is_where_the_viewer_goes(server, open_page, case):
+def test_places_of_the_record_are_where_the_viewer_goes_and_the_patients_right_is_on_the_left(server, open_page):
     """Also where the arrays run to the front, the right and the feet, with voxels of other sizes along each axis."""
-    with open_page(case_url(server, case)) as page:
-        picture(page)
-        told = json.loads(page.locator("#viewer-data").text_content())
-        expected_mm = told["places"][0]["lps_mm"]
-        found = values(page)
-        shown_mm = [float(part) for part in found["x, y, z (LPS)"].replace("−", "-").removesuffix(" mm").split(",")]
-        assert np.allclose(shown_mm, expected_mm, atol=3.1)  # half a voxel: the cross stands in the middle of one
-        assert (found["CT"], found["final mask"]) == ("30 HU", "yes")
-        if case != TURNED:
-            page.click("[name=next]")
-            page.select_option("[name=place]", label="candidate 2, dropped")
-            assert (values(page)["CT"], values(page)["final mask"]) == ("40 HU", "no")
-
-
-def test_the_patients_right_is_on_the_left_whichever_way_the_array_runs(server, open_page):
     pictures = []
     for case in ("case_1", TURNED):
         with open_page(case_url(server, case)) as page:
             picture(page)
+            told = json.loads(page.locator("#viewer-data").text_content())
+            found = values(page)
+            shown_mm = [float(part) for part in found["x, y, z (LPS)"].replace("−", "-").removesuffix(" mm").split(",")]
+            assert np.allclose(shown_mm, told["places"][0]["lps_mm"], atol=3.1)  # half a voxel: it shows one's middle
+            assert (found["CT"], found["final mask"]) == ("30 HU", "yes")
             page.check("[name=plane][value='0']")
             pictures.append(picture(page))
+            if case != TURNED:
+                page.click("[name=next]")
+                page.select_option("[name=place]", label="candidate 2, dropped")
+                assert (values(page)["CT"], values(page)["final mask"]) == ("40 HU", "no")
     middles = [np.argwhere(drawn[..., 2] - drawn[..., 0] > 0.2).mean(axis=0) for drawn in pictures]
     assert middles[0][1] < pictures[0].shape[1] / 2
     assert np.allclose(*middles, atol=2)
 
 
-def test_a_drag_with_the_right_button_changes_the_window_and_says_it(server, open_page):
-    with open_page(case_url(server, "case_1")) as page:
-        first = picture(page)
-        box = page.locator("#viewer-canvas").bounding_box()
-        page.mouse.move(box["x"] + 80, box["y"] + 150)
-        page.mouse.down(button="right")
-        page.mouse.move(box["x"] + 130, box["y"] + 190, steps=3)
-        page.mouse.up(button="right")
-        assert differ(first, picture(page))
-        assert (page.input_value("[name=level]"), page.input_value("[name=width]")) != ("-600", "1500")
-
-
 def test_without_its_ct_a_case_shows_its_maps_on_black(server, report, open_page):
-    told = (report / "cases" / "case_1" / "index.html").read_text()
-    alone = report / "cases" / "case_1" / "alone.html"
-    alone.write_text(told.replace('"ct": "ct.nii.gz"', '"ct": ""'))
+    page = report / "cases" / "case_1" / "index.html"
+    page.with_name("alone.html").write_text(page.read_text().replace('"ct": "ct.nii.gz"', '"ct": ""'))
     with open_page(case_url(server, "case_1").replace("index.html", "alone.html")) as page:
         drawn = picture(page)
         blue = drawn[..., 2] - drawn[..., 0] > 0.2
@@ -311,6 +293,7 @@ def test_without_its_ct_a_case_shows_its_maps_on_black(server, report, open_page
         assert "CT" not in values(page)
 
 
+@pytest.mark.long
 def test_a_finger_moves_the_cross(server, open_page):
     with open_page(case_url(server, "case_1"), 390, has_touch=True) as page:
         picture(page)

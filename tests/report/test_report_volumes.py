@@ -35,6 +35,16 @@ def record(small_run):
 
 
 @pytest.fixture
+def place(small_run, record, into):
+    """Lay the case's images, or another one's, into the page's folder."""
+
+    def placed(case=CASE, *, record=record, scan=None, truth=None):
+        return place_volumes(case, small_run.results, record, scan, truth, into)
+
+    return placed
+
+
+@pytest.fixture
 def scan(small_run):
     return Scan(case=CASE, path=small_run.images / f"{CASE}_0000.nii.gz")
 
@@ -54,81 +64,70 @@ def series(tmp_path):
     return written
 
 
-def test_what_is_there_is_linked_and_takes_no_room(small_run, record, scan, into):
+def test_what_is_there_is_linked_and_takes_no_room_and_linking_it_again_changes_nothing(small_run, place, scan, into):
     truth = LabelFile(small_run.truths / f"{CASE}.nii.gz", TumorLabel())
-    placed = place_volumes(CASE, small_run.results, record, scan, truth, into)
-    assert placed == {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
-    assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
+    for _ in range(2):
+        placed = place(scan=scan, truth=truth)
+        assert placed == {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
+        assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
     assert (into / "truth.nii.gz").samefile(truth.path)
     assert (into / "ct.nii.gz").samefile(scan.path)
     assert (into / "tumor.nii.gz").samefile(small_run.results / f"{CASE}.nii.gz")
 
 
-def test_placing_them_again_changes_nothing_and_leaves_nothing(small_run, record, scan, into):
-    first = place_volumes(CASE, small_run.results, record, scan, None, into)
-    assert place_volumes(CASE, small_run.results, record, scan, None, into) == first
-    assert sorted(path.name for path in into.iterdir()) == sorted(first.values())
-
-
 @pytest.mark.parametrize("error", [OSError(18, "Invalid cross-device link"), NotImplementedError()])
-def test_where_the_system_cannot_link_they_are_copied(small_run, record, scan, into, monkeypatch, error):
+def test_where_the_system_cannot_link_they_are_copied(place, scan, into, monkeypatch, error):
     def refuse(*_):
         raise error
 
     monkeypatch.setattr(os, "link", refuse)
-    placed = place_volumes(CASE, small_run.results, record, scan, None, into)
+    placed = place(scan=scan)
     assert not (into / "ct.nii.gz").samefile(scan.path)
     assert (into / "ct.nii.gz").read_bytes() == scan.path.read_bytes()
     assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
 
 
-def test_only_what_is_there_is_placed(small_run, record, into):
+def test_only_what_is_there_is_placed(small_run, place):
     for suffix in ("_lungs", "_uncertainty"):
         (small_run.results / f"{CASE}{suffix}.nii.gz").unlink()
     gone = Scan(case=CASE, path=small_run.images / "gone.nii.gz")
-    placed = place_volumes(
-        CASE, small_run.results, record, gone, LabelFile(small_run.truths / "gone.nii.gz", TumorLabel()), into
-    )
+    placed = place(scan=gone, truth=LabelFile(small_run.truths / "gone.nii.gz", TumorLabel()))
     assert sorted(placed) == sorted(set(MAPS) - {"lungs", "uncertainty"})
-    assert place_volumes("unknown", small_run.results, None, None, None, into) == {}
+    assert place("unknown", record=None) == {}
 
 
-def test_a_map_that_the_record_does_not_list_is_another_runs(small_run, record, into):
+def test_a_map_that_the_record_does_not_list_is_another_runs(record, place):
     listed = {name: size for name, size in record.files.items() if "lungs" not in name}
-    assert "lungs" not in place_volumes(CASE, small_run.results, replace(record, files=listed), None, None, into)
-    assert "lungs" in place_volumes(CASE, small_run.results, replace(record, files=None), None, None, into)
-    assert "lungs" in place_volumes(CASE, small_run.results, None, None, None, into)
+    assert "lungs" not in place(record=replace(record, files=listed))
+    assert "lungs" in place(record=replace(record, files=None))
+    assert "lungs" in place(record=None)
 
 
-def test_no_name_and_no_link_leads_out_of_the_results(small_run, record, into, tmp_path):
+def test_no_name_and_no_link_leads_out_of_the_results(small_run, place, tmp_path):
     shutil.copy(small_run.truths / f"{CASE}.nii.gz", tmp_path / "outside.nii.gz")
-    inner = small_run.results / "inner"
-    inner.mkdir()
+    (small_run.results / "inner").mkdir()
     for case in ("../outside", str(tmp_path / "outside"), "inner/../../outside"):
-        assert place_volumes(case, small_run.results, None, None, None, into) == {}
+        assert place(case, record=None) == {}
     lungs = small_run.results / f"{CASE}_lungs.nii.gz"
     lungs.unlink()
     lungs.symlink_to(tmp_path / "outside.nii.gz")
-    placed = place_volumes(CASE, small_run.results, record, None, None, into)
-    assert "lungs" not in placed
-    assert "tumor" in placed
+    assert place().keys() & {"lungs", "tumor"} == {"tumor"}
 
 
-def test_a_ct_that_is_a_symbolic_link_is_followed(small_run, record, scan, into, tmp_path):
+def test_a_ct_that_is_a_symbolic_link_is_followed(place, scan, into, tmp_path):
     (tmp_path / "link.nii.gz").symlink_to(scan.path)
-    place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "link.nii.gz"), None, into)
+    place(scan=Scan(case=CASE, path=tmp_path / "link.nii.gz"))
     assert not (into / "ct.nii.gz").is_symlink()
     assert (into / "ct.nii.gz").samefile(scan.path)
 
 
-def test_other_formats_become_nifti(small_run, record, into, tmp_path):
-    array = drawn()["ct"].astype(np.float32) + 0.4
-    tumor = drawn()[""]
+def test_other_formats_become_nifti(place, into, tmp_path):
+    array, tumor = drawn()["ct"].astype(np.float32) + 0.4, drawn()[""]
     grid = Grid(shape=array.shape, spacing_mm=(3.0, 2.0, 1.0), origin_mm=(4.0, 5.0, 6.0))
     write_image(array, grid, tmp_path / "ct.mha")
     write_image(tumor, grid, tmp_path / "truth.mha")
     truth = LabelFile(tmp_path / "truth.mha", TumorLabel())
-    placed = place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), truth, into)
+    placed = place(scan=Scan(case=CASE, path=tmp_path / "ct.mha"), truth=truth)
     assert (placed["ct"], placed["truth"]) == ("ct.nii.gz", "truth.nii.gz")
     found = read_volume(into / "ct.nii.gz")
     assert found.grid.difference(grid) is None
@@ -137,29 +136,29 @@ def test_other_formats_become_nifti(small_run, record, into, tmp_path):
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_of_true_labels_of_several_kinds_the_tumor_alone_is_shown(small_run, into, orientation):
+def test_of_true_labels_of_several_kinds_the_tumor_alone_is_shown(small_run, place, into, orientation):
     record = small_run.write(CASE, orientation=orientation)
     path = small_run.truths / f"{CASE}.nii.gz"
     volume = read_volume(path)
     labels = volume.array * 2
     labels[:2] = 1
     write_image(labels, volume.grid, path)
-    place_volumes(CASE, small_run.results, record, None, LabelFile(path, TumorLabel(values=(2,))), into)
+    place(record=record, truth=LabelFile(path, TumorLabel(values=(2,))))
     shown = read_volume(into / "truth.nii.gz")
     assert np.array_equal(shown.array, volume.array)
     assert shown.grid.difference(volume.grid) is None
 
 
-def test_true_labels_that_cannot_be_read_cost_nothing_else(small_run, record, into):
+def test_true_labels_that_cannot_be_read_cost_nothing_else(small_run, place):
     (small_run.truths / f"{CASE}.nii.gz").write_bytes(b"no image")
     truth = LabelFile(small_run.truths / f"{CASE}.nii.gz", TumorLabel())
-    assert set(place_volumes(CASE, small_run.results, record, None, truth, into)) == set(MAPS)
+    assert set(place(truth=truth)) == set(MAPS)
 
 
 @pytest.mark.parametrize("orientation", ORIENTATIONS)
-def test_a_series_becomes_nifti_in_16_bits_where_it_lies(small_run, record, series, into, orientation):
+def test_a_series_becomes_nifti_in_16_bits_where_it_lies(place, series, into, orientation):
     scan, array, grid = series(orientation)
-    assert place_volumes(CASE, small_run.results, record, scan, None, into)["ct"] == "ct.nii.gz"
+    assert place(scan=scan)["ct"] == "ct.nii.gz"
     assert nib.load(into / "ct.nii.gz").get_data_dtype() == np.int16
     found = read_volume(into / "ct.nii.gz")
     assert found.grid.difference(grid) is None
@@ -167,22 +166,20 @@ def test_a_series_becomes_nifti_in_16_bits_where_it_lies(small_run, record, seri
     assert sorted(path.suffix for path in into.iterdir()) == [".gz"] * 8
 
 
-def test_half_units_are_rounded(small_run, record, series, into):
+def test_half_units_are_rounded(place, series, into):
     scan, array, _ = series(rescale=((0.5, -1024.0),))
-    place_volumes(CASE, small_run.results, record, scan, None, into)
+    place(scan=scan)
     assert np.array_equal(read_volume(into / "ct.nii.gz").array, array)
 
 
-def test_a_series_that_makes_no_volume_is_said_and_leaves_nothing(small_run, record, series, into):
+def test_a_series_that_makes_no_volume_and_a_ct_that_cannot_be_read_are_said_and_leave_nothing(
+    place, series, into, tmp_path
+):
     scan, *_ = series()
     scan.slices[3].write_bytes(scan.slices[3].read_bytes()[:600])
     with pytest.raises(DicomError):
-        place_volumes(CASE, small_run.results, record, scan, None, into)
-    assert list(into.iterdir()) == []
-
-
-def test_a_ct_that_cannot_be_read_is_said(small_run, record, into, tmp_path):
+        place(scan=scan)
     (tmp_path / "ct.mha").write_bytes(b"no image")
     with pytest.raises(InputImageError, match=r"ct\.mha"):
-        place_volumes(CASE, small_run.results, record, Scan(case=CASE, path=tmp_path / "ct.mha"), None, into)
+        place(scan=Scan(case=CASE, path=tmp_path / "ct.mha"))
     assert list(into.iterdir()) == []
