@@ -1,10 +1,12 @@
-"""The files by which the project is built, tested and published agree with each other."""
+"""The files by which the project is built, tested, published and read agree with each other."""
 
 import re
 import tomllib
-from pathlib import Path
+from importlib.metadata import entry_points
 
-ROOT = Path(__file__).parents[2]
+from builders.page_snippets import ROOT
+
+README = (ROOT / "README.md").read_text()
 WORKFLOWS = "\n".join(path.read_text() for path in sorted((ROOT / ".github" / "workflows").glob("*.yml")))
 MAKEFILE = (ROOT / "Makefile").read_text()
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -14,14 +16,11 @@ def make_targets(text):
     return set(re.findall(r"^(?:\s*(?:- )?run: )?make(?: -\S+| --\S+)* ([a-z-]+)", text, flags=re.MULTILINE))
 
 
-def test_workflows_and_the_gate_call_targets_that_exist():
-    called = make_targets(WORKFLOWS), make_targets((ROOT / ".ci" / "run").read_text())
-    assert min(map(len, called)) >= 5
-    assert {name for names in called for name in names if not re.search(rf"^{name}:", MAKEFILE, re.MULTILINE)} == set()
-
-
-def test_workflows_call_all_that_the_gate_calls():
-    assert make_targets((ROOT / ".ci" / "run").read_text()) <= make_targets(WORKFLOWS)
+def test_workflows_call_all_that_the_gate_calls_and_both_targets_that_exist():
+    in_workflows, in_gate = make_targets(WORKFLOWS), make_targets((ROOT / ".ci" / "run").read_text())
+    assert len(in_gate) >= 5
+    assert in_gate <= in_workflows
+    assert {name for name in in_workflows if not re.search(rf"^{name}:", MAKEFILE, re.MULTILINE)} == set()
 
 
 def test_every_file_names_the_same_pythons():
@@ -40,3 +39,23 @@ def test_no_action_is_named_without_a_version():
     actions = re.findall(r"uses: ([^\s#]+)", WORKFLOWS)
     assert actions
     assert [action for action in actions if not action.startswith("./") and "@" not in action] == []
+
+
+def test_every_command_in_the_readme_is_installed_and_every_installed_one_is_in_it():
+    named = set(re.findall(r"\bnnc-[a-z-]+", README))
+    installed = {entry.name for entry in entry_points(group="console_scripts") if entry.name.startswith("nnc-")}
+    assert named == installed
+
+
+def test_every_page_that_the_readme_links_is_there():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    assert links
+    assert [link for link in links if not (ROOT / link).is_file()] == []
+
+
+def test_every_dependency_has_its_reason():
+    table = (ROOT / "docs" / "design.md").read_text().partition("## Dependencies")[2]
+    wanted = sum(PROJECT["optional-dependencies"].values(), PROJECT["dependencies"])
+    names = {re.match(r"[A-Za-z0-9-]+", each)[0] for each in wanted} - {PROJECT["name"]}
+    assert len(names) > 15
+    assert [name for name in sorted(names) if name not in table] == []

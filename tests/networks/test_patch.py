@@ -37,21 +37,12 @@ def test_each_side_becomes_the_next_legal_one(patch, multiple, minimum, legal):
 
 
 @given(patches, rules)
-def test_a_legal_patch_is_legal_and_holds_the_planned_one(patch, rule):
+def test_a_legal_patch_is_the_smallest_that_holds_the_planned_one_and_stays_as_it_is(patch, rule):
     legal = legal_patch(patch, rule)
-    assert all(side % rule.patch_multiple == 0 and side >= rule.patch_minimum for side in legal)
-    assert all(side >= planned for side, planned in zip(legal, patch, strict=True))
-
-
-@given(patches, rules)
-def test_no_smaller_patch_would_do(patch, rule):
-    needed = [max(side, rule.patch_minimum) for side in patch]
-    assert all(side - rule.patch_multiple < need for side, need in zip(legal_patch(patch, rule), needed, strict=True))
-
-
-@given(patches, rules)
-def test_a_legal_patch_stays_as_it_is(patch, rule):
-    legal = legal_patch(patch, rule)
+    for side, planned in zip(legal, patch, strict=True):
+        needed = max(planned, rule.patch_minimum)
+        assert side % rule.patch_multiple == 0
+        assert needed <= side < needed + rule.patch_multiple
     assert legal_patch(legal, rule) == legal
 
 
