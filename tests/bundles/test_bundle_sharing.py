@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import zipfile
+from dataclasses import replace
 
 import pytest
 import torch
@@ -15,10 +16,9 @@ from builders.malicious_files import NESTED, change_json
 from nnunet_cascade.bundles.archive import write_archive
 from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.bundles.card import CardFacts
-from nnunet_cascade.bundles.manifest import ListedFile, to_manifest
+from nnunet_cascade.bundles.manifest import listed, to_manifest
 from nnunet_cascade.bundles.sharing import check_bundle, export_bundle, install_bundle
 from nnunet_cascade.errors import BundleError, CascadeError, SettingsError
-from nnunet_cascade.files import sha256_of
 
 FACTS = CardFacts(license="CC BY 4.0", training_data="four phantoms | of this package")
 # nnU-Net warns where its variables are not set, MONAI on import.
@@ -37,12 +37,9 @@ def packed(bundle, tmp_path):
     """Zip the bundle to break with a manifest that says what is in it, as a stranger would."""
 
     def pack():
-        contents = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-        listed = {
-            name: ListedFile(bytes=path.stat().st_size, sha256=sha256_of(path)) for name, path in contents.items()
-        }
-        manifest = json.dumps(to_manifest(listed, {})).encode()
-        write_archive(tmp_path / "evil.zip", {**contents, "manifest.json": manifest})
+        files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+        manifest = to_manifest({name: listed(path) for name, path in files.items()}, {})
+        write_archive(tmp_path / "evil.zip", {**files, "manifest.json": json.dumps(manifest).encode()})
         return tmp_path / "evil.zip"
 
     return pack
@@ -64,14 +61,13 @@ def tree(folder):
 
 
 def refused(path, target, told):
-    """A zip is refused in one line by installing and by checking, and nothing is left."""
+    """A zip is refused in one line, and nothing is left."""
     before = set(target.parent.iterdir())
-    for act in (lambda: install_bundle(path, target), lambda: check_bundle(path)):
-        with pytest.raises(BundleError, match=told) as caught:
-            act()
-        assert "\n" not in str(caught.value)
-        assert str(path) in str(caught.value)
-        assert set(target.parent.iterdir()) == before
+    with pytest.raises(BundleError, match=told) as caught:
+        install_bundle(path, target)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert set(target.parent.iterdir()) == before
 
 
 class TestExport:
@@ -102,11 +98,6 @@ class TestExport:
         inside = contents(tmp_path / "b.zip")
         assert not any(word in each for each in inside.values() for word in (b"Jane", b"jane", str(tmp_path).encode()))
         assert json.loads(inside["calibration.json"]) == {"temperature": 1.2}
-        install_bundle(tmp_path / "b.zip", tmp_path / "installed")
-        content = torch.load(tmp_path / "installed" / "stage2" / "fold_0" / path.name, weights_only=True)
-        assert set(content) == {
-            "network_weights", "init_args", "trainer_name", "inference_allowed_mirroring_axes"
-        }  # fmt: skip
 
     @pytest.mark.parametrize(
         "text",
@@ -136,17 +127,6 @@ class TestExport:
         export_bundle(bundle, tmp_path / "b.zip", FACTS)
 
     @pytest.mark.usefixtures("untried")
-    def test_a_path_that_json_names_twice_and_reads_once_is_refused(self, bundle, tmp_path):
-        (bundle / "provenance.json").write_text('{"models": "/home/jane/x", "models": ["a"]}')
-        with pytest.raises(BundleError, match=r"provenance\.json holds '/home/jane/x'"):
-            export_bundle(bundle, tmp_path / "b.zip", FACTS)
-
-    def test_nothing_hides_in_checkpoints(self, bundle, tmp_path):
-        evil.hide_in_checkpoint(bundle / "stage2" / "fold_0" / "checkpoint_final.pth", b"Jane Doe")
-        export_bundle(bundle, tmp_path / "b.zip", FACTS)
-        assert not any(b"Jane Doe" in each for each in contents(tmp_path / "b.zip").values())
-
-    @pytest.mark.usefixtures("untried")
     def test_a_report_of_calibration_loses_its_cases(self, bundle, tmp_path):
         (bundle / "calibration.json").write_text('{"temperature": 1.2, "cases": {"Jane_Doe": {}}}')
         export_bundle(bundle, tmp_path / "b.zip", FACTS)
@@ -160,8 +140,9 @@ class TestExport:
             ("provenance.json", NESTED.encode(), r"provenance\.json cannot be read as text or JSON"),
             ("provenance.json", b" " * (1 << 24) + b"{}", r"provenance\.json is longer than 16777216 bytes"),
             ("calibration.json", b"[]", r"calibration\.json holds list; expected a JSON object"),
+            ("provenance.json", b'{"a": "/home/jane/x", "a": [1]}', r"provenance\.json holds '/home/jane/x'"),
         ],
-        ids=["latin", "broken", "nested", "long", "list"],
+        ids=["latin", "broken", "nested", "long", "list", "a path that is named twice and read once"],
     )
     @pytest.mark.usefixtures("untried")
     def test_broken_texts_are_refused_in_one_line(self, bundle, tmp_path, name, content, told):
@@ -179,26 +160,21 @@ class TestExport:
         with pytest.raises(BundleError, match="a place on one machine"):
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
 
-    def test_a_missing_model_is_refused(self, bundle, tmp_path):
-        (bundle / "stage2" / "fold_1" / "checkpoint_final.pth").unlink()
-        with pytest.raises(BundleError, match="is missing"):
-            export_bundle(bundle, tmp_path / "b.zip", FACTS)
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
-
-    def test_a_changed_model_is_refused(self, made, tmp_path):
-        bundle = shutil.copytree(made, tmp_path / "b")
-        (bundle / "stage2" / "plans.json").write_text((bundle / "stage2" / "plans.json").read_text() + "\n")
-        with pytest.raises(BundleError, match="was changed after the bundle was made"):
-            export_bundle(bundle, tmp_path / "b.zip", FACTS)
-
-    def test_a_file_is_not_overwritten(self, made, zipped):
+    def test_a_missing_or_changed_model_is_refused_and_no_file_is_overwritten(self, bundle, made, zipped, tmp_path):
         with pytest.raises(BundleError, match="is there already"):
             export_bundle(made, zipped, FACTS)
+        (bundle / "stage2" / "fold_1" / "checkpoint_final.pth").unlink()
+        changed = shutil.copytree(made, tmp_path / "changed")
+        (changed / "stage2" / "plans.json").write_text((changed / "stage2" / "plans.json").read_text() + "\n")
+        for folder, told in ((bundle, "is missing"), (changed, "was changed after the bundle was made")):
+            with pytest.raises(BundleError, match=told):
+                export_bundle(folder, tmp_path / "b.zip", FACTS)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "changed"]
 
-    @pytest.mark.parametrize("name", ["license", "training_data"])
-    def test_licence_and_training_data_have_to_be_said(self, name):
-        with pytest.raises(SettingsError, match=f"{name} is empty"):
-            CardFacts(**{"license": "x", "training_data": "y", name: " "})
+    def test_licence_and_training_data_have_to_be_said(self):
+        for name in ("license", "training_data"):
+            with pytest.raises(SettingsError, match=f"{name} is empty"):
+                CardFacts(**{"license": "x", "training_data": "y", name: " "})
 
 
 class TestCard:
@@ -207,9 +183,8 @@ class TestCard:
         assert card.startswith("# tiny\n\nResearch software, not a medical device.")
         assert "- License: CC BY 4.0\n- Training data: four phantoms | of this package" in card
         assert "- a | note" in card
-        assert (
-            "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |" in card
-        )
+        row = "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |"
+        assert row in card
         assert "None were given." in card
         assert "--trust_checkpoint" not in card
 
@@ -219,18 +194,17 @@ class TestCard:
         recall = {"value": None, "n": 0, "bca": None, "percentile": None}
         methods = {"a|b": {"cases": ["Jane"], "metrics": {"dice": dice}, "pooled": {"lesion_recall": recall}}}
         (tmp_path / "evaluation.json").write_text(json.dumps({"comparison": {"methods": methods}}))
-        facts = CardFacts(license="x", training_data="y", figures=tmp_path / "evaluation.json")
-        export_bundle(made, tmp_path / "b.zip", facts)
+        export_bundle(made, tmp_path / "b.zip", replace(FACTS, figures=tmp_path / "evaluation.json"))
         card = contents(tmp_path / "b.zip")["MODEL_CARD.md"].decode()
         assert "| a\\|b | 0.625 (0.5 … 0.75; n = 4) | – | – | – | – |" in card
         assert "Jane" not in card
 
     @pytest.mark.parametrize("text", ["", "[]", NESTED, '{"comparison": {}}', '{"comparison": {"methods": {"a": {}}}}'])
+    @pytest.mark.usefixtures("untried")
     def test_figures_that_are_none_are_refused(self, made, tmp_path, text):
         (tmp_path / "evaluation.json").write_text(text)
-        facts = CardFacts(license="x", training_data="y", figures=tmp_path / "evaluation.json")
         with pytest.raises(BundleError, match=r"is no evaluation\.json of nnc-evaluate"):
-            export_bundle(made, tmp_path / "b.zip", facts)
+            export_bundle(made, tmp_path / "b.zip", replace(FACTS, figures=tmp_path / "evaluation.json"))
 
 
 def changes(name, change):
@@ -280,15 +254,13 @@ HOSTILE = {
 
 
 class TestInstall:
-    def test_what_was_packed_is_there_and_loads(self, zipped, tmp_path):
+    def test_checking_leaves_nothing_and_what_was_packed_is_installed_and_loads(self, zipped, tmp_path):
+        assert check_bundle(zipped) == read_spec(zipped.with_name("bundle"))
+        assert list(tmp_path.iterdir()) == []
         install_bundle(zipped, tmp_path / "b")
         assert tree(tmp_path / "b") == contents(zipped)
         assert [path.name for path in tmp_path.iterdir()] == ["b"]
         assert load_cascade(tmp_path / "b", device=torch.device("cpu")).stage1 is not None
-
-    def test_checking_leaves_nothing(self, zipped, tmp_path):
-        assert check_bundle(zipped) == read_spec(zipped.with_name("bundle"))
-        assert list(tmp_path.iterdir()) == []
 
     @pytest.mark.parametrize("kind", ["folder", "link", "dead link"])
     def test_a_target_that_is_there_is_refused(self, zipped, tmp_path, kind):
@@ -310,13 +282,6 @@ class TestInstall:
             with pytest.raises(BundleError, match="expected a name without a NUL"):
                 export_bundle(made, tmp_path / name, FACTS)
 
-    def test_a_changed_zip_is_refused(self, zipped, tmp_path):
-        changed = {**contents(zipped), "stage1/plans.json": b"{}"}
-        write_archive(tmp_path / "b.zip", changed)
-        with pytest.raises(BundleError, match=r"stage1/plans\.json has 2 bytes; its manifest says"):
-            install_bundle(tmp_path / "b.zip", tmp_path / "b")
-        assert [path.name for path in tmp_path.iterdir()] == ["b.zip"]
-
     @pytest.mark.parametrize(("change", "reason"), HOSTILE.values(), ids=HOSTILE)
     def test_a_hostile_or_broken_bundle_is_refused(self, bundle, packed, canary, tmp_path, change, reason):
         change(bundle, canary)
@@ -334,6 +299,8 @@ class TestInstall:
     def test_whatever_else_a_bundle_makes_stumble_is_its_fault(self, zipped, tmp_path, monkeypatch):
         monkeypatch.setattr("nnunet_cascade.bundles.sharing.load_cascade", {}.__getitem__)
         refused(zipped, tmp_path / "b", "TypeError: ")
+        with pytest.raises(BundleError, match="TypeError: "):
+            check_bundle(zipped)
 
     def test_a_folder_of_another_process_is_left_alone(self, zipped, made, tiny_cascade, tmp_path):
         theirs = tmp_path / f".{os.getpid()}.b"
