@@ -1,7 +1,6 @@
 """Words, lines, colors and files of figures."""
 
 from dataclasses import replace
-from itertools import combinations
 
 import numpy as np
 import pytest
@@ -58,24 +57,13 @@ def test_wrapping_keeps_every_sign_and_breaks_long_words():
     assert wrapped("a b c d", width_in=0.01, size_pt=8, most_lines=2) == ["a", "…"]
 
 
-def lightness(line):
-    return float(rgb2lab([[to_rgb(line.color)]])[0, 0, 0])
-
-
-@pytest.mark.parametrize(
-    "panel", [(PREDICTED, DROPPED, LUNGS), (PREDICTED, REGION)], ids=["after the anatomy rules", "stage 2"]
-)
-def test_lines_of_a_panel_differ_without_color(panel):
-    for one, other in combinations(panel, 2):
-        assert one.dashes != other.dashes
-        both_white = one.color == other.color
-        assert both_white or abs(lightness(one) - lightness(other)) >= 15
-
-
-def test_every_kind_of_line_has_a_style_of_its_own():
+def test_every_kind_of_line_has_a_style_of_its_own_and_those_of_a_panel_differ_without_color():
     lines = (TRUTH, PREDICTED, DROPPED, LUNGS, REGION)
     assert len({line.dashes for line in lines}) == len(lines)
     assert [line.name for line in lines if line.hatch] == ["dropped candidate"]
+    for one, other in ((PREDICTED, DROPPED), (PREDICTED, LUNGS), (DROPPED, LUNGS), (PREDICTED, REGION)):
+        lightness = rgb2lab([[to_rgb(line.color) for line in (one, other)]])[0, :, 0]
+        assert abs(np.diff(lightness)) >= 15
 
 
 def test_more_uncertainty_is_lighter_and_all_of_it_lighter_than_tissue_below():
@@ -85,18 +73,12 @@ def test_more_uncertainty_is_lighter_and_all_of_it_lighter_than_tissue_below():
     assert shades[5:].min() > tissue
 
 
-def test_windows_have_names_or_two_numbers():
+def test_windows_have_names_or_two_numbers_and_run_from_black_to_white():
     for text, level_hu, width_hu in (("mediastinum", 40, 400), ("-50.5,350", -50.5, 350)):
         assert Window.parsed(text) == Window(level_hu=level_hu, width_hu=width_hu)
-
-
-@pytest.mark.parametrize("text", ["liver", "1", "1,2,3", "40,-1", "nan,400", "40,0", "a,b", ""])
-def test_other_windows_are_refused(text):
-    with pytest.raises(SettingsError, match="window"):
-        Window.parsed(text)
-
-
-def test_a_window_runs_from_black_to_white():
+    for text in ("liver", "1", "1,2,3", "40,-1", "nan,400", "40,0", "a,b", ""):
+        with pytest.raises(SettingsError, match="window"):
+            Window.parsed(text)
     shades = Window(level_hu=0, width_hu=200).shades(np.array([-500, -100, 0, 100, 900]))
     assert shades.tolist() == [0, 0, 128, 255, 255]
 

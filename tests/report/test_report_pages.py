@@ -38,7 +38,6 @@ class Page(HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.path, self.text, self.links, self.tags, self.attributes = path, "", [], [], []
-        self._inside = []
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, tag, attrs):
@@ -48,16 +47,9 @@ class Page(HTMLParser):
         if tag == "script" and "src" not in values and values.get("type") != "application/json":
             self.attributes.append("inline script")
         self.links += [values[name] for name in ("href", "src") if name in values]
-        if tag not in {"img", "meta", "link", "input", "br", "rect", "line"}:
-            self._inside.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag in self._inside:
-            while self._inside.pop() != tag:
-                pass
 
     def handle_data(self, data):
-        if "script" not in self._inside:
+        if self.cdata_elem != "script":
             self.text += f"{data} "
 
 
@@ -65,20 +57,37 @@ def pages(folder):
     return {str(path.relative_to(folder)): Page(path) for path in sorted(folder.rglob("*.html"))}
 
 
-def request(run, **changed):
-    return ReportRequest(
-        **{"results": run.results, "output": run.root / "report", "viewer": False, "processes": 1, **changed}
-    )
+def report(run, **changed):
+    told = {"results": run.results, "output": run.root / "report", "viewer": False, "processes": 1, **changed}
+    return make_report(ReportRequest(**told))
+
+
+def page_of(run, case):
+    return Page(run.root / f"report/cases/{case}/index.html")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A run with a case."""
+    return DrawnRun(tmp_path).write("a").finish()
 
 
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory):
-    """A run with everything, and its report with metrics."""
+    """A run with everything, and its report with metrics, DICOM exports and a viewer whose library is empty."""
     run = DrawnRun(tmp_path_factory.mktemp("reported"))
     run.write("sure", agreeing=8, thinner=1).write("doubtful", found=(), sampled=False).write("spread", agreeing=5)
     run.finish(failed={"bad": "/data/Jane Doe/bad_0000.nii.gz holds values that are NaN"})
     (run.labels / "spread.nii.gz").unlink()
-    made = make_report(request(run, truths=run.labels))
+    exported = {"sure": {"files": ["dicom/sure/seg.dcm"]}, "spread": {"error": "/x/Doe/1.dcm is cut"}}
+    (run.results / "dicom_export.json").write_text(json.dumps({"cases": exported}))
+    (run.results / "dicom/sure").mkdir(parents=True)
+    (run.results / "dicom/sure/seg.dcm").touch()
+    lesions = [{"segment": 1, "lesions": 1, "long_axis_mm": 23.456}]
+    (run.results / "dicom/sure/summary.json").write_text(json.dumps({"lesions": lesions}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(niivue, "place_niivue", lambda assets, _: (assets / "lib.js").write_text("") or "lib.js")
+        made = report(run, truths=run.labels, viewer=True)
     return run, made, pages(run.root / "report")
 
 
@@ -146,26 +155,44 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_that_stands_in_a_page
             assert target.is_relative_to(run.root / "report")
 
 
+def test_volumes_for_the_viewer_lie_beside_the_page_and_are_linked(reported):
+    page = reported[2]["cases/sure/index.html"]
+    assert {f"{name}.nii.gz" for name in ("ct", "tumor", "lungs", "stage1", "uncertainty", "truth")} <= {*page.links}
+    assert "viewer-data" in page.path.read_text()
+
+
+def test_a_dicom_export_is_told_with_its_diameters(reported, run):
+    first, second = (reported[2][f"cases/{case}/index.html"].text for case in ("sure", "spread"))
+    assert "seg.dcm" in first
+    assert "23.5" in first
+    assert "[path] is cut" in second
+    (run.results / "dicom_export.json").write_text('{"cases": {"a": {"files": ["dicom/a/gone.dcm"]}}}')
+    assert "export it again" in dicom_states(run.results)[0]["a"].error
+
+
 def test_heads_are_buttons_and_say_how_the_table_is_sorted(reported):
     _, _, shown = reported
     table = shown["index.html"].path.read_text().split('id="cases"')[1].split("</thead>")[0]
     heads = re.findall(r"<th scope=\"col\".*?</th>", table)
     assert len(heads) > 12
     assert all("<button" in head and "aria-sort=" in head for head in heads)
-    assert [head for head in heads if 'aria-sort="descending"' in head] == [
-        head for head in heads if "Review priority" in head
-    ]
+    (sorted_by,) = [head for head in heads if 'aria-sort="descending"' in head]
+    assert "Review priority" in sorted_by
 
 
-def test_names_reasons_and_flags_that_hold_markup_are_shown_as_text(tmp_path):
-    run = DrawnRun(tmp_path).write("a")
+def test_names_reasons_and_flags_that_hold_markup_or_lead_elsewhere_are_shown_as_text(run, tmp_path):
     candidates = run.record("a")["candidates"]
     candidates[0]["verdict"] |= {"reason": EVIL, "rule": EVIL}
-    run.change("a", flags=[EVIL], notes=[EVIL], candidates=candidates, lungs={"source": EVIL, "volume_ml": 2})
-    run.finish(failed={EVIL_NAME: EVIL, "../../outside": "no CT", "..": "no CT", "a b#?%2e": "no CT"})
-    make_report(request(run))
+    changed = {"candidates": candidates, "lungs": {"source": EVIL, "volume_ml": 2}, "files": {"y" * 300: 1}}
+    run.change("a", flags=[EVIL], notes=[EVIL], **changed)
+    (tmp_path / "other").mkdir()
+    for path in run.results.glob("a*.nii.gz"):
+        shutil.copy(path, tmp_path / "other" / path.name)
+    names = (EVIL_NAME, "../../outside", "../other/a", "..", "a b#?%2e", "x" * 300)
+    run.finish(failed=dict.fromkeys(names, EVIL))
+    report(run)
     shown = pages(tmp_path / "report")
-    assert len(shown) == 6
+    assert len(shown) == 2 + len(names)
     for page in shown.values():
         assert page.tags.count("script") == 1
         assert "onerror" not in page.attributes
@@ -173,91 +200,62 @@ def test_names_reasons_and_flags_that_hold_markup_are_shown_as_text(tmp_path):
     assert EVIL in shown["cases/a/index.html"].text
     assert EVIL_NAME in shown["index.html"].text
     assert all(link.startswith(("cases/", "assets/")) and ".." not in link for link in shown["index.html"].links)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "labels", "report", "run"]
+    assert [path.parent.name for path in (tmp_path / "report").rglob("figure.png")] == ["a"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["images", "labels", "other", "report", "run"]
 
 
-def test_nobody_is_named_by_keys_that_are_not_known_or_by_where_a_ct_lay(tmp_path):
-    run = DrawnRun(tmp_path).write("a")
+def test_nobody_is_named_by_keys_that_are_not_known_or_by_where_a_ct_lay(run, tmp_path):
     person = {"PatientName": "Doe^Jane", "PatientBirthDate": "19500131"}
     record = run.record("a")
-    tumor = {**record["tumor"], **person}
-    settings = {
-        **record["settings"],
-        "patient": person,
-        "lungs": {**record["settings"]["lungs"], "path": "/x/Doe^Jane"},
-    }
-    varying = {**record["varying"], "image": {"path": "/data/Doe^Jane 19500131", "series_uid": ""}}
-    run.change(
-        "a", **person, tumor=tumor, settings=settings, varying=varying, versions={**record["versions"], **person}
-    )
+    for name in ("tumor", "versions"):
+        record[name] |= person
+    record["settings"]["lungs"]["path"] = "/x/Doe^Jane"
+    record["settings"]["patient"] = person
+    record["varying"]["image"] = {"path": "/data/Doe^Jane 19500131", "series_uid": ""}
+    run.change("a", **record, **person)
     run.finish(command=["-i", "/data/Doe^Jane 19500131"], failed={"b": "/data/Doe^Jane 19500131/b.nii.gz is empty"})
-    made = make_report(request(run))
+    made = report(run)
     everything = [*made.problems, *(page.path.read_text() for page in pages(tmp_path / "report").values())]
     assert not [text for text in everything if re.search("Doe|19500131", text)]
     assert not [path for path in (tmp_path / "report").rglob("*") if re.search("Doe|1950", str(path))]
 
 
-def test_a_ct_that_is_gone_costs_nothing_but_itself(tmp_path):
-    run = DrawnRun(tmp_path).write("a").write("b")
-    run.finish()
-    (run.images / "a_0000.nii.gz").unlink()
-    made = make_report(request(run))
+def test_a_ct_that_is_gone_costs_nothing_but_itself(run, tmp_path):
+    moved = run.images.rename(tmp_path / "elsewhere")
+    made = report(run)
     assert [line.split(":")[0] for line in made.problems] == ["a"]
     assert "--images" in made.problems[0]
-    assert "--images" in Page(tmp_path / "report/cases/a/index.html").text
-    moved = tmp_path / "elsewhere"
-    shutil.copytree(run.images, moved)
-    shutil.copy(moved / "b_0000.nii.gz", moved / "a_0000.nii.gz")
-    assert make_report(request(run, images=moved)).problems == ()
+    assert "--images" in page_of(run, "a").text
+    assert report(run, images=moved).problems == ()
 
 
-def test_masks_alone_are_measured_and_shown_with_what_is_missing(tmp_path):
+def test_masks_alone_are_measured_and_shown_with_what_is_missing(run):
     """Also one of a single row, of which nothing can be drawn."""
-    run = DrawnRun(tmp_path).write("a")
     record = run.record("a")
     for path in run.results.iterdir():
         if path.name != "a.nii.gz":
             path.unlink()
     row = np.array([[[1, 0, 0, 1, 0, 1, 0, 1, 1]]], dtype=np.uint8)
     write_image(row, Grid(shape=(1, 1, 9), spacing_mm=(2.0, 1.0, 1.0)), run.results / "thin.nii.gz")
-    made = make_report(request(run, images=run.images))
-    assert "a: there is no record beside its mask" in made.problems
-    assert {line.split(":")[0] for line in made.problems[:1]} == {"a"}
+    made = report(run, images=run.images)
+    assert [line for line in made.problems if line.startswith("a: ")] == ["a: there is no record beside its mask"]
     assert "cut off" not in " ".join(made.problems)
-    page, thin = (Page(tmp_path / f"report/cases/{case}/index.html").text for case in ("a", "thin"))
+    page = page_of(run, "a").text
     assert f"{record['tumor']['volume_ml']:.2f} ml" in page
     assert "Nothing is known of them" in page
-    assert "0.01 ml" in thin
+    assert "0.01 ml" in page_of(run, "thin").text
 
 
 def test_a_case_whose_figure_or_true_label_fails_says_so_and_the_others_are_shown(tmp_path):
     run = DrawnRun(tmp_path).write("a").write("b").finish()
-    (run.labels / "a.nii.gz").write_bytes(b"nothing")
-    (run.results / "b.nii.gz").write_bytes(b"nothing")
-    (run.results / "c.nii.gz").write_bytes(b"nothing")
-    made = make_report(request(run, truths=run.labels))
-    found = {line.split(":")[0] for line in made.problems}
-    assert found == {"a", "b", "c"}
+    for path in (run.labels / "a.nii.gz", run.results / "b.nii.gz", run.results / "c.nii.gz"):
+        path.write_bytes(b"nothing")
+    made = report(run, truths=run.labels)
+    assert {line.split(":")[0] for line in made.problems} == {"a", "b", "c"}
     first = [link for link in Page(tmp_path / "report/index.html").links if link.startswith("cases/")][-3]
     assert first == "cases/c/index.html"  # without a usable result
     assert "true labels" in " ".join(made.problems)
-    assert "another size" in Page(tmp_path / "report/cases/b/index.html").text
-
-
-def test_a_name_that_is_a_path_or_that_no_system_takes_costs_its_own_case(tmp_path):
-    run = DrawnRun(tmp_path).write("a").finish()
-    (tmp_path / "other").mkdir()
-    for path in run.results.glob("a*.nii.gz"):
-        shutil.copy(path, tmp_path / "other" / path.name)
-    story = json.loads((run.results / "run.json").read_text())
-    for name in ("../other/a", "x" * 300):
-        story["cases"][name] = {"status": "done"}
-    (run.results / "run.json").write_text(json.dumps(story))
-    run.change("a", files={"y" * 300: 1})
-    make_report(request(run))
-    places = {path.name: path for path in (tmp_path / "report/cases").iterdir()}
-    assert len(places) == 3
-    assert [name for name, path in places.items() if (path / "figure.png").is_file()] == ["a"]
+    assert "another size" in page_of(run, "b").text
 
 
 def test_two_reports_are_not_made_in_the_same_place_at_once(tmp_path):
@@ -269,13 +267,12 @@ def test_two_reports_are_not_made_in_the_same_place_at_once(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
 
-def test_a_folder_that_is_no_report_is_not_touched(tmp_path):
-    run = DrawnRun(tmp_path).write("a").finish()
+def test_a_folder_that_is_no_report_is_not_touched(run, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis/chapter1.tex").write_text("dear")
     for output in (tmp_path / "thesis", run.results, tmp_path / "thesis/chapter1.tex"):
         with pytest.raises(SettingsError, match="-o"):
-            make_report(request(run, output=output))
+            report(run, output=output)
     assert (tmp_path / "thesis/chapter1.tex").read_text() == "dear"
     assert [path.name for path in (tmp_path / "thesis").iterdir()] == ["chapter1.tex"]
 
@@ -307,64 +304,29 @@ def test_a_place_that_cannot_be_written_is_said_in_one_line(tmp_path):
     tmp_path.chmod(0o700)
 
 
-def test_without_the_library_pages_say_why_there_is_no_viewer(tmp_path, monkeypatch):
+def test_without_the_library_pages_say_why_there_is_no_viewer(run, tmp_path, monkeypatch):
     def fail(*_):
         raise ReportError("the registry is out of reach")
 
     monkeypatch.setattr(niivue, "place_niivue", fail)
-    run = DrawnRun(tmp_path).write("a").finish()
-    made = make_report(request(run, viewer=True))
+    made = report(run, viewer=True)
     assert made.problems == ()
     assert "out of reach" in made.notices[0]
-    assert "out of reach" in Page(tmp_path / "report/cases/a/index.html").text
+    assert "out of reach" in page_of(run, "a").text
     with pytest.raises(ReportError):
-        make_report(request(run, viewer=True, niivue=tmp_path / "given.js"))
-
-
-def test_volumes_for_the_viewer_lie_beside_the_page_and_are_linked(tmp_path, monkeypatch):
-    def place(assets, _given):
-        (assets / "lib.js").write_text("")
-        return "lib.js"
-
-    monkeypatch.setattr(niivue, "place_niivue", place)
-    run = DrawnRun(tmp_path).write("a").finish()
-    make_report(request(run, viewer=True))
-    page = Page(tmp_path / "report/cases/a/index.html")
-    for name in ("ct", "tumor", "lungs", "stage1", "uncertainty"):
-        assert f"{name}.nii.gz" in page.links
-        assert (page.path.parent / f"{name}.nii.gz").is_file()
-    assert "viewer-data" in page.path.read_text()
+        report(run, viewer=True, niivue=tmp_path / "given.js")
 
 
 def test_a_killed_process_costs_its_own_case(tmp_path, monkeypatch):
     run = DrawnRun(tmp_path).write("a").write("b").finish()
-    jobs = collect._jobs(read_run(run.results), request(run), {case: tmp_path / "places" / case for case in ("a", "b")})
+    asked = ReportRequest(results=run.results, output=tmp_path / "report", viewer=False)
+    jobs = collect._jobs(read_run(run.results), asked, {case: tmp_path / "places" / case for case in ("a", "b")})
     for job in jobs:
         job.into.mkdir(parents=True)
     monkeypatch.setattr(case_assets, "make_case", die_over_a)
     made = {done.case: done for done in case_assets.make_case_assets(jobs, 2)}
     assert "killed" in made["a"].problems[0]
     assert made["b"].figure
-
-
-def test_a_dicom_export_is_told_with_its_diameters(tmp_path):
-    run = DrawnRun(tmp_path).write("a").write("b").finish()
-    export = {
-        "a": {"status": "done", "files": ["dicom/a/seg.dcm"]},
-        "b": {"status": "failed", "error": "/x/Doe/1.dcm is cut"},
-    }
-    (run.results / "dicom_export.json").write_text(json.dumps({"cases": export}))
-    (run.results / "dicom/a").mkdir(parents=True)
-    (run.results / "dicom/a/seg.dcm").touch()
-    lesions = [{"segment": 1, "lesions": 1, "long_axis_mm": 23.456}]
-    (run.results / "dicom/a/summary.json").write_text(json.dumps({"lesions": lesions}))
-    make_report(request(run))
-    first, second = (Page(tmp_path / f"report/cases/{case}/index.html").text for case in ("a", "b"))
-    assert "seg.dcm" in first
-    assert "23.5" in first
-    assert "[path] is cut" in second
-    (run.results / "dicom/a/seg.dcm").unlink()
-    assert "export it again" in dicom_states(run.results)[0]["a"].error
 
 
 def test_a_histogram_counts_every_case_once_and_needs_some():

@@ -57,22 +57,19 @@ def change_story(run, cases, **counts):
     path.write_text(json.dumps({**story, "cases": story["cases"] | cases, "counts": story["counts"] | counts}))
 
 
-def test_cases_that_the_run_tells_of_and_that_left_no_record_are_missing_or_failed(run):
-    change_story(run, {"gone": {"status": "done"}, "bad": {"status": "failed", "error": "no CT"}}, left=3)
+def test_cases_that_left_no_record_are_missing_or_failed_and_one_that_failed_shows_an_earlier_result(run):
+    failed = {"status": "failed", "error": "no CT"}
+    change_story(run, {"gone": {"status": "done"}, "bad": failed, "a": failed}, left=3)
     found = read_run(run.results)
     by_case = {row.case: row for row in found.rows}
     assert (by_case["gone"].status, by_case["bad"].status) == ("missing", "failed")
     assert by_case["bad"].problems == ("no CT",)
     assert "3 of the run's cases are not through" in found.problems[0]
-    assert by_case["a"].status == "done"
-
-
-def test_a_case_that_failed_shows_an_earlier_result_and_says_so(run):
-    change_story(run, {"a": {"status": "failed", "error": "no CT"}})
-    row = rows(run)["a"]
-    assert row.status == "failed"
-    assert row.volume_ml > 0
-    assert "earlier result" in row.problems[0]
+    assert by_case["b"].status == "done"
+    earlier = by_case["a"]
+    assert earlier.status == "failed"
+    assert earlier.volume_ml > 0
+    assert "earlier result" in earlier.problems[0]
 
 
 @pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", '{"case": "other"}', "\x00"])

@@ -1,7 +1,7 @@
 """Chosen slices of volumes: what they hold, and what is not read for them."""
 
 import gzip
-from pathlib import Path
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +9,7 @@ import pytest
 from builders.dicom_downloads import ONE, write_subject
 from builders.oriented_grids import ORIENTATIONS, grid_towards
 
+from nnunet_cascade.dicom.ct import reading
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
@@ -66,19 +67,18 @@ def test_what_lies_behind_the_last_plane_is_not_read(tmp_path):
 def test_a_file_of_garbage_is_one_line_without_its_folder(tmp_path):
     path = tmp_path / "map.nii.gz"
     path.write_bytes(gzip.compress(b"no image at all"))
-    for reading in (lambda: read_grid(path), lambda: read_planes(path, 0, [0])):
+    for act in (lambda: read_grid(path), lambda: read_planes(path, 0, [0])):
         with pytest.raises(InputImageError) as raised:
-            reading()
+            act()
         assert "map.nii.gz" in str(raised.value)
         assert str(tmp_path) not in str(raised.value)
         assert "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_values_that_are_not_finite_are_refused_where_they_are_read(tmp_path, bad):
+def test_values_that_are_not_finite_are_refused_where_they_are_read(tmp_path):
     path = tmp_path / "map.nii.gz"
     array = np.zeros((3, 4, 5), dtype=np.float32)
-    array[2, 1, 1] = bad
+    array[2, 1, 1] = np.inf
     nib.save(nib.Nifti1Image(array.T, np.eye(4)), path)
     assert not read_planes(path, 0, [0, 1]).any()
     with pytest.raises(InputImageError, match="NaN or infinite"):
@@ -109,23 +109,15 @@ def test_planes_of_a_dicom_series_are_those_of_its_volume(series, axis):
 
 
 def test_across_a_regular_series_only_the_files_of_the_planes_are_decoded(series, monkeypatch):
-    from nnunet_cascade.dicom.ct import reading  # noqa: PLC0415 - patched here alone
-
     decoded, read_slice = [], reading.read_slice
     monkeypatch.setattr(reading, "read_slice", lambda header: decoded.append(header) or read_slice(header))
     read_scan_planes(series, 0, [2, 5], grid=series.stacked().stack.grid)
     assert len(decoded) == 2
 
 
-def test_planes_between_the_slices_of_a_gapped_series_are_interpolated(series, tmp_path):
-    stack = series.stacked()
-    left_out = stack.headers[4].path
-    gapped = Scan(
-        case="case",
-        path=tmp_path,
-        series_uid=series.series_uid,
-        slices=tuple(path for path in series.slices if path != left_out),
-    )
+def test_planes_between_the_slices_of_a_gapped_series_are_interpolated(series):
+    left_out = series.stacked().headers[4].path
+    gapped = replace(series, slices=tuple(path for path in series.slices if path != left_out))
     whole = gapped.read()
     assert np.array_equal(read_scan_planes(gapped, 0, [4], grid=whole.grid)[0], whole.array[4])
 
@@ -134,6 +126,6 @@ def test_a_ct_on_another_grid_is_refused(series, tmp_path):
     elsewhere = Grid(shape=(8, 24, 24), spacing_mm=(3.0, 2.0, 2.0))
     path = tmp_path / "ct.nii.gz"
     write_image(np.zeros((8, 24, 23), np.int16), Grid(shape=(8, 24, 23), spacing_mm=(3.0, 2.0, 2.0)), path)
-    for scan in (series, Scan(case="case", path=Path(path))):
+    for scan in (series, Scan(case="case", path=path)):
         with pytest.raises(GridMismatchError, match="the CT is not on the image's grid"):
             read_scan_planes(scan, 0, [0], grid=elsewhere)
