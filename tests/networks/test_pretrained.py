@@ -195,7 +195,7 @@ def test_encoders_in_several_parts_take_a_whole_network_and_the_encoder_alone(na
 class TestUNets:
     """nnU-Net's own networks, which hold every weight under several names."""
 
-    @pytest.mark.parametrize(("before", "after"), [(0.0, 0.2), (0.2, 0.0), (0.2, 0.1)])
+    @pytest.mark.parametrize(("before", "after"), [(0.0, 0.2), (0.2, 0.0)])
     def test_dropout_or_none_the_weights_are_all_taken(self, kind, before, after):
         trained, fresh = unet(kind, seed=1, dropout=before), unet(kind, seed=2, dropout=after)
         fitted = fit_weights(trained.state_dict(), fresh, encoder=STAGES)
@@ -241,17 +241,13 @@ def test_half_precision_becomes_the_networks():
     halves = {name: value.half() for name, value in unet(seed=1).state_dict().items()}
     fitted = fit_weights(halves, unet(), encoder=STAGES)
     assert {value.dtype for value in fitted.weights.values()} == {torch.float32}
-    name = fitted.taken[0]
-    assert torch.equal(fitted.weights[name], halves[name].float())
+    assert torch.equal(fitted.weights[fitted.taken[0]], halves[fitted.taken[0]].float())
 
 
-def test_networks_of_another_kind_are_refused(swin):
+def test_networks_of_another_kind_and_a_norm_of_the_right_size_are_refused(swin):
     for network, prefixes in ((build("unetr"), VIT), (build("segresnet"), ("convInit.",)), (unet(), STAGES)):
         with pytest.raises(WeightsError, match=r"^x\.pt: 0% .* fits by name and shape.*expected"):
             fit_weights(encoder(swin[0], "swinViT."), network, encoder=prefixes, where="x.pt")
-
-
-def test_a_norm_of_the_right_size_makes_no_encoder():
     stray = {"stage.norm.weight": torch.ones(96), "stage.norm.bias": torch.ones(96)}
     with pytest.raises(WeightsError, match=r"stage\.norm\.weight.*same architecture"):
         fit_weights(stray, build("unetr"), encoder=VIT)
@@ -294,38 +290,27 @@ class TestReading:
             assert "\n" not in str(refusal.value)
         assert not (tmp_path / "made").exists()
 
-    @pytest.mark.parametrize(
-        ("content", "reason"),
-        [
-            (b"", "cannot be read as weights .EOFError"),
-            (b"<html>Too many downloads</html>", "cannot be read as weights"),
-            (pickle.dumps({"a": 1}, protocol=4), "cannot be read as weights"),
-            (None, "cannot be read as weights .*whole$"),
-        ],
-        ids=["empty", "another file", "a pickle", "truncated"],
-    )
-    def test_what_is_no_checkpoint_is_refused_in_one_line(self, content, reason, tmp_path):
-        torch.save({"a": torch.randn(100, 100)}, tmp_path / "file.pt")
-        whole = (tmp_path / "file.pt").read_bytes()
-        (tmp_path / "file.pt").write_bytes(whole[: len(whole) // 2] if content is None else content)
-        with pytest.raises(WeightsError, match=rf"file\.pt {reason}") as refusal:
-            read_weights(tmp_path / "file.pt")
-        assert str(refusal.value).endswith("expected a PyTorch checkpoint, whole")
-        assert len(str(refusal.value)) < 400
-        assert "\n" not in str(refusal.value)
-
-    def test_a_missing_file_is_refused(self, tmp_path):
+    def test_what_is_no_checkpoint_is_refused_in_one_line(self, tmp_path):
+        file = tmp_path / "file.pt"
+        torch.save({"a": torch.randn(100, 100)}, file)
+        half = file.read_bytes()[: file.stat().st_size // 2]
+        for content in (b"", b"<html>Too many downloads</html>", pickle.dumps({"a": 1}, protocol=4), half):
+            file.write_bytes(content)
+            with pytest.raises(
+                WeightsError, match=r"file\.pt cannot be read as weights .*checkpoint, whole$"
+            ) as refusal:
+                read_weights(file)
+            assert len(str(refusal.value)) < 400
+            assert "\n" not in str(refusal.value)
         for name in ("nothing.pt", "."):
             with pytest.raises(WeightsError, match="is no file"):
                 read_weights(tmp_path / name)
 
-    @pytest.mark.parametrize("content", [{}, {"state_dict": {}}, [torch.ones(2)], torch.ones(2), {0: torch.ones(2)}])
-    def test_a_file_without_named_weights_is_refused(self, content, tmp_path):
-        torch.save(content, tmp_path / "file.pt")
-        with pytest.raises(WeightsError, match="holds no weights by name"):
-            read_weights(tmp_path / "file.pt")
-
-    def test_a_dictionary_that_holds_itself_ends(self, tmp_path):
+    def test_a_file_without_named_weights_is_refused_and_a_dictionary_that_holds_itself_ends(self, tmp_path):
+        for content in ({}, {"state_dict": {}}, [torch.ones(2)], torch.ones(2), {0: torch.ones(2)}):
+            torch.save(content, tmp_path / "file.pt")
+            with pytest.raises(WeightsError, match="holds no weights by name"):
+                read_weights(tmp_path / "file.pt")
         content = {"a": torch.ones(2)}
         content["again"] = content
         torch.save(content, tmp_path / "file.pt")

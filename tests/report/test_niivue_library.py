@@ -77,18 +77,14 @@ def test_it_is_fetched_once_and_then_kept(assets, registry, tmp_path):
     assert "BSD 2-Clause License\n\nCopyright (c) 2021, Niivue" in (assets / "niivue-LICENSE.txt").read_text()
 
 
-def test_the_registry_is_the_one_that_npm_uses(assets, registry, monkeypatch):
+def test_the_registry_is_the_one_that_npm_uses_unless_it_is_no_address_of_the_web(assets, registry, monkeypatch):
+    for address in ("file:///etc", "ftp://x.example", "registry.example", "https://"):
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
+        with pytest.raises(ReportError, match="NPM_CONFIG_REGISTRY is no address"):
+            place_niivue(assets, package=TINY)
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://mirror.example/npm/")
     place_niivue(assets, package=TINY)
-    assert registry[0][0][0] == "https://mirror.example/npm/@tiny/tiny/-/tiny-1.2.3.tgz"
-
-
-@pytest.mark.parametrize("address", ["file:///etc", "ftp://x.example", "registry.example", "https://"])
-def test_a_registry_that_is_no_address_of_the_web_is_refused(assets, registry, monkeypatch, address):
-    monkeypatch.setenv("NPM_CONFIG_REGISTRY", address)
-    with pytest.raises(ReportError, match="NPM_CONFIG_REGISTRY is no address"):
-        place_niivue(assets, package=TINY)
-    assert registry[0] == []
+    assert registry[0] == [("https://mirror.example/npm/@tiny/tiny/-/tiny-1.2.3.tgz", True)]
 
 
 @pytest.mark.parametrize(
@@ -97,9 +93,8 @@ def test_a_registry_that_is_no_address_of_the_web_is_refused(assets, registry, m
 def test_without_a_network_one_line_says_what_to_do_and_no_password(assets, registry, monkeypatch, error):
     monkeypatch.setenv("NPM_CONFIG_REGISTRY", "https://me:PASSWORD@mirror.example/")
     registry[1][""] = error
-    with pytest.raises(
-        ReportError, match=r"tiny-1\.2\.3\.tgz cannot be fetched from mirror\.example .*--niivue"
-    ) as told:
+    cannot = r"tiny-1\.2\.3\.tgz cannot be fetched from mirror\.example .*--niivue"
+    with pytest.raises(ReportError, match=cannot) as told:
         place_niivue(assets, package=TINY)
     assert "PASSWORD" not in str(told.value)
     assert "\n" not in str(told.value)

@@ -317,6 +317,7 @@ def test_without_the_library_pages_say_why_there_is_no_viewer(run, tmp_path, mon
         report(run, viewer=True, niivue=tmp_path / "given.js")
 
 
+@pytest.mark.long
 def test_a_killed_process_costs_its_own_case(tmp_path, monkeypatch):
     run = DrawnRun(tmp_path).write("a").write("b").finish()
     asked = ReportRequest(results=run.results, output=tmp_path / "report", viewer=False)

@@ -112,6 +112,8 @@ def test_a_record_of_another_version_says_so_and_what_is_not_understood_is_left_
     assert any("1 of its settings" in problem for problem in row.problems)
     assert "Doe" not in repr(row)
     assert "spell" not in repr(row)
+    run.change("a", tumor={"before_ml": 3.0, "after_ml": 2.0}, lesions=None, uncertainty=None)  # by nnc-anatomy-filter
+    assert rows(run)["a"].volume_ml == 2.0
 
 
 def test_masks_without_records_are_shown_as_such_and_maps_are_no_cases(tmp_path):
@@ -141,11 +143,6 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
         read_run(tmp_path)
     with pytest.raises(SettingsError, match="no folder"):
         read_run(tmp_path / "nothing")
-
-
-def test_what_the_anatomy_filter_leaves_is_read_too(run):
-    run.change("a", tumor={"before_ml": 3.0, "after_ml": 2.0}, lesions=None, uncertainty=None)
-    assert rows(run)["a"].volume_ml == 2.0
 
 
 def test_priority_puts_failures_before_flags_and_flags_before_spread(run):
@@ -223,8 +220,7 @@ def test_metrics_of_an_evaluation_beside_the_run_are_those_of_its_own_masks(run)
     found, problem = evaluated(run.results)
     assert (found["a"]["dice"], problem) == (0.5, "")
     assert str(found["a"]["hd95_mm"]) == "nan"
-    content["settings"]["predictions"].pop("mine")
-    content["settings"]["predictions"]["third"] = {"place": "/x"}
+    content["settings"]["predictions"]["mine"]["place"] = "/x"
     (run.results / "evaluation.json").write_text(json.dumps(content))
     found, problem = evaluated(run.results)
     assert (found, "several methods" in problem) == ({}, True)
