@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import zipfile
 from dataclasses import replace
@@ -14,7 +13,7 @@ from builders.malicious_files import NESTED, change_json
 
 from nnunet_cascade.bundles import sharing
 from nnunet_cascade.bundles.archive import write_archive
-from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
+from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.bundles.card import CardFacts
 from nnunet_cascade.bundles.manifest import listed, to_manifest
 from nnunet_cascade.bundles.sharing import check_bundle, export_bundle, install_bundle
@@ -250,14 +249,14 @@ class TestInstall:
             install_bundle(zipped, tmp_path / "b")
         assert kind == "dead link" or list(folder.iterdir()) == []
 
-    @pytest.mark.parametrize("name", ["none/b", "..", "file/b", "a\0b"])
-    def test_a_place_that_cannot_be_made_is_refused(self, zipped, made, tmp_path, name):
+    def test_a_place_that_cannot_be_made_is_refused(self, zipped, made, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(BundleError, match=r"cannot be made|is there already|expected a name without a NUL"):
-            install_bundle(zipped, tmp_path / name)
-        if "\0" in name:
+        for name in ("none/b", "..", "file/b"):
+            with pytest.raises(BundleError, match=r"cannot be made|is there already"):
+                install_bundle(zipped, tmp_path / name)
+        for act in (lambda place: install_bundle(zipped, place), lambda place: export_bundle(made, place, FACTS)):
             with pytest.raises(BundleError, match="expected a name without a NUL"):
-                export_bundle(made, tmp_path / name, FACTS)
+                act(tmp_path / "a\0b")
 
     @pytest.mark.parametrize(("change", "reason"), HOSTILE.values(), ids=HOSTILE)
     def test_a_hostile_or_broken_bundle_is_refused(self, bundle, packed, canary, tmp_path, change, reason):
@@ -278,17 +277,6 @@ class TestInstall:
         refused(zipped, tmp_path / "b", "TypeError: ")
         with pytest.raises(BundleError, match="TypeError: "):
             check_bundle(zipped)
-
-    def test_a_folder_of_another_process_is_left_alone(self, zipped, made, tiny_cascade, tmp_path):
-        theirs = tmp_path / f".{os.getpid()}.b"
-        theirs.mkdir()
-        (theirs / "theirs").touch()
-        models = {"stage1": tiny_cascade.model(1), "stage2": tiny_cascade.model(2), "spec": read_spec(made)}
-        for make in (lambda: install_bundle(zipped, tmp_path / "b"), lambda: make_bundle(tmp_path / "b", **models)):
-            make()
-            assert sorted(path.name for path in tmp_path.iterdir()) == [theirs.name, "b"]
-            assert (theirs / "theirs").exists()
-            shutil.rmtree(tmp_path / "b")
 
     def test_an_honest_trainer_of_a_third_party_needs_trust_at_every_step(self, bundle, canary, tmp_path, monkeypatch):
         evil.write_trainer(tmp_path / "theirs", canary)
