@@ -62,15 +62,12 @@ def test_outlines_lie_where_the_masks_end(drawn, panel, line, box):
     assert np.abs(found - drawn.edges(panel, box))[compared].max() <= 3
 
 
-def test_stage1_shows_all_findings_of_the_slice_and_the_rules_panel_tells_them_apart(drawn):
+def test_stage1_shows_all_findings_of_the_slice_and_the_rules_panel_hatches_the_dropped_ones(drawn):
     left, right = drawn.edges(STAGE1, DROPPED)[1], drawn.edges(STAGE1, CANDIDATE)[3]
     columns = drawn.colored(STAGE1, palette.PREDICTED.color)[:, 1]
     assert abs(columns.min() - left) <= 3
     assert abs(columns.max() - right) <= 3
     assert len(drawn.colored(STAGE1, palette.DROPPED.color)) == 0
-
-
-def test_dropped_candidates_are_hatched_and_kept_ones_clear(drawn):
     for box, color, hatched in ((DROPPED, palette.DROPPED.color, True), (CANDIDATE, palette.PREDICTED.color, False)):
         top, left, bottom, right = drawn.edges(ANATOMY, box)
         inner = drawn.colored(ANATOMY, color)
@@ -122,21 +119,16 @@ def test_uncertainty_is_lighter_than_any_tissue_in_gray_too(drawn):
     assert shades[0] - max(shades[1:]) > 0.3
 
 
-def test_a_usual_uncertainty_is_seen_and_none_is_clear(own):
-    shades = []
+def test_a_usual_uncertainty_is_seen_in_the_regions_alone_and_none_is_clear(own):
+    figures = []
     for value in (0, 0.03):
-        array = np.full(GRID.shape, value, dtype=np.float32)
-        write_image(array, GRID, own.folder / "case_uncertainty.nii.gz")
-        shades.append(Drawn(own).shade(RESULT, 12.9, 38).astype(float))
-    assert np.ptp(shades[0]) <= 2  # the CT's gray
-    assert np.ptp(shades[1]) > 100
-    assert np.abs(shades[1] - shades[0]).max() > 100
-
-
-def test_uncertainty_outside_the_regions_is_not_drawn(own):
-    everywhere = np.full(GRID.shape, 0.25, dtype=np.float32)
-    write_image(everywhere, GRID, own.folder / "case_uncertainty.nii.gz")
-    filled = Drawn(own)
+        write_image(np.full(GRID.shape, value, dtype=np.float32), GRID, own.folder / "case_uncertainty.nii.gz")
+        figures.append(Drawn(own))
+    clear, seen = (figure.shade(RESULT, 12.9, 38).astype(float) for figure in figures)
+    assert np.ptp(clear) <= 2  # the CT's gray
+    assert np.ptp(seen) > 100
+    assert np.abs(seen - clear).max() > 100
+    filled = figures[1]
     inside, outside = (filled.shade(RESULT, *place) for place in ((14, 42), (20, 10)))
     assert np.ptp(inside) > 60  # a color
     assert np.ptp(outside) <= 3  # a gray

@@ -31,9 +31,9 @@ OUTSIDE = (
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     root = tmp_path_factory.mktemp("served")
-    (root / "secret.txt").write_bytes(SECRET)
     (root / "out").mkdir()
-    (root / "out" / "secret.txt").write_bytes(SECRET)
+    for name in ("secret.txt", "out/secret.txt"):
+        (root / name).write_bytes(SECRET)
     folder = root / "report"
     for name in ("cases/a case ü", "assets", ".git", "with_index"):
         (folder / name).mkdir(parents=True)
@@ -41,14 +41,9 @@ def report(tmp_path_factory):
         "index.html": b"<p>first page</p>",
         "with_index/index.html": b"inner",
         "cases/a case ü/ct.nii.gz": bytes(range(256)) * 2000,
-        "assets/viewer.js": b"//",
-        "assets/style.css": b"",
-        "figure.PNG": b"png",
-        "table.csv": b"a,b",
         "file.txt": b"text",
-        "what.odd": b"odd",
-        ".hidden": SECRET,
-        ".git/config": SECRET,
+        **dict.fromkeys(("assets/viewer.js", "assets/style.css", "figure.PNG", "table.csv", "what.odd"), b"x"),
+        **dict.fromkeys((".hidden", ".git/config"), SECRET),
     }
     for name, content in contents.items():
         (folder / name).write_bytes(content)

@@ -71,14 +71,18 @@ def series(tmp_path):
     return written
 
 
-def test_what_is_there_is_linked_and_takes_no_room_and_linking_it_again_changes_nothing(small_run, place, scan, into):
+def test_what_is_there_is_linked_and_takes_no_room_also_again_and_through_a_symbolic_link(
+    small_run, place, scan, into, tmp_path
+):
     truth = LabelFile(small_run.truths / f"{CASE}.nii.gz", TumorLabel())
-    for _ in range(2):
-        placed = place(scan=scan, truth=truth)
+    (tmp_path / "link.nii.gz").symlink_to(scan.path)
+    for ct in (scan, scan, replace(scan, path=tmp_path / "link.nii.gz")):
+        placed = place(scan=ct, truth=truth)
         assert placed == {name: f"{name}.nii.gz" for name in ("ct", "truth", *MAPS)}
         assert sorted(path.name for path in into.iterdir()) == sorted(placed.values())
     assert (into / "truth.nii.gz").samefile(truth.path)
     assert (into / "ct.nii.gz").samefile(scan.path)
+    assert not (into / "ct.nii.gz").is_symlink()
     assert (into / "tumor.nii.gz").samefile(small_run.results / f"{CASE}.nii.gz")
 
 
@@ -119,13 +123,6 @@ def test_no_name_and_no_link_leads_out_of_the_results(small_run, place, tmp_path
     lungs.unlink()
     lungs.symlink_to(tmp_path / "outside.nii.gz")
     assert place().keys() & {"lungs", "tumor"} == {"tumor"}
-
-
-def test_a_ct_that_is_a_symbolic_link_is_followed(place, scan, into, tmp_path):
-    (tmp_path / "link.nii.gz").symlink_to(scan.path)
-    place(scan=Scan(case=CASE, path=tmp_path / "link.nii.gz"))
-    assert not (into / "ct.nii.gz").is_symlink()
-    assert (into / "ct.nii.gz").samefile(scan.path)
 
 
 def test_other_formats_become_nifti(place, into, tmp_path):
@@ -173,16 +170,14 @@ def test_a_series_becomes_nifti_in_16_bits_where_it_lies(place, series, into, or
     assert sorted(path.suffix for path in into.iterdir()) == [".gz"] * 8
 
 
-def test_half_units_are_rounded(place, series, into):
+def test_half_units_are_rounded_and_a_series_that_makes_no_volume_is_said_and_leaves_nothing(
+    place, series, into, tmp_path
+):
     scan, array, _ = series(rescale=((0.5, -1024.0),))
     place(scan=scan)
     assert np.array_equal(read_volume(into / "ct.nii.gz").array, array)
-
-
-def test_a_series_that_makes_no_volume_and_a_ct_that_cannot_be_read_are_said_and_leave_nothing(
-    place, series, into, tmp_path
-):
-    scan, *_ = series()
+    shutil.rmtree(into)
+    into.mkdir()
     scan.slices[3].write_bytes(scan.slices[3].read_bytes()[:600])
     with pytest.raises(DicomError):
         place(scan=scan)
@@ -235,7 +230,10 @@ def test_a_candidate_has_the_color_of_its_verdict_and_a_number_that_no_map_can_h
     assert [(label["id"], label["color"]) for label in labels] == [(1, PREDICTED.color), (2, DROPPED.color)]
 
 
-def test_a_measure_has_the_figures_colors():
+def test_a_measure_has_the_figures_colors_and_its_full_one_at_the_most_there_can_be():
+    for measure, top in {"variance": 0.25, "mutual_information": 0.693, "": 0.25}.items():
+        shown = layers({"uncertainty": {"measure": measure}})
+        assert (shown["uncertainty"]["top"], shown["probability"]["top"]) == (top, 1)
     layer = layers({})["uncertainty"]
     colors, stops = layer["colors"], layer["stops"]
     assert stops == sorted(set(stops))
@@ -243,12 +241,6 @@ def test_a_measure_has_the_figures_colors():
     found = np.array([list(bytes.fromhex(color[1:])) for color in colors])
     assert (stops[0], stops[-1]) == (0, 255)
     assert np.abs(found - expected).max() <= 3
-
-
-@pytest.mark.parametrize(("measure", "top"), [("variance", 0.25), ("mutual_information", 0.693), ("", 0.25)])
-def test_an_uncertainty_has_its_full_color_at_the_most_there_can_be(measure, top):
-    shown = layers({"uncertainty": {"measure": measure}})
-    assert (shown["uncertainty"]["top"], shown["probability"]["top"]) == (top, 1)
 
 
 @pytest.mark.parametrize(
