@@ -201,11 +201,6 @@ REFUSED = {
         "'notes.txt' is in the manifest and not in the zip",
         {},
     ),
-    "a newer manifest": (
-        {"manifest": manifest_of(FILES, format_version=2)},
-        "format version 2; this release reads version 1; install the release",
-        {},
-    ),
     "another manifest": ({"manifest": manifest_of(FILES, format="another")}, "is no manifest of a bundle", {}),
 }
 BROKEN = {

@@ -102,7 +102,7 @@ class TestParsing:
             ("[" * 100_000, "is not JSON"),
             ("[]", "is no manifest of a bundle"),
             ('{"format": "zip"}', "is no manifest of a bundle"),
-            (f"{OURS}2}}", "format version 2; this release reads version 1"),
+            (f"{OURS}2}}", "format version 2; this release reads version 1; install the release"),
             (f"{OURS}1}}", "lists files as none does"),
             (f'{OURS}1, "files": {{"a": {{}}}}}}', "lists files as none does"),
             (f'{OURS}1, "files": {{"a": 3}}}}', "lists files as none does"),

@@ -132,11 +132,8 @@ class TestExport:
         assert "\n" not in str(caught.value)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle"]
 
-    @pytest.mark.parametrize(
-        "changed", [{"kind": "folder", "path": "lungs"}, {"kind": "lungmask", "weights": "/a.pth"}]
-    )
-    def test_lung_masks_of_this_machine_are_refused(self, bundle, tmp_path, changed):
-        change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(changed))
+    def test_lung_masks_of_this_machine_are_refused(self, bundle, tmp_path):
+        change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(kind="folder", path="lungs"))
         with pytest.raises(BundleError, match="a place on one machine"):
             export_bundle(bundle, tmp_path / "b.zip", FACTS)
 
@@ -187,18 +184,6 @@ class TestCard:
             export_bundle(made, tmp_path / "b.zip", replace(FACTS, figures=tmp_path / "evaluation.json"))
 
 
-def changes(name, change):
-    return lambda bundle, _: change_json(bundle / name, change)
-
-
-def lacks(name):
-    return lambda bundle, _: (bundle / name).unlink(), name.rsplit("/", maxsplit=1)[-1]
-
-
-def holds(name, content):
-    return lambda bundle, _: (bundle / name).write_bytes(content), name.rsplit("/", maxsplit=1)[-1]
-
-
 CHECKPOINT = "stage1/fold_0/checkpoint_final.pth"
 HOSTILE = {
     "code in a checkpoint": (
@@ -212,21 +197,25 @@ HOSTILE = {
         "stage2: network_class_name names 'os.system'",
     ),
     "settings that name a place": (
-        changes("cascade.json", lambda spec: spec["lungs"].update(kind="lungmask", weights="/etc/passwd")),
+        lambda bundle, _: change_json(bundle / "cascade.json", lambda spec: spec["lungs"].update(PLACE)),
         "lungs.weights names '/etc/passwd', a place on one machine",
     ),
-    "settings of a newer version": (changes("cascade.json", lambda spec: spec.update(version=9)), "bundle version 9"),
-    "no settings": lacks("cascade.json"),
-    "no dataset": lacks("stage1/dataset.json"),
-    "no checkpoint": lacks("stage2/fold_1/checkpoint_final.pth"),
-    "nested settings": holds("cascade.json", NESTED.encode()),
-    "settings in UTF-16": holds("cascade.json", b"\xff\xfe{}"),
-    "nested plans": holds("stage1/plans.json", NESTED.encode()),
-    "a nested dataset": holds("stage1/dataset.json", b'{"a":' * 200_000),
-    "notes in UTF-16": holds("notes.txt", b"\xff\xfe"),
-    "broken provenance": holds("provenance.json", b"{{{{"),
-    "a list as calibration": holds("calibration.json", b"[]"),
+    "settings of a newer version": (
+        lambda bundle, _: change_json(bundle / "cascade.json", lambda spec: spec.update(version=9)),
+        "bundle version 9",
+    ),
 }
+PLACE = {"kind": "lungmask", "weights": "/etc/passwd"}
+BROKEN = {
+    "cascade.json": (None, NESTED.encode(), b"\xff\xfe{}"),
+    "stage1/dataset.json": (None, b'{"a":' * 200_000),
+    "stage1/plans.json": (NESTED.encode(),),
+    "stage2/fold_1/checkpoint_final.pth": (None,),
+    "notes.txt": (b"\xff\xfe",),
+    "provenance.json": (b"{{{{",),
+    "calibration.json": (b"[]",),
+}
+"""What stands in a file; None: the file is missing."""
 
 
 class TestInstall:
@@ -259,10 +248,17 @@ class TestInstall:
                 act(tmp_path / "a\0b")
 
     @pytest.mark.parametrize(("change", "reason"), HOSTILE.values(), ids=HOSTILE)
-    def test_a_hostile_or_broken_bundle_is_refused(self, bundle, packed, canary, tmp_path, change, reason):
+    def test_a_hostile_bundle_is_refused(self, bundle, packed, canary, tmp_path, change, reason):
         change(bundle, canary)
         refused(packed(), tmp_path / "b", reason)
         assert not canary.exists()
+
+    @pytest.mark.parametrize(("name", "content"), [(name, each) for name, of in BROKEN.items() for each in of])
+    def test_a_broken_file_or_none_is_refused_by_its_name(self, bundle, packed, tmp_path, name, content):
+        (bundle / name).unlink(missing_ok=True)
+        if content is not None:
+            (bundle / name).write_bytes(content)
+        refused(packed(), tmp_path / "b", name.rsplit("/", maxsplit=1)[-1])
 
     @pytest.mark.parametrize("deep", [100, 400, 900])
     def test_what_is_nested_too_deep_for_a_part_of_the_work_is_taken_or_refused(self, bundle, packed, deep):

@@ -35,12 +35,6 @@ def test_the_citation_has_the_version_of_the_package():
     assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-def test_no_action_is_named_without_a_version():
-    actions = re.findall(r"uses: ([^\s#]+)", WORKFLOWS)
-    assert actions
-    assert [action for action in actions if not action.startswith("./") and "@" not in action] == []
-
-
 def test_every_command_in_the_readme_is_installed_and_every_installed_one_is_in_it():
     named = set(re.findall(r"\bnnc-[a-z-]+", README))
     installed = {entry.name for entry in entry_points(group="console_scripts") if entry.name.startswith("nnc-")}

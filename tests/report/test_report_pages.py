@@ -125,9 +125,11 @@ def test_metrics_are_those_of_the_evaluation(reported):
     assert cell in shown["index.html"].path.read_text()
 
 
-def test_a_figure_has_words_for_those_who_do_not_see_it(reported):
+def test_a_figure_has_words_for_those_who_do_not_see_it_and_volumes_for_the_viewer_lie_beside_it(reported):
     run, _, shown = reported
     page = shown["cases/sure/index.html"]
+    assert {f"{name}.nii.gz" for name in ("ct", "tumor", "lungs", "stage1", "uncertainty", "truth")} <= {*page.links}
+    assert "viewer-data" in page.path.read_text()
     assert (run.root / "report/cases/sure/figure.png").read_bytes().startswith(b"\x89PNG")
     assert re.search(r'<img src="figure.png" alt="CT slices of case sure, [^"]+ ml\."', page.path.read_text())
     assert "img" not in shown["cases/bad/index.html"].tags
@@ -153,12 +155,6 @@ def test_nothing_is_loaded_from_elsewhere_and_nothing_runs_that_stands_in_a_page
             target = (page.path.parent / unquote(parts.path)).resolve()
             assert target.is_file(), link
             assert target.is_relative_to(run.root / "report")
-
-
-def test_volumes_for_the_viewer_lie_beside_the_page_and_are_linked(reported):
-    page = reported[2]["cases/sure/index.html"]
-    assert {f"{name}.nii.gz" for name in ("ct", "tumor", "lungs", "stage1", "uncertainty", "truth")} <= {*page.links}
-    assert "viewer-data" in page.path.read_text()
 
 
 def test_a_dicom_export_is_told_with_its_diameters(reported, run):
@@ -334,13 +330,9 @@ def test_a_histogram_counts_every_case_once_and_needs_some():
     drawn = histogram("volume", [*range(10), None], unit="ml")
     assert sum(int(re.search(r": (\d+) case", bar.title)[1]) for bar in drawn.bars) == drawn.cases == 10
     assert all(bar.y >= 0 and bar.y + bar.height <= drawn.height for bar in drawn.bars)
-    assert histogram("volume", [1.0, 2.0, None, 3.0, 4.0]) is None
-    assert histogram("volume", [1.0] * 9) is None
-
-
-@pytest.mark.parametrize("values", [[1e308, -1e308] * 3, [1.0, 1.0 + 2**-52] * 3, [0.0] * 6, []])
-def test_values_that_fill_no_bins_have_no_histogram(values):
-    assert histogram("x", values) is None
+    few, far, same = [1.0, 2.0, None, 3.0, 4.0], [1e308, -1e308] * 3, [1.0, 1.0 + 2**-52] * 3
+    for values in ([], few, far, same, [1.0] * 9, [0.0] * 6):
+        assert histogram("volume", values) is None
 
 
 def test_numbers_that_are_not_known_are_dashes():
