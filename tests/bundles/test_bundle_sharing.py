@@ -185,6 +185,7 @@ class TestCard:
 
 
 CHECKPOINT = "stage1/fold_0/checkpoint_final.pth"
+PLACE = {"kind": "lungmask", "weights": "/etc/passwd"}
 HOSTILE = {
     "code in a checkpoint": (
         lambda bundle, canary: evil.poison_checkpoint(bundle / CHECKPOINT, canary, kind=evil.RunsShell),
@@ -205,7 +206,6 @@ HOSTILE = {
         "bundle version 9",
     ),
 }
-PLACE = {"kind": "lungmask", "weights": "/etc/passwd"}
 BROKEN = {
     "cascade.json": (None, NESTED.encode(), b"\xff\xfe{}"),
     "stage1/dataset.json": (None, b'{"a":' * 200_000),
@@ -253,7 +253,9 @@ class TestInstall:
         refused(packed(), tmp_path / "b", reason)
         assert not canary.exists()
 
-    @pytest.mark.parametrize(("name", "content"), [(name, each) for name, of in BROKEN.items() for each in of])
+    @pytest.mark.parametrize(
+        ("name", "content"), [(name, each) for name, of in BROKEN.items() for each in of], ids=lambda it: str(it)[:40]
+    )
     def test_a_broken_file_or_none_is_refused_by_its_name(self, bundle, packed, tmp_path, name, content):
         (bundle / name).unlink(missing_ok=True)
         if content is not None:
