@@ -35,7 +35,7 @@ class CaseAssetsJob(FigureRequest):
     """
 
     tumor: TumorLabel
-    truth_tumor: TumorLabel
+    truth_tumor: TumorLabel = field(default_factory=TumorLabel)
     into: Path
     viewer: bool
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -56,7 +57,7 @@ def draw_figure(request: FigureRequest, path: Path) -> None:
     if kind not in FORMATS:
         raise SettingsError(f"figure {path.name}: expected a name ending with .{', .'.join(FORMATS)}")
     figure = compose_figure(request)
-    packed = {"pil_kwargs": _PACKED} if kind == "png" else {}
+    packed: dict[str, Any] = {"pil_kwargs": _PACKED} if kind == "png" else {}
     with atomic_file(path) as beside:
         figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind), **packed)
 

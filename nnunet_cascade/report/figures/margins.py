@@ -107,7 +107,8 @@ def write_block(figure: Figure, block: TextBlock, *, weight: str = "normal", col
 
 
 def _write(figure: Figure, x: float, y: float, text: str, **how: Any) -> None:
-    figure.text(x, y, text, transform=figure.dpi_scale_trans, **{"fontsize": TEXT_PT, **PLAIN, **how})
+    how = {"transform": figure.dpi_scale_trans, "fontsize": TEXT_PT, **PLAIN, **how}
+    figure.text(x, y, text, **how)
 
 
 def name_panels(figure: Figure, places: Sequence[Place], names: Sequence[str]) -> None:
