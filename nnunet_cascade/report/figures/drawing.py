@@ -30,8 +30,6 @@ from nnunet_cascade.report.figures.rows import choose_heights, panel_extent, rea
 from nnunet_cascade.report.figures.sources import FigureSources, edge_letters
 from nnunet_cascade.versions import NOTICE
 
-__all__ = ["FORMATS", "FigureRequest", "draw_figure"]
-
 FORMATS = ("png", "pdf", "svg")
 _DPI = 110
 _PACKED = {"compress_level": 3}

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.errors import CascadeError, InputImageError, one_line
-from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing
+from nnunet_cascade.geometry import AxisTurn, Box, Grid, Index, Spacing, as_index
 from nnunet_cascade.images import ENDING, grid_of, read_volume
 from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.privacy import without_paths
@@ -215,8 +215,7 @@ class FigureSources:
     @property
     def shape(self) -> Index:
         """Slices, rows and columns."""
-        rows: Any = tuple(self.grid.shape[axis] for axis in self.turn.order)
-        return rows
+        return as_index(self.grid.shape[axis] for axis in self.turn.order)
 
     @property
     def spacing_mm(self) -> Spacing:
