@@ -1,9 +1,13 @@
 """Builders that the tests of reports share."""
 
+import threading
+
 import pytest
 from builders.drawn_figures import write_drawn
 from builders.figure_pixels import Drawn
 from builders.small_run import SmallRun
+
+from nnunet_cascade.report.viewing.server import ReportServer
 
 
 @pytest.fixture
@@ -26,3 +30,14 @@ def drawn(request_of):
 def own(tmp_path):
     """A case whose files a test may spoil."""
     return write_drawn(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def server(report):
+    """The `report` of a module, served."""
+    with ReportServer(report) as serving:
+        thread = threading.Thread(target=serving.serve_forever, daemon=True)
+        thread.start()
+        yield serving
+        serving.shutdown()
+        thread.join()

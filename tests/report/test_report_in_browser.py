@@ -3,7 +3,6 @@
 import io
 import json
 import shutil
-import threading
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -18,10 +17,8 @@ from nnunet_cascade.report.collect import ReportRequest
 from nnunet_cascade.report.figures.palette import heat
 from nnunet_cascade.report.pages.names import folder_names
 from nnunet_cascade.report.viewing.niivue import place_niivue
-from nnunet_cascade.report.viewing.server import ReportServer
 from nnunet_cascade.report.viewing.viewer import LAYERS
 
-WIDTHS = (1280, 390)
 EVIL = "<img src=x onerror=alert(1)>"
 TURNED = "turned"
 SOFTWARE = ("--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-dev-shm-usage")
@@ -59,16 +56,6 @@ def report(tmp_path_factory):
     made = make_report(ReportRequest(results=run.results, output=root / "report", truths=run.truths, processes=1))
     assert made.problems == ()
     return made.index.parent
-
-
-@pytest.fixture(scope="module")
-def server(report):
-    with ReportServer(report) as serving:
-        thread = threading.Thread(target=serving.serve_forever, daemon=True)
-        thread.start()
-        yield serving
-        serving.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -122,7 +109,7 @@ def values(page):
     return dict(row.split("\n") if "\n" in row else row.split(":\n") for row in rows.all_inner_texts())
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("width", [1280, 390])
 def test_every_page_fits_its_window_and_a_name_that_is_html_is_shown_and_not_obeyed(server, open_page, width):
     with open_page(server.url, width) as page:
         for address in (server.url, case_url(server, "case_1"), case_url(server, EVIL)):

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from types import SimpleNamespace
 
@@ -54,16 +53,6 @@ def report(tmp_path_factory):
     if hasattr(os, "mkfifo"):
         os.mkfifo(folder / "fifo")
     return folder
-
-
-@pytest.fixture(scope="module")
-def server(report):
-    with ReportServer(report) as serving:
-        thread = threading.Thread(target=serving.serve_forever, daemon=True)
-        thread.start()
-        yield serving
-        serving.shutdown()
-        thread.join()
 
 
 @pytest.fixture
