@@ -208,7 +208,7 @@ def test_nobody_is_named_by_keys_that_are_not_known_or_by_where_a_ct_lay(run, tm
     record["settings"]["lungs"]["path"] = "/x/Doe^Jane"
     record["settings"]["patient"] = person
     record["varying"]["image"] = {"path": "/data/Doe^Jane 19500131", "series_uid": ""}
-    run.change("a", **record, **person)
+    run.change(**record, **person)
     run.finish(command=["-i", "/data/Doe^Jane 19500131"], failed={"b": "/data/Doe^Jane 19500131/b.nii.gz is empty"})
     made = report(run)
     everything = [*made.problems, *(page.path.read_text() for page in pages(tmp_path / "report").values())]
