@@ -17,7 +17,7 @@ class BoundaryLoss(DistanceTargetLoss):
 
     Args:
         boundary_weight: λ.
-        named: As of `DistanceTargetLoss`.
+        named: As of `DiceTermLoss`.
 
     Source:
         Kervadec et al. 2019, Boundary loss for highly unbalanced segmentation,

@@ -19,7 +19,7 @@ class DistanceWeightedLoss(DistanceTargetLoss):
     Args:
         surface_weight: w₀, at least 0; 0 is Dice-CE.
         width_voxels: σ, positive, in the shortest edge of a voxel.
-        named: As of `DistanceTargetLoss`.
+        named: As of `DiceTermLoss`.
 
     Source:
         Ronneberger et al. 2015, U-Net, doi:10.1007/978-3-319-24574-4_28, equation 2, for one object: the paper's

@@ -40,17 +40,10 @@ class UncertaintyLovaszLoss(VoxelLoss):
         batch = Batch.of(logits, target, self.labels)
         errors = (batch.truth - batch.probability).abs()
         if uncertainty is not None:
-            errors = errors * self._weight(uncertainty.to(errors.dtype))
+            errors = errors * (1 + self.foreground_variance(uncertainty, errors.dtype) / self.uncertainty_scale)
         errors, truth = batch.weighted(errors), batch.weighted(batch.truth).bool()
         pairs = zip(errors.unbind(1), truth.unbind(1), strict=True)
         return torch.stack([lovasz_jaccard(error.flatten(), true.flatten()) for error, true in pairs]).mean()
-
-    def _weight(self, variance: torch.Tensor) -> torch.Tensor:
-        """Return 1 + U/τ of the foreground channels; a softmax has one U for all classes."""
-        variance = variance.detach()
-        if not self.labels.regions:
-            variance = variance.mean(1, keepdim=True)
-        return 1 + variance / self.uncertainty_scale
 
 
 def lovasz_jaccard(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

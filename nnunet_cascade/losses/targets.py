@@ -11,6 +11,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from nnunet_cascade.errors import SettingsError
 
+_SMOOTH = 1e-5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelScheme:
@@ -130,24 +132,48 @@ class VoxelLoss(nn.Module):
         """
         raise NotImplementedError
 
+    def foreground_variance(self, uncertainty: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+        """Return U of the foreground channels, without gradient; a softmax has one U for all classes."""
+        variance = uncertainty.detach().to(dtype)
+        return variance if self.labels.regions else variance.mean(1, keepdim=True)
 
-class DistanceTargetLoss(VoxelLoss):
+
+class DiceTermLoss(VoxelLoss):
+    """A loss with a Dice term. An empty target and an empty prediction have a Dice of 1.
+
+    Args:
+        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
+        labels: How the targets are written.
+    """
+
+    def __init__(self, *, batch_dice: bool = False, labels: LabelScheme | None = None) -> None:
+        super().__init__(labels)
+        self.batch_dice = batch_dice
+
+    def dice_of(self, overlap: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
+        """Sum (B, C, …) to the Dice of each channel (C,), averaged over the batch unless summed over it."""
+        axes = (0, *range(2, overlap.ndim)) if self.batch_dice else tuple(range(2, overlap.ndim))
+        dice = (2 * overlap.sum(axes) + _SMOOTH) / (predicted.sum(axes) + true.sum(axes) + _SMOOTH)
+        return dice if self.batch_dice else dice.mean(0)
+
+    def soft_dice(self, batch: Batch, weight: torch.Tensor | None) -> torch.Tensor:
+        """Return the soft Dice of each channel (F,).
+
+        Args:
+            batch: Of one resolution.
+            weight: (B, F, …) or (B, 1, …), 0 if a voxel does not count; None is 1 everywhere.
+        """
+        predicted, true = (values if weight is None else values * weight for values in (batch.probability, batch.truth))
+        return self.dice_of(predicted * batch.truth, predicted, true)
+
+
+class DistanceTargetLoss(DiceTermLoss):
     """1 − Dice and a term that depends on the signed distance to the true surface.
 
     The distance is made where targets are made: the target carries one channel of it for each
     foreground channel behind its own. Targets without it are those of validation and of
     coarser resolutions.
-
-    Args:
-        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
-        smooth: As in `soft_dice`.
-        labels: How the targets are written.
     """
-
-    def __init__(self, *, batch_dice: bool = False, smooth: float = 1e-5, labels: LabelScheme | None = None) -> None:
-        super().__init__(labels)
-        self.batch_dice = batch_dice
-        self.smooth = smooth
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
@@ -163,9 +189,8 @@ class DistanceTargetLoss(VoxelLoss):
         del uncertainty
         own = self.labels.target_channels(logits.shape[1])
         batch = Batch.of(logits, target[:, :own], self.labels)
-        dice = soft_dice(batch.probability, batch.truth, batch.valid, batch_dice=self.batch_dice, smooth=self.smooth)
         distance = None if target.shape[1] == own else target[:, own:].to(batch.probability.dtype)
-        return (1 - dice).mean() + self.surface_term(batch, distance)
+        return (1 - self.soft_dice(batch, batch.valid)).mean() + self.surface_term(batch, distance)
 
     def surface_term(self, batch: Batch, distance: torch.Tensor | None) -> torch.Tensor | float:
         """Return what is added to 1 − Dice; `distance` is (B, F, …), or None if the target has none."""
@@ -209,29 +234,3 @@ class DeepSupervisedLoss(nn.Module):
 
 def _listed(tensors: torch.Tensor | Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
     return [tensors] if isinstance(tensors, torch.Tensor) else tensors
-
-
-def soft_dice(
-    probability: torch.Tensor,
-    truth: torch.Tensor,
-    weight: torch.Tensor | None = None,
-    *,
-    batch_dice: bool,
-    smooth: float,
-) -> torch.Tensor:
-    """Return the weighted soft Dice of each channel (C,), averaged over the batch unless summed over it.
-
-    Args:
-        probability: (B, C, …).
-        truth: (B, C, …).
-        weight: (B, C, …) or (B, 1, …), 0 if a voxel does not count; None is 1 everywhere.
-        batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
-        smooth: Added to numerator and denominator; an empty target and an empty prediction give 1.
-    """
-    axes = (0, *range(2, probability.ndim)) if batch_dice else tuple(range(2, probability.ndim))
-    if weight is not None:
-        probability = probability * weight
-    found = truth if weight is None else truth * weight
-    intersection = (probability * truth).sum(axes)
-    dice = (2 * intersection + smooth) / (probability.sum(axes) + found.sum(axes) + smooth)
-    return dice if batch_dice else dice.mean(0)

@@ -21,7 +21,7 @@ def jaccard_loss(predicted, truth):
     return 1 - np.count_nonzero(predicted & truth) / union if union else 0.0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(truth=MASKS, data=st.data(), dtype=st.sampled_from([torch.float32, torch.float64]))
 def test_hard_predictions_give_the_jaccard_loss(truth, data, dtype):
     predicted = data.draw(arrays(np.bool_, truth.shape))
@@ -41,7 +41,7 @@ def test_sure_outputs_give_the_jaccard_loss_of_the_batch(regions):
     assert found == pytest.approx(jaccard_loss(predicted.numpy(), truth.numpy()), rel=1e-6)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(errors=FLOATS, data=st.data())
 def test_float32_is_sorted_as_float64_is(errors, data):
     truth = torch.from_numpy(data.draw(arrays(np.bool_, errors.shape)))
@@ -50,7 +50,7 @@ def test_float32_is_sorted_as_float64_is(errors, data):
     assert found == pytest.approx(exact, rel=1e-5, abs=1e-7)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(errors=FLOATS, data=st.data())
 def test_the_slopes_of_all_voxels_add_up_to_one(errors, data):
     truth = torch.from_numpy(data.draw(arrays(np.bool_, errors.shape)))
@@ -60,7 +60,7 @@ def test_the_slopes_of_all_voxels_add_up_to_one(errors, data):
     assert errors.grad.min() >= 0
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(errors=FLOATS, data=st.data())
 def test_the_place_of_a_voxel_does_not_matter(errors, data):
     truth = data.draw(arrays(np.bool_, errors.shape))
@@ -92,33 +92,10 @@ def test_hand_drawn_errors(errors, truth, expected):
     assert found == pytest.approx(expected)
 
 
-@pytest.fixture
-def logits():
-    return torch.randn((2, 3, 4, 5, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-
-
-@pytest.fixture
-def target():
-    return torch.randint(0, 3, (2, 1, 4, 5, 3), generator=torch.Generator().manual_seed(2))
-
-
-def test_without_uncertainty_it_is_the_plain_loss(logits, target):
-    loss = UncertaintyLovaszLoss()
-    assert loss(logits, target, torch.zeros_like(logits)).item() == loss(logits, target).item()
-
-
-@pytest.mark.parametrize("scale", [0.25, 1.0])
-def test_the_same_uncertainty_everywhere_scales_the_loss(logits, target, scale):
+@pytest.mark.parametrize(("variance", "scale"), [(0.0, 0.25), (0.1, 0.25), (0.1, 1.0)])
+def test_the_same_uncertainty_everywhere_scales_the_loss(variance, scale):
+    logits = torch.randn((2, 3, 4, 5, 3), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    target = torch.randint(0, 3, (2, 1, 4, 5, 3), generator=torch.Generator().manual_seed(2))
     loss = UncertaintyLovaszLoss(uncertainty_scale=scale)
-    found = loss(logits, target, torch.full_like(logits, 0.1)).item()
-    assert found == pytest.approx((1 + 0.1 / scale) * loss(logits, target).item(), rel=1e-12)
-
-
-def test_the_voxels_of_the_batch_are_sorted_together(logits, target):
-    def joined(tensor):
-        return torch.cat(tuple(tensor), 1)[None]
-
-    loss = UncertaintyLovaszLoss()
-    assert loss(joined(logits), joined(target)).item() == pytest.approx(loss(logits, target).item(), rel=1e-12)
-    apart = sum(loss(logits[i : i + 1], target[i : i + 1]).item() for i in range(2)) / 2
-    assert loss(logits, target).item() != pytest.approx(apart, rel=1e-3)
+    found = loss(logits, target, torch.full_like(logits, variance)).item()
+    assert found == pytest.approx((1 + variance / scale) * loss(logits, target).item(), rel=1e-12)

@@ -34,19 +34,19 @@ def labels_of(*shape, high, seed=0):
     return torch.randint(0, high, (1, *shape), generator=torch.Generator().manual_seed(seed), dtype=torch.int16)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask=MASKS)
 def test_agrees_with_brute_force(mask):
     assert signed_distance(mask) == pytest.approx(brute_force(mask), abs=1e-6)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask=MASKS)
 def test_inside_and_outside_change_places_with_the_sign(mask):
     assert np.array_equal(signed_distance(~mask), -signed_distance(mask))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask=MASKS, data=st.data())
 def test_axes_are_alike(mask, data):
     axes = data.draw(st.permutations(range(mask.ndim)))
