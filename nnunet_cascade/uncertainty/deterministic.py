@@ -9,8 +9,7 @@ import torch
 
 from nnunet_cascade.uncertainty.passes import as_outputs, probabilities
 from nnunet_cascade.uncertainty.sampling import Moments
-from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
-from nnunet_cascade.uncertainty.windows import unpadded, window_weights
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, unpadded, window_weights
 
 
 class DeterministicUncertaintyPredictor(SlidingWindowPredictor):

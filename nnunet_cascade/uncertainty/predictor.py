@@ -14,11 +14,9 @@ from nnunet_cascade.uncertainty.sample_masks import (
     Decision,
     PackedSampleMasks,
     SampleMaskAccumulator,
-    packed_planes,
 )
 from nnunet_cascade.uncertainty.sampling import Moments, evaluating, stochastic
-from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
-from nnunet_cascade.uncertainty.windows import unpadded, window_weights
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, unpadded, window_weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,9 +130,7 @@ class MonteCarloPredictor(SlidingWindowPredictor):
         blended = torch.zeros((channels, *data.shape[1:]), dtype=torch.float32, device=results)
         total = torch.zeros(data.shape[1:], dtype=torch.float32, device=results)
         decision = self.extras.decision
-        field = (
-            BlendedSampleMasks(packed_planes(self.samples_per_member), data.shape[1:], results) if decision else None
-        )
+        field = BlendedSampleMasks(self.samples_per_member, data.shape[1:], results) if decision else None
         passes = passes_of(self.network) if self.mc_samples else StochasticPasses(self.network)
         with (stochastic if self.mc_samples else evaluating)(self.network):
             for window in slicers:

@@ -68,13 +68,13 @@ class BlendedSampleMasks:
     Counts of windows that overlap could not be added; a field has every voxel once.
 
     Args:
-        planes: P, that many eighths of the samples.
+        samples: Of each window; a plane holds 8.
         shape: Of the image.
         device: Where to keep them.
     """
 
-    def __init__(self, planes: int, shape: Sequence[int], device: torch.device) -> None:
-        self.planes = torch.zeros((planes, *shape), dtype=torch.uint8, device=device)
+    def __init__(self, samples: int, shape: Sequence[int], device: torch.device) -> None:
+        self.planes = torch.zeros((-(-samples // _BITS), *shape), dtype=torch.uint8, device=device)
         self._weight = torch.zeros(tuple(shape), dtype=torch.float32, device=device)
 
     def take(self, planes: torch.Tensor, place: tuple[slice, ...], weights: torch.Tensor) -> None:
@@ -88,8 +88,3 @@ class BlendedSampleMasks:
         here, before = (slice(None), *place), self._weight[place]
         self.planes[here] = torch.where(weights > before, planes.to(self.planes.device), self.planes[here])
         self._weight[place] = torch.maximum(before, weights)
-
-
-def packed_planes(samples: int) -> int:
-    """Return the number of planes that that many samples need."""
-    return -(-samples // _BITS)

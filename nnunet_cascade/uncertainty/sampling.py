@@ -51,46 +51,30 @@ class Moments:
     """
 
     def __init__(self, *, with_entropy: bool = False) -> None:
-        self.count = 0
+        self._count = 0
         self._with_entropy = with_entropy
-        self._sum: torch.Tensor | None = None
-        self._sum_of_squares: torch.Tensor | None = None
-        self._sum_of_entropies: torch.Tensor | None = None
+        self._sums: list[torch.Tensor] = []
 
     def add(self, sample: torch.Tensor) -> None:
         """Take in one sample; it is read in float32 and not kept."""
         sample = sample.detach().float()
-        if self._sum is None or self._sum_of_squares is None:
-            self._sum, self._sum_of_squares = torch.zeros_like(sample), torch.zeros_like(sample)
-        self._sum += sample
-        self._sum_of_squares += sample * sample
-        if self._with_entropy:
-            entropy = binary_entropy(sample)
-            self._sum_of_entropies = entropy if self._sum_of_entropies is None else self._sum_of_entropies + entropy
-        self.count += 1
+        terms = [sample, sample * sample, *([binary_entropy(sample)] if self._with_entropy else [])]
+        self._sums = self._sums or [torch.zeros_like(sample) for _ in terms]
+        for total, term in zip(self._sums, terms, strict=True):
+            total.add_(term)
+        self._count += 1
 
-    def mean(self) -> torch.Tensor:
-        """Return the mean; at least one sample is needed."""
-        return self._totals()[0] / self.count
+    def means(self) -> tuple[torch.Tensor, ...]:
+        """Return the means of the samples, of their squares and, where summed, of their entropies in nats.
 
-    def mean_square(self) -> torch.Tensor:
-        """Return the mean of the squares; at least one sample is needed."""
-        return self._totals()[1] / self.count
-
-    def mean_entropy(self) -> torch.Tensor | None:
-        """Return the mean of the binary entropies in nats, or None if they were not summed."""
-        return None if self._sum_of_entropies is None else self._sum_of_entropies / self.count
+        Raises:
+            ValueError: There is no sample.
+        """
+        if not self._sums:
+            raise ValueError("the moments of no sample are undefined; add one first")
+        return tuple(total / self._count for total in self._sums)
 
     def variance(self) -> torch.Tensor:
         """Return the population variance, at least 0 and 0 for one sample."""
-        return (self.mean_square() - self.mean() ** 2).clamp_min(0)
-
-    def means(self) -> tuple[torch.Tensor, ...]:
-        """Return the means of the samples, of their squares and, where summed, of their entropies."""
-        entropy = self.mean_entropy()
-        return (self.mean(), self.mean_square(), *(() if entropy is None else (entropy,)))
-
-    def _totals(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if self._sum is None or self._sum_of_squares is None:
-            raise ValueError("the moments of no sample are undefined; add one first")
-        return self._sum, self._sum_of_squares
+        mean, mean_square, *_ = self.means()
+        return (mean_square - mean**2).clamp_min(0)

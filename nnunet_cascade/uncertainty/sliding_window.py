@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from nnunet_cascade.errors import DeviceError, one_line
 
@@ -97,3 +98,22 @@ class SlidingWindowPredictor(nnUNetPredictor):
     ) -> torch.Tensor:
         """Predict all windows of an image (C, Z, Y, X); results lie on the device or in the computer's own memory."""
         return super()._internal_predict_sliding_window_return_logits(data, slicers, on_device)
+
+
+def window_weights(patch: Sequence[int], device: torch.device) -> torch.Tensor:
+    """Return nnU-Net's Gaussian weights of a window, in float32."""
+    size = tuple(int(length) for length in patch)
+    weights: torch.Tensor = compute_gaussian(size, sigma_scale=1 / 8, value_scaling_factor=10, device=device)
+    return weights.float()
+
+
+def unpadded(padded: torch.Tensor, shape: Sequence[int]) -> torch.Tensor:
+    """Take back what nnU-Net pads images with that are smaller than the patch, the odd voxel at the end.
+
+    Args:
+        padded: (…, Z, Y, X).
+        shape: Of the image, (Z, Y, X).
+    """
+    starts = [(there - here) // 2 for there, here in zip(padded.shape[-len(shape) :], shape, strict=True)]
+    inside = (slice(start, start + here) for start, here in zip(starts, shape, strict=True))
+    return padded[(..., *inside)]

@@ -19,14 +19,10 @@ def sampling_after(*options, bundle=None):
     return _changed(spec, build_parser().parse_args([*PATHS, *options])).sampling
 
 
-def test_without_options_the_bundles_choice_stands():
-    assert sampling_after() == SamplingSettings()
-    assert sampling_after(bundle=ALL) == ALL
-
-
 @pytest.mark.parametrize(
     ("options", "changes"),
     [
+        ((), {}),
         (("--uncertainty_sources", "tta"), {"sources": ("tta",)}),
         (("--uncertainty_sources", "mc_dropout", "ensemble"), {"sources": ("mc_dropout", "ensemble")}),
         (("--uncertainty_sources", "none"), {"sources": ()}),
@@ -65,14 +61,10 @@ def test_an_unknown_source_is_wrong_usage(options, capsys):
     assert "invalid choice" in capsys.readouterr().err
 
 
-def test_the_defaults_sample_stage_2_by_dropout_and_stage_1_not_at_all():
-    assert SamplingSettings().of_stage1() is None
-    assert SamplingSettings().of_stage2() == SamplingPlan(sources=("mc_dropout",), mc_samples=20, measure="variance")
-
-
 @pytest.mark.parametrize(
     ("settings", "plan"),
     [
+        ({}, SamplingPlan(sources=("mc_dropout",), mc_samples=20, measure="variance")),
         ({"mc_samples": 0}, None),
         ({"sources": ()}, None),
         ({"sources": ("tta",)}, SamplingPlan(sources=("tta",))),
@@ -80,13 +72,11 @@ def test_the_defaults_sample_stage_2_by_dropout_and_stage_1_not_at_all():
         ({"sources": ("ensemble", "mc_dropout")}, SamplingPlan(sources=("ensemble", "mc_dropout"), mc_samples=20)),
     ],
 )
-def test_passes_are_those_of_dropout(settings, plan):
+def test_passes_are_those_of_dropout_and_stage_1_is_sampled_aside(settings, plan):
     assert SamplingSettings(**settings).of_stage2() == plan
-
-
-def test_stage_1_is_sampled_aside():
-    plan = SamplingSettings(stage1_sources=("tta",), measure="predictive_entropy").of_stage1()
-    assert plan == SamplingPlan(sources=("tta",), measure="predictive_entropy", deterministic=True)
+    assert SamplingSettings(**settings).of_stage1() is None
+    aside = SamplingSettings(**settings, stage1_sources=("tta",), measure="predictive_entropy").of_stage1()
+    assert aside == SamplingPlan(sources=("tta",), measure="predictive_entropy", deterministic=True)
 
 
 @pytest.mark.parametrize(("passes", "samples"), [(0, 3 * 8), (20, 3 * 20)])

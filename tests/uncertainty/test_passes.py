@@ -118,8 +118,3 @@ def test_preparing_and_sampling_keep_no_graph():
 )
 def test_a_network_that_is_random_from_the_start_runs_whole(network):
     assert type(passes_of(network)) is StochasticPasses
-
-
-def test_the_dropouts_drop():
-    network = unet()
-    assert all(variance.mean() > 1e-4 for variance in variances(network, passes_of(network), image()))

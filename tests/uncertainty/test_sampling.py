@@ -50,7 +50,7 @@ def test_moments_are_mean_and_population_variance():
     moments = Moments()
     for sample in samples:
         moments.add(sample)
-    np.testing.assert_allclose(moments.mean(), samples.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.means()[0], samples.mean(0), rtol=1e-6)
     np.testing.assert_allclose(moments.variance(), np.var(samples.numpy(), axis=0), atol=1e-6)
 
 
@@ -64,4 +64,4 @@ def test_equal_samples_have_no_variance():
 
 def test_moments_of_nothing_are_an_error():
     with pytest.raises(ValueError, match="add one first"):
-        Moments().mean()
+        Moments().means()

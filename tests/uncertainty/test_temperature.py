@@ -14,13 +14,13 @@ probabilities = arrays(np.float32, st.integers(1, 30), elements=st.floats(0, 1, 
 temperatures = st.floats(0.02, 50)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(p=probabilities, temperature=temperatures)
 def test_a_mask_at_one_half_stays(p, temperature):
     np.testing.assert_array_equal(with_temperature(p, temperature) >= 0.5, p >= 0.5)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(p=probabilities, temperature=temperatures)
 def test_the_order_of_voxels_stays(p, temperature):
     assert (np.diff(with_temperature(np.sort(p), temperature)) >= 0).all()
@@ -41,7 +41,7 @@ def test_zero_one_half_and_one_stay_what_lies_just_below_one_half_stays_below_an
     np.testing.assert_array_equal(with_temperature(p, 1.0), p)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(p=st.floats(0.01, 0.99), temperature=st.floats(0.5, 3))
 def test_unscaled_is_the_way_back(p, temperature):
     there = with_temperature(np.array([unscaled(p, temperature)]), temperature)

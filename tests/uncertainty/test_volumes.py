@@ -13,6 +13,10 @@ SPACING = (3.0, 1.0, 1.0)
 ML = 3e-3
 
 
+def spread(*counts, windows=1):
+    return VolumeSpread.of(np.array(counts), voxel_ml=ML, windows=windows)
+
+
 def packed(masks, *, members=1, windows=1):
     """Votes from masks (S, Z, Y, X)."""
     masks = np.asarray(masks, dtype=np.uint8).reshape(members, -1, *np.shape(masks)[1:])
@@ -34,7 +38,7 @@ def spreads_of(masks, final, *, dropped=None, **rest):
     return volume_spreads(label_lesions(final), np.zeros_like(final) if dropped is None else dropped, case, SPACING)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(1, 3), st.integers(1, 19), st.integers(0, 2**32 - 1))
 def test_counts_are_those_of_the_masks(members, passes, seed):
     draw = np.random.default_rng(seed)
@@ -46,9 +50,7 @@ def test_counts_are_those_of_the_masks(members, passes, seed):
 
 
 def test_a_spread_is_mean_deviation_and_percentiles_of_the_volumes():
-    counts = np.array([4, 8, 8, 20], dtype=np.int64)
-    found = VolumeSpread.of(counts, voxel_ml=ML, windows=1)
-    volumes = counts * ML
+    found, volumes = spread(4, 8, 8, 20), np.array([4, 8, 8, 20]) * ML
     assert (found.samples, found.mean_ml, found.windows) == (4, pytest.approx(volumes.mean()), 1)
     assert found.sd_ml == pytest.approx(volumes.std(), abs=1e-4)
     assert (found.p5_ml, found.p95_ml) == pytest.approx(tuple(np.percentile(volumes, (5, 95))), abs=1e-4)
@@ -71,8 +73,8 @@ def test_every_lesion_has_the_voxels_that_are_nearest_to_it():
     found = spreads_of(masks, final)
     expected = {1: [6, 4, 4, 5], 2: [2, 3, 0, 2]}
     for lesion, counts in expected.items():
-        assert found.lesions[lesion] == VolumeSpread.of(np.array(counts), voxel_ml=ML, windows=1)
-    assert found.case == found.regions[1] == VolumeSpread.of(np.array([8, 7, 4, 7]), voxel_ml=ML, windows=1)
+        assert found.lesions[lesion] == spread(*counts)
+    assert found.case == found.regions[1] == spread(8, 7, 4, 7)
 
 
 def test_nearest_is_meant_in_millimetres():
@@ -92,9 +94,7 @@ def test_what_lies_nearest_to_a_dropped_component_is_dropped_from_every_volume()
     masks = np.stack([both, both])
     masks[0, 1, 1, 13] = True
     found = spreads_of(masks, final, dropped=dropped)
-    assert (
-        found.case == found.regions[1] == found.lesions[1] == VolumeSpread.of(np.array([4, 4]), voxel_ml=ML, windows=1)
-    )
+    assert found.case == found.regions[1] == found.lesions[1] == spread(4, 4)
 
 
 def test_between_a_lesion_and_a_dropped_component_the_lesion_has_it():
@@ -107,7 +107,7 @@ def test_between_a_lesion_and_a_dropped_component_the_lesion_has_it():
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_a_flipped_case_has_the_same_volumes(axis, seed):
     draw = np.random.default_rng(seed)
@@ -123,7 +123,7 @@ def test_where_the_mean_sees_nothing_samples_still_count_for_region_and_case():
     masks[0] = True
     found = spreads_of(masks, np.zeros((2, 2, 2), dtype=bool))
     assert dict(found.lesions) == {}
-    assert found.case == found.regions[1] == VolumeSpread.of(np.array([8, 0, 0]), voxel_ml=ML, windows=1)
+    assert found.case == found.regions[1] == spread(8, 0, 0)
 
 
 def test_where_all_was_dropped_or_no_sample_calls_it_tumor_nothing_counts():
@@ -137,10 +137,7 @@ def test_where_all_was_dropped_or_no_sample_calls_it_tumor_nothing_counts():
 
 def test_without_regions_there_is_no_spread():
     final = np.zeros((2, 2, 2), dtype=bool)
-    case = Sampled(
-        uncertainty=np.zeros(final.shape, dtype=np.float32), regions=final.astype(np.uint16), sample_masks={}
-    )
-    assert volume_spreads(label_lesions(final), final, case, SPACING) is None
+    assert volume_spreads(label_lesions(final), final, sampled(shape=final.shape, boxes=[]), SPACING) is None
 
 
 def test_where_regions_overlap_the_first_one_counts_and_lesions_join_both():
@@ -151,12 +148,12 @@ def test_where_regions_overlap_the_first_one_counts_and_lesions_join_both():
     found = volume_spreads(
         label_lesions(final), np.zeros_like(final), sampled(first, second, shape=shape, boxes=boxes), SPACING
     )
-    assert found.regions[1] == VolumeSpread.of(np.array([3, 3]), voxel_ml=ML, windows=1)
-    assert found.regions[2] == VolumeSpread.of(np.array([2, 2]), voxel_ml=ML, windows=2)
-    assert found.lesions[1] == found.case == VolumeSpread.of(np.array([5, 5]), voxel_ml=ML, windows=2)
+    assert found.regions[1] == spread(3, 3)
+    assert found.regions[2] == spread(2, 2, windows=2)
+    assert found.lesions[1] == found.case == spread(5, 5, windows=2)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 5))
 def test_lesions_and_the_rest_share_the_case_without_remainder(seed, samples):
     draw = np.random.default_rng(seed)
@@ -165,4 +162,4 @@ def test_lesions_and_the_rest_share_the_case_without_remainder(seed, samples):
     found = spreads_of(masks, final)
     assert found.case.mean_ml == pytest.approx(masks.sum((1, 2, 3)).mean() * ML, abs=1e-4)
     if final.any():
-        assert sum(spread.mean_ml for spread in found.lesions.values()) == pytest.approx(found.case.mean_ml, abs=1e-2)
+        assert sum(lesion.mean_ml for lesion in found.lesions.values()) == pytest.approx(found.case.mean_ml, abs=1e-2)
