@@ -53,8 +53,8 @@ class ComparedMeasure:
     measure: Measure
     per_case: CalibrationEstimate
     pooled: CalibrationEstimate
-    per_case_difference: CalibrationEstimate | None = None
-    pooled_difference: CalibrationEstimate | None = None
+    per_case_difference: CalibrationEstimate | None
+    pooled_difference: CalibrationEstimate | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,9 +198,7 @@ def _columns(counts: Sequence[CalibrationCounts], weights: Values) -> dict[Measu
 
 def _row(method: str, measure: Measure, own: _Column, base: _Column | None, draws: _Draws) -> ComparedMeasure:
     per_case, pooled = draws.estimates(own)
-    if base is None:
-        return ComparedMeasure(method=method, measure=measure, per_case=per_case, pooled=pooled)
-    per_case_difference, pooled_difference = draws.estimates(own.less(base))
+    per_case_difference, pooled_difference = (None, None) if base is None else draws.estimates(own.less(base))
     return ComparedMeasure(
         method=method,
         measure=measure,

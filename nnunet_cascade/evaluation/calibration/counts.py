@@ -37,22 +37,12 @@ class CalibrationCounts:
             p = 1, which no scaling moves, have the first and the last column to themselves.
         squares: Σ(p − y)².
         nll: Σ −ln of the probability of the truth, p where tumor and 1 − p elsewhere, at least 1e-7.
-
-    Raises:
-        SettingsError: A table has another shape.
     """
 
     width: Sums
     logit: Sums
     squares: float
     nll: float
-
-    def __post_init__(self) -> None:
-        if self.width.shape != (3, WIDTH_BINS) or self.logit.shape != (4, _LOGIT_COLUMNS):
-            raise SettingsError(
-                f"tables of shape {self.width.shape} and {self.logit.shape}; expected (3, {WIDTH_BINS}) and "
-                f"(4, {_LOGIT_COLUMNS}): make them with count_voxels"
-            )
 
     @property
     def voxels(self) -> int:
@@ -104,20 +94,12 @@ def count_voxels(
         if mask is not None and mask.dtype != np.bool_:
             raise SettingsError(f"the {name} is {mask.dtype}; expected a boolean mask: compare labels with a number")
     require_same_shape(probability, truth, *([] if region is None else [region]))
-    total = zero_counts().flat()
-    for values, tumor in _chunks(probability, truth, region):
-        total += _count(values, tumor).flat()
-    return CalibrationCounts.of_flat(total)
-
-
-def zero_counts() -> CalibrationCounts:
-    """Return the counts of no voxel."""
-    return CalibrationCounts(width=np.zeros((3, WIDTH_BINS)), logit=np.zeros((4, _LOGIT_COLUMNS)), squares=0.0, nll=0.0)
+    return added(binned(values, np.ones(values.shape), tumor) for values, tumor in _chunks(probability, truth, region))
 
 
 def added(counts: Iterable[CalibrationCounts]) -> CalibrationCounts:
     """Add up the counts of several cases; those of none are all 0."""
-    total = zero_counts().flat()
+    total = np.zeros(3 * WIDTH_BINS + 4 * _LOGIT_COLUMNS + 2)
     for each in counts:
         total += each.flat()
     return CalibrationCounts.of_flat(total)
@@ -131,13 +113,15 @@ def binned(means: Sums, voxels: Sums, tumor: NDArray[np.bool_]) -> CalibrationCo
         voxels: (n,), how many voxels it has.
         tumor: (n,), whether they are tumor.
     """
-    log_p, log_q = _logarithms(means)
+    kept = np.clip(means, CERTAIN, 1 - CERTAIN)
+    log_p, log_q = np.log(kept), np.log1p(-kept)
     rows = np.stack([voxels, means * voxels, tumor * voxels, means * tumor * voxels])
+    width_index = np.minimum((means * WIDTH_BINS).astype(np.int64), WIDTH_BINS - 1)
     return CalibrationCounts(
-        width=_table(_width_index(means), rows[:3], WIDTH_BINS),
+        width=_table(width_index, rows[:3], WIDTH_BINS),
         logit=_table(_logit_index(means, log_p - log_q), rows, _LOGIT_COLUMNS),
         squares=float(np.sum(voxels * (means - tumor) ** 2)),
-        nll=-float(np.sum(voxels * _scored(np.where(tumor, log_p, log_q)))),
+        nll=-float(np.sum(voxels * np.maximum(np.where(tumor, log_p, log_q), math.log(LEAST)))),
     )
 
 
@@ -160,49 +144,12 @@ def _chunks(
         yield values.astype(np.float64), tumor
 
 
-def _count(values: Sums, tumor: NDArray[np.bool_]) -> CalibrationCounts:
-    log_p, log_q = _logarithms(values)
-    place = _logit_index(values, log_p - log_q)
-    return CalibrationCounts(
-        width=_sums(_width_index(values), values, tumor, WIDTH_BINS)[:3],
-        logit=_sums(place, values, tumor, _LOGIT_COLUMNS),
-        squares=float(np.sum((values - tumor) ** 2)),
-        nll=-float(_scored(np.where(tumor, log_p, log_q)).sum()),
-    )
-
-
-def _logarithms(values: Sums) -> tuple[Sums, Sums]:
-    """Return ln p and ln(1 − p), p kept 1e-12 away from 0 and 1."""
-    kept = np.clip(values, CERTAIN, 1 - CERTAIN)
-    return np.log(kept), np.log1p(-kept)
-
-
-def _scored(logarithms: Sums) -> Sums:
-    return np.maximum(logarithms, math.log(LEAST))
-
-
-def _width_index(values: Sums) -> NDArray[np.int64]:
-    return np.minimum((values * WIDTH_BINS).astype(np.int64), WIDTH_BINS - 1)
-
-
 def _logit_index(values: Sums, logit: Sums) -> NDArray[np.int64]:
     place = (logit + _LARGEST_LOGIT) * (LOGIT_BINS / (2 * _LARGEST_LOGIT))
     index = np.clip(place.astype(np.int64), 0, LOGIT_BINS - 1) + 1
     index[values == 0] = 0
     index[values == 1] = LOGIT_BINS + 1
     return index
-
-
-def _sums(index: NDArray[np.int64], values: Sums, tumor: NDArray[np.bool_], bins: int) -> Sums:
-    """Return n, Σp, Σy and Σ p·y per bin."""
-    inside, promised = index[tumor], values[tumor]
-    rows = (
-        np.bincount(index, minlength=bins),
-        np.bincount(index, values, bins),
-        np.bincount(inside, None, bins),
-        np.bincount(inside, promised, bins),
-    )
-    return np.stack(rows).astype(np.float64)
 
 
 def _table(index: NDArray[np.int64], weights: Sums, bins: int) -> Sums:

@@ -55,32 +55,22 @@ def figures_of(counts: CalibrationCounts) -> CalibrationFigures:
         Naeini et al., AAAI 2015 (ECE, here of the tumor's probability); Nixon et al., CVPR
         workshops 2019, arXiv:1904.01685 (ACE, one class); Brier, Mon Weather Rev 78, 1950.
     """
-    n, voxels = counts.voxels, float(counts.logit[0].sum())
-    if n == 0:
-        return CalibrationFigures(
-            voxels=0,
-            tumor_voxels=0,
-            mean_probability=math.nan,
-            ece=math.nan,
-            ace=math.nan,
-            brier=math.nan,
-            nll=math.nan,
-        )
+    voxels = float(counts.logit[0].sum()) or math.nan
     return CalibrationFigures(
-        voxels=n,
+        voxels=counts.voxels,
         tumor_voxels=counts.tumor_voxels,
         mean_probability=float(counts.logit[1].sum()) / voxels,
         ece=float(np.abs(counts.width[1] - counts.width[2]).sum()) / voxels,
-        ace=_ace(counts),
+        ace=_voxels_off(counts) / voxels,
         brier=counts.squares / voxels,
         nll=counts.nll / voxels,
     )
 
 
-def _ace(counts: CalibrationCounts) -> float:
+def _voxels_off(counts: CalibrationCounts) -> float:
     """Part the voxels into bins of equal mass where the cumulated sums say so, linear within a bin of logit p."""
     filled = counts.logit[:3, counts.logit[0] > 0]
     sums = np.concatenate([np.zeros((3, 1)), filled.cumsum(axis=1)], axis=1)
     ends = np.linspace(0, sums[0, -1], EQUAL_MASS_BINS + 1)
     promised, true = (np.diff(np.interp(ends, sums[0], row)) for row in sums[1:])
-    return float(np.abs(promised - true).sum() / sums[0, -1])
+    return float(np.abs(promised - true).sum())

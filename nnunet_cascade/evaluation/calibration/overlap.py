@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from nnunet_cascade.errors import InputImageError, SettingsError
+from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.evaluation.calibration.regions import require_same_shape
 
 Voxels = NDArray[np.floating]
 Flags = NDArray[np.bool_]
+_QUANTILE = 0.95
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +44,7 @@ class ErrorOverlap:
     quantile_threshold: float
 
 
-def error_overlap(
-    uncertainty: Voxels, truth: Flags, prediction: Flags, region: Flags, *, quantile: float = 0.95
-) -> ErrorOverlap:
+def error_overlap(uncertainty: Voxels, truth: Flags, prediction: Flags, region: Flags) -> ErrorOverlap:
     """Measure how well uncertain voxels overlap with the errors of a mask.
 
     The best threshold is chosen with the errors in view and so is an upper bound. The
@@ -57,25 +56,21 @@ def error_overlap(
         truth: (Z, Y, X).
         prediction: (Z, Y, X), the mask that the uncertainty belongs to.
         region: (Z, Y, X); nothing outside counts.
-        quantile: 0 … 1.
 
     Raises:
-        SettingsError: The quantile is out of range.
         GridMismatchError: The shapes differ.
         InputImageError: An uncertainty in the region is not finite.
 
     Source:
         Jungo and Reyes, MICCAI 2019, arXiv:1907.03338, "uncertainty-error overlap".
     """
-    if not 0 <= quantile <= 1:
-        raise SettingsError(f"a quantile of {quantile}; expected 0 … 1")
     require_same_shape(uncertainty, truth, prediction, region)
     values, errors = uncertainty[region].astype(np.float64), (truth[region] != prediction[region])
     if not np.isfinite(values).all():
         raise InputImageError("an uncertainty in the region is not finite; expected numbers: predict again")
     count = int(np.count_nonzero(errors))
     best, best_threshold = _best(values, errors)
-    threshold = float(np.quantile(values, quantile)) if values.size else math.nan
+    threshold = float(np.quantile(values, _QUANTILE)) if values.size else math.nan
     return ErrorOverlap(
         voxels=values.size,
         errors=count,
@@ -83,7 +78,7 @@ def error_overlap(
         best=best,
         best_threshold=best_threshold,
         at_quantile=overlap_at(values, errors, threshold) if count else math.nan,
-        quantile=quantile,
+        quantile=_QUANTILE,
         quantile_threshold=threshold,
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -80,10 +80,8 @@ def near_surface(truth: Mask, *, spacing_mm: Spacing, distance_mm: float = SURFA
     band = np.zeros_like(truth)
     if truth.any():
         near = Box.around(truth).grown(_reach(distance_mm, spacing_mm)).clipped(as_index(truth.shape)).slices
-        sides = (
-            within_mm(side, spacing_mm=spacing_mm, distance_mm=distance_mm) for side in (truth[near], ~truth[near])
-        )
-        band[near] = next(sides) & next(sides)
+        named: dict[str, Any] = {"spacing_mm": spacing_mm, "distance_mm": distance_mm}
+        band[near] = within_mm(truth[near], **named) & within_mm(~truth[near], **named)
     return band
 
 

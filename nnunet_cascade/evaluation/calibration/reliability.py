@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.errors import CascadeError, SettingsError
+from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.calibration.counts import WIDTH_BINS, CalibrationCounts
 from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING, case_weights, percentile_interval
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 
-MISSING_EXTRA = "figures need matplotlib, which is not installed; pip install 'nnunet-cascade[dev]'"
 # Each method differs in line and marker as well as in grey, so that print and every eye can tell them apart.
 _STYLES = (
     ("-", "o", "0.0"),
@@ -91,14 +90,11 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityPoint]], path: Pat
 
     Raises:
         SettingsError: There is no method, or more than 5.
-        CascadeError: matplotlib is not installed.
     """
     if not 1 <= len(curves) <= len(_STYLES):
         raise SettingsError(f"{len(curves)} methods in one diagram; expected 1 to {len(_STYLES)}")
-    try:
-        from matplotlib.figure import Figure  # noqa: PLC0415 - for pictures alone
-    except ImportError as error:
-        raise CascadeError(MISSING_EXTRA) from error
+    from matplotlib.figure import Figure  # noqa: PLC0415 - for pictures alone
+
     figure = Figure(figsize=(5, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.75", linewidth=1, label="perfectly calibrated")

@@ -58,7 +58,7 @@ class ReviewPoint:
         reviewed: Cases, the share of n rounded up.
         caught: Worst cases among them; not whole where cases tie, then expected over orders of the tied.
         worst: Worst cases in all.
-        fraction: caught / worst; NaN if there is no worst case.
+        fraction: caught / worst.
         random_fraction: Expected of cases drawn at random, reviewed / n.
         best_fraction: The most that this number of reviews can catch.
         interval: Of `fraction`, over cases, the worst of each draw found anew; None for fewer than 3.
@@ -74,7 +74,7 @@ class ReviewPoint:
     interval: Interval | None
 
 
-def aurc(risks: Sequence[float] | Values, uncertainties: Sequence[float] | Values) -> float:
+def aurc(risks: Values, uncertainties: Values) -> float:
     """Measure the area under the risk–coverage curve.
 
     Cases are kept from the least uncertain on; for each number kept, from 1 to n,
@@ -87,19 +87,13 @@ def aurc(risks: Sequence[float] | Values, uncertainties: Sequence[float] | Value
         uncertainties: Of the same cases; infinite is allowed, NaN is not.
 
     Returns:
-        The risk itself for one case; NaN for none.
-
-    Raises:
-        SettingsError: The lengths differ, or a value is NaN.
+        The risk itself for one case.
 
     Source:
         Geifman, Uziel and El-Yaniv, ICLR 2019, arXiv:1805.08206, with confidence −uncertainty.
     """
-    found, order = _checked(risks, uncertainties)
-    if found.size == 0:
-        return math.nan
-    kept = np.arange(1, found.size + 1)
-    return float(np.mean(np.cumsum(_expected(found, order)) / kept))
+    kept = np.arange(1, risks.size + 1)
+    return float(np.mean(np.cumsum(_expected(risks, uncertainties)) / kept))
 
 
 def risk_coverage(
@@ -144,57 +138,45 @@ def risk_coverage(
 
 
 def review_curve(
-    dices: Sequence[float],
-    uncertainties: Sequence[float],
-    *,
-    shares: Sequence[float] = REVIEWED_SHARES,
-    worst_below: float | None = None,
-    resampling: Resampling = RESAMPLING,
+    dices: Sequence[float], uncertainties: Sequence[float], *, resampling: Resampling = RESAMPLING
 ) -> tuple[ReviewPoint, ...]:
     """Tell which fraction of the worst cases is caught when the x % most uncertain are reviewed.
+
+    The worst cases are the quarter with the lowest Dice, rounded up, and what ties with its best.
 
     Args:
         dices: Of each case; NaN if both masks are empty: left out.
         uncertainties: A summary per case; NaN is the most uncertain.
-        shares: Of the cases, each reviewed, 0 … 1.
-        worst_below: Cases with a smaller Dice are the worst; None takes the lowest quarter,
-            a quarter of n rounded up, and what ties with its best.
         resampling: How intervals are drawn.
 
     Returns:
-        One point per share; none if no case has a Dice.
+        One point for each of `REVIEWED_SHARES`; none if no case has a Dice.
 
     Raises:
-        SettingsError: The lengths differ, or a share is out of range.
+        SettingsError: The lengths differ.
     """
-    bad = [share for share in shares if not 0 <= share <= 1]
-    if bad:
-        raise SettingsError(f"a share of {bad[0]} of the cases to review; expected 0 … 1")
     risks, found, _ = _prepared(dices, uncertainties)
     if risks.size == 0:
         return ()
-    counts = [math.ceil(share * risks.size - _TOLERANCE) for share in shares]
-    worst = _worst(risks, worst_below)
+    counts = [math.ceil(share * risks.size - _TOLERANCE) for share in REVIEWED_SHARES]
+    worst = _worst(risks)
     caught = _caught(worst, found, counts)
-    replicates = np.array(
-        [
-            _fractions(_worst(risks[drawn], worst_below), found[drawn], counts)
-            for drawn in _drawn(risks.size, resampling)
-        ]
-    )
     total = int(worst.sum())
+    replicates = np.array(
+        [_fractions(_worst(risks[drawn]), found[drawn], counts) for drawn in _drawn(risks.size, resampling)]
+    )
     return tuple(
         ReviewPoint(
             share=share,
             reviewed=count,
             caught=float(caught[at]),
             worst=total,
-            fraction=float(caught[at]) / total if total else math.nan,
+            fraction=float(caught[at]) / total,
             random_fraction=count / risks.size,
-            best_fraction=min(1.0, count / total) if total else math.nan,
+            best_fraction=min(1.0, count / total),
             interval=percentile_interval(replicates[:, at], cases=risks.size, resampling=resampling),
         )
-        for at, (share, count) in enumerate(zip(shares, counts, strict=True))
+        for at, (share, count) in enumerate(zip(REVIEWED_SHARES, counts, strict=True))
     )
 
 
@@ -208,16 +190,6 @@ def _prepared(dices: Sequence[float], uncertainties: Sequence[float]) -> tuple[V
     return 1 - found[known], np.where(np.isnan(doubt), np.inf, doubt), int(np.isnan(doubt).sum())
 
 
-def _checked(risks: Sequence[float] | Values, uncertainties: Sequence[float] | Values) -> tuple[Values, Values]:
-    found, doubt = np.asarray(risks, dtype=np.float64), np.asarray(uncertainties, dtype=np.float64)
-    if found.shape != doubt.shape or found.ndim != 1 or np.isnan(found).any() or np.isnan(doubt).any():
-        raise SettingsError(
-            f"found risks of shape {found.shape} and uncertainties of shape {doubt.shape}; "
-            "expected as many of each, none of them NaN: leave out what has no risk"
-        )
-    return found, doubt
-
-
 def _expected(values: Values, keys: Values) -> Values:
     """Return values in rising order of keys, each the mean of those it ties with."""
     _, group, sizes = np.unique(keys, return_inverse=True, return_counts=True)
@@ -229,9 +201,7 @@ def _drawn(cases: int, resampling: Resampling) -> NDArray[np.intp]:
     return np.random.default_rng(resampling.seed).integers(0, cases, (resampling.resamples, cases))
 
 
-def _worst(risks: Values, worst_below: float | None) -> Values:
-    if worst_below is not None:
-        return (risks > 1 - worst_below).astype(np.float64)
+def _worst(risks: Values) -> Values:
     count = math.ceil(_WORST_SHARE * risks.size)
     return (risks >= np.sort(risks)[-count]).astype(np.float64)
 
@@ -242,5 +212,4 @@ def _caught(worst: Values, doubt: Values, counts: Sequence[int]) -> Values:
 
 
 def _fractions(worst: Values, doubt: Values, counts: Sequence[int]) -> Values:
-    total = worst.sum()
-    return _caught(worst, doubt, counts) / total if total else np.full(len(counts), math.nan)
+    return _caught(worst, doubt, counts) / worst.sum()

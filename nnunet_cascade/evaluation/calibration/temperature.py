@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,7 +82,8 @@ def scaled_counts(counts: CalibrationCounts, temperature: float) -> CalibrationC
     Source:
         Guo et al., ICML 2017, arXiv:1706.04599, section 4.2, for two classes.
     """
-    _require_temperature(temperature)
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise SettingsError(f"a temperature of {temperature}; expected a positive number")
     voxels, tumor, logits = _groups(counts)
     return binned(expit(logits / temperature), voxels, tumor)
 
@@ -97,7 +98,7 @@ def nll_at(counts: CalibrationCounts, temperature: float) -> float:
     return found.nll / found.voxels if found.voxels else math.nan
 
 
-def fit_temperature(counts: CalibrationCounts, *, bounds: tuple[float, float] = (SMALLEST, LARGEST)) -> TemperatureFit:
+def fit_temperature(counts: CalibrationCounts) -> TemperatureFit:
     """Find the temperature with the least negative log-likelihood.
 
     NLL is convex in 1/T; its derivative has one root, which is found to a relative
@@ -107,15 +108,11 @@ def fit_temperature(counts: CalibrationCounts, *, bounds: tuple[float, float] = 
 
     Args:
         counts: Of all voxels together, so that large tumors count more.
-        bounds: Smallest and largest T.
 
     Raises:
-        SettingsError: The bounds are not 0 < smallest < largest.
         TemperatureError: There is no tumor voxel or no other; or every voxel is on its
             side of 0.5, so that NLL falls for ever as T goes to 0.
     """
-    if not 0 < bounds[0] < bounds[1]:
-        raise SettingsError(f"bounds {bounds} of the temperature; expected 0 < smallest < largest")
     voxels, tumor, logits = _groups(counts)
     moved = np.isfinite(logits)
     voxels, tumor, logits = voxels[moved], tumor[moved], logits[moved]
@@ -125,13 +122,13 @@ def fit_temperature(counts: CalibrationCounts, *, bounds: tuple[float, float] = 
     def slope(inverse: float) -> float:
         return float((voxels * logits * expit(inverse * logits)).sum()) - true
 
-    ends = (1 / bounds[1], 1 / bounds[0])
+    ends = (1 / LARGEST, 1 / SMALLEST)
     if slope(ends[0]) >= 0:
         inverse, at_bound = ends[0], True
     elif slope(ends[1]) <= 0:
         inverse, at_bound = ends[1], True
     else:
-        inverse, at_bound = _root(slope, *ends), False
+        inverse, at_bound = float(cast(Any, brentq)(slope, *ends, rtol=1e-9)), False
     return TemperatureFit(
         temperature=1 / inverse,
         voxels=counts.voxels,
@@ -171,11 +168,11 @@ def leave_one_out(
     temperatures: dict[str, float] = {}
     without: dict[str, str] = {}
     for case in cases:
-        found = _fitted(added(counts for name, counts in fitted_to.items() if name != case))
-        if isinstance(found, TemperatureError):
-            without[case] = str(found)
-        else:
-            temperatures[case] = found.temperature
+        others = added(counts for name, counts in fitted_to.items() if name != case)
+        try:
+            temperatures[case] = fit_temperature(others).temperature
+        except TemperatureError as error:
+            without[case] = str(error)
     return HeldOut(
         temperatures=temperatures,
         before={case: scaled_counts(cases[case], 1.0) for case in temperatures},
@@ -184,16 +181,11 @@ def leave_one_out(
     )
 
 
-def _fitted(counts: CalibrationCounts) -> TemperatureFit | TemperatureError:
-    try:
-        return fit_temperature(counts)
-    except TemperatureError as error:
-        return error
-
-
 def _temperature_or_nan(row: Sums) -> float:
-    found = _fitted(CalibrationCounts.of_flat(row))
-    return math.nan if isinstance(found, TemperatureError) else found.temperature
+    try:
+        return fit_temperature(CalibrationCounts.of_flat(row)).temperature
+    except TemperatureError:
+        return math.nan
 
 
 def _groups(counts: CalibrationCounts) -> tuple[Sums, NDArray[np.bool_], Sums]:
@@ -213,16 +205,6 @@ def _groups(counts: CalibrationCounts) -> tuple[Sums, NDArray[np.bool_], Sums]:
     means = (promised[filled] / voxels[filled]).clip(0, 1)
     kept = np.where(np.tile(certain, 2)[filled], means.round(), np.clip(means, CERTAIN, 1 - CERTAIN))
     return voxels[filled], tumor[filled], logit(kept)
-
-
-def _root(slope: Callable[[float], float], low: float, high: float) -> float:
-    find: Any = brentq  # typed as if it always gave a pair
-    return float(find(slope, low, high, rtol=1e-9))
-
-
-def _require_temperature(temperature: float) -> None:
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise SettingsError(f"a temperature of {temperature}; expected a positive number")
 
 
 def _require_fittable(voxels: Sums, tumor: NDArray[np.bool_], logits: Sums) -> None:

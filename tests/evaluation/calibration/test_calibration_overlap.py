@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nnunet_cascade.errors import GridMismatchError, InputImageError, SettingsError
+from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.evaluation.calibration.overlap import error_auroc, error_overlap, overlap_at
 
 VOXELS = st.lists(st.tuples(st.sampled_from([0.0, 0.1, 0.2, 0.3]), st.booleans()), min_size=1, max_size=25)
@@ -49,7 +49,7 @@ def test_auroc_counts_pairs_of_an_error_and_none(pairs):
 def test_the_quantile_marks_the_most_uncertain(rng):
     values = rng.permutation(1000) / 1000
     errors = values >= 0.9
-    found = error_overlap(values, np.zeros(1000, bool), errors, np.ones(1000, bool), quantile=0.95)
+    found = error_overlap(values, np.zeros(1000, bool), errors, np.ones(1000, bool))
     assert found.quantile_threshold == pytest.approx(np.quantile(values, 0.95))
     assert found.at_quantile == pytest.approx(2 * 50 / 150)
     assert (found.best, found.best_threshold, found.auroc) == (1.0, 0.9, 1.0)
@@ -70,7 +70,5 @@ def test_what_does_not_fit_is_refused():
     values, mask = np.array([0.1, math.inf]), np.ones(2, bool)
     with pytest.raises(InputImageError, match="not finite"):
         error_overlap(values, mask, mask, mask)
-    with pytest.raises(SettingsError, match="quantile of 95"):
-        error_overlap(values, mask, mask, mask, quantile=95)
     with pytest.raises(GridMismatchError, match="one grid"):
         error_overlap(values, mask, mask[:1], mask)

@@ -34,7 +34,7 @@ def test_regions_hold_what_is_near_by_brute_force(pair, spacing_mm, distance_mm)
 
 
 @given(mask_pairs(max_side=5), SPACINGS_MM)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=10, deadline=None)
 def test_regions_turn_with_the_image(pair, spacing_mm):
     truth, prediction = pair
     for name in ("union", "surface"):
@@ -62,14 +62,6 @@ def test_a_flat_surface_needs_voxels_of_at_most_twice_the_distance(box_mask):
     truth = box_mask((6, 1, 1), (0, 0, 0), (3, 1, 1))
     assert near_surface(truth, spacing_mm=(6.0, 1.0, 1.0)).sum() == 2
     assert near_surface(truth, spacing_mm=(6.1, 1.0, 1.0)).sum() == 0
-
-
-def test_a_ball_has_the_volume_of_one():
-    z, y, x = np.indices((25, 49, 49))
-    ball = ((z - 12) * 2.0) ** 2 + (y - 24) ** 2 + (x - 24) ** 2 <= 10**2
-    grown = within_mm(ball, spacing_mm=(2.0, 1.0, 1.0), distance_mm=5.0)
-    # a solid of voxels reaches up to half a voxel beyond their centres
-    assert 4 / 3 * np.pi * 15**3 < grown.sum() * 2 < 4 / 3 * np.pi * 16.2**3
 
 
 def test_empty_masks_have_empty_regions():

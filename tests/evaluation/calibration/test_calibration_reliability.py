@@ -1,12 +1,12 @@
 """The reliability diagram: values and picture."""
 
-import builtins
 import math
 
 import numpy as np
 import pytest
+from matplotlib import image
 
-from nnunet_cascade.errors import CascadeError, SettingsError
+from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.calibration.counts import count_voxels
 from nnunet_cascade.evaluation.calibration.reliability import draw_reliability, reliability_points
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
@@ -23,15 +23,6 @@ def test_points_are_means_of_their_bins(calibrated):
     assert points[3].tumor_share == pytest.approx(y[place == 3].mean())
     assert (points[0].low, points[-1].high) == (0.0, 1.0)
     assert all(point.interval is None for point in points)
-
-
-def test_points_agree_with_scikit_learns(calibrated):
-    calibration = pytest.importorskip("sklearn.calibration", reason="scikit-learn is a peer, no dependency")
-    p, y = calibrated(50_000)
-    shares, means = calibration.calibration_curve(y, p, n_bins=15)
-    points = reliability_points([count_voxels(p, y)], FEW_DRAWS)
-    assert [point.tumor_share for point in points] == pytest.approx(shares)
-    assert [point.mean_probability for point in points] == pytest.approx(means)
 
 
 def test_intervals_hold_the_diagonal_of_calibrated_cases(counted):
@@ -55,7 +46,6 @@ def test_a_bin_that_two_cases_fill_has_no_interval():
 
 
 def test_the_picture_is_grey_and_tells_methods_apart(counted, tmp_path):
-    image = pytest.importorskip("matplotlib.image", reason="matplotlib is for pictures alone")
     curves = {
         name: reliability_points([counted(2000, sharpness=s) for _ in range(3)], FEW_DRAWS)
         for name, s in (("before", 2.0), ("after", 1.0))
@@ -67,21 +57,6 @@ def test_the_picture_is_grey_and_tells_methods_apart(counted, tmp_path):
     assert np.ptp(pixels, axis=-1).max() < 0.02
     draw_reliability({"before": curves["before"]}, tmp_path / "one.png", title="synthetic, n = 3")
     assert (tmp_path / "one.png").read_bytes() != path.read_bytes()
-
-
-def test_without_matplotlib_it_says_what_to_install(counted, tmp_path, monkeypatch):
-    real = builtins.__import__
-
-    def without(name, *args, **kwargs):
-        if name.startswith("matplotlib"):
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    points = reliability_points([counted(10)], FEW_DRAWS)
-    with pytest.raises(CascadeError, match=r"pip install 'nnunet-cascade\[dev\]'"):
-        draw_reliability({"a": points}, tmp_path / "a.png", title="")
-    assert not list(tmp_path.iterdir())
 
 
 def test_too_many_methods_and_no_case_are_refused(counted, tmp_path):
