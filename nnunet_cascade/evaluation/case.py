@@ -10,7 +10,7 @@ from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 from nnunet_cascade.evaluation.lesions import LesionShares, count_components
 from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
 from nnunet_cascade.evaluation.overlap import dice_of_counts
-from nnunet_cascade.evaluation.surface import measure_parts
+from nnunet_cascade.evaluation.surface import measure_surfaces
 from nnunet_cascade.geometry import MM3_PER_ML, Mask, Spacing
 
 DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
@@ -25,8 +25,7 @@ class CaseScore(LesionShares):
         case: The case's name.
         empty: Which mask is empty; it decides what Dice, distances and NSD mean.
         dice: 0 … 1, 0 if one mask is empty, NaN if both are.
-        hd95_mm: As `surface.HD95_DEFINITION`; like all four distances the image diagonal where one mask is
-            empty, NaN if both are.
+        hd95_mm: Like all four distances the image diagonal where one mask is empty, NaN if both are.
         hd95_pooled_mm: Both directions pooled before the percentile: for comparison only.
         hd_mm: Largest surface distance.
         assd_mm: Mean surface distance.
@@ -112,9 +111,7 @@ class CaseScore(LesionShares):
             yield not spread_mm < 0, "a spread of at least 0 mm"
 
 
-def score_case(
-    case: str, truth: Mask, prediction: Mask, spacing_mm: Spacing, *, min_overlap_voxels: int = 1
-) -> CaseScore:
+def score_case(case: str, truth: Mask, prediction: Mask, spacing_mm: Spacing) -> CaseScore:
     """Score one prediction against its truth: surfaces and components are measured once, every figure derived.
 
     Args:
@@ -122,21 +119,19 @@ def score_case(
         truth: (Z, Y, X), on the CT's own grid; may be empty.
         prediction: (Z, Y, X), same grid; may be empty.
         spacing_mm: Voxel size along (Z, Y, X).
-        min_overlap_voxels: Voxels of a lesion that must be predicted for it to count as found.
 
     Returns:
-        The scores; `pairs.EMPTY_POLICY` says what they are where a mask is empty.
+        The scores; `mask_pair.EMPTY_POLICY` says what they are where a mask is empty.
 
     Raises:
-        SettingsError: A mask is not a boolean volume, a voxel size is not positive,
-            `min_overlap_voxels` is below 1, or the case has no name.
+        SettingsError: A mask is not a boolean volume, a voxel size is not positive, or the case has no name.
         GridMismatchError: The shapes differ.
     """
     grid = shared_grid(truth, prediction, spacing_mm)
     parts = separate_parts(truth, prediction)
     of_truth, of_prediction = find_components(parts)
-    counts = count_components(of_truth, of_prediction, min_overlap_voxels=min_overlap_voxels)
-    distances = measure_parts(parts, grid)
+    counts = count_components(of_truth, of_prediction)
+    distances = measure_surfaces(parts, grid)
     voxel_ml = grid.voxel_volume_mm3 / MM3_PER_ML
     true_voxels, predicted_voxels = int(of_truth.voxels.sum()), int(of_prediction.voxels.sum())
     return CaseScore(

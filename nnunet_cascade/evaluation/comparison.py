@@ -168,7 +168,10 @@ def _contrasts(values: Values, reference: str, resampling: Resampling) -> dict[s
         if metric_info(metric).of_truth:
             continue
         having = [method for method in others if metric in metrics_of(values[method])]
-        found = [_compared(values[method], values[reference], common[method], metric, resampling) for method in having]
+        columns = [
+            [column_of(values[each], common[method], metric) for each in (method, reference)] for method in having
+        ]
+        found = [compare_paired(ours, theirs, resampling) for ours, theirs in columns]
         for method, comparison in zip(having, with_holm(found), strict=True):
             paired[method][metric] = comparison
     return {
@@ -179,12 +182,6 @@ def _contrasts(values: Values, reference: str, resampling: Resampling) -> dict[s
         )
         for method in others
     }
-
-
-def _compared(
-    method: CaseValues, reference: CaseValues, cases: Sequence[str], metric: str, resampling: Resampling
-) -> PairedComparison:
-    return compare_paired(column_of(method, cases, metric), column_of(reference, cases, metric), resampling)
 
 
 def _correlations(

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.disjoint_boxes import MaskPart
 from nnunet_cascade.geometry import Index, Mask, Spacing
 from nnunet_cascade.morphology import component_sizes, label_components
@@ -21,24 +20,11 @@ class Components:
         voxels: (n,), size of each.
         shared_voxels: (n,), those of them that lie in the other mask.
         centroids: (n, 3), voxel index (Z, Y, X) in the image, fractional.
-
-    Raises:
-        SettingsError: The arrays differ in length, a component has no voxel, or shares more than it has.
     """
 
     voxels: NDArray[np.int64]
     shared_voxels: NDArray[np.int64]
     centroids: NDArray[np.float64]
-
-    def __post_init__(self) -> None:
-        count = self.voxels.size
-        if self.shared_voxels.shape != (count,) or self.centroids.shape != (count, 3):
-            raise SettingsError(
-                f"found {count} sizes, {self.shared_voxels.shape} overlaps and {self.centroids.shape} centroids; "
-                "expected one of each, (Z, Y, X), per component"
-            )
-        if (self.voxels < 1).any() or (self.shared_voxels < 0).any() or (self.shared_voxels > self.voxels).any():
-            raise SettingsError("found a component without voxels or with more shared than it has; count again")
 
     @property
     def count(self) -> int:
@@ -72,8 +58,6 @@ _NONE = Components(
 
 
 def _measured(mask: Mask, other: Mask, start: Index) -> Components:
-    if not mask.any():
-        return _NONE
     labels = label_components(mask)
     voxels, centroids = component_sizes(labels)
     return Components(

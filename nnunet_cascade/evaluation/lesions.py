@@ -5,18 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.components import Components, find_components
 from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
 from nnunet_cascade.geometry import Mask
-
-LESION_DEFINITION = (
-    "lesions are 26-connected components of the truth, found where the prediction has at least the stated number of "
-    "their voxels (1 unless said); a 26-connected component of the prediction without a voxel of truth is a false "
-    "positive; recall is found lesions of all, precision true components of all predicted, F1 their harmonic mean "
-    "(one component may find several lesions; panoptica and nnDetection match one to one by IoU, and differ)"
-)
-"""What counts as a lesion, as found and as false, in words for tables and files."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +20,6 @@ class LesionCounts:
         predicted: 26-connected components of the prediction.
         predicted_true: Those of them with a voxel of truth.
         false_positive_voxels: Voxels in the others.
-
-    Raises:
-        SettingsError: A count is negative, or more lesions are found than there are.
     """
 
     lesions: int
@@ -40,58 +28,35 @@ class LesionCounts:
     predicted_true: int
     false_positive_voxels: int
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.found <= self.lesions:
-            raise SettingsError(f"found {self.found} of {self.lesions} lesions; expected 0 up to all of them")
-        if not 0 <= self.predicted_true <= self.predicted:
-            raise SettingsError(
-                f"found {self.predicted_true} true components of {self.predicted}; expected 0 up to all of them"
-            )
-        if not self.false_positive_components <= self.false_positive_voxels:
-            raise SettingsError(
-                f"found {self.false_positive_components} false positive components of "
-                f"{self.false_positive_voxels} voxels together; expected at least one voxel each"
-            )
-
     @property
     def false_positive_components(self) -> int:
         """26-connected components of the prediction without a voxel of truth."""
         return self.predicted - self.predicted_true
 
 
-def count_lesions(truth: Mask, prediction: Mask, *, min_overlap_voxels: int = 1) -> LesionCounts:
+def count_lesions(truth: Mask, prediction: Mask) -> LesionCounts:
     """Count lesions found and islands predicted where there is none.
 
-    One predicted component may find several lesions. A component that touches
-    truth with a single voxel is not a false positive, whatever `min_overlap_voxels`.
+    A single voxel of overlap is enough: a lesion is found by it, and a component
+    that has it is not a false positive. One component may find several lesions.
 
     Args:
         truth: (Z, Y, X); each 26-connected component is a lesion. May be empty: no lesions.
         prediction: (Z, Y, X), same grid. May be empty: none found.
-        min_overlap_voxels: Voxels of a lesion that must be predicted for it to count as found.
-
-    Returns:
-        The counts.
 
     Raises:
-        SettingsError: A mask is not a boolean volume, or `min_overlap_voxels` is below 1.
+        SettingsError: A mask is not a boolean volume.
         GridMismatchError: The shapes differ.
     """
-    return count_components(*find_components(separate_parts(truth, prediction)), min_overlap_voxels=min_overlap_voxels)
+    return count_components(*find_components(separate_parts(truth, prediction)))
 
 
-def count_components(of_truth: Components, of_prediction: Components, *, min_overlap_voxels: int = 1) -> LesionCounts:
-    """Count as `count_lesions` does, from components that are measured already.
-
-    Raises:
-        SettingsError: `min_overlap_voxels` is below 1.
-    """
-    if min_overlap_voxels < 1:
-        raise SettingsError(f"min_overlap_voxels is {min_overlap_voxels}; a lesion is found by at least 1 voxel")
+def count_components(of_truth: Components, of_prediction: Components) -> LesionCounts:
+    """Count as `count_lesions` does, from components that are measured already."""
     is_true = of_prediction.shared_voxels > 0
     return LesionCounts(
         lesions=of_truth.count,
-        found=int(np.count_nonzero(of_truth.shared_voxels >= min_overlap_voxels)),
+        found=int(np.count_nonzero(of_truth.shared_voxels)),
         predicted=of_prediction.count,
         predicted_true=int(np.count_nonzero(is_true)),
         false_positive_voxels=int(of_prediction.voxels[~is_true].sum()),

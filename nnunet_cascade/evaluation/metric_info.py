@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.definitions import DEFINITIONS
 from nnunet_cascade.uncertainty_measures import MEASURES, Measure
 
@@ -48,22 +48,6 @@ class MetricInfo:
         return f"{self.label}{f', {self.unit}' if self.unit else ''}{arrow}"
 
 
-def _mm(name: str, label: str, *, goal: Goal = "low") -> MetricInfo:
-    return MetricInfo(name=name, label=label, unit="mm", digits=1, goal=goal)
-
-
-def _ml(name: str, label: str, definition: str, *, goal: Goal = "none") -> MetricInfo:
-    return MetricInfo(name=name, label=label, unit="ml", digits=2, goal=goal, definition=definition)
-
-
-def _share(name: str, label: str, definition: str = "") -> MetricInfo:
-    return MetricInfo(name=name, label=label, goal="high", definition=definition)
-
-
-def _count(name: str, label: str, definition: str, *, goal: Goal = "none") -> MetricInfo:
-    return MetricInfo(name=name, label=label, digits=2, goal=goal, definition=definition)
-
-
 def uncertainty_name(measure: str, where: str) -> str:
     """Return the metric of a mean uncertainty in the predicted "tumor" or in stage 2's "rois"."""
     return f"mean_{measure}_in_{where}"
@@ -85,48 +69,62 @@ def _uncertainty(measure: Measure, where: str) -> MetricInfo:
     )
 
 
+def _unit(name: str) -> str:
+    return next((unit for unit in ("mm", "ml") if name.endswith(f"_{unit}")), "")
+
+
+def _info(name: str, label: str, definition: str = "", *, share: bool = False, **named: Any) -> MetricInfo:
+    """Return what is known of a distance, a volume, a count, or of a share, which is better if it is high."""
+    unit = _unit(name)
+    named |= {"digits": 3, "goal": "high"} if share else {"digits": 1 if unit == "mm" else 2}
+    return MetricInfo(name=name, label=label, unit=unit, definition=definition or DEFINITIONS[name], **named)
+
+
 _PIECES = "26-connected components"
 _INFOS = (
-    _share("dice", "Dice"),
-    _mm("hd95_mm", "HD95"),
-    _mm("hd95_pooled_mm", "HD95 pooled"),
-    _mm("hd_mm", "HD"),
-    _mm("assd_mm", "ASSD"),
-    _share("nsd_1mm", "NSD 1 mm"),
-    _share("nsd_2mm", "NSD 2 mm"),
-    _share("nsd_3mm", "NSD 3 mm"),
-    _share("lesion_recall", "lesion recall", "lesions found of the lesions of the case"),
-    _share("lesion_precision", "lesion precision", f"predicted {_PIECES} with a voxel of truth, of all predicted"),
-    _share("lesion_f1", "lesion F1", "harmonic mean of lesion recall and precision of the case"),
-    _count("false_positive_components", "false positives", f"predicted {_PIECES} without a voxel of truth", goal="low"),
-    _ml("false_positive_ml", "false positives", "volume of the false positives", goal="low"),
-    _ml("volume_error_ml", "volume error", "", goal="zero"),
-    _ml("volume_error_abs_ml", "size of volume error", "its absolute value", goal="low"),
-    _count("predicted_components", "components", f"predicted {_PIECES}"),
-    _count("predicted_components_true", "true components", f"predicted {_PIECES} with a voxel of truth"),
-    MetricInfo(
-        name="predicted_spread_mm",
-        label="predicted spread",
-        unit="mm",
-        digits=1,
-        definition="largest distance between the centroids of two predicted components; 0 for one, undefined for none",
+    _info("dice", "Dice", share=True),
+    _info("hd95_mm", "HD95", goal="low"),
+    _info("hd95_pooled_mm", "HD95 pooled", goal="low"),
+    _info("hd_mm", "HD", goal="low"),
+    _info("assd_mm", "ASSD", goal="low"),
+    _info("nsd_1mm", "NSD 1 mm", share=True),
+    _info("nsd_2mm", "NSD 2 mm", share=True),
+    _info("nsd_3mm", "NSD 3 mm", share=True),
+    _info("lesion_recall", "lesion recall", "lesions found of the lesions of the case", share=True),
+    _info(
+        "lesion_precision",
+        "lesion precision",
+        f"predicted {_PIECES} with a voxel of truth, of all predicted",
+        share=True,
     ),
-    _ml("predicted_ml", "predicted volume", "volume of the prediction"),
-    _count("lesions_found", "lesions found", "lesions that the prediction overlaps", goal="high"),
-    _count("zero_dice", "Dice of 0", "1 for a case whose Dice is 0, else 0", goal="low"),
-    _count("one_mask_empty", "one mask empty", "1 for a case with one mask empty, else 0", goal="low"),
-    _count("both_masks_empty", "both masks empty", "1 for a case with both masks empty, else 0"),
+    _info("lesion_f1", "lesion F1", "harmonic mean of lesion recall and precision of the case", share=True),
+    _info("false_positive_components", "false positives", f"predicted {_PIECES} without a voxel of truth", goal="low"),
+    _info("false_positive_ml", "false positives", "volume of the false positives", goal="low"),
+    _info("volume_error_ml", "volume error", goal="zero"),
+    _info("volume_error_abs_ml", "size of volume error", "its absolute value", goal="low"),
+    _info("predicted_components", "components", f"predicted {_PIECES}"),
+    _info("predicted_components_true", "true components", f"predicted {_PIECES} with a voxel of truth"),
+    _info(
+        "predicted_spread_mm",
+        "predicted spread",
+        "largest distance between the centroids of two predicted components; 0 for one, undefined for none",
+    ),
+    _info("predicted_ml", "predicted volume", "volume of the prediction"),
+    _info("lesions_found", "lesions found", "lesions that the prediction overlaps", goal="high"),
+    _info("zero_dice", "Dice of 0", "1 for a case whose Dice is 0, else 0", goal="low"),
+    _info("one_mask_empty", "one mask empty", "1 for a case with one mask empty, else 0", goal="low"),
+    _info("both_masks_empty", "both masks empty", "1 for a case with both masks empty, else 0"),
     *(_uncertainty(measure, where) for measure in MEASURES for where in ("tumor", "rois")),
-    replace(_count("lesions", "lesions", ""), of_truth=True),
-    replace(_mm("lesion_spread_mm", "lesion spread", goal="none"), of_truth=True),
-    replace(_ml("reference_ml", "true volume", "volume of the truth"), of_truth=True),
+    _info("lesions", "lesions", of_truth=True),
+    _info("lesion_spread_mm", "lesion spread", of_truth=True),
+    _info("reference_ml", "true volume", "volume of the truth", of_truth=True),
 )
-_KNOWN = {info.name: replace(info, definition=info.definition or DEFINITIONS[info.name]) for info in _INFOS}
+_KNOWN = {info.name: info for info in _INFOS}
 
 
 def metric_info(name: str) -> MetricInfo:
     """Return what is known of a metric; of an unknown one, what its name says."""
-    unit = next((unit for unit in ("mm", "ml") if name.endswith(f"_{unit}")), "")
+    unit = _unit(name)
     label = name.removesuffix(f"_{unit}").replace("_", " ")
     return _KNOWN.get(name) or MetricInfo(name=name, label=label, unit=unit)
 
@@ -136,31 +134,21 @@ def in_order(names: set[str]) -> tuple[str, ...]:
     return (*(name for name in _KNOWN if name in names), *sorted(names - _KNOWN.keys()))
 
 
-def score_values(score: object) -> dict[str, float]:
+def score_values(score: CaseScore) -> dict[str, float]:
     """Return all numbers of a score by name: its fields, its properties, and what follows from them.
-
-    Args:
-        score: A `CaseScore`, or any dataclass with a field `empty`.
 
     Returns:
         Floats; NaN for what is undefined. Text is left out, for `zero_dice`, `one_mask_empty`
         and `both_masks_empty` tell what it says.
-
-    Raises:
-        SettingsError: It is not a dataclass.
     """
-    if not is_dataclass(score):
-        raise SettingsError(f"found {type(score).__name__}; expected the scores of a case, a dataclass")
-    names = [field.name for field in fields(score)]
-    names += [name for name in dir(type(score)) if isinstance(getattr(type(score), name), property)]
-    found: dict[str, Any] = {name: getattr(score, name) for name in names}
-    values = {name: float(value) for name, value in found.items() if isinstance(value, (int, float))}
-    values["zero_dice"] = float(values.get("dice", math.nan) == 0)
-    values["one_mask_empty"] = float(found.get("empty") in {"truth", "prediction"})
-    values["both_masks_empty"] = float(found.get("empty") == "both")
-    if "volume_error_ml" in values:
-        values["volume_error_abs_ml"] = abs(values["volume_error_ml"])
-    return values
+    record = score.record()
+    return {
+        **{name: float(value) for name, value in record.items() if name not in {"case", "empty"}},
+        "zero_dice": float(score.dice == 0),
+        "one_mask_empty": float(score.empty in {"truth", "prediction"}),
+        "both_masks_empty": float(score.empty == "both"),
+        "volume_error_abs_ml": abs(score.volume_error_ml),
+    }
 
 
 def column_of(values: CaseValues, cases: Sequence[str], metric: str) -> list[float]:

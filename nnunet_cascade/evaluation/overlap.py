@@ -7,12 +7,6 @@ import numpy as np
 from nnunet_cascade.evaluation.mask_pair import require_pair
 from nnunet_cascade.geometry import Mask
 
-DICE_DEFINITION = (
-    "2·|A ∩ B| / (|A| + |B|) over voxels (where both masks are empty nnU-Net has NaN as here, MONAI NaN or 1 by its "
-    "settings; where only the truth is, MONAI has NaN or 0)"
-)
-"""In words for tables and files."""
-
 
 def dice(truth: Mask, prediction: Mask) -> float:
     """Measure the Dice coefficient, 2·|A ∩ B| / (|A| + |B|).

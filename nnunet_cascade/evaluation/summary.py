@@ -11,11 +11,10 @@ from typing import Any
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.case import DERIVED, CaseScore
-from nnunet_cascade.evaluation.definitions import DEFINITIONS
-from nnunet_cascade.evaluation.lesions import LESION_DEFINITION, LesionShares
+from nnunet_cascade.evaluation.definitions import DEFINITIONS, NSD_DEFINITION
+from nnunet_cascade.evaluation.lesions import LesionShares
 from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.metric_info import in_order, score_values, without_nan
-from nnunet_cascade.evaluation.surface import ASSD_DEFINITION, HD95_DEFINITION, NSD_DEFINITION
 from nnunet_cascade.files import write_json, write_text
 
 Summary = Mapping[str, Any]
@@ -137,9 +136,9 @@ def format_table(rows: Sequence[Summary]) -> str:
     body = ["| " + " | ".join(_cells(row)) + " |" for row in rows]
     notes = [
         "",
-        f"HD95: {HD95_DEFINITION}. {EMPTY_POLICY}",
-        f"ASSD: {ASSD_DEFINITION}. NSD: {NSD_DEFINITION}.",
-        f"Lesions and false positives: {LESION_DEFINITION}.",
+        f"HD95: {DEFINITIONS['hd95_mm']}. {EMPTY_POLICY}",
+        f"ASSD: {DEFINITIONS['assd_mm']}. NSD: {NSD_DEFINITION}.",
+        f"Lesions and false positives: {DEFINITIONS['lesions']}.",
     ]
     return "\n".join([*head, *body, *notes]) + "\n"
 

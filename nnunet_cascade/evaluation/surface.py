@@ -10,39 +10,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import KDTree
 
-from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.disjoint_boxes import MaskPart, separate_parts
-from nnunet_cascade.evaluation.mask_pair import EmptyMasks, shared_grid
-from nnunet_cascade.geometry import Grid, Mask, Spacing
+from nnunet_cascade.evaluation.disjoint_boxes import MaskPart
+from nnunet_cascade.evaluation.mask_pair import EmptyMasks
+from nnunet_cascade.geometry import Grid, Spacing
 from nnunet_cascade.morphology import surface
 
-HD95_DEFINITION = (
-    "maximum of the two directed 95th percentiles of the distances between surface voxels, "
-    "in mm on the truth's own grid"
-)
-"""Which of the several HD95 in use this is, in words for tables and files."""
-HD95_POOLED_DEFINITION = (
-    "95th percentile of the distances from both sides taken together, as MedPy's hd95; for comparison with figures "
-    "made that way only, for it hides a far false positive behind a large lesion"
-)
-"""In words for tables and files."""
-HD_DEFINITION = (
-    "largest distance between surface voxels, from either side, in mm; a single voxel decides it, and some published "
-    "code reports it as HD95"
-)
-"""In words for tables and files."""
-ASSD_DEFINITION = (
-    "mean of the distances from both sides taken together, in mm, each surface voxel counting once, as MONAI's "
-    "(MedPy averages the two directed means; surface-distance weighs by area and gives them apart)"
-)
-"""In words for tables and files."""
-NSD_DEFINITION = (
-    "normalized surface Dice: share of the surface voxels of both masks that lie within the tolerance of the other's "
-    "surface, each counting once, as MONAI's without sub-voxels (surface-distance, and MONAI with sub-voxels, weigh by "
-    'area on the voxels\' corners and give more); what papers call "Boundary Dice" is taken to be this surface Dice '
-    "of Nikolov et al., not Boundary IoU"
-)
-"""In words for tables and files."""
 _PERCENTILE = 95.0
 _DENSE = 0.1
 # Voxel sizes such as 0.1 mm add up to 3.0000000000000004: a tolerance of 3 mm means them, too.
@@ -51,81 +23,51 @@ _ROUNDING_MM = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SurfaceDistances:
-    """How far every surface voxel of one mask is from the nearest of the other.
+    """How far every surface voxel of one mask is from the nearest of the other; `DEFINITIONS` has the figures.
+
+    Where one mask is empty the image diagonal, corner to corner, stands for all distances; NaN if both are.
 
     Attributes:
-        to_prediction_mm: (n,), ascending, from each surface voxel of the truth; empty if a mask is.
-        to_truth_mm: (m,), ascending, from each surface voxel of the prediction; empty if a mask is.
+        to_prediction_mm: (n,), ascending, from each surface voxel of the truth.
+        to_truth_mm: (m,), ascending, from each surface voxel of the prediction.
         empty: Which mask has no voxel.
-        diagonal_mm: Of the image, corner to corner: what a distance to nothing counts as.
-
-    Raises:
-        SettingsError: Distances are negative, not finite or not ascending, or contradict `empty`.
     """
 
     to_prediction_mm: NDArray[np.float64]
     to_truth_mm: NDArray[np.float64]
     empty: EmptyMasks
-    diagonal_mm: float
-
-    def __post_init__(self) -> None:
-        for distances_mm in (self.to_prediction_mm, self.to_truth_mm):
-            if (distances_mm.size > 0) != (self.empty == "none"):
-                raise SettingsError(f"found {distances_mm.size} distances where the empty mask is: {self.empty}")
-            if distances_mm.size and not (
-                distances_mm[0] >= 0 and math.isfinite(distances_mm[-1]) and (np.diff(distances_mm) >= 0).all()
-            ):
-                raise SettingsError("found distances that are negative, not finite or not ascending; sort them first")
 
     @property
     def hd95_mm(self) -> float:
-        """`HD95_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
-        if self.empty != "none":
-            return self._penalty_mm
+        """The larger of the 95th percentiles of both sides."""
         return float(max(np.percentile(one, _PERCENTILE) for one in (self.to_prediction_mm, self.to_truth_mm)))
 
     @property
     def hd95_pooled_mm(self) -> float:
-        """`HD95_POOLED_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
-        if self.empty != "none":
-            return self._penalty_mm
+        """The 95th percentile of both sides together."""
         return float(np.percentile(np.concatenate([self.to_prediction_mm, self.to_truth_mm]), _PERCENTILE))
 
     @property
     def hd_mm(self) -> float:
-        """`HD_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
-        if self.empty != "none":
-            return self._penalty_mm
+        """The largest distance."""
         return float(max(self.to_prediction_mm[-1], self.to_truth_mm[-1]))
 
     @property
     def assd_mm(self) -> float:
-        """`ASSD_DEFINITION`; the diagonal where one mask is empty, NaN if both are."""
-        if self.empty != "none":
-            return self._penalty_mm
+        """The mean of all distances."""
         voxels = self.to_prediction_mm.size + self.to_truth_mm.size
         return float(self.to_prediction_mm.sum() + self.to_truth_mm.sum()) / voxels
 
     def nsd(self, tolerance_mm: float) -> float:
-        """Return the normalized surface Dice, `NSD_DEFINITION`; 0 if one mask is empty, NaN if both are.
-
-        Raises:
-            SettingsError: The tolerance is negative or not finite.
-        """
-        if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
-            raise SettingsError(f"the tolerance is {tolerance_mm} mm; expected a finite number, at least 0")
+        """Return the share of distances within a tolerance; 0 if one mask is empty, NaN if both are."""
         if self.empty != "none":
             return math.nan if self.empty == "both" else 0.0
         both = (self.to_prediction_mm, self.to_truth_mm)
         near = sum(int(np.searchsorted(one, tolerance_mm + _ROUNDING_MM, side="right")) for one in both)
         return near / sum(one.size for one in both)
 
-    @property
-    def _penalty_mm(self) -> float:
-        return math.nan if self.empty == "both" else self.diagonal_mm
 
-
-def measure_surfaces(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> SurfaceDistances:
+def measure_surfaces(parts: Sequence[MaskPart], grid: Grid) -> SurfaceDistances:
     """Measure how far the surfaces of two masks are apart.
 
     Surface voxels are those of `morphology.surface`; distances run between their
@@ -136,71 +78,25 @@ def measure_surfaces(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> S
     voxel size + the diagonal.
 
     Args:
-        truth: (Z, Y, X).
-        prediction: (Z, Y, X), same grid.
-        spacing_mm: Voxel size along (Z, Y, X).
-
-    Returns:
-        Sorted distances from both sides; none if a mask is empty.
-
-    Raises:
-        SettingsError: A mask is not a boolean volume, or a voxel size is not positive.
-        GridMismatchError: The shapes differ.
+        parts: As `separate_parts` gives them.
+        grid: Of the whole image.
 
     Source:
         Maier-Hein et al., Metrics reloaded, Nat Methods 21, 2024,
         https://doi.org/10.1038/s41592-023-02151-z; surface Dice: Nikolov et al., J Med
         Internet Res 23(7), 2021, https://doi.org/10.2196/26151.
     """
-    return measure_parts(separate_parts(truth, prediction), shared_grid(truth, prediction, spacing_mm))
-
-
-def measure_parts(parts: Sequence[MaskPart], grid: Grid) -> SurfaceDistances:
-    """Measure as `measure_surfaces` does, from parts that are cut already and the grid of the whole image."""
     first, second = _surface_places(parts, "truth"), _surface_places(parts, "prediction")
-    empty: EmptyMasks = "none"
-    if not (len(first) and len(second)):
-        empty = "both" if len(first) == len(second) else "prediction" if len(first) else "truth"
-        first = second = first[:0]
-    return SurfaceDistances(
-        to_prediction_mm=_sorted_distances_mm(first, second, grid.spacing_mm),
-        to_truth_mm=_sorted_distances_mm(second, first, grid.spacing_mm),
-        empty=empty,
-        diagonal_mm=diagonal_mm(grid),
-    )
-
-
-def hd95_mm(truth: Mask, prediction: Mask, *, spacing_mm: Spacing) -> float:
-    """Measure the 95th percentile Hausdorff distance.
-
-    From every surface voxel of one mask, take the distance to the nearest surface
-    voxel of the other; take the 95th percentile (linear between ranks), once from
-    each side; the larger of the two counts. Pooling both sides before the
-    percentile, as some packages do, hides a far false positive behind a large
-    lesion; `SurfaceDistances.hd95_pooled_mm` does it for comparison.
-
-    Args:
-        truth: (Z, Y, X).
-        prediction: (Z, Y, X), same grid.
-        spacing_mm: Voxel size along (Z, Y, X).
-
-    Returns:
-        mm, 0 for equal masks. NaN if both masks are empty; the diagonal of the
-        image, corner to corner, where one is.
-
-    Raises:
-        SettingsError: A mask is not a boolean volume, or a voxel size is not positive.
-        GridMismatchError: The shapes differ.
-
-    Source:
-        As `measure_surfaces`; equal to MONAI's `compute_hausdorff_distance(percentile=95)`.
-    """
-    return measure_surfaces(truth, prediction, spacing_mm=spacing_mm).hd95_mm
-
-
-def diagonal_mm(grid: Grid) -> float:
-    """Return the distance between opposite corners of an image: no two of its voxels are as far apart."""
-    return math.hypot(*(count * size for count, size in zip(grid.shape, grid.spacing_mm, strict=True)))
+    if len(first) and len(second):
+        to_prediction_mm = _sorted_distances_mm(first, second, grid.spacing_mm)
+        to_truth_mm = _sorted_distances_mm(second, first, grid.spacing_mm)
+        return SurfaceDistances(to_prediction_mm=to_prediction_mm, to_truth_mm=to_truth_mm, empty="none")
+    if len(first) == len(second):
+        undefined = np.array([math.nan])
+        return SurfaceDistances(to_prediction_mm=undefined, to_truth_mm=undefined, empty="both")
+    diagonal_mm = np.array([math.hypot(*(n * size for n, size in zip(grid.shape, grid.spacing_mm, strict=True)))])
+    empty: EmptyMasks = "prediction" if len(first) else "truth"
+    return SurfaceDistances(to_prediction_mm=diagonal_mm, to_truth_mm=diagonal_mm, empty=empty)
 
 
 def _surface_places(parts: Sequence[MaskPart], which: Literal["truth", "prediction"]) -> NDArray[np.int32]:
@@ -214,12 +110,10 @@ def _surface_places(parts: Sequence[MaskPart], which: Literal["truth", "predicti
 
 
 def _sorted_distances_mm(start: NDArray[np.int32], end: NDArray[np.int32], spacing_mm: Spacing) -> NDArray[np.float64]:
-    """Return the distance from each place (n, 3) of `start` to the nearest of `end`, ascending; both or none are empty.
+    """Return the distance from each place (n, 3) of `start` to the nearest of `end`, ascending.
 
     However the nearest is found, the distance follows from the two indices in one way.
     """
-    if not len(end):
-        return np.zeros(0)
     low = np.minimum(start.min(axis=0), end.min(axis=0))
     shape = np.maximum(start.max(axis=0), end.max(axis=0)) + 1 - low
     find = _nearest_by_transform if len(start) > _DENSE * math.prod(shape.tolist()) else _nearest_by_tree

@@ -6,7 +6,7 @@ import pytest
 from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 
-from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.case import DERIVED, CaseScore, score_case
 from nnunet_cascade.evaluation.definitions import DEFINITIONS
 
@@ -48,13 +48,6 @@ def test_empty_masks_are_named_and_scored_by_one_policy(truth, prediction, empty
     assert distances_mm == pytest.approx([measures[1]] * 4, nan_ok=True)
 
 
-def test_pooling_hides_the_island_that_hd95_shows(box_mask):
-    shape = (4, 40, 200)
-    lesion, part = (box_mask(shape, (0, 0, 0), stop) for stop in ((4, 40, 40), (4, 3, 3)))
-    score = score_case("a", lesion, part | box_mask(shape, (0, 0, 190), (2, 2, 192)), (1.0, 1.0, 1.0))
-    assert (score.hd95_mm, score.hd95_pooled_mm < 60) == (pytest.approx(152.0), True)
-
-
 def test_a_small_image_with_one_mask_empty_has_no_surface_within_any_tolerance(drawn_mask):
     score = score_case("a", drawn_mask("#"), drawn_mask("."), (0.5, 0.5, 0.5))
     assert (score.hd_mm < 1, score.nsd_3mm) == (True, 0.0)
@@ -79,10 +72,6 @@ def test_recall_is_of_lesions_and_precision_of_predicted_components(
     assert found == pytest.approx((recall, precision, f1), nan_ok=True)
 
 
-def test_a_volume_too_small_is_a_negative_error(drawn_mask):
-    assert score_case("a", drawn_mask("##"), drawn_mask("#."), (10.0, 10.0, 10.0)).volume_error_ml == -1.0
-
-
 def test_a_record_names_every_field_and_every_derived_figure(case_score):
     record = case_score().record()
     assert record.keys() == {field.name for field in fields(CaseScore)} | set(DERIVED)
@@ -93,16 +82,6 @@ def test_every_measure_has_a_definition_and_every_definition_a_measure():
     names = {field.name for field in fields(CaseScore)}
     assert DEFINITIONS.keys() <= names
     assert {name for name in names if name.startswith(("dice", "hd", "assd", "nsd"))} <= DEFINITIONS.keys()
-
-
-def test_the_least_overlap_reaches_the_lesions(drawn_mask):
-    truth, prediction = drawn_mask("##."), drawn_mask("#..")
-    assert score_case("a", truth, prediction, (1.0, 1.0, 1.0), min_overlap_voxels=2).lesions_found == 0
-
-
-def test_a_prediction_on_another_grid_is_refused(drawn_mask):
-    with pytest.raises(GridMismatchError, match="resample"):
-        score_case("a", drawn_mask("##."), drawn_mask("##"), (1.0, 1.0, 1.0))
 
 
 def test_the_masks_are_left_unchanged(box_mask):
@@ -142,7 +121,7 @@ def test_an_impossible_score_is_refused(changes, case_score):
         case_score(**changes)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs(), SPACINGS_MM)
 def test_every_pair_of_masks_has_a_score(pair, spacing_mm):
     score = score_case("a", *pair, spacing_mm)
@@ -153,7 +132,7 @@ def test_every_pair_of_masks_has_a_score(pair, spacing_mm):
     assert math.isnan(score.dice) or max(score.hd95_mm, score.hd95_pooled_mm) <= score.hd_mm + 1e-9
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs(), SPACINGS_MM)
 def test_exchanging_truth_and_prediction_exchanges_what_belongs_to_them(pair, spacing_mm):
     one, other = score_case("a", *pair, spacing_mm), score_case("a", *pair[::-1], spacing_mm)
@@ -165,7 +144,7 @@ def test_exchanging_truth_and_prediction_exchanges_what_belongs_to_them(pair, sp
     assert one.lesion_spread_mm == pytest.approx(other.predicted_spread_mm, nan_ok=True)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs())
 def test_finer_voxels_of_the_same_count_hold_less(pair):
     coarse, fine = (score_case("a", *pair, (size, size, size)) for size in (2.0, 1.0))

@@ -7,10 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.lesions import LesionCounts, count_lesions
-
-FIELDS = ("lesions", "found", "predicted", "predicted_true", "false_positive_voxels")
+from nnunet_cascade.evaluation.lesions import count_lesions
 
 
 @pytest.mark.parametrize(
@@ -51,24 +48,7 @@ def test_isolated_voxels_are_a_lesion_each_and_voxels_that_share_a_corner_one(sh
     assert count_lesions(mask, mask).lesions == lesions
 
 
-@pytest.mark.parametrize(("min_overlap_voxels", "found"), [(1, 2), (2, 1), (3, 0)])
-def test_a_lesion_is_found_from_the_least_overlap_on(min_overlap_voxels, found, drawn_mask):
-    counts = count_lesions(drawn_mask("##.##"), drawn_mask("##.#."), min_overlap_voxels=min_overlap_voxels)
-    assert (counts.found, counts.false_positive_components) == (found, 0)
-
-
-def test_a_least_overlap_below_one_voxel_is_refused(drawn_mask):
-    with pytest.raises(SettingsError, match="at least 1 voxel"):
-        count_lesions(drawn_mask("#"), drawn_mask("#"), min_overlap_voxels=0)
-
-
-@pytest.mark.parametrize("counts", [(1, 2, 0, 0, 0), (1, -1, 0, 0, 0), (1, 1, 1, 2, 0), (1, 1, 3, 1, 1)])
-def test_impossible_counts_are_refused(counts):
-    with pytest.raises(SettingsError, match="expected"):
-        LesionCounts(**dict(zip(FIELDS, counts, strict=True)))
-
-
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs())
 def test_a_perfect_prediction_finds_every_lesion_and_nothing_else(pair):
     truth, _ = pair
@@ -76,22 +56,15 @@ def test_a_perfect_prediction_finds_every_lesion_and_nothing_else(pair):
     assert (counts.found, counts.false_positive_components) == (counts.lesions, 0)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs(), st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
 def test_turning_and_flipping_the_patient_changes_no_count(pair, order, flips):
     turned = [np.flip(mask.transpose(order), [axis for axis in range(3) if flips[axis]]) for mask in pair]
     assert count_lesions(*turned) == count_lesions(*pair)
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs())
 def test_predicting_more_loses_no_lesion(pair):
     truth, prediction = pair
     assert count_lesions(truth, prediction | truth[::-1]).found >= count_lesions(truth, prediction).found
-
-
-@settings(deadline=None)
-@given(mask_pairs(), st.integers(1, 4))
-def test_asking_for_more_overlap_finds_no_more_lesions(pair, least):
-    more = count_lesions(*pair, min_overlap_voxels=least + 1)
-    assert more.found <= count_lesions(*pair, min_overlap_voxels=least).found

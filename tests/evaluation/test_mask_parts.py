@@ -4,7 +4,7 @@ from builders.evaluation_strategies import SPACINGS_MM, mask_pairs
 from hypothesis import given, settings
 from scipy import ndimage
 
-from nnunet_cascade.errors import GridMismatchError, SettingsError
+from nnunet_cascade.errors import GridMismatchError
 from nnunet_cascade.evaluation import disjoint_boxes as parts_module
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.disjoint_boxes import separate_parts
@@ -57,12 +57,10 @@ def test_a_lattice_is_not_cut_into_as_many_parts_as_it_has_points():
 
 def test_masks_of_different_shapes_are_refused(drawn_mask):
     with pytest.raises(GridMismatchError, match="resample"):
-        separate_parts(drawn_mask("##."), drawn_mask("##"))
-    with pytest.raises(SettingsError, match="boolean mask"):
-        separate_parts(drawn_mask("##.") * 1, drawn_mask("##."))
+        separate_parts(drawn_mask("##."), drawn_mask("#"))
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs(max_side=9))
 def test_parts_hold_every_voxel_once_and_every_component_whole(pair):
     with pytest.MonkeyPatch.context() as patch:
@@ -75,7 +73,7 @@ def test_parts_hold_every_voxel_once_and_every_component_whole(pair):
         assert np.unique(numbers[labels == label]).size == 1
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(mask_pairs(max_side=9), SPACINGS_MM)
 def test_cutting_changes_no_score(pair, spacing_mm):
     whole = score_case("a", *pair, spacing_mm).record()

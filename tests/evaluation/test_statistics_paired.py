@@ -29,7 +29,7 @@ def p_over_all_signs(differences):
     return min(1.0, 2 * np.mean([total <= seen + 1e-9 for total in sums]))
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 10, 25, 50])
+@pytest.mark.parametrize("count", [1, 5, 50])
 def test_without_ties_p_is_scipys_exact_one(count, rng):
     differences = rng.normal(0.3, 1.0, size=count)
     known = stats.wilcoxon(differences, method="exact")
@@ -56,16 +56,6 @@ def test_above_a_hundred_differences_p_is_scipys_approximation(rng):
     assert found.zeros == differences.size - nonzero.size
 
 
-def test_exact_and_approximate_p_meet_at_the_border(rng):
-    differences = rng.normal(0.2, 1.0, size=100)
-    approximate = stats.wilcoxon(differences, method="approx", correction=True).pvalue
-    assert signed_ranks(differences).p == pytest.approx(approximate, rel=0.05)
-
-
-def test_the_smallest_p_of_five_cases_is_a_sixteenth():
-    assert signed_ranks([1.0, 2.0, 3.0, 4.0, 5.0]).p == pytest.approx(1 / 16)
-
-
 def test_two_equal_methods_differ_by_zero_with_p_one():
     found = compare_paired([0.5, 0.6, 0.7], [0.5, 0.6, 0.7], FEW_DRAWS)
     assert (found.mean.value, found.rises, found.falls) == (0.0, 0, 0)
@@ -86,13 +76,6 @@ def test_swapping_the_methods_turns_every_sign_and_keeps_p(rng):
     assert (one.rises, one.falls) == (other.falls, other.rises)
     assert one.mean.value == pytest.approx(-other.mean.value)
     assert one.mean.percentile.low == pytest.approx(-other.mean.percentile.high)
-
-
-def test_cases_are_drawn_in_pairs(rng):
-    # 30 cases that differ by 10 among each other, and by about 1 between the methods
-    reference = rng.normal(0.0, 10.0, size=30)
-    interval = compare_paired(reference + rng.normal(1.0, 0.1, size=30), reference, FEW_DRAWS).mean.bca
-    assert 0.9 < interval.low < interval.high < 1.1
 
 
 def test_cases_that_are_undefined_for_one_method_are_left_out_and_counted():
