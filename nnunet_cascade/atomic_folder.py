@@ -55,10 +55,10 @@ def atomic_folder(
         target: The folder to make. Its parent must exist.
         alone: As for `scratch_folder`.
         replace: A folder that has the name is replaced.
-        error: What is raised if the name is taken and nothing may be replaced.
+        error: The type of error if the name is taken.
 
     Raises:
-        CascadeError: The name is taken; of the type `error`.
+        CascadeError: The name is taken and nothing may be replaced.
         OSError: The folder cannot be made, flushed or renamed.
     """
     if not replace:

@@ -91,23 +91,11 @@ class WrongTypeError(CascadeError, TypeError):
 
 
 def require_type(value: object, kinds: type | tuple[type, ...], expected: str, *, what: str) -> None:
-    """Raise a WrongTypeError unless a value is of one of these types.
-
-    Args:
-        value: The argument.
-        kinds: Types that are taken.
-        expected: The same in words.
-        what: The argument's name.
-    """
+    """Raise a WrongTypeError unless the argument `what` is of one of these types, which `expected` says in words."""
     if not isinstance(value, kinds):
         raise WrongTypeError(f"{what}: expected {expected}; found {type(value).__name__}")
 
 
 def one_line(error: BaseException, *, longest: int | None = None) -> str:
-    """Return an error's message in one line, or its type's name if it has none.
-
-    Args:
-        error: The error.
-        longest: Number of characters after which the line is cut; None keeps all.
-    """
+    """Return an error's message in one line, cut after `longest` characters, or its type's name if it has none."""
     return (" ".join(str(error).split()) or type(error).__name__)[:longest]

@@ -73,12 +73,8 @@ def flush_folder(folder: Path) -> None:
 def sweep_unfinished(folder: Path, ours: Callable[[str], bool]) -> list[str]:
     """Remove what processes that were killed left beside the files they wrote; another user's may have to stay.
 
-    Args:
-        folder: Where they wrote.
-        ours: Tells by a file's own name whether nobody else may be writing it.
-
-    Returns:
-        Names of the files that were never finished and are gone.
+    `ours` tells by a file's own name whether nobody else may be writing it. Gives the names of the files that were
+    never finished and are gone.
     """
     swept: list[str] = []
     for path in list(folder.glob(".*")):

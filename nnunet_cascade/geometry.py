@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import permutations
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -119,24 +120,18 @@ class Grid:
         """Find the array axis that runs along an anatomical one.
 
         Returns:
-            The axis (0 is Z, 1 is Y, 2 is X) and +1 where the index grows to the
-            left, the back or the head, −1 where it grows the other way. On an
-            oblique grid each anatomical axis has an array axis of its own.
+            The axis (0 is Z, 1 is Y, 2 is X) and +1 where the index grows to the left, the back or the head, −1 where
+            it grows the other way. On an oblique grid each anatomical axis has an array axis of its own.
         """
         matrix = np.abs(np.array(self.axes))
-        best = max(_permutations(), key=lambda order: sum(matrix[order[world], world] for world in range(3)))
+        best = max(permutations(range(3)), key=lambda order: sum(matrix[order[world], world] for world in range(3)))
         world = _WORLD_AXIS[anatomical]
         axis = best[world]
         return axis, 1 if self.axes[axis][world] >= 0 else -1
 
     def cropped(self, box: Box) -> Grid:
         """Return the grid of the part of an array inside a box; the box may reach outside."""
-        return Grid(
-            shape=box.shape,
-            spacing_mm=self.spacing_mm,
-            origin_mm=self.world_mm((float(box.start[0]), float(box.start[1]), float(box.start[2]))),
-            axes=self.axes,
-        )
+        return replace(self, shape=box.shape, origin_mm=self.world_mm(box.start))
 
     def difference(self, other: Grid) -> str | None:
         """Say in words how another grid differs, or None where both are the same.
@@ -146,8 +141,7 @@ class Grid:
         """
         if self.shape != other.shape:
             return f"shape {other.shape} instead of {self.shape}"
-        corner = (self.shape[0] - 1.0, self.shape[1] - 1.0, self.shape[2] - 1.0)
-        for name, index in (("first", (0.0, 0.0, 0.0)), ("last", corner)):
+        for name, index in (("first", (0, 0, 0)), ("last", as_index(size - 1 for size in self.shape))):
             here, there = self.world_mm(index), other.world_mm(index)
             if math.dist(here, there) > _POSITION_TOLERANCE_MM:
                 return f"{name} voxel at {_rounded(there)} mm instead of {_rounded(here)} mm"
@@ -314,9 +308,6 @@ def crop_with_fill(image: NDArray[_Element], box: Box, *, fill: float) -> NDArra
         image: (Z, Y, X). Left unchanged.
         box: May reach outside the image, or lie wholly outside it.
         fill: Value outside the image, such as −1024 HU for air.
-
-    Returns:
-        An array of the box's shape and the image's dtype.
     """
     crop = np.full(box.shape, fill, dtype=image.dtype)
     inside = box.intersection(Box.whole(as_index(image.shape)))
@@ -328,7 +319,3 @@ def crop_with_fill(image: NDArray[_Element], box: Box, *, fill: float) -> NDArra
 def _rounded(position: Vector) -> Vector:
     x, y, z = (round(value, 2) for value in position)
     return x, y, z
-
-
-def _permutations() -> tuple[Index, ...]:
-    return ((0, 1, 2), (0, 2, 1), (1, 0, 2), (1, 2, 0), (2, 0, 1), (2, 1, 0))

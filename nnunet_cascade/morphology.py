@@ -86,8 +86,7 @@ def element_offsets(radius_mm: float, shape: ElementShape, spacing_mm: Spacing) 
         radius_mm: Radius of the ball, or half the width of the cube from voxel
             centre to voxel centre. 0 gives the centre alone.
         shape: "ball" or "cube".
-        spacing_mm: Voxel size along (Z, Y, X). An axis whose voxels are larger than
-            the radius has no offset but 0.
+        spacing_mm: Voxel size along (Z, Y, X). An axis whose voxels are larger than the radius has no offset but 0.
 
     Returns:
         (n, 3), offsets along (Z, Y, X); with each offset stands its opposite.

@@ -19,12 +19,7 @@ _SIGKILL = 9
 
 
 def worker_pool(processes: int, *, preload: str) -> ProcessPoolExecutor:
-    """Return a pool whose workers end with the process that started it.
-
-    Args:
-        processes: How many.
-        preload: Module that workers need; their server imports it once for all.
-    """
+    """Return a pool whose workers end with the process that started it; their server imports `preload` once for all."""
     return ProcessPoolExecutor(processes, mp_context=_context(preload), initializer=end_with_parent)
 
 

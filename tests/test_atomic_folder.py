@@ -27,12 +27,6 @@ def fail(target, **how):
         raise KeyError
 
 
-def test_a_folder_appears_when_all_is_written(tmp_path):
-    make(tmp_path / "made", "new")
-    assert (tmp_path / "made/inner/file").read_text() == "new"
-    assert names(tmp_path) == ["made"]
-
-
 @pytest.mark.parametrize("replace", [True, False])
 def test_an_error_leaves_nothing(tmp_path, replace):
     fail(tmp_path / "made", replace=replace)

@@ -11,6 +11,8 @@ from builders.oriented_grids import grid_towards
 from nnunet_cascade.errors import GridMismatchError, InputImageError
 from nnunet_cascade.images import grid_of, read_ct, read_labels, read_volume, to_sitk, write_image
 
+GRID = grid_towards("LPS", (7, 6, 5), (3.0, 1.5, 0.75))
+
 
 @pytest.fixture
 def ct(rng):
@@ -20,18 +22,25 @@ def ct(rng):
     return array
 
 
-def test_an_image_comes_back_with_its_grid(tmp_path, oriented_grid, ct):
-    write_image(ct, oriented_grid, tmp_path / "a.nii.gz")
-    volume = read_ct(tmp_path / "a.nii.gz")
+@pytest.fixture
+def written(tmp_path):
+    """Write an image; gives its path."""
+
+    def build(array, grid=GRID):
+        write_image(array, grid, tmp_path / "a.nii.gz")
+        return tmp_path / "a.nii.gz"
+
+    return build
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int16])
+def test_a_ct_comes_back_as_its_file_holds_it(tmp_path, oriented_grid, ct, written, kind):
+    path = written(ct.astype(kind), oriented_grid)
+    volume = read_ct(path)
     np.testing.assert_array_equal(volume.array, ct)
+    assert (volume.array.dtype, read_volume(path).array.dtype) == (kind, np.float32)
     assert oriented_grid.difference(volume.grid) is None
-
-
-def test_a_ct_of_16_bits_stays_as_its_file_holds_it(tmp_path, oriented_grid, ct):
-    write_image(ct.astype(np.int16), oriented_grid, tmp_path / "a.nii.gz")
-    assert read_ct(tmp_path / "a.nii.gz").array.dtype == np.int16
-    assert read_volume(tmp_path / "a.nii.gz").array.dtype == np.float32
-    np.testing.assert_array_equal(read_ct(tmp_path / "a.nii.gz").array, ct)
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_grid_says_where_simpleitk_puts_a_voxel(oriented_grid, ct):
@@ -40,36 +49,33 @@ def test_the_grid_says_where_simpleitk_puts_a_voxel(oriented_grid, ct):
     assert grid_of(image) == oriented_grid
 
 
-def test_nothing_is_left_beside_a_written_image(tmp_path, oriented_grid, ct):
-    write_image(ct, oriented_grid, tmp_path / "a.nii.gz")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
-
-
-def test_a_folder_that_is_not_there_cannot_be_written(tmp_path, oriented_grid, ct):
+def test_a_folder_that_is_not_there_cannot_be_written(tmp_path, ct):
     with pytest.raises(InputImageError, match="cannot be written"):
-        write_image(ct, oriented_grid, tmp_path / "nowhere" / "a.nii.gz")
+        write_image(ct, GRID, tmp_path / "nowhere" / "a.nii.gz")
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputImageError, match=r"a\.nii\.gz does not exist"):
-        read_volume(tmp_path / "a.nii.gz")
+def flipped(content):
+    """A byte of the checksum changed on the way."""
+    return content[:-6] + bytes([content[-6] ^ 1]) + content[-5:]
 
 
-def test_a_truncated_file_is_named(tmp_path, oriented_grid, ct):
-    path = tmp_path / "a.nii.gz"
-    write_image(ct, oriented_grid, path)
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:400]))
-    with pytest.raises(InputImageError, match="truncated"):
-        read_volume(path)
-
-
-def test_a_byte_that_changed_on_the_way_is_found(tmp_path, oriented_grid, ct):
-    path = tmp_path / "a.nii.gz"
-    write_image(ct, oriented_grid, path)
-    content = bytearray(path.read_bytes())
-    content[-6] ^= 1  # of the checksum
-    path.write_bytes(content)
-    with pytest.raises(InputImageError, match=r"CRC check failed.*copy it again"):
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda content: gzip.compress(gzip.decompress(content)[:400]), "truncated"),
+        (flipped, r"CRC check failed.*copy it again"),
+        (lambda _: b"hello", "cannot be read"),
+        (lambda _: None, r"a\.nii\.gz does not exist"),
+    ],
+    ids=["truncated", "a byte that changed", "no image", "missing"],
+)
+def test_a_file_that_is_not_whole_is_named(written, ct, spoil, message):
+    path = written(ct)
+    content = spoil(path.read_bytes())
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputImageError, match=message):
         read_volume(path)
 
 
@@ -85,9 +91,8 @@ def test_voxels_and_grid_are_those_that_itk_reads(tmp_path, oriented_grid, ct, e
     assert volume.grid == grid_of(image)
 
 
-def test_scaled_voxels_are_those_that_itk_reads(tmp_path, oriented_grid, ct):
-    path = tmp_path / "a.nii.gz"
-    write_image(ct.astype(np.int16), oriented_grid, path)
+def test_scaled_voxels_are_those_that_itk_reads(written, ct):
+    path = written(ct.astype(np.int16))
     header = bytearray(gzip.decompress(path.read_bytes()))
     header[112:120] = struct.pack("<ff", 1.7, -3.3)  # scl_slope and scl_inter
     path.write_bytes(gzip.compress(bytes(header)))
@@ -98,23 +103,9 @@ def test_scaled_voxels_are_those_that_itk_reads(tmp_path, oriented_grid, ct):
 
 @pytest.mark.parametrize("stored", [np.uint16, np.int32, np.float32])
 @pytest.mark.parametrize(("value", "kind"), [(32767, np.int16), (40000, np.int32)])
-def test_large_labels_are_those_that_are_stored(tmp_path, oriented_grid, ct, stored, value, kind):
-    write_image((ct > 0).astype(stored) * stored(value), oriented_grid, tmp_path / "a.nii.gz")
-    labels = read_labels(tmp_path / "a.nii.gz", oriented_grid, what="label")
+def test_large_labels_are_those_that_are_stored(written, ct, stored, value, kind):
+    labels = read_labels(written((ct > 0).astype(stored) * stored(value)), GRID, what="label")
     assert (set(np.unique(labels)), labels.dtype) == ({0, value}, kind)
-
-
-def test_labels_stored_as_fractions_are_refused(tmp_path, oriented_grid, ct):
-    write_image((ct > 0) * np.float32(0.4), oriented_grid, tmp_path / "a.nii.gz")
-    with pytest.raises(InputImageError, match=r"holds the value 0\.4; expected labels"):
-        read_labels(tmp_path / "a.nii.gz", oriented_grid, what="lung mask")
-
-
-def test_a_file_that_is_no_image_is_named(tmp_path):
-    path = tmp_path / "a.nii.gz"
-    path.write_text("hello")
-    with pytest.raises(InputImageError, match="cannot be read"):
-        read_volume(path)
 
 
 def test_four_dimensions_are_too_many(tmp_path):
@@ -124,24 +115,22 @@ def test_four_dimensions_are_too_many(tmp_path):
         read_volume(tmp_path / "a.nii.gz")
 
 
-def test_nan_is_counted(tmp_path, oriented_grid, ct):
-    ct[0, 0, :2] = np.nan
-    write_image(ct, oriented_grid, tmp_path / "a.nii.gz")
-    with pytest.raises(InputImageError, match="2 voxels are NaN"):
-        read_volume(tmp_path / "a.nii.gz")
-
-
 @pytest.mark.parametrize(
-    ("scale", "shift", "word"), [(1e-3, 0.5, "not a CT"), (0.0, 40.0, "not a CT"), (100.0, 0.0, "out of the range")]
+    ("change", "message"),
+    [
+        (lambda ct: ct * 1e-3 + 0.5, "not a CT"),
+        (lambda ct: ct * 0.0 + 40.0, "not a CT"),
+        (lambda ct: ct * 100.0, "out of the range"),
+        (lambda ct: np.where(np.arange(5) == 4, np.nan, ct), "42 voxels are NaN"),
+    ],
 )
-def test_what_is_no_ct_is_refused(tmp_path, oriented_grid, ct, scale, shift, word):
-    write_image((ct * scale + shift).astype(np.float32), oriented_grid, tmp_path / "a.nii.gz")
-    with pytest.raises(InputImageError, match=word):
-        read_ct(tmp_path / "a.nii.gz")
+def test_what_is_no_ct_is_refused(written, ct, change, message):
+    with pytest.raises(InputImageError, match=message):
+        read_ct(written(change(ct).astype(np.float32)))
 
 
-def test_a_mask_on_another_grid_is_refused(tmp_path, ct):
-    here, there = grid_towards("LPS", ct.shape), grid_towards("RAS", ct.shape)
-    write_image(ct > 0, there, tmp_path / "a.nii.gz")
+def test_labels_stored_as_fractions_or_on_another_grid_are_refused(written, ct):
+    with pytest.raises(InputImageError, match=r"holds the value 0\.4; expected labels"):
+        read_labels(written((ct > 0) * np.float32(0.4)), GRID, what="lung mask")
     with pytest.raises(GridMismatchError, match=r"lung mask .* is not on the image's grid"):
-        read_labels(tmp_path / "a.nii.gz", here, what="lung mask")
+        read_labels(written(ct > 0, grid_towards("RAS", ct.shape)), GRID, what="lung mask")
