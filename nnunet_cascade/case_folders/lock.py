@@ -72,9 +72,8 @@ class Part:
 def hold_folder(folder: Path, share: Part) -> Generator[None, None, None]:
     """Keep other runs off an output folder, except other parts of the same number of parts.
 
-    Nothing is left of the lock at the end. What a killed run leaves stops nobody, unless it
-    belongs to another user and cannot be opened. In a folder without locks there is a warning
-    and no protection.
+    Nothing is left of the lock at the end. What a killed run leaves stops nobody, unless it belongs to another user and
+    cannot be opened. In a folder without locks there is a warning and no protection.
 
     Raises:
         RunError: Another run is at work there, or workers of a killed run are, or an earlier

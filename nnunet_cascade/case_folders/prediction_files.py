@@ -64,11 +64,7 @@ class TumorLabel:
 
     @classmethod
     def name_in(cls, model: Path, asked: Sequence[str]) -> str:
-        """Return the name of the label of a model that is tumor; "" if none is asked for.
-
-        Args:
-            model: The model's folder.
-            asked: Its name or value.
+        """Return the name of a model's label that is tumor, asked for by name or value; "" if none is asked for.
 
         Raises:
             SettingsError: It is not exactly one label of the model's `dataset.json`.
@@ -183,6 +179,17 @@ def read_label_map(path: Path, grid: Grid, tumor: TumorLabel, *, what: str) -> L
     return volume.array.astype(np.uint8 if found[-1] <= 255 else np.uint16)
 
 
+def read_true_tumor(path: Path, case: str, grid: Grid, tumor: TumorLabel) -> Mask:
+    """Read the true tumor (Z, Y, X) of a case.
+
+    Raises:
+        InputImageError, GridMismatchError: It is not there, or as `read_label_map`.
+    """
+    if not path.is_file():
+        raise InputImageError(f"{path} does not exist; expected the true labels of {case}")
+    return tumor.mask(read_label_map(path, grid, tumor, what="true label"))
+
+
 def read_probability(path: Path, tumor: TumorLabel, mask: Mask) -> tuple[Image | None, str]:
     """Read the tumor probability that nnU-Net saved beside a prediction (`--save_probabilities`).
 
@@ -202,26 +209,24 @@ def read_probability(path: Path, tumor: TumorLabel, mask: Mask) -> tuple[Image |
             found: NDArray[np.floating[Any]] = content["probabilities"]
     except (OSError, ValueError, KeyError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         return None, f"{path.name} cannot be read ({one_line(error)})"
-    if found.ndim != 4 or found.shape[1:] != mask.shape:
-        return None, f"{path.name} has shape {found.shape}; expected channels and {mask.shape}"
-    if not tumor.channels or max(tumor.channels) >= len(found):
-        return None, f"{path.name} has {len(found)} channels, and which is the tumor's cannot be told"
-    problem = _disagreement(found, tumor, mask)
+    problem = _misfit(found, tumor, mask)
     if problem:
         return None, f"{path.name} {problem}"
     return found[list(tumor.channels)].sum(axis=0, dtype=np.float32), ""
 
 
-def _disagreement(found: NDArray[np.floating[Any]], tumor: TumorLabel, mask: Mask) -> str:
+def _misfit(found: NDArray[np.floating[Any]], tumor: TumorLabel, mask: Mask) -> str:
     """Say why probabilities (channels, Z, Y, X) cannot be those of a mask, "" where they can."""
+    if found.ndim != 4 or found.shape[1:] != mask.shape:
+        return f"has shape {found.shape}; expected channels and {mask.shape}"
+    if not tumor.channels or max(tumor.channels) >= len(found):
+        return f"has {len(found)} channels, and which is the tumor's cannot be told"
     if not np.isfinite(found).all():
         return "holds values that are NaN or infinite"
     agreeing = _agreement(found[:, mask], tumor)
-    return (
-        ""
-        if agreeing >= _AGREEMENT
-        else f"calls {agreeing:.0%} of the tumor tumor; it belongs to another mask or reader"
-    )
+    if agreeing < _AGREEMENT:
+        return f"calls {agreeing:.0%} of the tumor tumor; it belongs to another mask or reader"
+    return ""
 
 
 def _agreement(values: NDArray[np.floating[Any]], tumor: TumorLabel) -> float:
@@ -246,14 +251,10 @@ def uncertainty_path(folder: Path, case: str) -> Path:
 
 
 def read_uncertainty(folder: Path, case: str, grid: Grid) -> Image:
-    """Read the uncertainty map of a case.
-
-    Returns:
-        (Z, Y, X), float32, in the measure of the map.
+    """Read the uncertainty map (Z, Y, X) of a case, in its own measure.
 
     Raises:
-        InputImageError: There is none, or it cannot be read.
-        GridMismatchError: It lies on another grid.
+        InputImageError, GridMismatchError: There is none, it cannot be read, or it lies on another grid.
     """
     path = uncertainty_path(folder, case)
     volume = read_volume(path)

@@ -51,10 +51,6 @@ class Outcome:
     error: str = ""
 
 
-def _itself(_case: str, path: Path) -> Iterable[Path]:
-    return (path,)
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FolderTask:
     """What is done to each case of a folder.
@@ -70,7 +66,7 @@ class FolderTask:
     output: Path
     settings: Mapping[str, Any]
     work: Callable[[str, Path], CaseRecord]
-    inputs: Callable[[str, Path], Iterable[Path]] = _itself
+    inputs: Callable[[str, Path], Iterable[Path]] = lambda _case, path: (path,)
     resume: bool = False
 
 
@@ -117,10 +113,7 @@ def require_writable(folder: Path) -> None:
 def open_folder(folder: Path, share: Part, cases: Iterable[str]) -> Generator[None, None, None]:
     """Make an output folder, keep other runs off it, and clear it of files that a killed run left unfinished.
 
-    Args:
-        folder: For the results.
-        share: Which of the cases this run does.
-        cases: Their names; unfinished files of others are another part's, which may be at work.
+    `cases` are those of this run: unfinished files of others are another part's, which may be at work.
 
     Raises:
         InputImageError: The folder cannot be written, or two cases would have a file of the same name.
@@ -151,9 +144,8 @@ def run_cases(cases: Mapping[str, Path], task: FolderTask) -> Iterator[Outcome]:
     """Do a task to each case and write its record last.
 
     Yields:
-        The outcome of each case, as soon as it is known. An earlier run's record and
-        files are removed before a case is done, so that a record stands beside whole files
-        only and no mask is left of a case that failed.
+        The outcome of each case, as soon as it is known. An earlier run's record and files are removed before a case is
+        done, so that a record stands beside whole files only and no mask is left of a case that failed.
     """
     for case, path in cases.items():
         try:
@@ -221,16 +213,9 @@ def write_run_report(
     context: RunContext,
     figures: Callable[[CaseRecord], Mapping[str, Any]],
 ) -> Path:
-    """Write `run.json`, the story of a run, and `summary.csv`, a line per case.
+    """Write `run.json`, the story of a run, and `summary.csv`, a line per case; gives the path of `run.json`.
 
-    Args:
-        outcomes: Of all cases.
-        task: What was done.
-        context: What else is known.
-        figures: Gives what both files tell of a case with a record.
-
-    Returns:
-        The path of `run.json`.
+    `figures` gives what both files tell of a case with a record.
     """
     lines = [_line(outcome, figures) for outcome in outcomes]
     return write_run(lines, RunReport(output=task.output, context=context, settings=task.settings, total=len(outcomes)))

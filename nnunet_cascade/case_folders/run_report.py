@@ -86,9 +86,6 @@ def write_run(lines: Sequence[CaseLine], report: RunReport) -> Path:
 
     Returns:
         The path of `run.json`.
-
-    Raises:
-        OSError: A file cannot be written.
     """
     share = report.context.share
     counts = {status: sum(line.status == status for line in lines) for status in ("done", "failed")}

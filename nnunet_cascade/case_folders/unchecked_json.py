@@ -63,22 +63,14 @@ class UncheckedJson:
         """Whether it holds names."""
         return isinstance(self.value, dict)
 
-    @property
-    def is_list(self) -> bool:
-        """Whether it is a list."""
-        return isinstance(self.value, list)
-
     def __iter__(self) -> Iterator[UncheckedJson]:
         """Go through a list; through nothing where it is none."""
         return iter([UncheckedJson(item) for item in self.value] if isinstance(self.value, list) else [])
 
     def items(self) -> list[tuple[str, UncheckedJson]]:
         """Return names and values; none where it holds no names."""
-        return (
-            [(str(name), UncheckedJson(value)) for name, value in self.value.items()]
-            if isinstance(self.value, dict)
-            else []
-        )
+        table = self.value if isinstance(self.value, dict) else {}
+        return [(str(name), UncheckedJson(value)) for name, value in table.items()]
 
     def texts(self) -> tuple[str, ...]:
         """Return the texts of a list."""
@@ -98,10 +90,7 @@ def read_json_lenient(path: Path) -> tuple[UncheckedJson, str]:
     except OSError as error:
         return UncheckedJson(), f"{path.name} cannot be read ({error.strerror})"
     except (ValueError, RecursionError) as error:
-        return (
-            UncheckedJson(),
-            f"{path.name} is damaged ({one_line(error)}); it was not written by a run as it is",
-        )
+        return UncheckedJson(), f"{path.name} is damaged ({one_line(error)}); it was not written by a run as it is"
     if not isinstance(content, dict):
         return UncheckedJson(), f"{path.name} is damaged: it holds no JSON object"
     return UncheckedJson(content), ""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.case_folders.prediction_files import find_ct, read_label_map
+from nnunet_cascade.case_folders.prediction_files import find_ct, read_label_map, read_true_tumor
 from nnunet_cascade.case_folders.run import log_case_error
 from nnunet_cascade.case_folders.run_report import RunContext, varying
 from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
-from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
+from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.evaluation.lesions import count_lesions
+from nnunet_cascade.evaluation.metric_info import without_nan
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import MM3_PER_ML
 from nnunet_cascade.images import ENDING
@@ -112,14 +112,10 @@ class MeasuredCase:
 def measure_cases(cases: Mapping[str, Path], request: TuningRequest) -> Iterator[MeasuredCase]:
     """Measure the candidates of every case once; a bad case is named and passed over."""
     for case, path in cases.items():
-        yield _measured(case, path, request)
-
-
-def _measured(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
-    try:
-        return _measure(case, path, request)
-    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return MeasuredCase(case=case, error=log_case_error(case, error))
+        try:
+            yield _measure(case, path, request)
+        except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+            yield MeasuredCase(case=case, error=log_case_error(case, error))
 
 
 def _measure(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
@@ -127,9 +123,7 @@ def _measure(case: str, path: Path, request: TuningRequest) -> MeasuredCase:
     ct = read_thorax(find_ct(given.images, case))
     tumor = given.tumor.mask(read_label_map(path, ct.grid, given.tumor, what="prediction"))
     truth_path = request.truths if request.truths.is_file() else request.truths / f"{case}{ENDING}"
-    if not truth_path.is_file():
-        raise InputImageError(f"{truth_path} does not exist; expected the true labels of {case}")
-    truth = given.tumor.mask(read_label_map(truth_path, ct.grid, given.tumor, what="true label"))
+    truth = read_true_tumor(truth_path, case, ct.grid, given.tumor)
     lungs = lungs_of(ct, given.lungs, given.output / LUNG_FOLDER, case=case)
     known = KnownCase(name=case, tumor=tumor, truth=truth, lungs=lungs.mask, grid=ct.grid)
     counts = count_lesions(truth, tumor)
@@ -233,39 +227,30 @@ def read_splits(path: Path) -> tuple[tuple[str, ...], ...]:
 def write_tuning(
     tuned: Tuned, measured: Sequence[MeasuredCase], request: TuningRequest, story: RunContext
 ) -> tuple[Path, Path]:
-    """Write `anatomy.json`, which the filter takes back, and `tuning.json`, all that was found.
-
-    Returns:
-        Both paths.
-    """
+    """Write `anatomy.json`, which the filter takes back, and `tuning.json`, all that was found; gives both paths."""
     folder, given = request.filter.output, request.filter
     settings, report = folder / "anatomy.json", folder / "tuning.json"
-    cases = {case.case: _case_facts(case) for case in measured}
-    write_json(settings, tuned.settings.to_dict())
-    write_json(
-        report,
-        {
-            "notice": NOTICE,
-            "conclusions": conclusions(tuned, measured),
-            "definitions": _DEFINITIONS,
-            "settings": tuned.settings.to_dict(),
-            "in_sample": _scores(tuned.in_sample),
-            "out_of_fold": None if tuned.out_of_fold is None else _scores(tuned.out_of_fold),
-            "folds": [
-                {"left_out": list(fold.left_out), "settings": _tuned_only(fold.settings)} for fold in tuned.folds
-            ],
-            "cases": cases,
-            "tried": {**to_json(request.space), "settings": int(request.space.allowed().sum())},
-            "given": {
-                "anatomy": given.anatomy.to_dict(),
-                "lungs": source_settings(given.lungs),
-                "tumor_values": list(given.tumor.values),
-                "seed": request.seed,
-            },
-            "versions": versions(),
-            "varying": varying(story),
+    content = {
+        "notice": NOTICE,
+        "conclusions": conclusions(tuned, measured),
+        "definitions": _DEFINITIONS,
+        "settings": tuned.settings.to_dict(),
+        "in_sample": _scores(tuned.in_sample),
+        "out_of_fold": None if tuned.out_of_fold is None else _scores(tuned.out_of_fold),
+        "folds": [{"left_out": list(fold.left_out), "settings": _tuned_only(fold.settings)} for fold in tuned.folds],
+        "cases": {case.case: _case_facts(case) for case in measured},
+        "tried": {**to_json(request.space), "settings": int(request.space.allowed().sum())},
+        "given": {
+            "anatomy": given.anatomy.to_dict(),
+            "lungs": source_settings(given.lungs),
+            "tumor_values": list(given.tumor.values),
+            "seed": request.seed,
         },
-    )
+        "versions": versions(),
+        "varying": varying(story),
+    }
+    write_json(settings, tuned.settings.to_dict())
+    write_json(report, content)
     return settings, report
 
 
@@ -279,24 +264,13 @@ def _case_facts(case: MeasuredCase) -> dict[str, Any]:
         "lesions_met": case.lesions_met,
         "flags": list(case.flags),
     }
-    columns = {
-        name: getattr(case.found, name).tolist()
-        for name in ("true", "volume_mm3", "judged", "central", "lung_overlap", "lung_distance_mm")
-    }
-    shares = case.found.near_surface_share.tolist()
-    by_distance = [dict(zip(map(str, case.found.distances_mm), row, strict=True)) for row in shares]
-    rows = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-    joined = [{**row, "near_surface_share": near} for row, near in zip(rows, by_distance, strict=True)]
-    return {**facts, "candidates": [_without_nan(row) for row in joined]}
-
-
-def _without_nan(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: _without_nan(value)
-        if isinstance(value, Mapping)
-        else (None if isinstance(value, float) and math.isnan(value) else value)
-        for name, value in row.items()
-    }
+    names = ("true", "volume_mm3", "judged", "central", "lung_overlap", "lung_distance_mm")
+    columns = {name: getattr(case.found, name).tolist() for name in names}
+    distances = [str(distance) for distance in case.found.distances_mm]
+    near = [dict(zip(distances, row, strict=True)) for row in case.found.near_surface_share.tolist()]
+    rows = zip(*columns.values(), near, strict=True)
+    candidates = [dict(zip((*columns, "near_surface_share"), row, strict=True)) for row in rows]
+    return {**facts, "candidates": without_nan(candidates)}
 
 
 def _scores(scores: Mapping[str, TuningScore]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.case_folders.case_record import read_record
-from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
+from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_true_tumor
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.case_folders.run import log_case_error
 from nnunet_cascade.errors import InputImageError, RecordError, one_line
@@ -172,23 +172,16 @@ def _read_record(folder: Path, case: str) -> ResultFiles:
 def measure_results(found: Sequence[ResultFiles], request: CalibrationRequest) -> Iterator[CalibratedCase]:
     """Measure every case once; a bad one, or one without truth, is named and passed over."""
     for files in found:
-        yield _measured(files.case, request)
-
-
-def _measured(case: str, request: CalibrationRequest) -> CalibratedCase:
-    try:
-        return _measure(case, request)
-    except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return CalibratedCase(case=case, error=log_case_error(case, error))
+        try:
+            yield _measure(files.case, request)
+        except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
+            yield CalibratedCase(case=files.case, error=log_case_error(files.case, error))
 
 
 def _measure(case: str, request: CalibrationRequest) -> CalibratedCase:
     folder = request.results
     volume = read_volume(folder / f"{case}{_PROBABILITY}")
-    truth_path = request.truths / f"{case}{ENDING}"
-    if not truth_path.is_file():
-        raise InputImageError(f"{truth_path} does not exist; expected the true labels of {case}")
-    truth = request.tumor.mask(read_label_map(truth_path, volume.grid, request.tumor, what="true label"))
+    truth = read_true_tumor(request.truths / f"{case}{ENDING}", case, volume.grid, request.tumor)
     tumor = read_labels(folder / f"{case}{ENDING}", volume.grid, what="result") > 0
     looked_at = read_labels(folder / f"{case}_roi{ENDING}", volume.grid, what="ROI map") > 0
     regions = {name: region_of(name, truth, tumor, volume.grid.spacing_mm) for name in REGIONS}
@@ -252,11 +245,8 @@ def knows_of_training(found: Sequence[ResultFiles], measured: Sequence[Calibrate
             )
         return lines
     if crossed:
-        crossed_line = (
-            f"{len(crossed)} of {len(own)} cases were in the bundle's training, for they are in {beside.name}: "
-            "a temperature fitted to them is too small; give that folder instead."
-        )
-        return [crossed_line]
+        known = f"{len(crossed)} of {len(own)} cases were in the bundle's training, for they are in {beside.name}"
+        return [f"{known}: a temperature fitted to them is too small; give that folder instead."]
     return ["Nothing tells whether these cases were in training; where they were, the temperature is too small."]
 
 

@@ -223,19 +223,14 @@ def held_out_tables(calibration: Calibration) -> str:
 
 
 def write_report(report: CalibrationReport, folder: Path) -> Path:
-    """Write all that was found, with names of cases, and the diagrams, into a folder that exists.
-
-    Returns:
-        The path of `calibration.json`.
+    """Write all that was found, with names of cases, and the diagrams, into a folder; gives `calibration.json`'s path.
 
     Raises:
-        CascadeError: matplotlib is not installed; the rest is written.
         OSError: The folder cannot be written.
     """
     path = folder / PROVENANCE_NAME
-    write_json(
-        path, {**provenance(report), "cases": {case.case: _case_facts(case, report) for case in report.measured}}
-    )
+    cases = {case.case: _case_facts(case, report) for case in report.measured}
+    write_json(path, {**provenance(report), "cases": cases})
     words = "\n".join(f"- {line}" for line in conclusions(report))
     write_text(folder / "calibration.md", f"{NOTICE}\n\n{words}\n\n{held_out_tables(report.calibration)}")
     for name, held_out in report.calibration.held_out.items():
@@ -276,15 +271,10 @@ def _case_facts(case: CalibratedCase, report: CalibrationReport) -> dict[str, An
 
 def _spread(values: Sequence[float]) -> dict[str, Any]:
     known = sorted(value for value in values if not math.isnan(value))
+    counts = {"n": len(known), "undefined": len(values) - len(known)}
     if not known:
-        return {"n": 0, "undefined": len(values), "min": None, "mean": None, "max": None}
-    return {
-        "n": len(known),
-        "undefined": len(values) - len(known),
-        "min": known[0],
-        "mean": math.fsum(known) / len(known),
-        "max": known[-1],
-    }
+        return {**counts, "min": None, "mean": None, "max": None}
+    return {**counts, "min": known[0], "mean": math.fsum(known) / len(known), "max": known[-1]}
 
 
 def _plain(value: Any) -> Any:

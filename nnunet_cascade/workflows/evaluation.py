@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from nnunet_cascade.case_folders.case_files import find_masks
 from nnunet_cascade.case_folders.case_record import CaseRecord
@@ -20,13 +20,12 @@ from nnunet_cascade.evaluation.case import CaseScore
 from nnunet_cascade.evaluation.metric_info import uncertainty_name, without_nan
 from nnunet_cascade.images import ENDING
 from nnunet_cascade.uncertainty_measures import MEASURES
-from nnunet_cascade.workflows.evaluation_workers import LabelFile, Scored, ScoreJob, score_jobs
+from nnunet_cascade.workflows.evaluation_workers import LabelFile, MethodOutcome, ScoreJob, score_jobs
 
 _log = logging.getLogger(__name__)
 CASE_FOLDER = "cases"
 STAGE1_PATTERN = f"*_stage1{ENDING}"
 _NAMED = 5
-Status = Literal["done", "skipped", "missing", "failed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,21 +132,6 @@ class EvaluationRequest:
             raise SettingsError(f"{self.processes} processes; expected at least 1")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MethodOutcome:
-    """What became of a method's prediction of a case.
-
-    Attributes:
-        status: "skipped" where an earlier run had scored it.
-        values: By metric; NaN for what is undefined. Empty where it is missing or failed.
-        error: Why it failed, or "".
-    """
-
-    status: Status
-    values: Mapping[str, float] = field(default_factory=dict[str, float])
-    error: str = ""
-
-
 Outcomes = Mapping[str, Mapping[str, MethodOutcome]]
 """By case, then by method."""
 
@@ -155,11 +139,7 @@ Outcomes = Mapping[str, Mapping[str, MethodOutcome]]
 def evaluate_cases(
     request: EvaluationRequest, cases: Mapping[str, Path]
 ) -> Iterator[tuple[str, dict[str, MethodOutcome]]]:
-    """Score every prediction of every case.
-
-    Args:
-        request: What to evaluate.
-        cases: True labels by case.
+    """Score every prediction of every case, given the true labels by case.
 
     Yields:
         Each case with what became of its predictions, as soon as it is known: in no fixed order.
@@ -202,25 +182,21 @@ def _known(request: EvaluationRequest, case: str, truth: Path) -> dict[str, Meth
     return known
 
 
-def _kept(request: EvaluationRequest, job: ScoreJob, scored: Mapping[str, Scored]) -> dict[str, MethodOutcome]:
+def _kept(request: EvaluationRequest, job: ScoreJob, scored: dict[str, MethodOutcome]) -> dict[str, MethodOutcome]:
     """Write the records of a scored case, and tell what became of each method."""
     methods = {method.name: method for method in request.predictions}
-    outcomes: dict[str, MethodOutcome] = {}
+    outcomes = dict(scored)
     for name, found in scored.items():
         if found.error:
             _log.error("%s: %s: %s", name, job.case, found.error)
-            outcomes[name] = MethodOutcome(status="failed", error=found.error)
             continue
-        values = {**found.values, **_uncertainty(methods[name], job.case)}
+        method = methods[name]
+        values = {**found.values, **recorded_uncertainty(method.record(job.case), of_stage1=method.of_stage1)}
         record = CaseRecord(case=job.case, files={}, method=name, values=without_nan(values))
-        settings = CaseFingerprint(settings=_settings(request, methods[name], job.case, job.truth.path))
+        settings = CaseFingerprint(settings=_settings(request, method, job.case, job.truth.path))
         write_record(request.output / CASE_FOLDER / name, record, settings)
-        outcomes[name] = MethodOutcome(status="done", values=values)
+        outcomes[name] = replace(found, values=values)
     return outcomes
-
-
-def _uncertainty(method: Predictions, case: str) -> dict[str, float]:
-    return recorded_uncertainty(method.record(case), of_stage1=method.of_stage1)
 
 
 def _settings(request: EvaluationRequest, method: Predictions, case: str, truth: Path) -> dict[str, Any]:

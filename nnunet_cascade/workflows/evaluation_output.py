@@ -20,17 +20,7 @@ _STATUSES = ("done", "skipped", "missing", "failed")
 def write_evaluation(
     request: EvaluationRequest, outcomes: Outcomes, comparison: MethodComparison, context: RunContext
 ) -> tuple[Path, Path, Path]:
-    """Write `scores.csv`, `evaluation.json` and `evaluation.md`.
-
-    Args:
-        request: What was evaluated.
-        outcomes: Of all cases.
-        comparison: Of the methods.
-        context: What is known of the run.
-
-    Returns:
-        The paths of the three.
-    """
+    """Write `scores.csv`, `evaluation.json` and `evaluation.md`; gives their paths."""
     paths = tuple(request.output / name for name in ("scores.csv", "evaluation.json", "evaluation.md"))
     write_text(paths[0], scores_csv(score_lines(outcomes)))
     write_json(paths[1], _content(request, outcomes, comparison, context))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import SimpleITK as sitk
 
@@ -42,27 +42,38 @@ class ScoreJob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scored:
-    """What became of one prediction: its numbers, NaN where undefined, or why there are none."""
+class MethodOutcome:
+    """What became of a method's prediction of a case.
 
-    values: Mapping[str, float]
+    Attributes:
+        status: "skipped" where an earlier run had scored it.
+        values: By metric; NaN for what is undefined. Empty where it is missing or failed.
+        error: Why it failed, or "".
+    """
+
+    status: Literal["done", "skipped", "missing", "failed"]
+    values: Mapping[str, float] = field(default_factory=dict[str, float])
     error: str = ""
 
 
-def score_jobs(jobs: Sequence[ScoreJob], processes: int) -> Iterator[tuple[ScoreJob, dict[str, Scored]]]:
+def _failed(error: str) -> MethodOutcome:
+    return MethodOutcome(status="failed", error=error)
+
+
+def score_jobs(jobs: Sequence[ScoreJob], processes: int) -> Iterator[tuple[ScoreJob, dict[str, MethodOutcome]]]:
     """Score cases side by side and yield them as they come; one whose process is killed has failed."""
     return map_in_processes(
-        score_job, jobs, processes, killed=lambda job: dict.fromkeys(job.predictions, Scored(values={}, error=KILLED))
+        score_job, jobs, processes, killed=lambda job: dict.fromkeys(job.predictions, _failed(KILLED))
     )
 
 
-def score_job(job: ScoreJob) -> dict[str, Scored]:
+def score_job(job: ScoreJob) -> dict[str, MethodOutcome]:
     """Score all predictions of a case; one that cannot be scored does not keep the others from it."""
     try:
         grid = read_grid(job.truth.path)
         truth = _mask(job.truth, grid, what="true label")
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-        return dict.fromkeys(job.predictions, Scored(values={}, error=one_line(error)))
+        return dict.fromkeys(job.predictions, _failed(one_line(error)))
     return {method: _scored(job.case, truth, file, grid) for method, file in job.predictions.items()}
 
 
@@ -81,13 +92,12 @@ def read_grid(path: Path) -> Grid:
     return grid_of(cast(Any, reader)) if reader.GetDimension() == 3 else read_volume(path).grid
 
 
-def _scored(case: str, truth: Mask, file: LabelFile, grid: Grid) -> Scored:
+def _scored(case: str, truth: Mask, file: LabelFile, grid: Grid) -> MethodOutcome:
     try:
-        return Scored(
-            values=score_values(score_case(case, truth, _mask(file, grid, what="prediction"), grid.spacing_mm))
-        )
+        score = score_case(case, truth, _mask(file, grid, what="prediction"), grid.spacing_mm)
+        return MethodOutcome(status="done", values=score_values(score))
     except Exception as error:  # noqa: BLE001 - whatever one prediction does, the others go on
-        return Scored(values={}, error=one_line(error))
+        return _failed(one_line(error))
 
 
 def _mask(file: LabelFile, grid: Grid, *, what: str) -> Mask:

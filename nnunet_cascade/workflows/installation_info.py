@@ -31,12 +31,8 @@ Info = Mapping[str, Any]
 def collect_info(bundle: Path | None = None) -> Info:
     """Return what a report of a fault should contain; it names no patient and no image.
 
-    Args:
-        bundle: A bundle to describe, too; None for none.
-
-    Returns:
-        By topic: versions, extras, devices, folders, trainers and the bundle. Where something
-        cannot be found out, `problem` says why.
+    By topic: versions, extras, devices, folders, trainers, and the bundle if one is given. Where something cannot be
+    found out, `problem` says why.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # libraries warn of their own when they are loaded

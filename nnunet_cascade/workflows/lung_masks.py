@@ -28,13 +28,7 @@ _STORE = "lung_masks.json"
 
 
 def lung_task(output: Path, source: LungSource, *, resume: bool = False) -> FolderTask:
-    """Return the task that writes a lung mask `<case>.nii.gz` for each CT: 1 right, 2 left, 3 of unknown side.
-
-    Args:
-        output: Folder for masks and records.
-        source: Where masks come from.
-        resume: Leave out cases whose mask of the same source is there.
-    """
+    """Return the task that writes a lung mask `<case>.nii.gz` for each CT: 1 right, 2 left, 3 of unknown side."""
 
     def work(case: str, path: Path) -> CaseRecord:
         return _find_and_write(read_thorax(path), source, output, case=case)[1]
@@ -67,12 +61,6 @@ def kept_lungs(ct: Volume, source: LungSource, folder: Path, *, case: str) -> Lu
 
     A mask is taken where its record names the same source and the same CT and it lies
     on the CT's grid. Masks of a `folder` source are read there, not copied.
-
-    Args:
-        ct: In Hounsfield units.
-        source: Where masks come from.
-        folder: Of `<case>.nii.gz` and records; made where it is missing.
-        case: The case's name.
 
     Raises:
         LungMaskError, GridMismatchError, InputImageError: As `find_lungs`, or a mask cannot be written.

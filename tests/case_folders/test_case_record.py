@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nnunet_cascade.case_folders.case_record import RENAMED, VERSION, CaseRecord, read_record
-from nnunet_cascade.case_folders.typed_json import Line, RecordPart
+from nnunet_cascade.case_folders.typed_json import Line
 from nnunet_cascade.errors import CascadeError, NewerRecordError, RecordError
 from nnunet_cascade.geometry import Box, Grid
 
@@ -54,19 +54,11 @@ def parts_of(kind):
     return st.builds(kind, **{field.name: values_of(hints[field.name]) for field in fields(kind)})
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(parts_of(CaseRecord), st.booleans())
 def test_a_record_goes_to_json_and_back(record, strict):
     record = replace(record, version=VERSION)
     assert CaseRecord.from_json(json.loads(json.dumps(record.to_json())), strict=strict) == record
-
-
-def test_every_part_of_a_record_may_be_empty():
-    parts = RecordPart.__subclasses__()
-    while parts:
-        part = parts.pop()
-        parts += part.__subclasses__()
-        assert part() == part()
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -94,10 +86,7 @@ def test_what_is_not_a_record_tells_nothing(content):
         ("[]", r"it is \[\]; expected another type"),
         ('{"lesions": [{"volume_ml": "big"}]}', r"lesions\[0\]\.volume_ml is 'big'"),
         ('{"grid": {"shape": [0, 1, 1]}}', "grid is"),
-        (
-            f'{{"version": {VERSION + 1}}}',
-            f"has version {VERSION + 1} of the record; expected {VERSION} at most: update",
-        ),
+        (NEWER, f"has version {VERSION + 1} of the record; expected {VERSION} at most: update"),
     ],
 )
 def test_a_strict_reading_names_the_file_and_the_place(tmp_path, content, message):

@@ -19,8 +19,6 @@ from nnunet_cascade.flags import Flag
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.report.build import make_report
 from nnunet_cascade.report.collect import ReportRequest
-from nnunet_cascade.report.figures.drawing import draw_figure
-from nnunet_cascade.report.figures.request import FigureRequest
 from nnunet_cascade.report.reading.run_folder import read_run
 from nnunet_cascade.scans.recorded import recorded_scan
 from nnunet_cascade.workflows.calibration import CalibrationRequest, find_results, measure_results
@@ -44,6 +42,7 @@ def test_old_words_became_new_ones(earlier):
     assert flagged.flags == flagged.lungs.flags == (Flag.LUNGS_MISPLACED,)
     assert plain.uncertainty.total_samples == plain.uncertainty.mc_samples == 8
     assert plain.grid == GRID
+    assert recorded_scan(plain).path.is_file()
 
 
 def test_a_report_shows_them(earlier):
@@ -57,14 +56,6 @@ def test_a_report_shows_them(earlier):
     made = make_report(ReportRequest(results=earlier / "run", output=earlier / "report", viewer=False, processes=1))
     assert (made.cases, made.problems) == (2, ())
     assert "the lung mask does not match the scan" in (earlier / "report" / "cases" / "b" / "index.html").read_text()
-
-
-def test_a_figure_draws_them(earlier):
-    record = read_record(earlier / "run" / "a.json")
-    scan = recorded_scan(record)
-    assert scan.path.is_file()
-    draw_figure(FigureRequest(case="a", folder=earlier / "run", record=record, scan=scan), earlier / "a.png")
-    assert (earlier / "a.png").stat().st_size > 10_000
 
 
 def test_they_are_exported_as_dicom(earlier):

@@ -10,12 +10,7 @@ from nnunet_cascade.bundles.checksums import files_checksum, model_checksums
 from nnunet_cascade.case_folders import records
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.record_parts import VaryingRecord
-from nnunet_cascade.case_folders.records import (
-    CaseFingerprint,
-    read_finished,
-    remove_recorded,
-    write_record,
-)
+from nnunet_cascade.case_folders.records import CaseFingerprint, read_finished, remove_recorded, write_record
 from nnunet_cascade.errors import BundleError, InputImageError
 from nnunet_cascade.files import input_checksums
 from nnunet_cascade.postprocessing.lungs.inputs import IGNORED_SETTINGS
@@ -41,19 +36,20 @@ def test_a_record_names_its_files_with_their_sizes_and_all_that_decided_them(wri
     assert record.settings == {"a": [1, 2]}
 
 
-def test_a_record_of_the_same_is_trusted(written):
-    folder, record = written
-    assert read_finished(folder, "x", MADE) == record
-    assert read_finished(folder, "x", replace(MADE, inputs=None)) == record
-
-
 @pytest.mark.parametrize(
-    "changed",
-    [{"settings": {"a": [1, 3]}}, {"inputs": [["ct", "f1"]]}, {"model": {"stage2": "ab"}}, {"precision": "bfloat16"}],
+    ("changed", "trusted"),
+    [
+        ({}, True),
+        ({"inputs": None}, True),
+        ({"settings": {"a": [1, 3]}}, False),
+        ({"inputs": [["ct", "f1"]]}, False),
+        ({"model": {"stage2": "ab"}}, False),
+        ({"precision": "bfloat16"}, False),
+    ],
 )
-def test_a_record_of_anything_else_is_not(written, changed):
-    folder, _ = written
-    assert read_finished(folder, "x", replace(MADE, **changed)) is None
+def test_a_record_of_the_same_is_trusted_and_of_anything_else_not(written, changed, trusted):
+    folder, record = written
+    assert read_finished(folder, "x", replace(MADE, **changed)) == (record if trusted else None)
 
 
 def of_lungs(source):
@@ -101,12 +97,6 @@ def test_what_is_no_record_is_not_trusted(written, text):
     assert read_finished(folder, "x", MADE) is None
 
 
-def test_records_of_releases_that_noted_no_sizes_are_not_trusted(written):
-    folder, record = written
-    (folder / "x.json").write_text(json.dumps({**record.to_json(), "files": ["x.nii.gz"]}))
-    assert read_finished(folder, "x", MADE) is None
-
-
 def test_a_record_whose_file_is_not_there_is_not_written(tmp_path):
     with pytest.raises(FileNotFoundError):
         write_record(tmp_path, RECORD, MADE)
@@ -129,9 +119,6 @@ def test_fingerprints_are_of_files_and_empty_where_one_is_missing(tmp_path):
         ["ct", hashlib.sha256(b"one").hexdigest()],
         ["none", ""],
     ]
-
-
-def test_what_cannot_be_read_is_one_line(tmp_path):
     with pytest.raises(InputImageError, match="cannot be read"):
         input_checksums([tmp_path])
 
@@ -146,28 +133,27 @@ class TestModels:
         spec = CascadeSpec()
         return tmp_path, replace(spec, stage1=replace(spec.stage1, folds=(0,)), stage2=replace(spec.stage2, folds=(0,)))
 
-    @pytest.mark.parametrize("name", ["plans.json", "dataset.json", "fold_0/checkpoint_final.pth"])
-    def test_a_stage_has_another_checksum_with_any_other_file_in_use(self, bundle, name):
+    @pytest.mark.parametrize(
+        ("name", "counts"),
+        [
+            ("plans.json", True),
+            ("dataset.json", True),
+            ("fold_0/checkpoint_final.pth", True),
+            ("fold_0/progress.png", False),
+        ],
+    )
+    def test_a_stage_has_another_checksum_with_any_other_file_that_prediction_uses(self, bundle, name, counts):
         folder, spec = bundle
         before = model_checksums(folder, spec)
         (folder / "stage2" / name).write_text("other")
         after = model_checksums(folder, spec)
-        assert (before["stage1"] == after["stage1"], before["stage2"] == after["stage2"]) == (True, False)
-
-    def test_files_that_prediction_does_not_use_do_not_count(self, bundle):
-        folder, spec = bundle
-        before = model_checksums(folder, spec)
-        (folder / "stage2" / "fold_0" / "progress.png").unlink()
-        assert model_checksums(folder, spec) == before
+        assert (before["stage1"] != after["stage1"], before["stage2"] != after["stage2"]) == (False, counts)
 
     def test_weights_that_are_given_for_lungmask_count_by_what_they_hold(self, bundle):
         folder, spec = bundle
         (folder / "w.pth").write_text("one")
         spec = replace(spec, lungs=LungSource(kind="lungmask", weights=folder / "w.pth"))
-        before = model_checksums(folder, spec)
-        assert before["lungs"] == hashlib.sha256(b"one").hexdigest()
-        (folder / "w.pth").write_text("retrained")
-        assert model_checksums(folder, spec)["lungs"] != before["lungs"]
+        assert model_checksums(folder, spec)["lungs"] == hashlib.sha256(b"one").hexdigest()
 
     def test_one_checksum_is_of_names_and_contents_in_whatever_order(self, bundle):
         folder, _ = bundle

@@ -45,22 +45,9 @@ def test_the_table_has_a_line_per_case_with_errors_last(report):
     assert (rows[1]["flags"], rows[1]["kinds"]) == ("x y", "a:1")
 
 
-def test_a_run_that_went_on_tells_the_same_but_for_what_varies(report):
-    once = told(write_run(LINES, report()))
-    lines = [LINES[0], CaseLine(case="b", status="done", figures=LINES[1].figures, earlier=True)]
-    again = told(write_run(lines, report()))
-    assert (once.pop("varying")["skipped"], again.pop("varying")["skipped"]) == ([], ["b"])
-    assert once == again
-
-
 def test_parts_write_files_of_their_own_that_tell_how_many_they_are(report, tmp_path):
     for part in range(2):
         run = told(write_run(LINES, report(share=Part(num_parts=2, part_id=part))))
         assert (run["num_parts"], run["part_id"]) == (2, part)
     expected = ["run_part0.json", "run_part1.json", "summary_part0.csv", "summary_part1.csv"]
     assert sorted(path.name for path in tmp_path.iterdir()) == expected
-
-
-def test_a_run_without_cases_has_a_table_with_a_head(report):
-    write_run([], report(total=0))
-    assert (report().output / "summary.csv").read_text() == "case,status,error\n"

@@ -34,9 +34,7 @@ SPACE = SearchSpace(
 
 @pytest.fixture
 def folders(tmp_path):
-    found = Folders(tmp_path)
-    assert found["out"].is_dir()
-    return found
+    return Folders(tmp_path)
 
 
 @pytest.fixture
@@ -86,7 +84,7 @@ def test_the_files_can_be_taken_back_and_tell_everything(folders, tuning):
     write_four(folders)
     tuned, measured, request = tuning(folds=2)
     settings, report = write_tuning(tuned, measured, request, RunContext(begun=0.0, command=("--tune",)))
-    assert AnatomySettings.from_dict(json.loads(settings.read_text())) == tuned.settings
+    assert AnatomySettings(**json.loads(settings.read_text())) == tuned.settings
     told = json.loads(report.read_text())
     assert told["out_of_fold"]["tuned"]["losing_at_most"] == round(1 - 0.05**0.25, 4)
     assert sorted(case for fold in told["folds"] for case in fold["left_out"]) == list("abcd")
@@ -99,44 +97,31 @@ def test_the_files_can_be_taken_back_and_tell_everything(folders, tuning):
     assert "min_volume_mm3" in table
 
 
-def test_lungs_that_cannot_be_used_leave_no_numbers(folders, tuning):
+def test_what_could_not_be_measured_is_told(folders, tuning):
     write_four(folders)
-    folders.write("e", [IN_LEFT], [IN_LEFT], lungs=np.zeros_like(LUNGS))
+    folders.write("no_lungs", [IN_LEFT], [IN_LEFT], lungs=np.zeros_like(LUNGS))
+    folders.write("missed", [], [IN_LEFT])
+    folders.write("bad", [IN_LEFT], [IN_LEFT])
+    (folders["labels"] / "bad.nii.gz").unlink()
     tuned, measured, request = tuning(folds=2)
-    _, report = write_tuning(tuned, measured, request, RunContext(begun=0.0))
-    case = json.loads(report.read_text())["cases"]["e"]
+    assert [case.case for case in measured if case.error] == ["bad"]
+    assert conclusions(tuned, measured)[:2] == [
+        "The predictions miss 1 of 6 true tumors; no rule brings them back.",
+        "1 of 7 cases failed and were left out.",
+    ]
+    case = json.loads(write_tuning(tuned, measured, request, RunContext(begun=0.0))[1].read_text())["cases"]["no_lungs"]
     assert case["candidates"][0]["lung_overlap"] is None
     assert "lungs_empty" in case["flags"]
 
 
-def test_a_bad_case_is_left_out_and_told(folders, tuning):
-    write_four(folders)
-    folders.write("bad", [IN_LEFT], [IN_LEFT])
-    (folders["labels"] / "bad.nii.gz").unlink()
-    tuned, measured, _ = tuning(folds=2)
-    assert [case.case for case in measured if case.error] == ["bad"]
-    assert "1 of 5 cases failed" in " ".join(conclusions(tuned, measured))
-
-
-def test_tumors_that_the_predictions_miss_are_told(folders, tuning):
-    write_four(folders)
-    folders.write("e", [], [IN_LEFT])
-    tuned, measured, _ = tuning(folds=2)
-    assert conclusions(tuned, measured)[0] == "The predictions miss 1 of 5 true tumors; no rule brings them back."
-
-
-def test_one_patient_is_tuned_but_not_cross_validated(folders, tuning):
+def test_one_patient_is_tuned_but_not_cross_validated_and_two_gain_nothing(folders, tuning):
     folders.write("a", [IN_LEFT, MIDDLE], [IN_LEFT])
     tuned, measured, request = tuning()
     assert tuned.out_of_fold is None
     assert "the figures in sample flatter" in conclusions(tuned, measured)[-1]
     _, report = write_tuning(tuned, measured, request, RunContext(begun=0.0))
     assert json.loads(report.read_text())["out_of_fold"] is None
-
-
-def test_where_tuning_gains_nothing_it_says_so(folders, tuning):
-    for name in "ab":
-        folders.write(name, [IN_LEFT, MIDDLE], [IN_LEFT])
+    folders.write("b", [IN_LEFT, MIDDLE], [IN_LEFT])
     tuned, measured, _ = tuning()
     assert conclusions(tuned, measured)[-1] == "Tuning gains nothing over recommended: stay with recommended."
 
@@ -147,17 +132,15 @@ def test_splits_say_who_is_left_out_together(folders, tuning):
     assert [fold.left_out for fold in tuned.folds] == [("a", "b"), ("c", "d")]
 
 
-def test_predictions_without_any_tumor_cannot_be_tuned_on(folders, tuning):
+def test_nothing_to_tune_on_is_refused(folders, tuning):
     folders.write("a", [MIDDLE], [IN_LEFT])
     with pytest.raises(SettingsError, match="none of 1 candidates meets a true tumor"):
         tuning()
-
-
-def test_no_measured_case_is_refused(folders, tuning):
-    folders.write("a", [MIDDLE], [IN_LEFT])
     (folders["images"] / "a_0000.nii.gz").unlink()
     with pytest.raises(DatasetError, match="no case could be measured"):
         tuning()
+    with pytest.raises(SettingsError, match="1 folds; expected at least 2"):
+        tuning(folds=1)
 
 
 def test_nnunets_splits_are_read(tmp_path):
@@ -168,8 +151,3 @@ def test_nnunets_splits_are_read(tmp_path):
         path.write_text(bad)
         with pytest.raises(DatasetError, match=r"expected nnU-Net's splits_final\.json"):
             read_splits(path)
-
-
-def test_one_fold_is_refused(folders):
-    with pytest.raises(SettingsError, match="1 folds; expected at least 2"):
-        TuningRequest(filter=FilterRequest(images=folders.root, output=folders.root), truths=folders.root, folds=1)

@@ -1,6 +1,7 @@
 """Lung masks of a folder: what is written, and when a mask is found anew."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,8 @@ from builders.drawn_chests import GRID, LUNGS, Folders, chest_ct
 from nnunet_cascade.case_folders.case_files import find_images
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.run import run_cases
-from nnunet_cascade.errors import InputImageError, NoLungsError
-from nnunet_cascade.geometry import Grid
+from nnunet_cascade.errors import NoLungsError
+from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import Volume, read_volume, write_image
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
@@ -34,7 +35,8 @@ def searches(monkeypatch):
         asked.append(case)
         if case == "none":
             raise NoLungsError("nothing here looks like lung")
-        return LungMask.of(LUNGS, ct.grid, source=source.kind)
+        lungs = LungMask.of(LUNGS, ct.grid, source=source.kind)
+        return lungs.with_flag("lungs_misplaced") if case == "flagged" else lungs
 
     monkeypatch.setattr(lung_folder, "find_lungs", find)
     return asked
@@ -57,14 +59,6 @@ def test_each_ct_gets_a_mask_and_a_record(folders, searches):
     assert lung_figures(CaseRecord.from_json(record))["volume_ml"] == 1820.0
 
 
-def test_masks_of_other_programs_become_right_left_and_unknown(folders):
-    folders.write("a", lungs=np.where(LUNGS > 0, 7, 0).astype(np.uint8))
-    source = LungSource(kind="folder", path=folders["lung_masks"])
-    (outcome,) = run_cases(find_images(folders["images"]), lung_task(folders["out"], source))
-    assert outcome.record.to_json()["lungs"]["unknown_side_ml"] == 1820.0
-    assert set(np.unique(read_volume(folders["out"] / "a.nii.gz").array)) == {0, 3}
-
-
 def test_a_ct_without_lungs_is_a_case_that_failed(folders, searches):
     folders.write("none")
     folders.write("a")
@@ -74,13 +68,11 @@ def test_a_ct_without_lungs_is_a_case_that_failed(folders, searches):
     assert searches == ["a", "none"]
 
 
-@pytest.mark.parametrize("shape", [(1, 26, 50), (30, 26, 1)])
-def test_a_single_slice_is_refused(folders, searches, shape):
-    z, y, x = shape
-    grid = Grid(shape=shape, spacing_mm=(5.0, 5.0, 5.0))
-    write_image(chest_ct()[10 : 10 + z, :y, 25 - x // 2 : 25 - x // 2 + x], grid, folders["images"] / "a_0000.nii.gz")
+@pytest.mark.parametrize("box", [Box((10, 0, 0), (11, 26, 50)), Box((0, 0, 20), (30, 26, 21))])
+def test_a_single_slice_is_refused(folders, searches, box):
+    write_image(chest_ct()[box.slices], GRID.cropped(box), folders["images"] / "a_0000.nii.gz")
     (outcome,) = run_cases(find_images(folders["images"]), lung_task(folders["out"], THRESHOLD))
-    assert outcome.status == "failed"
+    assert "a single slice" in outcome.error
     assert not searches
 
 
@@ -89,11 +81,11 @@ class TestKept:
     def ct(self):
         return Volume(chest_ct(), GRID)
 
-    def test_lungs_are_found_once(self, ct, folders, searches):
-        first, second = (kept_lungs(ct, THRESHOLD, folders["lungs"], case="a") for _ in range(2))
+    def test_lungs_are_found_once_and_keep_their_flags(self, ct, folders, searches):
+        first, second = (kept_lungs(ct, THRESHOLD, folders["lungs"], case="flagged") for _ in range(2))
         np.testing.assert_array_equal(first.labels, second.labels)
         assert (second.source, second.flags, second.volume_ml) == (first.source, first.flags, first.volume_ml)
-        assert searches == ["a"]
+        assert searches == ["flagged"]
 
     def test_what_nnc_lung_mask_wrote_is_kept_as_well(self, ct, folders, searches):
         folders.write("a")
@@ -104,22 +96,18 @@ class TestKept:
     @pytest.mark.parametrize("change", ["source", "ct", "grid", "mask gone", "mask broken", "record gone"])
     def test_lungs_are_found_anew_where_something_changed(self, ct, folders, searches, change):
         kept_lungs(ct, THRESHOLD, folders["lungs"], case="a")
-        mask, source = folders["lungs"] / "a.nii.gz", THRESHOLD
-        if change == "source":
-            source = LungSource(kind="lungmask")
+        mask, record = folders["lungs"] / "a.nii.gz", folders["lungs"] / "a.json"
+        source = LungSource(kind="lungmask") if change == "source" else THRESHOLD
         if change == "ct":
             ct = Volume(ct.array + 1, GRID)
         if change == "grid":
-            ct = Volume(ct.array, Grid(shape=GRID.shape, spacing_mm=(5.0, 5.0, 4.0)))
+            ct = Volume(ct.array, replace(GRID, spacing_mm=(5.0, 5.0, 4.0)))
         if change == "mask broken":
             mask.write_bytes(mask.read_bytes()[:200])
-        if change == "mask gone":
-            mask.unlink()
-        if change == "record gone":
-            (folders["lungs"] / "a.json").unlink()
-        found = kept_lungs(ct, source, folders["lungs"], case="a")
+        if change.endswith("gone"):
+            (mask if change == "mask gone" else record).unlink()
+        assert kept_lungs(ct, source, folders["lungs"], case="a").source == source.kind
         assert searches == ["a", "a"]
-        assert found.source == source.kind
 
     def test_given_weights_count_by_what_they_hold_not_by_their_name(self, ct, folders, searches):
         weights = folders["out"] / "w.pth"
@@ -138,15 +126,3 @@ class TestKept:
         found = kept_lungs(ct, LungSource(kind="folder", path=folders["lung_masks"]), folders["lungs"], case="a")
         assert found.volume_ml == 1820.0
         assert not list(folders["lungs"].iterdir())
-
-    def test_a_flag_survives(self, ct, folders, monkeypatch):
-        flagged = LungMask.of(LUNGS, GRID, source="threshold").with_flag("lungs_misplaced")
-        monkeypatch.setattr(lung_folder, "find_lungs", lambda *_, **__: flagged)
-        kept_lungs(ct, THRESHOLD, folders["lungs"], case="a")
-        assert kept_lungs(ct, THRESHOLD, folders["lungs"], case="a").flags == ("lungs_misplaced",)
-
-    def test_a_folder_that_cannot_be_written_is_told(self, ct, folders, searches):
-        (folders["out"] / "lungs").touch()
-        with pytest.raises((InputImageError, OSError)):
-            kept_lungs(ct, THRESHOLD, folders["out"] / "lungs", case="a")
-        assert searches in ([], ["a"])
