@@ -18,12 +18,7 @@ BLOCK = "nnunet_cascade"
 
 PAPER_SPACING_MM = (1.0, 1.0, 1.0)
 PAPER_WINDOW_HU = (-1000.0, 400.0)
-PAPER_TRAINING: dict[str, Any] = {
-    "recipe": "paper",
-    "augmentation": "paper",
-    "uncertainty_scale": 1.0,
-    "mc_samples": 3,
-}
+PAPER_TRAINING: dict[str, Any] = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
 """What the preset `paper` changes in plans, besides voxel size and window."""
 
 DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
@@ -68,36 +63,31 @@ class TrainingSettings:
         iterations_per_epoch: Training steps in an epoch.
         validation_iterations_per_epoch: Validation batches after an epoch.
         save_every: Number of epochs between two checkpoints from which training can continue.
-        recipe: Optimizer, schedule and gradient clipping, see `trainers/recipes.py`: nnU-Net's;
-            AdamW, for short trainings of hundreds of steps; that of transformers; the paper's. None
-            is the trainer's own: `nnunet` for U-Nets and other convolutional networks,
-            `transformer` for Swin UNETR and UNETR.
-        initial_learning_rate: Learning rate at the start; None is the recipe's value for the size
-            of the network.
+        recipe: Optimizer, schedule and gradient clipping, see `trainers/recipes.py`: nnU-Net's; AdamW, for short
+            trainings of hundreds of steps; that of transformers; the paper's. None is the trainer's own: `nnunet` for
+            U-Nets and other convolutional networks, `transformer` for Swin UNETR and UNETR.
+        initial_learning_rate: Learning rate at the start; None is the recipe's value for the size of the network.
         weight_decay: Weight decay of the optimizer; None is the recipe's value.
         augmentation: nnU-Net's augmentation, or the paper's changes of intensity and shape, see
             `trainers/augmentation.py`.
         oversample_foreground: Share of a batch that must show foreground, 0 to 1.
         mirroring: Mirror images along every axis in augmentation. Prediction mirrors, too, and
             takes eight times as long, unless it is turned off there.
-        final_validation: Whether nnU-Net predicts the fold's validation cases after training.
-            Out-of-fold predictions need it. For fold "all" it is not useful, because its validation
-            cases are its training cases.
+        final_validation: Whether nnU-Net predicts the fold's validation cases after training. Out-of-fold predictions
+            need it. For fold "all" it is not useful, because its validation cases are its training cases.
         seed: Random seed of weights, augmentation and dropout. On a CPU, with `nnUNet_n_proc_DA=0`,
             the same seed gives the same weights.
         dropout: Dropout probability in the stochastic part, between 0 and 1. Only trainers with
             Monte-Carlo dropout use it.
         dropout_placement: Which part of a U-Net is stochastic.
-        network_size: Size of networks that the plans do not describe: as published, or tiny for
-            CPUs.
+        network_size: Size of networks that the plans do not describe: as published, or tiny for CPUs.
         adaptive_variant: The adaptive loss with one weight per voxel, or with one per batch as in
             the method's published code.
         uncertainty_scale: τ in α = exp(−U/τ) and in 1 + U/τ. 1 is the paper's formula. With 1/4, α
             can fall to 1/e, because a variance of probabilities is at most 1/4.
         boundary_weight: λ, the weight of the boundary loss.
         focal_gamma: γ of the focal loss.
-        mc_samples: T, the number of stochastic passes that U is computed from; the pass with
-            gradients is one of them.
+        mc_samples: T, the number of stochastic passes that U is computed from; the pass with gradients is one of them.
 
     Raises:
         SettingsError: A value is out of its range.
@@ -134,15 +124,12 @@ class TrainingSettings:
     def __post_init__(self) -> None:
         for name, least in _WHOLE.items():
             value = getattr(self, name)
-            require(
-                type(value) is int and value >= least,
-                f"{name} must be a whole number of at least {least}; found {value!r}",
-            )
+            fits = type(value) is int and value >= least
+            require(fits, f"{name} must be a whole number of at least {least}; found {value!r}")
         require(self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
         for name in ("mirroring", "final_validation"):
-            require(
-                isinstance(getattr(self, name), bool), f"{name} must be true or false; found {getattr(self, name)!r}"
-            )
+            value = getattr(self, name)
+            require(isinstance(value, bool), f"{name} must be true or false; found {value!r}")
         for name, (allows, what) in _NUMBERS.items():
             value = getattr(self, name)
             known = value is None and name in _OF_THE_RECIPE

@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
-from nnunet_cascade.settings.serialization import from_json, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
 
-def test_plans_without_the_block_give_the_defaults():
+def test_plans_without_the_block_give_the_defaults_and_an_unknown_setting_is_named():
     assert TrainingSettings.from_plans({"plans_name": "nnUNetPlans"}) == TrainingSettings()
-
-
-def test_an_unknown_training_setting_is_named():
     with pytest.raises(SettingsError, match=r"unknown settings epoch \(did you mean epochs\?\); known are .*epochs"):
         TrainingSettings.from_plans({BLOCK: {"epoch": 3}})
 
@@ -28,57 +24,28 @@ def test_an_unknown_training_setting_is_named():
     "wrong",
     [
         {"epochs": 0},
-        {"iterations_per_epoch": 2.5},
+        {"save_every": 2.5},
         {"initial_learning_rate": 0.0},
-        {"weight_decay": -1.0},
         {"oversample_foreground": 1.1},
         {"seed": -1},
-        {"dropout": 0.0},
         {"dropout": 1.0},
         {"dropout_placement": "encoder"},
-        {"adaptive_variant": "dice"},
         {"uncertainty_scale": 0.0},
         {"mc_samples": 1},
+        {"dropout": "much"},
+        {"mirroring": 1},
     ],
 )
 def test_a_training_setting_out_of_range_is_refused_by_name(wrong):
-    with pytest.raises(SettingsError, match=next(iter(wrong))):
-        TrainingSettings(**wrong)
-
-
-def test_a_value_of_another_type_is_a_settings_error():
-    with pytest.raises(SettingsError, match="plans"):
-        TrainingSettings.from_plans({BLOCK: {"dropout": "much"}})
+    with pytest.raises(SettingsError, match=rf"plans.*{next(iter(wrong))}"):
+        TrainingSettings.from_plans({BLOCK: wrong})
 
 
 @pytest.mark.parametrize("preset", ["recommended", "paper"])
 def test_a_spec_survives_json(preset):
-    spec = CascadeSpec.of_preset(preset)
-    spec = replace(spec, stage1=StageSettings(folds=(0, 3)), stage2=StageSettings(folds=("all",), mirroring=False))
+    stages = {"stage1": StageSettings(folds=(0, 3)), "stage2": StageSettings(folds=("all",), mirroring=False)}
+    spec = replace(CascadeSpec.of_preset(preset), **stages, lungs=LungSource(kind="folder", path=Path("masks")))
     assert CascadeSpec.from_json(json.loads(json.dumps(spec.to_json())), where="test") == spec
-
-
-def test_a_lung_folder_survives_json():
-    spec = CascadeSpec(lungs=LungSource(kind="folder", path=Path("masks")))
-    assert CascadeSpec.from_json(json.loads(json.dumps(spec.to_json())), where="test") == spec
-
-
-def test_the_presets_differ_where_the_docs_say_so():
-    paper, ours = CascadeSpec.of_preset("paper"), CascadeSpec.of_preset("recommended")
-    assert (paper.sampling.mc_samples, ours.sampling.mc_samples) == (10, 20)
-    assert (paper.anatomy.top_k, ours.anatomy.top_k) == (1, 1)
-    assert (paper.roi.margin_mm, ours.roi.margin_mm) == (16.0, 16.0)
-
-
-@pytest.mark.parametrize("version", [None, 0, 2, "1"])
-def test_another_bundle_version_is_refused(version):
-    with pytest.raises(BundleError, match="bundle version"):
-        CascadeSpec.from_json({"version": version}, where="b/cascade.json")
-
-
-def test_an_unknown_spec_setting_is_named():
-    with pytest.raises(BundleError, match="unknown settings margin"):
-        CascadeSpec.from_json({"version": 1, "roi": {"margin": 3}}, where="b/cascade.json")
 
 
 @pytest.mark.parametrize(
@@ -90,6 +57,8 @@ def test_an_unknown_spec_setting_is_named():
         ({"lungs": {"kind": "folder", "path": 5}}, "lungs: path must be text or null; found 5"),
         ({"lungs": {"kind": "lungmask", "weights": ["a"]}}, "lungs: weights must be text or null"),
         ({"a\nb": 1}, "unknown settings"),
+        ({"roi": {"margin": 3}}, "unknown settings margin"),
+        *(({"version": version}, "bundle version") for version in (None, 0, 2, "1")),
     ],
 )
 def test_a_part_of_another_shape_is_refused_in_one_line(changed, told):
@@ -127,7 +96,6 @@ def test_whatever_json_holds_is_taken_or_refused(place, value):
     ("kind", "wrong"),
     [
         (StageSettings, {"folds": ()}),
-        (StageSettings, {"folds": (-1,)}),
         (StageSettings, {"checkpoint": "../../x.pth"}),
         (StageSettings, {"step_size": 0.0}),
         (RoiSettings, {"margin_mm": -1.0}),
@@ -140,7 +108,6 @@ def test_whatever_json_holds_is_taken_or_refused(place, value):
         (CascadeSpec, {"preset": "mine"}),
         (StageSettings, {"orientation": "XYZ"}),
         (StageSettings, {"temperature": 0.0}),
-        (StageSettings, {"temperature": float("nan")}),
         (StageSettings, {"further_checkpoints": ("../x.pth",)}),
         (StageSettings, {"further_checkpoints": ("checkpoint_final.pth",)}),
         (SamplingSettings, {"sources": ("dropout",)}),
@@ -157,8 +124,3 @@ def test_a_spec_setting_out_of_range_is_refused(kind, wrong):
 def test_stage_one_takes_no_temperature():
     with pytest.raises(SettingsError, match="stage 1 takes no temperature"):
         CascadeSpec(stage1=StageSettings(temperature=2.0))
-
-
-def test_lists_of_json_become_tuples():
-    block = json.loads(json.dumps(to_json(StageSettings(folds=(0, 1)))))
-    assert from_json(StageSettings, block, where="test").folds == (0, 1)
