@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,27 +10,11 @@ from nnunet_cascade.errors import GridMismatchError, require_type
 from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask, as_mask
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
-from nnunet_cascade.postprocessing.lungs.result import (
-    LEFT,
-    RIGHT,
-    UNKNOWN_SIDE,
-    LungMask,
-)
+from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
 from nnunet_cascade.postprocessing.measures import LungReference, measure_candidates
 from nnunet_cascade.postprocessing.merging import label_candidates
-from nnunet_cascade.postprocessing.rules import (
-    KeepWithoutLungs,
-    LungOverlap,
-    MinimumVolume,
-    RankBy,
-    Rescue,
-    Rule,
-    best_first,
-    decide,
-    in_words,
-    keep_top,
-)
-from nnunet_cascade.postprocessing.settings import AnatomySettings
+from nnunet_cascade.postprocessing.rules import best_first, decide, in_words, keep_top
+from nnunet_cascade.postprocessing.settings import AnatomySettings, RankBy
 
 __all__ = ["AnatomySettings", "FilteredCandidates", "filter_candidates"]
 
@@ -45,9 +28,8 @@ class FilteredCandidates:
     Attributes:
         labels: (Z, Y, X), int32: the candidates' ids on the tumor mask, 0 elsewhere.
         candidates: In order of id, kept and dropped; none if the mask is empty.
-        flags: What a reader of the result should know: "lungs_missing",
-            "lungs_empty", "lungs_implausible", "lungs_misplaced", "one_lung_small",
-            "all_rejected", "best_kept".
+        flags: What a reader of the result should know: "lungs_missing", "lungs_empty", "lungs_implausible",
+            "lungs_misplaced", "one_lung_small", "all_rejected", "best_kept".
 
     Example:
         >>> grid = nnc.Grid(shape=(8, 8, 8), spacing_mm=(3, 3, 3))
@@ -85,16 +67,14 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
     """Find the candidates of a tumor mask and decide which are kept.
 
     The rules, in order: too small → drop; enough of it in the lungs → keep; near a
-    lung and large enough → keep; else drop; then the first `top_k` of those kept.
-    A lung mask that is missing, empty, of an implausible volume, of one lung alone or
-    flagged as lying elsewhere drops nothing.
+    lung and large enough → keep; else drop; then the first `top_k` of those kept. A lung mask that is missing, empty,
+    of an implausible volume, of one lung alone or flagged as lying elsewhere drops nothing.
 
     Args:
         tumor: (Z, Y, X), as `SimpleITK.GetArrayFromImage` reads it from a file on the CT's
             grid. Left unchanged. May be empty.
         grid: The grid of all arrays, such as `nnc.read_ct("ct.nii.gz").grid`.
-        lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows;
-            None if there is none.
+        lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows; None if there is none.
         settings: What the rules ask; None is the recommended preset.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.
@@ -116,28 +96,26 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         'its volume is 27 mm³ (needs 100 mm³)'
     """
     tumor, settings = as_mask(tumor, what="tumor"), settings or AnatomySettings()
-    _require_types(grid, settings)
+    require_type(grid, Grid, "a Grid", what="grid")
+    require_type(settings, AnatomySettings, "AnatomySettings", what="settings")
     mask = lungs.mask if isinstance(lungs, LungMask) else None if lungs is None else as_mask(lungs, what="lungs")
     maps = {"probability map": probability, "uncertainty map": uncertainty}
     _require_shapes(grid, {"tumor mask": tumor, "lung mask": mask, **maps})
     labels = label_candidates(tumor, grid, settings.merge)
     problem = _volume_problem(mask, grid, settings) or _sides_problem(lungs, settings)
-    usable = None if problem is not None or not tumor.any() else mask
-    reference = None if usable is None else _reference(usable, grid, settings)
+    reference = None
+    if mask is not None and problem is None and tumor.any():
+        near_mm, central_share = settings.rescue_distance_mm, settings.central_zone_share
+        reference = LungReference.of(mask, grid, near_mm=near_mm, central_share=central_share)
     measured = measure_candidates(labels, grid, reference, probability=probability, uncertainty=uncertainty)
-    judged = tuple(decide(candidate, _rules(settings, problem)) for candidate in measured)
+    flags, no_lungs = ((problem[0],), problem[1]) if problem is not None else ((), "")
+    judged = [decide(candidate, settings, no_lungs=no_lungs) for candidate in measured]
     chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
-    flags = () if problem is None else (problem[0],)
     if chosen and not any(candidate.kept for candidate in chosen):
         flags = (*flags, Flag.ALL_REJECTED)
         if settings.keep_best_if_none:
             chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
     return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
-
-
-def _require_types(grid: object, settings: object) -> None:
-    require_type(grid, Grid, "a Grid", what="grid")
-    require_type(settings, AnatomySettings, "AnatomySettings", what="settings")
 
 
 def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:
@@ -165,39 +143,14 @@ def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> 
         return None
     if Flag.LUNGS_MISPLACED in lungs.flags:
         return Flag.LUNGS_MISPLACED, "hardly any of the lung mask is air inside the body"
-    unknown, smaller, larger = _side_voxels(lungs)
+    right, left, unknown = (int(np.count_nonzero(lungs.labels == side)) for side in (RIGHT, LEFT, UNKNOWN_SIDE))
+    smaller, larger = sorted((right, left))
     if unknown > 0 and Flag.ONE_LUNG_SMALL in lungs.flags and settings.min_smaller_lung_share > 0:
         return Flag.ONE_LUNG_SMALL, "by its shape the lung mask is of one lung"
     if unknown == 0 and smaller < settings.min_smaller_lung_share * larger:
-        needed = f"{100 * settings.min_smaller_lung_share:g} %"
-        return (
-            Flag.ONE_LUNG_SMALL,
-            f"one lung has {100 * smaller / larger:.0f} % of the other's volume (needs {needed})",
-        )
+        share = f"{100 * smaller / larger:.0f} % of the other's volume"
+        return Flag.ONE_LUNG_SMALL, f"one lung has {share} (needs {100 * settings.min_smaller_lung_share:g} %)"
     return None
-
-
-def _side_voxels(lungs: LungMask) -> tuple[int, int, int]:
-    """Count the voxels of unknown side, of the smaller lung and of the larger one."""
-    right, left, unknown = (int(np.count_nonzero(lungs.labels == side)) for side in (RIGHT, LEFT, UNKNOWN_SIDE))
-    return unknown, min(right, left), max(right, left)
-
-
-def _reference(lungs: Mask, grid: Grid, settings: AnatomySettings) -> LungReference:
-    return LungReference.of(lungs, grid, near_mm=settings.rescue_distance_mm, central_share=settings.central_zone_share)
-
-
-def _rules(settings: AnatomySettings, problem: tuple[Flag, str] | None) -> Sequence[Rule]:
-    size = MinimumVolume(min_volume_mm3=settings.min_volume_mm3)
-    if problem is not None:
-        return size, KeepWithoutLungs(why=problem[1])
-    overlap = LungOverlap(min_share=settings.min_lung_overlap, min_share_central=settings.min_lung_overlap_central)
-    rescue = Rescue(
-        max_distance_mm=settings.rescue_distance_mm,
-        min_volume_mm3=settings.rescue_min_volume_mm3,
-        min_near_surface_central=settings.rescue_near_surface_share_central,
-    )
-    return size, overlap, rescue
 
 
 def _keep_best(candidates: tuple[Candidate, ...], by: RankBy) -> tuple[Candidate, ...]:

@@ -48,13 +48,10 @@ class Candidate:
         lung_overlap: Share of its voxels inside the lung mask, 0 to 1; None without lungs.
         lung_distance_mm: Smallest distance from a voxel centre of it to one of the
             lungs, 0 if voxels touch or are shared; None without lungs.
-        near_surface_share: Share of its surface voxels that lie near a lung, 0 to 1;
-            None without lungs.
-        central: Whether its centroid lies in the central zone between the lungs;
-            False without lungs.
+        near_surface_share: Share of its surface voxels that lie near a lung, 0 to 1; None without lungs.
+        central: Whether its centroid lies in the central zone between the lungs; False without lungs.
         side: "central", or the patient's side it lies on; None without lungs.
-        touches_border: Whether it reaches the edge of the image, where part of it may
-            be cut off.
+        touches_border: Whether it reaches the edge of the image, where part of it may be cut off.
         mean_probability: Mean of the tumor probability over it; None if unknown.
         max_probability: Highest tumor probability in it; None if unknown.
         mean_uncertainty: Mean of the uncertainty over it, in the measure of the map; None if unknown.
@@ -77,15 +74,15 @@ class Candidate:
     box: Box
     centroid_voxels: tuple[float, float, float]
     centroid_mm: Vector
-    lung_overlap: float | None
-    lung_distance_mm: float | None
-    near_surface_share: float | None
-    central: bool
-    side: Side | None
+    lung_overlap: float | None = None
+    lung_distance_mm: float | None = None
+    near_surface_share: float | None = None
+    central: bool = False
+    side: Side | None = None
     touches_border: bool
-    mean_probability: float | None
-    max_probability: float | None
-    mean_uncertainty: float | None
+    mean_probability: float | None = None
+    max_probability: float | None = None
+    mean_uncertainty: float | None = None
     verdict: Verdict = UNDECIDED
 
     def __post_init__(self) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TypedDict, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,26 +17,6 @@ from nnunet_cascade.postprocessing.candidates import Candidate, Side
 _TOLERANCE_MM = 1e-6
 _TOLERANCE_VOXELS = 1e-6
 _FIRST_LOOK = 50
-
-
-class _LungFindings(TypedDict):
-    lung_overlap: float | None
-    lung_distance_mm: float | None
-    near_surface_share: float | None
-    central: bool
-    side: Side | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Beside:
-    """What candidates are measured against."""
-
-    lungs: LungReference | None
-    probability: Image | None
-    uncertainty: Image | None
-
-
-_NO_LUNGS = _LungFindings(lung_overlap=None, lung_distance_mm=None, near_surface_share=None, central=False, side=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,11 +54,7 @@ class LungReference:
         return cls(mask=lungs, box=box, grid=grid, surface_mm=tree, near_mm=near_mm, central_share=central_share)
 
     def distances_mm(self, candidate: Mask, box: Box) -> NDArray[np.float64]:
-        """Return the distance to the lungs of each surface voxel of a candidate.
-
-        Args:
-            candidate: The candidate inside `box`, not empty.
-            box: Where it lies in the array.
+        """Return the distance to the lungs of each surface voxel of a candidate, given as what of `box` it fills.
 
         Returns:
             (n,), one distance per surface voxel: from its centre to the centre of the
@@ -144,18 +120,24 @@ def measure_candidates(
     Raises:
         InputImageError: A map is not finite inside a candidate.
     """
-    beside = _Beside(lungs=lungs, probability=probability, uncertainty=uncertainty)
     found: list[Candidate] = []
     for number, box in enumerate(component_boxes(labels), start=1):
-        found.append(_measure(number, labels[box.slices] == number, box, grid, beside))
+        mask = labels[box.slices] == number
+        plain = _measure(number, mask, box, grid)
+        if probability is not None:
+            values = _values(probability, plain, mask, what="probability map")
+            mean = float(values.mean(dtype=np.float64))
+            plain = replace(plain, mean_probability=mean, max_probability=float(values.max()))
+        if uncertainty is not None:
+            values = _values(uncertainty, plain, mask, what="uncertainty map")
+            plain = replace(plain, mean_uncertainty=float(values.mean(dtype=np.float64)))
+        found.append(plain if lungs is None else _against(lungs, plain, mask))
     return tuple(found)
 
 
-def _measure(number: int, mask: Mask, box: Box, grid: Grid, beside: _Beside) -> Candidate:
+def _measure(number: int, mask: Mask, box: Box, grid: Grid) -> Candidate:
     voxels = int(np.count_nonzero(mask))
     z, y, x = (float(value) for value in np.argwhere(mask).mean(axis=0) + box.start)
-    probabilities = _values(beside.probability, mask, box, what=f"the probability map, candidate {number}")
-    uncertainties = _values(beside.uncertainty, mask, box, what=f"the uncertainty map, candidate {number}")
     return Candidate(
         id=number,
         voxels=voxels,
@@ -164,29 +146,27 @@ def _measure(number: int, mask: Mask, box: Box, grid: Grid, beside: _Beside) -> 
         centroid_voxels=(z, y, x),
         centroid_mm=grid.world_mm((z, y, x)),
         touches_border=min(box.start) == 0 or any(a == b for a, b in zip(box.stop, grid.shape, strict=True)),
-        mean_probability=None if probabilities is None else float(probabilities.mean(dtype=np.float64)),
-        max_probability=None if probabilities is None else float(probabilities.max()),
-        mean_uncertainty=None if uncertainties is None else float(uncertainties.mean(dtype=np.float64)),
-        **(_NO_LUNGS if beside.lungs is None else _against(beside.lungs, mask, box, (z, y, x))),
     )
 
 
-def _values(image: Image | None, mask: Mask, box: Box, *, what: str) -> NDArray[np.float32] | None:
-    """Return the values of a map over a candidate; None without a map."""
-    values = None if image is None else image[box.slices][mask]
-    if values is not None and not np.isfinite(values).all():
-        raise InputImageError(f"{what}: found values that are not finite; expected numbers, give another map or none")
+def _values(image: Image, candidate: Candidate, mask: Mask, *, what: str) -> NDArray[np.float32]:
+    values = image[candidate.box.slices][mask]
+    if not np.isfinite(values).all():
+        raise InputImageError(
+            f"the {what}, candidate {candidate.id}: found values that are not finite; expected numbers, "
+            "give another map or none"
+        )
     return values
 
 
-def _against(lungs: LungReference, mask: Mask, box: Box, centroid: tuple[float, float, float]) -> _LungFindings:
-    distances_mm = lungs.distances_mm(mask, box)
-    side = lungs.side_of(centroid)
-    overlap = np.count_nonzero(lungs.mask[box.slices] & mask) / np.count_nonzero(mask)
-    inside = bool(overlap > 0)
-    return _LungFindings(
+def _against(lungs: LungReference, candidate: Candidate, mask: Mask) -> Candidate:
+    distances_mm = lungs.distances_mm(mask, candidate.box)
+    side = lungs.side_of(candidate.centroid_voxels)
+    overlap = np.count_nonzero(lungs.mask[candidate.box.slices] & mask) / candidate.voxels
+    return replace(
+        candidate,
         lung_overlap=float(overlap),
-        lung_distance_mm=0.0 if inside else float(distances_mm.min()),
+        lung_distance_mm=0.0 if overlap > 0 else float(distances_mm.min()),
         near_surface_share=float(np.mean(distances_mm <= lungs.near_mm + _TOLERANCE_MM)),
         central=side == "central",
         side=side,

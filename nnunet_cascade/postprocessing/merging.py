@@ -30,9 +30,8 @@ class MergeSettings:
     """How near fragments must lie to count as one candidate.
 
     Attributes:
-        radius_mm: Radius of the structuring element that grows the mask before its
-            components are found; 0 merges nothing. Two fragments merge where their
-            grown masks touch, so up to about twice the radius apart.
+        radius_mm: Radius of the structuring element that grows the mask before its components are found; 0 merges
+            nothing. Two fragments merge where their grown masks touch, so up to about twice the radius apart.
         shape: "ball", or "cube" as in the paper.
 
     Raises:
@@ -62,9 +61,8 @@ def label_candidates(tumor: Mask, grid: Grid, merge: MergeSettings) -> Labels:
         merge: The structuring element.
 
     Returns:
-        (Z, Y, X), int32: 0 outside `tumor`, 1 for the largest candidate. Equal
-        volumes are ordered by their centroid in the patient, from the foot up, front
-        to back and right to left, whatever the order of the array.
+        (Z, Y, X), int32: 0 outside `tumor`, 1 for the largest candidate. Equal volumes are ordered by their centroid in
+        the patient, from the foot up, front to back and right to left, whatever the order of the array.
 
     Raises:
         GridMismatchError: `tumor` is not of the grid's shape.

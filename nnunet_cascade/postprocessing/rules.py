@@ -1,167 +1,77 @@
-"""The anatomy rules: small objects that say keep, drop or pass, and why."""
+"""The anatomy rules: what keeps or drops a candidate, and why."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol
+from dataclasses import replace
+from typing import Literal
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+from nnunet_cascade.postprocessing.settings import AnatomySettings, RankBy
 
-Say = Literal["keep", "drop", "pass"]
-RankBy = Literal["volume", "mean_probability", "mean_uncertainty"]
 _TOLERANCE = 1e-6
 _TIE_DECIMALS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class Opinion:
-    """What a rule says of a candidate.
-
-    Attributes:
-        say: "keep" and "drop" settle it; "pass" leaves it to the next rule.
-        reason: Why, with the numbers; of a pass, why the rule could not keep it.
-    """
-
-    say: Say
-    reason: str = ""
-
-
-class Rule(Protocol):
-    """A rule has a name and an opinion of any candidate."""
-
-    @property
-    def name(self) -> str:
-        """What the report calls it."""
-        ...
-
-    def judge(self, candidate: Candidate) -> Opinion:
-        """Return what becomes of a candidate."""
-        ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinimumVolume:
-    """Drop what is too small to judge.
-
-    Attributes:
-        min_volume_mm3: Smallest volume that passes.
-    """
-
-    min_volume_mm3: float
-    name: str = "minimum_volume"
-
-    def judge(self, candidate: Candidate) -> Opinion:
-        """Drop a candidate below the minimum, pass any other."""
-        if candidate.volume_mm3 >= self.min_volume_mm3 - _TOLERANCE:
-            return Opinion("pass")
-        return Opinion("drop", f"its volume is {candidate.volume_mm3:.0f} mm³ (needs {self.min_volume_mm3:g} mm³)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LungOverlap:
-    """Keep what lies mostly in the lungs.
-
-    Attributes:
-        min_share: Share of the volume that must lie in the lungs.
-        min_share_central: The same for candidates in the central zone.
-    """
-
-    min_share: float
-    min_share_central: float
-    name: str = "lung_overlap"
-
-    def judge(self, candidate: Candidate) -> Opinion:
-        """Keep a candidate with enough overlap; pass any other, and any without lungs."""
-        needed = self.min_share_central if candidate.central else self.min_share
-        share = candidate.lung_overlap or 0.0
-        where = " in the central zone" if candidate.central else ""
-        reason = f"{_percent(share)} of it lies in the lungs (needs {_percent(needed)}{where})"
-        return Opinion("keep" if share >= needed - _TOLERANCE else "pass", reason)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rescue:
-    """Keep what lies near a lung and is large enough, though little of it lies inside.
-
-    Attributes:
-        max_distance_mm: Farthest from a lung.
-        min_volume_mm3: Smallest volume that is rescued.
-        min_near_surface_central: Share of the surface that must lie near a lung, asked
-            in the central zone alone; 0 asks nothing.
-    """
-
-    max_distance_mm: float
-    min_volume_mm3: float
-    min_near_surface_central: float
-    name: str = "rescue"
-
-    def judge(self, candidate: Candidate) -> Opinion:
-        """Keep a candidate that meets every condition; pass any other with the first it fails."""
-        if candidate.lung_distance_mm is None:
-            return Opinion("pass", "its distance to the lungs is unknown")
-        distance = f"it lies {_millimetres(candidate.lung_distance_mm)} from the nearest lung"
-        if candidate.lung_distance_mm > self.max_distance_mm + _TOLERANCE:
-            return Opinion("pass", f"{distance} (may lie {self.max_distance_mm:g} mm)")
-        size = f"its volume is {candidate.volume_mm3:.0f} mm³"
-        if candidate.volume_mm3 < self.min_volume_mm3 - _TOLERANCE:
-            return Opinion("pass", f"{size} (needs {self.min_volume_mm3:g} mm³ to be rescued)")
-        near = candidate.near_surface_share or 0.0
-        if candidate.central and near < self.min_near_surface_central - _TOLERANCE:
-            return Opinion("pass", self._surface(near))
-        surface = f", and {self._surface(near)}" if candidate.central and self.min_near_surface_central > 0 else ""
-        return Opinion("keep", f"{distance} (may lie {self.max_distance_mm:g} mm) and {size}{surface}")
-
-    def _surface(self, near: float) -> str:
-        needed = _percent(self.min_near_surface_central)
-        share = f"{_percent(near)} of its surface lies within {self.max_distance_mm:g} mm of a lung"
-        return f"{share} (needs {needed} in the central zone)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeepWithoutLungs:
-    """Keep everything where the lung mask cannot be trusted.
-
-    Attributes:
-        why: What is wrong with the mask.
-    """
-
-    why: str
-    name: str = "no_lungs"
-
-    def judge(self, candidate: Candidate) -> Opinion:
-        """Keep any candidate."""
-        return Opinion("keep", f"{self.why}, so where its {candidate.volume_mm3:.0f} mm³ lie was not judged")
-
-
-def decide(candidate: Candidate, rules: Sequence[Rule]) -> Candidate:
+def decide(candidate: Candidate, settings: AnatomySettings, *, no_lungs: str = "") -> Candidate:
     """Ask the rules in order and give the candidate with its verdict.
 
-    The first rule that does not pass decides. Where all pass the candidate is
-    dropped, and the reasons of the passes are the reason.
-    """
-    passed: list[str] = []
-    for rule in rules:
-        opinion = rule.judge(candidate)
-        if opinion.say != "pass":
-            kept = opinion.say == "keep"
-            return replace(candidate, verdict=Verdict(kept=kept, rule=rule.name, reason=opinion.reason))
-        passed.extend([opinion.reason] if opinion.reason else [])
-    reason = ", and ".join(passed) or "no rule kept it"
-    return replace(candidate, verdict=Verdict(kept=False, rule="outside_lungs", reason=reason))
-
-
-def keep_top(
-    candidates: Sequence[Candidate], count: int | Literal["all"], *, by: RankBy = "volume"
-) -> tuple[Candidate, ...]:
-    """Drop all but the best of the kept candidates.
+    The first rule that settles it decides. A candidate that no rule keeps is dropped, and why they could not keep it
+    is the reason.
 
     Args:
-        candidates: In order of id.
-        count: How many to leave, or "all".
-        by: What is best: the largest volume, the highest mean probability, or the lowest
-            mean uncertainty. Ties go to the lower id.
+        candidate: As measured.
+        settings: What the rules ask.
+        no_lungs: Why there are no lungs to judge by, where the candidate's distance to them is unknown.
+    """
+    if candidate.volume_mm3 < settings.min_volume_mm3 - _TOLERANCE:
+        reason = f"its volume is {candidate.volume_mm3:.0f} mm³ (needs {settings.min_volume_mm3:g} mm³)"
+        return _judged(candidate, "minimum_volume", reason, kept=False)
+    if candidate.lung_distance_mm is None:
+        reason = f"{no_lungs}, so where its {candidate.volume_mm3:.0f} mm³ lie was not judged"
+        return _judged(candidate, "no_lungs", reason, kept=True)
+    inside, overlap = _in_lungs(candidate, settings)
+    if inside:
+        return _judged(candidate, "lung_overlap", overlap, kept=True)
+    rescued, place = _near_lungs(candidate, candidate.lung_distance_mm, settings)
+    if rescued:
+        return _judged(candidate, "rescue", place, kept=True)
+    return _judged(candidate, "outside_lungs", f"{overlap}, and {place}", kept=False)
+
+
+def _judged(candidate: Candidate, rule: str, reason: str, *, kept: bool) -> Candidate:
+    return replace(candidate, verdict=Verdict(kept=kept, rule=rule, reason=reason))
+
+
+def _in_lungs(candidate: Candidate, settings: AnatomySettings) -> tuple[bool, str]:
+    """Tell whether enough of a candidate lies in the lungs, and the numbers."""
+    needed = settings.min_lung_overlap_central if candidate.central else settings.min_lung_overlap
+    share = candidate.lung_overlap or 0.0
+    where = " in the central zone" if candidate.central else ""
+    reason = f"{_percent(share)} of it lies in the lungs (needs {_percent(needed)}{where})"
+    return share >= needed - _TOLERANCE, reason
+
+
+def _near_lungs(candidate: Candidate, distance_mm: float, settings: AnatomySettings) -> tuple[bool, str]:
+    """Tell whether a candidate is near a lung and large enough, and the numbers, or the first that it fails."""
+    reach_mm, needed = settings.rescue_distance_mm, settings.rescue_near_surface_share_central
+    distance = f"it lies {distance_mm:.1f} mm from the nearest lung (may lie {reach_mm:g} mm)"
+    if distance_mm > reach_mm + _TOLERANCE:
+        return False, distance
+    size = f"its volume is {candidate.volume_mm3:.0f} mm³"
+    if candidate.volume_mm3 < settings.rescue_min_volume_mm3 - _TOLERANCE:
+        return False, f"{size} (needs {settings.rescue_min_volume_mm3:g} mm³ to be rescued)"
+    if not candidate.central or needed == 0:
+        return True, f"{distance} and {size}"
+    near = candidate.near_surface_share or 0.0
+    share = f"{_percent(near)} of its surface lies within {reach_mm:g} mm of a lung"
+    surface = f"{share} (needs {_percent(needed)} in the central zone)"
+    return (True, f"{distance} and {size}, and {surface}") if near >= needed - _TOLERANCE else (False, surface)
+
+
+def keep_top(candidates: Sequence[Candidate], count: int | Literal["all"], *, by: RankBy) -> tuple[Candidate, ...]:
+    """Drop all but the best of the kept candidates.
 
     Returns:
         All candidates in the same order, those beyond the count with a new verdict.
@@ -172,14 +82,18 @@ def keep_top(
     if count == "all":
         return tuple(candidates)
     ranked = best_first([candidate for candidate in candidates if candidate.kept], by=by)
-    beyond = {c.id: rank for rank, c in enumerate(ranked, start=1) if rank > count}
-    return tuple(
-        replace(c, verdict=_outranked(c, beyond[c.id], count, by)) if c.id in beyond else c for c in candidates
-    )
+    left = f"and only the first {count} of those kept stay"
+    outranked = {
+        each.id: _judged(each, "top_k", f"it comes {rank}. by {in_words(each, by)} {left}", kept=False)
+        for rank, each in enumerate(ranked[count:], start=count + 1)
+    }
+    return tuple(outranked.get(candidate.id, candidate) for candidate in candidates)
 
 
 def best_first(candidates: Sequence[Candidate], *, by: RankBy) -> tuple[Candidate, ...]:
-    """Return candidates from the best to the worst, ties by id.
+    """Return candidates from the best to the worst: the largest volume, highest probability or lowest uncertainty.
+
+    Ties go to the lower id.
 
     Raises:
         SettingsError: Ranked by a map that was not given.
@@ -196,18 +110,8 @@ def in_words(candidate: Candidate, by: RankBy) -> str:
     return f"{by.replace('_', ' ')} ({written[by]})"
 
 
-def _outranked(candidate: Candidate, rank: int, count: int, by: RankBy) -> Verdict:
-    reason = f"it comes {rank}. by {in_words(candidate, by)} and only the first {count} of those kept stay"
-    return Verdict(kept=False, rule="top_k", reason=reason)
-
-
 def _measure_of(candidate: Candidate, by: RankBy) -> float:
-    values = {
-        "volume": candidate.volume_mm3,
-        "mean_probability": candidate.mean_probability,
-        "mean_uncertainty": candidate.mean_uncertainty,
-    }
-    value = values[by]
+    value: float | None = candidate.volume_mm3 if by == "volume" else getattr(candidate, by)
     if value is None:
         kind = by.removeprefix("mean_")
         raise SettingsError(f"candidates are ranked by mean {kind}, but no {kind} map was given; give one")
@@ -216,7 +120,3 @@ def _measure_of(candidate: Candidate, by: RankBy) -> float:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
-
-
-def _millimetres(distance_mm: float) -> str:
-    return f"{distance_mm:.1f} mm"

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.morphology import ElementShape
 from nnunet_cascade.postprocessing.merging import MergeSettings
-from nnunet_cascade.postprocessing.rules import RankBy
 
+RankBy = Literal["volume", "mean_probability", "mean_uncertainty"]
 _SHARES = (
     "min_lung_overlap",
     "min_lung_overlap_central",
@@ -27,14 +26,11 @@ class AnatomySettings:
     """What the anatomy filter asks of a candidate; the defaults are the `recommended` preset.
 
     Attributes:
-        merge_radius_mm: Fragments are merged if they touch after they are grown by this radius.
-            Default 3.
+        merge_radius_mm: Fragments are merged if they touch after they are grown by this radius. Default 3.
         merge_shape: Shape of the structuring element: "ball" (default), or "cube", the paper's.
         min_volume_mm3: Smaller candidates are dropped in any case; 0 drops none. Default 100.
-        min_lung_overlap: A candidate is kept if at least this share of its volume is inside the
-            lungs. Default 0.80.
-        min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no
-            number.
+        min_lung_overlap: A candidate is kept if at least this share of its volume is inside the lungs. Default 0.80.
+        min_lung_overlap_central: The same in the central zone. Default 0.90; the paper gives no number.
         central_zone_share: Width of the central zone around the middle of the lungs' bounding box,
             as a share of the box from left to right. Default 0.5.
         rescue_distance_mm: A candidate with too little overlap is kept if it is no farther than
@@ -45,13 +41,11 @@ class AnatomySettings:
         top_k: Number of kept candidates that remain, or "all". Default 1.
         rank_by: Which candidate comes first: the one with the largest "volume" (default), the
             highest "mean_probability" or the lowest "mean_uncertainty".
-        keep_best_if_none: Keep the first candidate by `rank_by` if the rules reject all. Default
-            False.
+        keep_best_if_none: Keep the first candidate by `rank_by` if the rules reject all. Default False.
         min_lungs_ml: A smaller lung mask is implausible and is not used. Default 1000.
         max_lungs_ml: A larger lung mask is implausible and is not used. Default 10000.
-        min_smaller_lung_share: A lung mask whose smaller lung has less than this share of the
-            larger lung's volume is not used, if the sides are known. Default 0.1; 0 accepts a
-            single lung.
+        min_smaller_lung_share: A lung mask whose smaller lung has less than this share of the larger lung's volume is
+            not used, if the sides are known. Default 0.1; 0 accepts a single lung.
 
     Raises:
         SettingsError: A value lies outside its range; the message names it.
@@ -121,21 +115,8 @@ class AnatomySettings:
             rescue_near_surface_share_central=0.0,
         )
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> AnatomySettings:
-        """Read settings from plain values; what is absent takes its default.
-
-        Raises:
-            SettingsError: A key is unknown, or a value lies outside its range.
-        """
-        known = [field.name for field in fields(cls)]
-        unknown = sorted(set(values) - set(known))
-        if unknown:
-            raise SettingsError(f"unknown anatomy settings {', '.join(unknown)}; known are {', '.join(known)}")
-        return cls(**values)
-
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, as `from_dict` reads them."""
+        """Return the settings as plain values, by name."""
         return asdict(self)
 
 

@@ -132,22 +132,18 @@ def measure_known(known: KnownCase, base: AnatomySettings, distances_mm: Sequenc
     ]
     candidates = runs[0].candidates
     shared = np.bincount(runs[0].labels[known.truth], minlength=len(candidates) + 1)[1:]
-    shares = [[_number(c.near_surface_share) for c in run.candidates] for run in runs]
+    shares = [[c.near_surface_share for c in run.candidates] for run in runs]  # NumPy reads None as NaN
     return Measurements(
         case=np.array([known.name] * len(candidates), dtype=np.str_),
         true=shared > 0,
         volume_mm3=np.array([c.volume_mm3 for c in candidates], dtype=np.float64),
         judged=np.array([c.lung_distance_mm is not None for c in candidates], dtype=np.bool_),
         central=np.array([c.central for c in candidates], dtype=np.bool_),
-        lung_overlap=np.array([_number(c.lung_overlap) for c in candidates], dtype=np.float64),
-        lung_distance_mm=np.array([_number(c.lung_distance_mm) for c in candidates], dtype=np.float64),
+        lung_overlap=np.array([c.lung_overlap for c in candidates], dtype=np.float64),
+        lung_distance_mm=np.array([c.lung_distance_mm for c in candidates], dtype=np.float64),
         near_surface_share=np.array(shares, dtype=np.float64).T.reshape(len(candidates), len(runs)),
         distances_mm=tuple(distances_mm),
     )
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else value
 
 
 def kept_by(found: Measurements, settings: AnatomySettings) -> Flags:
@@ -195,7 +191,7 @@ class SearchSpace:
             if not values or len(set(values)) < len(values):
                 raise SettingsError(f"{name} may be {values}; expected at least one value, each once")
             for value in values:
-                AnatomySettings.from_dict({name: value})
+                replace(AnatomySettings(), **{name: value})
             object.__setattr__(self, name, tuple(sorted(float(value) for value in values)))
         if self.min_lung_overlap_central[-1] < self.min_lung_overlap[0]:
             raise SettingsError(

@@ -1,69 +1,49 @@
 """Builders for arrays one can draw by hand, and for the same patient laid out in other ways."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
 
-from nnunet_cascade.geometry import Grid
+from nnunet_cascade.dicom_export.series_geometry import turned_grid
+from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume
+from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Layout:
-    """An order of axes and which of them are turned round."""
+    """Another order of axes, some of them turned round."""
 
-    order: tuple[int, int, int] = (0, 1, 2)
-    flips: tuple[int, int, int] = (1, 1, 1)
+    turn: AxisTurn
 
     def array(self, array):
-        steps = tuple(slice(None, None, flip) for flip in self.flips)
-        return np.ascontiguousarray(array.transpose(self.order)[steps])
+        return np.ascontiguousarray(self.turn.apply(array))
 
-    def grid(self, grid: Grid) -> Grid:
-        corner = [0.0, 0.0, 0.0]
-        for axis, flip in zip(self.order, self.flips, strict=True):
-            corner[axis] = grid.shape[axis] - 1.0 if flip < 0 else 0.0
-        axes = tuple(
-            tuple(flip * value for value in grid.axes[axis]) for axis, flip in zip(self.order, self.flips, strict=True)
-        )
-        return Grid(
-            shape=tuple(grid.shape[axis] for axis in self.order),
-            spacing_mm=tuple(grid.spacing_mm[axis] for axis in self.order),
-            origin_mm=grid.world_mm(tuple(corner)),
-            axes=axes,
-        )
+    def grid(self, grid):
+        return turned_grid(grid, self.turn)
 
 
 LAYOUTS = {
-    "upright": Layout(),
-    "x flipped": Layout(flips=(1, 1, -1)),
-    "all flipped": Layout(flips=(-1, -1, -1)),
-    "z last": Layout(order=(1, 2, 0), flips=(1, -1, 1)),
-    "x first": Layout(order=(2, 0, 1), flips=(-1, 1, 1)),
-    "x and y swapped": Layout(order=(0, 2, 1), flips=(-1, 1, -1)),
+    "upright": AxisTurn((0, 1, 2), (False, False, False)),
+    "x flipped": AxisTurn((0, 1, 2), (False, False, True)),
+    "all flipped": AxisTurn((0, 1, 2), (True, True, True)),
+    "z last": AxisTurn((1, 2, 0), (False, True, False)),
+    "x first": AxisTurn((2, 0, 1), (True, False, False)),
+    "x and y swapped": AxisTurn((0, 2, 1), (True, False, True)),
 }
 
 
 @pytest.fixture(params=list(LAYOUTS.values()), ids=list(LAYOUTS))
-def layout(request) -> Layout:
-    return request.param
+def layout(request):
+    return Layout(request.param)
 
 
 @pytest.fixture(scope="session")
-def laid_out() -> type[Layout]:
-    """Any order of axes and any of them turned round."""
-    return Layout
-
-
-@pytest.fixture(scope="session")
-def tilted() -> Callable[[Grid], Grid]:
+def tilted():
     """Turn a grid by 12 degrees about each axis, as an oblique scan."""
 
-    def build(grid: Grid) -> Grid:
+    def build(grid):
         c, s = np.cos(np.deg2rad(12)), np.sin(np.deg2rad(12))
         turn = np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]]) @ np.array([[1, 0, 0], [0, c, -s], [0, s, c]])
         axes = tuple(tuple(float(v) for v in turn @ np.array(axis)) for axis in grid.axes)
@@ -73,14 +53,14 @@ def tilted() -> Callable[[Grid], Grid]:
 
 
 @pytest.fixture(scope="session")
-def chest() -> Callable[..., tuple[Grid, np.ndarray, np.ndarray]]:
+def chest():
     """Two box lungs, 1 mm voxels, and tumor blocks given as (z, y, x) slices.
 
     The lungs fill x 4–14 (right) and 30–40 (left) of 44, y 3–17 of 20 and z 2–22 of
     24: their box is x 4–40, its middle half, the central zone, x 13–31.
     """
 
-    def build(*blocks: tuple[slice, slice, slice]) -> tuple[Grid, np.ndarray, np.ndarray]:
+    def build(*blocks):
         grid = Grid(shape=(24, 20, 44), spacing_mm=(1.0, 1.0, 1.0))
         lungs = np.zeros(grid.shape, dtype=bool)
         lungs[2:22, 3:17, 4:14] = True
@@ -103,7 +83,7 @@ class Thorax:
 
 
 @pytest.fixture(scope="session")
-def thorax() -> Thorax:
+def thorax():
     grid = Grid(shape=(70, 90, 110), spacing_mm=(4.0, 3.5, 3.5), origin_mm=(-190.0, -150.0, 20.0))
     z, y, x = np.meshgrid(*(np.arange(size) for size in grid.shape), indexing="ij")
     z_mm, y_mm, x_mm = z * 4.0, (y - 42) * 3.5, (x - 54.5) * 3.5
@@ -120,3 +100,9 @@ def thorax() -> Thorax:
     hu[:, 86:88, 15:95] = 200.0
     noisy = (hu + rng.normal(0, 15, grid.shape)).astype(np.float32)
     return Thorax(ct=Volume(noisy, grid), right=right, left=left)
+
+
+@pytest.fixture(scope="session")
+def thorax_lungs(thorax):
+    """The lungs that are found in the drawn thorax."""
+    return threshold_lungs(thorax.ct)

@@ -72,20 +72,9 @@ def test_distances_of_large_candidates_far_off_are_exact(way, size):
     assert found.near_surface_share == np.mean(rim <= 3.0 + 1e-6)
 
 
-def test_a_far_distance_is_exact_too():
-    grid = Grid(shape=(1, 1, 101), spacing_mm=(1.0, 1.0, 2.0))
-    tumor, lungs = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=bool)
-    tumor[0, 0, 0] = lungs[0, 0, 100] = True
-    assert measure(tumor.astype(np.int32), grid, lungs)[0].lung_distance_mm == pytest.approx(200.0)
-
-
 def test_sides_are_the_patients_not_the_arrays(chest, layout, tilted):
-    in_right, between, in_left = (
-        (slice(8, 10), slice(8, 10), slice(6, 8)),
-        (slice(8, 11), slice(8, 11), slice(20, 23)),
-        (slice(8, 12), slice(8, 12), slice(34, 38)),
-    )
-    grid, lungs, tumor = chest(in_right, between, in_left)
+    in_right, between = (slice(8, 10), slice(8, 10), slice(6, 8)), (slice(8, 11), slice(8, 11), slice(20, 23))
+    grid, lungs, tumor = chest(in_right, between, (slice(8, 12), slice(8, 12), slice(34, 38)))
     for given_grid in (grid, tilted(grid)):
         labels = label_candidates(layout.array(tumor), layout.grid(given_grid), MergeSettings(radius_mm=0.0))
         found = measure(labels, layout.grid(given_grid), layout.array(lungs))
@@ -94,11 +83,10 @@ def test_sides_are_the_patients_not_the_arrays(chest, layout, tilted):
 
 
 def test_the_central_zone_runs_left_to_right_not_foot_to_head(chest):
-    mid_height_at_the_side = (slice(11, 13), slice(8, 10), slice(6, 8))
-    top_in_the_middle = (slice(22, 24), slice(8, 10), slice(20, 24))
-    grid, lungs, tumor = chest(mid_height_at_the_side, top_in_the_middle)
+    at_the_side, at_the_top = (slice(11, 13), slice(8, 10), slice(6, 8)), (slice(22, 24), slice(8, 10), slice(20, 24))
+    grid, lungs, tumor = chest(at_the_side, at_the_top)
     found = measure(label_candidates(tumor, grid, MergeSettings(radius_mm=0.0)), grid, lungs)
-    assert [candidate.central for candidate in found] == [True, False]
+    assert [(candidate.central, candidate.touches_border) for candidate in found] == [(True, True), (False, False)]
 
 
 def test_maps_are_summed_up_per_candidate():
@@ -122,23 +110,9 @@ def test_a_map_without_a_number_inside_a_candidate_is_refused(name):
 
 
 def test_what_needs_lungs_is_none_without_them():
-    grid = Grid(shape=(3, 3, 3), spacing_mm=(1.0, 1.0, 1.0))
-    only = measure(np.pad(np.ones((1, 1, 1), dtype=np.int32), 1), grid)[0]
+    only = measure(np.ones((1, 1, 1), dtype=np.int32), Grid(shape=(1, 1, 1), spacing_mm=(1.0, 1.0, 1.0)))[0]
     assert (only.lung_overlap, only.lung_distance_mm, only.near_surface_share, only.side) == (None,) * 4
-    assert only.mean_probability is None
-    assert not only.central
-    assert not only.touches_border
-
-
-def test_reaching_the_edge_of_the_image_is_told(chest):
-    grid, lungs, tumor = chest((slice(0, 2), slice(8, 10), slice(8, 10)), (slice(6, 7), slice(8, 9), slice(8, 9)))
-    found = measure(label_candidates(tumor, grid, MergeSettings(radius_mm=0.0)), grid, lungs)
-    assert [candidate.touches_border for candidate in found] == [True, False]
-
-
-def test_no_label_gives_no_candidate():
-    grid = Grid(shape=(2, 2, 2), spacing_mm=(1.0, 1.0, 1.0))
-    assert measure(np.zeros(grid.shape, dtype=np.int32), grid) == ()
+    assert (only.central, only.mean_probability) == (False, None)
 
 
 def test_empty_lungs_are_no_reference():
@@ -157,10 +131,5 @@ def test_a_candidate_is_plain_json(chest):
     assert plain["centroid_voxels"] == [8.5, 8.5, 6.5]
     assert (plain["volume_mm3"], plain["volume_ml"]) == (8.0, 0.008)
     assert set(plain) == {*type(candidate).__slots__, "volume_ml"}
-
-
-def test_a_candidate_of_no_voxel_is_refused(chest):
-    grid, lungs, tumor = chest((slice(8, 10), slice(8, 10), slice(6, 8)))
-    candidate = measure(label_candidates(tumor, grid, MergeSettings()), grid, lungs)[0]
     with pytest.raises(SettingsError, match="0 voxels"):
         replace(candidate, voxels=0)

@@ -13,8 +13,6 @@ from nnunet_cascade.postprocessing.lungs import inputs as lung_inputs
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files, weights_checksum
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 
-LOBES = ("upper_lobe_left", "lower_lobe_left", "upper_lobe_right", "middle_lobe_right", "lower_lobe_right")
-
 
 def sum_of(text):
     return hashlib.sha256(text.encode()).hexdigest()
@@ -25,18 +23,12 @@ def names(folder):
 
 
 class TestMasks:
-    def test_of_a_case_folder_the_masks_that_are_read_count_and_nothing_else(self, tmp_path):
-        (tmp_path / "a" / ".snapshot").mkdir(parents=True)
-        (tmp_path / "a" / "statistics.json").touch()
-        (tmp_path / "a" / "heart.nii.gz").touch()
-        for side in ("left", "right"):
-            (tmp_path / "a" / f"lung_{side}.nii.gz").touch()
-        assert names(tmp_path) == ["a/lung_left.nii.gz", "a/lung_right.nii.gz"]
-
-    def test_a_lobe_that_is_missing_counts_so_that_it_is_done_again_when_it_comes(self, tmp_path):
+    @pytest.mark.parametrize("there", [("left", "right"), ("left",)])
+    def test_of_a_case_folder_the_masks_that_are_read_count_be_they_there_or_not(self, tmp_path, there):
         (tmp_path / "a").mkdir()
-        (tmp_path / "a" / "lung_upper_lobe_left.nii.gz").touch()
-        assert names(tmp_path) == [f"a/lung_{lobe}.nii.gz" for lobe in LOBES]
+        for name in ("statistics.json", "heart.nii.gz", *(f"lung_{side}.nii.gz" for side in there)):
+            (tmp_path / "a" / name).touch()
+        assert names(tmp_path) == ["a/lung_left.nii.gz", "a/lung_right.nii.gz"]
 
     def test_a_file_goes_before_a_folder_and_stands_for_what_is_not_there(self, tmp_path):
         assert names(tmp_path) == ["a.nii.gz"]
@@ -44,14 +36,11 @@ class TestMasks:
         (tmp_path / "a.nii.gz").touch()
         assert names(tmp_path) == ["a.nii.gz"]
 
-    def test_other_sources_have_no_files(self):
-        assert lung_files(LungSource(), "a") == []
-
 
 class TestWeights:
     @pytest.mark.parametrize("source", [LungSource(), LungSource(kind="lungmask")])
     def test_none_that_are_given_have_no_checksum(self, source):
-        assert weights_checksum(source) is None
+        assert (weights_checksum(source), lung_files(source, "a")) == (None, [])
 
     def test_a_file_counts_by_what_it_holds(self, tmp_path):
         path = tmp_path / "w.pth"
@@ -64,15 +53,14 @@ class TestWeights:
 
     def test_of_a_folder_the_files_of_the_network_count(self, tmp_path):
         for part in ("r231-d5d2fc3d", "ltrclobes-3a07043d", "r231covid-0de78a7e", "other"):
-            (tmp_path / f"unet_{part}.pth").write_text(f"unet_{part}.pth")
-        source = {
-            model: LungSource(kind="lungmask", weights=tmp_path, model=model)
+            (tmp_path / f"unet_{part}.pth").write_text(part)
+        found = {
+            model: weights_checksum(LungSource(kind="lungmask", weights=tmp_path, model=model))
             for model in ("R231", "R231CovidWeb", "LTRCLobes_R231")
         }
-        assert weights_checksum(source["R231"]) == sum_of("unet_r231-d5d2fc3d.pth")
-        assert weights_checksum(source["R231CovidWeb"]) == sum_of("unet_r231covid-0de78a7e.pth")
-        parts = [sum_of("unet_ltrclobes-3a07043d.pth"), sum_of("unet_r231-d5d2fc3d.pth")]
-        assert weights_checksum(source["LTRCLobes_R231"]) == sum_of("\n".join(parts))
+        both = "\n".join([sum_of("ltrclobes-3a07043d"), sum_of("r231-d5d2fc3d")])
+        expected = sum_of("r231-d5d2fc3d"), sum_of("r231covid-0de78a7e"), sum_of(both)
+        assert tuple(found.values()) == expected
 
     @pytest.mark.parametrize("model", ["R231", "LTRCLobes", "R231CovidWeb"])
     def test_names_are_those_of_lungmasks_downloads(self, model):

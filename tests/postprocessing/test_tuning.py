@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from itertools import product
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.postprocessing import tuning
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
-from nnunet_cascade.postprocessing.rules import KeepWithoutLungs, LungOverlap, MinimumVolume, Rescue, decide
+from nnunet_cascade.postprocessing.rules import decide
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.postprocessing.tuning import (
     TUNED,
@@ -58,15 +60,6 @@ def table(*rows, cases=None):
 
 def by_the_rules(found, settings):
     """What the filter's own rules say, row by row."""
-    rules = (
-        MinimumVolume(min_volume_mm3=settings.min_volume_mm3),
-        LungOverlap(min_share=settings.min_lung_overlap, min_share_central=settings.min_lung_overlap_central),
-        Rescue(
-            max_distance_mm=settings.rescue_distance_mm,
-            min_volume_mm3=settings.rescue_min_volume_mm3,
-            min_near_surface_central=settings.rescue_near_surface_share_central,
-        ),
-    )
     kept = []
     for row in range(len(found)):
         judged = bool(found.judged[row])
@@ -77,7 +70,7 @@ def by_the_rules(found, settings):
             near_surface_share=float(found.near_surface_share[row, DISTANCES.index(settings.rescue_distance_mm)]),
             central=bool(found.central[row]),
         )
-        kept.append(decide(candidate, rules if judged else (rules[0], KeepWithoutLungs(why="none"))).kept)
+        kept.append(decide(candidate, settings).kept)
     return np.array(kept, dtype=bool)
 
 
@@ -112,7 +105,8 @@ class TestRules:
     @given(rows=ROWS)
     def test_the_counts_of_all_combinations_are_those_of_each(self, rows):
         found = table(*rows)
-        counts = kept_counts(found, TINY, BASE)
+        with patch.object(tuning, "_BLOCK", 3):
+            counts = kept_counts(found, TINY, BASE)
         for place in np.ndindex(*TINY.shape):
             assert counts[place] == by_the_rules(found, TINY.settings(place, BASE)).sum()
 
@@ -144,16 +138,6 @@ class TestSearch:
 
         assert worth(best) == min(worth(settings) for settings in every_setting(TINY))
 
-    def test_no_true_candidate_is_given_for_many_false_ones(self):
-        tumor = (True, 55.0, 0.5, 9.0, False, (0, 0))
-        false = [(False, 55.0, 0.5, 9.0, False, (0, 0))] * 50
-        best = best_settings(table(tumor, *false), TINY, BASE)
-        assert (best.min_volume_mm3, best.min_lung_overlap) == (0.0, 0.5)
-
-    def test_with_nothing_to_drop_the_most_cautious_setting_wins(self):
-        best = best_settings(table((True, *SURE)), TINY, BASE)
-        assert [getattr(best, name) for name in TUNED] == [0.0, 0.5, 0.5, 5.0, 0.0]
-
     def test_each_threshold_rises_just_as_far_as_a_false_candidate_asks(self):
         rows = [
             (True, 500.0, 0.9, 0.0, False, (1, 1)),
@@ -170,30 +154,6 @@ class TestSearch:
         with pytest.raises(SettingsError, match="none of 1 candidates meets a true tumor"):
             best_settings(table((False, *SURE)), TINY, BASE)
 
-    def test_the_middle_never_asks_for_less_overlap_than_the_rest(self):
-        places = TINY.allowed()
-        assert not places[:, 1, 0].any()
-        assert places.sum() == len(list(every_setting(TINY)))
-
-    def test_many_settings_and_candidates_are_searched_at_once(self, rng):
-        count, space = 5000, SearchSpace()
-        distances = space.rescue_distance_mm
-        found = Measurements(
-            case=np.array([f"p{n % 40}" for n in range(count)]),
-            true=rng.random(count) < 0.1,
-            volume_mm3=rng.uniform(0, 2000, count),
-            judged=np.ones(count, dtype=bool),
-            central=rng.random(count) < 0.4,
-            lung_overlap=rng.random(count),
-            lung_distance_mm=rng.uniform(0, 30, count),
-            near_surface_share=np.sort(rng.random((count, len(distances))), axis=1),
-            distances_mm=distances,
-        )
-        best = best_settings(found, space, BASE)
-        assert space.allowed().size > 50_000
-        most = kept_by(found, space.settings((0, 0, 0, len(distances) - 1, 0), BASE))
-        assert (kept_by(found, best) & found.true).sum() == (most & found.true).sum()
-
 
 @pytest.mark.parametrize(
     "bad",
@@ -208,10 +168,6 @@ class TestSearch:
 def test_a_space_without_a_valid_combination_is_refused(bad):
     with pytest.raises(SettingsError, match=next(iter(bad))):
         SearchSpace(**bad)
-
-
-def test_values_are_tried_in_order_however_they_are_given():
-    assert SearchSpace(min_volume_mm3=(50, 0)).min_volume_mm3 == (0.0, 50.0)
 
 
 class TestScores:
@@ -286,9 +242,7 @@ class TestMeasuring:
 
     def test_a_candidate_is_true_by_one_voxel(self, known):
         found = measure_known(known, SMALL_LUNGS, DISTANCES)
-        filtered = filter_candidates(known.tumor, known.grid, known.lungs, SMALL_LUNGS)
-        volumes = {c.volume_mm3 for c, true in zip(filtered.candidates, found.true, strict=True) if true}
-        assert volumes == {6 * 6 * 7.0, 8 * 8 * 12.0}
+        assert sorted(found.volume_mm3[found.true]) == [6 * 6 * 7.0, 8 * 8 * 12.0]
 
     def test_the_table_says_what_the_filter_says_at_every_distance(self, known):
         found = measure_known(known, SMALL_LUNGS, (0.0, 2.0, 5.0, 10.0))

@@ -94,24 +94,18 @@ def _is_main_or_fragment(hu: Image, labels: NDArray[np.uint32], region: LungRegi
 
 def looks_like_lung(hu: Image, labels: NDArray[np.uint32], region: LungRegion, spacing_mm: Spacing) -> bool:
     """Return whether a region of air has the densities of lung and is thick enough, at least 6 mm deep."""
-    inside = labels[region.box.slices] == region.label
-    return has_lung_densities(hu[region.box.slices][inside]) and is_deep(inside, spacing_mm)
-
-
-def has_lung_densities(values_hu: NDArray[np.float32]) -> bool:
-    """Return whether the voxels of a region are as dense as those of lungs are."""
+    inside = region.inside(labels)
+    values_hu = hu[region.box.slices][inside]
     share = np.mean((values_hu >= _LUNG_HU[0]) & (values_hu <= _LUNG_HU[1]))
-    return bool(_LUNG_MEDIAN_HU[0] <= np.median(values_hu) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE)
+    if not (_LUNG_MEDIAN_HU[0] <= np.median(values_hu) <= _LUNG_MEDIAN_HU[1] and share >= _LUNG_SHARE):
+        return False
+    depths_mm = distances_mm(np.pad(inside, 1), spacing_mm)
+    return any(float(layer.max()) >= _LUNG_INNER_RADIUS_MM for layer in depths_mm)
 
 
 def is_not_room_air(values_hu: NDArray[np.float32]) -> bool:
     """Return whether most voxels of a region are denser than the air of the room."""
     return bool(np.median(values_hu) >= _LUNG_MEDIAN_HU[0])
-
-
-def is_deep(inside: Mask, spacing_mm: Spacing) -> bool:
-    """Return whether some voxel of a mask lies at least 6 mm from what is outside."""
-    return any(float(layer.max()) >= _LUNG_INNER_RADIUS_MM for layer in distances_mm(np.pad(inside, 1), spacing_mm))
 
 
 def _middle_height(regions: list[LungRegion]) -> float:

@@ -13,13 +13,7 @@ from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import Labels, Mask
 from nnunet_cascade.images import ENDING, Volume, read_labels
 from nnunet_cascade.postprocessing.lungs.placement import lung_placement
-from nnunet_cascade.postprocessing.lungs.result import (
-    LEFT,
-    RIGHT,
-    SMALL_SIDE,
-    UNKNOWN_SIDE,
-    LungMask,
-)
+from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, SMALL_SIDE, UNKNOWN_SIDE, LungMask
 
 _SIDES = ((RIGHT,), (LEFT,))
 _LUNGMASK_LOBES = ((3, 4, 5), (1, 2))
@@ -34,9 +28,8 @@ class SideLabels:
 
     Attributes:
         right: Those of the patient's right lung.
-        left: Those of the left. Where both are empty every value but 0 is lung; sides
-            are then known for lungmask's and our own 1, 2 and 3 (of unknown side),
-            lungmask's five lobes 1 to 5 and TotalSegmentator's lobes 10 to 14.
+        left: Those of the left. Where both are empty every value but 0 is lung; sides are then known for lungmask's and
+            our own 1, 2 and 3 (of unknown side), lungmask's five lobes 1 to 5 and TotalSegmentator's lobes 10 to 14.
 
     Raises:
         SettingsError: A value is not positive, or on both sides.
@@ -109,18 +102,19 @@ def read_lungs(ct: Volume, folder: Path, *, case: str, labels: SideLabels | None
 
 
 def lungs_of(ct: Volume, sides: Labels, *, source: str) -> LungMask:
-    """Measure lungs that something else found, and flag them by what `read_lungs` looks at.
-
-    Args:
-        ct: On whose grid they lie.
-        sides: (Z, Y, X): 1 right, 2 left, 3 lung of unknown side, 0 no lung.
-        source: Where they come from.
+    """Measure lungs that something else found, labeled (Z, Y, X) as in `LungMask`, and flag them as `read_lungs` does.
 
     Raises:
         GridMismatchError: They are not of the CT's shape.
     """
-    found = LungMask.of(sides, ct.grid, source=source)
-    return _looked_at(found, ct) if sides.any() else found
+    lungs = LungMask.of(sides, ct.grid, source=source)
+    if not sides.any():
+        return lungs
+    seen = lung_placement(ct, lungs.mask)
+    if seen.is_misplaced:
+        return lungs.with_flag(Flag.LUNGS_MISPLACED)
+    unknown = bool((lungs.labels == UNKNOWN_SIDE).any())
+    return lungs.with_flag(Flag.ONE_LUNG_SMALL) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
 
 
 def mask_files(folder: Path, case: str) -> list[Path]:
@@ -133,14 +127,6 @@ def mask_files(folder: Path, case: str) -> list[Path]:
     if path.is_file() or not parts.is_dir():
         return [path]
     return [parts / f"{name}{ENDING}" for name in _set_in(parts)]
-
-
-def _looked_at(lungs: LungMask, ct: Volume) -> LungMask:
-    seen = lung_placement(ct, lungs.mask)
-    if seen.is_misplaced:
-        return lungs.with_flag(Flag.LUNGS_MISPLACED)
-    unknown = bool((lungs.labels == UNKNOWN_SIDE).any())
-    return lungs.with_flag(Flag.ONE_LUNG_SMALL) if unknown and seen.smaller_side_share < SMALL_SIDE else lungs
 
 
 def _joined(ct: Volume, folder: Path) -> NDArray[np.uint8]:

@@ -6,7 +6,6 @@ import logging
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
@@ -26,32 +25,20 @@ _PARTS = {FUSION: ("LTRCLobes", "R231")}
 _LOBE_SIDES = np.array([0, LEFT, LEFT, RIGHT, RIGHT, RIGHT], dtype=np.uint8)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LungNetwork:
-    """A network of the lungmask package and how it is run.
-
-    Attributes:
-        model: Which one; "LTRCLobes_R231" fills gaps of the lobes with R231.
-        weights: File with the network's weights, or a folder of files named as lungmask's
-            own downloads are; None downloads them once into torch's hub folder.
-        batch_size: Slices at a time.
-        device: "auto" takes CUDA or MPS where there is one.
-    """
-
-    model: NetworkName = "R231"
-    weights: Path | None = None
-    batch_size: int = 20
-    device: DeviceName = "auto"
-
-
-def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
+def predict_lungs(
+    ct: Volume, model: NetworkName, weights: Path | None, *, batch_size: int, device: DeviceName
+) -> LungMask:
     """Segment the lungs with a pretrained network.
 
     The network stays in memory for the next case.
 
     Args:
         ct: In Hounsfield units, in any orientation; the package turns it upright.
-        network: Which, and how.
+        model: Which network; "LTRCLobes_R231" fills gaps of the lobes with R231.
+        weights: File with the network's weights, or a folder of files named as lungmask's own downloads are; None
+            downloads them once into torch's hub folder.
+        batch_size: Slices at a time.
+        device: "auto" takes CUDA or MPS where there is one.
 
     Returns:
         Lungs that include tumors and effusions, as the networks were trained to; may be empty.
@@ -62,32 +49,29 @@ def predict_lungs(ct: Volume, network: LungNetwork) -> LungMask:
     Source:
         Hofmanninger et al. 2020, doi:10.1186/s41747-020-00173-2.
     """
-    inferer = _load(network)
+    inferer = _load(model, weights, batch_size, device)
     try:
         with _quiet():
             found = inferer.apply(to_sitk(ct.array.astype(np.float32, copy=False), ct.grid))
     except (RuntimeError, ValueError, IndexError) as error:
         reason = one_line(error)
         raise LungMaskError(
-            f"lungmask {network.model} failed on this CT ({reason}); "
-            f"give less than {network.batch_size} slices at a time, or choose another lung source"
+            f"lungmask {model} failed on this CT ({reason}); "
+            f"give less than {batch_size} slices at a time, or choose another lung source"
         ) from error
-    return LungMask.of(
-        _sides(np.asarray(found, dtype=np.uint8), network.model), ct.grid, source=f"lungmask {network.model}"
-    )
+    return LungMask.of(_sides(np.asarray(found, dtype=np.uint8), model), ct.grid, source=f"lungmask {model}")
 
 
 @lru_cache(maxsize=1)
-def _load(network: LungNetwork) -> Any:
-    _require_device(network.device)
-    files = weight_files(network)
-    for file in files:
-        _require_plain_weights(file, network.model)
+def _load(model: NetworkName, weights: Path | None, batch_size: int, device: DeviceName) -> Any:
+    _require_device(device)
+    base, fill = _PARTS.get(model, (model, None))
+    files = _weight_files(model, weights)
+    for file in filter(None, files):
+        _require_plain_weights(file, model)
     # lungmask silences every UserWarning of the process where it is imported.
     with warnings.catch_warnings():
         from lungmask import LMInferer  # noqa: PLC0415 - torch is slow to import and only this source needs it
-    parts: tuple[str, ...] = _PARTS.get(network.model, (network.model,))
-    base, fill = parts[0], parts[1] if len(parts) > 1 else None
     try:
         with _quiet():
             return LMInferer(
@@ -95,44 +79,40 @@ def _load(network: LungNetwork) -> Any:
                 modelpath=files[0],
                 fillmodel=fill,
                 fillmodel_path=files[1] if fill else None,
-                force_cpu=network.device == "cpu",
-                batch_size=network.batch_size,
+                force_cpu=device == "cpu",
+                batch_size=batch_size,
                 tqdm_disable=True,
             )
     except (OSError, HTTPException) as error:
         raise LungMaskError(
-            f"the weights of lungmask {network.model} cannot be downloaded ({error}); "
+            f"the weights of lungmask {model} cannot be downloaded ({error}); "
             "on a computer without network pass the path of a weights file, or use the 'threshold' source"
         ) from error
     except Exception as error:
         there = " and ".join(file for file in files if file) or "the downloaded file"
         reason = one_line(error, longest=200)
         raise LungMaskError(
-            f"{there} does not hold weights of lungmask {network.model} ({reason}); give its own file"
+            f"{there} does not hold weights of lungmask {model} ({reason}); give its own file"
         ) from error
 
 
-def weight_files(network: LungNetwork) -> tuple[str | None, ...]:
-    """Return the weights file of each part of a network; None if lungmask downloads it.
-
-    Raises:
-        LungMaskError: A file does not exist, or one file is given for a network of two.
-    """
-    parts = _PARTS.get(network.model, (network.model,))
-    if network.weights is None:
+def _weight_files(model: NetworkName, weights: Path | None) -> tuple[str | None, ...]:
+    """Return the weights file of each part of a network; None if lungmask downloads it."""
+    parts = _PARTS.get(model, (model,))
+    if weights is None:
         return (None,) * len(parts)
-    if network.weights.is_file():
+    if weights.is_file():
         if len(parts) > 1:
             raise LungMaskError(
-                f"lungmask {network.model} joins {' and '.join(parts)}, but {network.weights} is one file; "
+                f"lungmask {model} joins {' and '.join(parts)}, but {weights} is one file; "
                 f"give the folder that holds {' and '.join(map(_download_name, parts))}"
             )
-        return (str(network.weights),)
-    files = [network.weights / _download_name(part) for part in parts]
+        return (str(weights),)
+    files = [weights / _download_name(part) for part in parts]
     missing = [file for file in files if not file.is_file()]
     if missing:
         raise LungMaskError(
-            f"lungmask weights {missing[0] if network.weights.is_dir() else network.weights} do not exist; "
+            f"lungmask weights {missing[0] if weights.is_dir() else weights} do not exist; "
             "give the file or a folder of lungmask's downloads, or none to download them"
         )
     return tuple(map(str, files))
@@ -144,12 +124,10 @@ def _download_name(part: str) -> str:
     return MODEL_URLS[part][0].rsplit("/", 1)[1]
 
 
-def _require_plain_weights(file: str | None, model: NetworkName) -> None:
+def _require_plain_weights(file: str, model: NetworkName) -> None:
     """Raise unless a given file holds numbers alone: lungmask's own loading may run code with an older torch."""
     from nnunet_cascade.networks.checkpoints import read_checkpoint  # noqa: PLC0415 - needs torch
 
-    if file is None:
-        return
     try:
         read_checkpoint(Path(file), if_trusted="give its own file")
     except WeightsError as error:

@@ -48,12 +48,7 @@ class LungPlacement:
 
 
 def lung_placement(ct: Volume, mask: Mask) -> LungPlacement:
-    """Look where a lung mask lies.
-
-    Args:
-        ct: In Hounsfield units, in any orientation.
-        mask: (Z, Y, X), on its grid, not empty.
-    """
+    """Look where a lung mask (Z, Y, X), not empty, lies in its CT of any orientation, in Hounsfield units."""
     upright = Upright.of(ct.grid, about_mm=_LOOK_MM)
     hu = upright.coarse(ct)
     body = with_open_lung(hu, inside_body(hu, upright.spacing_mm), upright.spacing_mm)

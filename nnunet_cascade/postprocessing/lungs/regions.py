@@ -34,6 +34,10 @@ class LungRegion:
     box: Box
     centroid: tuple[float, float, float]
 
+    def inside(self, labels: NDArray[np.uint32]) -> Mask:
+        """Return it as a mask within its box."""
+        return labels[self.box.slices] == self.label
+
 
 def regions_of(mask: Mask, *, connectivity: Literal[6, 26] = 6) -> tuple[NDArray[np.uint32], list[LungRegion]]:
     """Label a mask and list its regions, largest first; none for an empty mask."""
@@ -102,8 +106,7 @@ def distance_mm(mask: Mask, spacing_mm: Spacing) -> NDArray[np.float32]:
 def distances_mm(mask: Mask, spacing_mm: Spacing) -> Iterator[NDArray[np.float64]]:
     """Return the same slice by slice, in double precision: SciPy takes four times the memory for all of it at once."""
     nearest: NDArray[np.int32] = cast(
-        "Any",
-        ndimage.distance_transform_edt(mask, sampling=spacing_mm, return_distances=False, return_indices=True),
+        "Any", ndimage.distance_transform_edt(mask, sampling=spacing_mm, return_distances=False, return_indices=True)
     )
     rows, columns = np.ogrid[: mask.shape[1], : mask.shape[2]]
     for place in range(len(mask)):

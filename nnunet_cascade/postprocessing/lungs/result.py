@@ -17,7 +17,6 @@ UNKNOWN_SIDE = 3
 
 _PLAUSIBLE_ML = (1000.0, 10000.0)
 SMALL_SIDE = 0.1
-_NOT_TO_BE_TRUSTED = frozenset({Flag.LUNGS_EMPTY, Flag.LUNGS_IMPLAUSIBLE, Flag.LUNGS_MISPLACED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,11 +69,6 @@ class LungMask:
     def mask(self) -> Mask:
         """(Z, Y, X), True inside either lung."""
         return self.labels > 0
-
-    @property
-    def is_plausible(self) -> bool:
-        """Whether it can be the lungs of this CT; candidates are not judged by one that cannot."""
-        return _NOT_TO_BE_TRUSTED.isdisjoint(self.flags)
 
     def with_flag(self, flag: str) -> LungMask:
         """Return the same mask with one more flag."""

@@ -29,11 +29,10 @@ _EROSIONS_MM = (0.0, 2.0, 4.0, 6.0, 8.0, 10.0, 14.0, 18.0)
 def split_sides(lungs: Mask, body: Mask, spacing_mm: Spacing) -> NDArray[np.uint8]:
     """Label the right lung 1 and the left 2.
 
-    The lungs are eroded until large regions remain on either side of the body's
-    middle, side by side and not one behind the other as the lobes of a single lung are;
-    what lies between is given to the one it hangs together with. Where no erosion parts
-    them, the lung is single and takes the side it mostly lies in, or, where the image
-    cuts the body through, the side away from the cut.
+    The lungs are eroded until large regions remain on either side of the body's middle, side by side and not one behind
+    the other as the lobes of a single lung are; what lies between is given to the one it hangs together with. Where no
+    erosion parts them, the lung is single and takes the side it mostly lies in, or, where the image cuts the body
+    through, the side away from the cut.
 
     Args:
         lungs: (Z, Y, X), upright, not empty.

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.images import Volume
 from nnunet_cascade.postprocessing.lungs.folder import SideLabels, read_lungs
-from nnunet_cascade.postprocessing.lungs.lungmask_network import DeviceName, LungNetwork, NetworkName, predict_lungs
+from nnunet_cascade.postprocessing.lungs.lungmask_network import DeviceName, NetworkName, predict_lungs
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 
@@ -23,8 +23,7 @@ class LungSource:
     Attributes:
         kind: "threshold" needs no model; "lungmask" is a pretrained network; "folder" reads
             existing masks. Default "threshold".
-        path: For "folder": the folder of `<case>.nii.gz`, or of TotalSegmentator's folders
-            `<case>`.
+        path: For "folder": the folder of `<case>.nii.gz`, or of TotalSegmentator's folders `<case>`.
         right_labels: For "folder": the values of `<case>.nii.gz` that are right lung.
         left_labels: The values that are left lung. If both are empty, every value except 0 is lung.
         model: Model of lungmask. Default "R231".
@@ -93,8 +92,5 @@ def find_lungs(ct: Volume, source: LungSource, *, case: str) -> LungMask:
         labels = SideLabels(right=source.right_labels, left=source.left_labels)
         return read_lungs(ct, source.path, case=case, labels=labels)
     if source.kind == "lungmask":
-        network = LungNetwork(
-            model=source.model, weights=source.weights, batch_size=source.batch_size, device=source.device
-        )
-        return predict_lungs(ct, network)
+        return predict_lungs(ct, source.model, source.weights, batch_size=source.batch_size, device=source.device)
     return threshold_lungs(ct)

@@ -18,9 +18,8 @@ _FACES = ndimage.generate_binary_structure(3, 1)
 def refine(labels: NDArray[np.uint8], air: Mask, allowed: Mask, upright: Upright, ct: Volume) -> NDArray[np.uint8]:
     """Return coarse labels on the CT's own grid, with a surface that follows its voxels.
 
-    In the coarse voxels on either side of the surface the CT itself says what is air;
-    else the mask would depend on where the coarse grid happens to begin. What the lungs
-    were closed over has no such surface and stays as it is.
+    In the coarse voxels on either side of the surface the CT itself says what is air; else the mask would depend on
+    where the coarse grid happens to begin. What the lungs were closed over has no such surface and stays as it is.
 
     Args:
         labels: (Z, Y, X), coarse and upright, 1 right, 2 left.

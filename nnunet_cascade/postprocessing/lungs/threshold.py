@@ -20,10 +20,9 @@ _WORKING_MM = 2.0
 def threshold_lungs(ct: Volume) -> LungMask:
     """Find the lungs of a CT by their air.
 
-    The CT is turned upright and averaged to about 2 mm. There the body is found, gas
-    and airway are taken out, the rest of the air is lung where it looks like lung;
-    right and left are parted and closed over vessels and tumors by 10 mm each. Its
-    surface follows the CT's own voxels.
+    The CT is turned upright and averaged to about 2 mm. There the body is found, gas and airway are taken out, the rest
+    of the air is lung where it looks like lung; right and left are parted and closed over vessels and tumors by 10 mm
+    each. Its surface follows the CT's own voxels.
 
     Large tumors, consolidation and effusion at the pleura stay outside.
 

@@ -17,8 +17,7 @@ _SOFT_SHARE = 0.6
 def inside_body(hu: Image, spacing_mm: Spacing) -> Mask:
     """Mark the body with all it encloses: the largest region of tissue, filled slice by slice.
 
-    An opening cuts table and clothes off; where pixels are large it would break a
-    thin chest wall, and is left out.
+    An opening cuts table and clothes off; where pixels are large it would break a thin chest wall, and is left out.
 
     Args:
         hu: (Z, Y, X), upright.

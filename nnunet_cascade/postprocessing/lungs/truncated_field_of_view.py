@@ -3,19 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from skimage.morphology import convex_hull_image
 
 from nnunet_cascade.geometry import Image, Mask, Spacing
-from nnunet_cascade.postprocessing.lungs.air import (
-    AIR_HU,
-    FRAGMENT_ML,
-    has_lung_densities,
-    is_deep,
-    is_not_room_air,
-    voxels_in,
-)
-from nnunet_cascade.postprocessing.lungs.regions import LungRegion, chosen, fill_slices, regions_of
+from nnunet_cascade.postprocessing.lungs.air import AIR_HU, FRAGMENT_ML, is_not_room_air, looks_like_lung, voxels_in
+from nnunet_cascade.postprocessing.lungs.regions import chosen, fill_slices, regions_of
 
 _HULL_SHARE = 0.7
 
@@ -23,12 +15,10 @@ _HULL_SHARE = 0.7
 def with_open_lung(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
     """Add lung to the body that no chest wall closes off because the image ends there.
 
-    Air outside the body counts where at least 70 % of it lies in the convex hull of the
-    body, slice by slice, and most of it is denser than the room's; foam and clothes lie
-    around the body. Together with the air in the body that it hangs together with it
-    must be as dense and as thick as lung, for where a chest wall comes and goes from
-    slice to slice, lung falls into slabs. Vessels and airways amid such lung are added
-    with it.
+    Air outside the body counts where at least 70 % of it lies in the convex hull of the body, slice by slice, and most
+    of it is denser than the room's; foam and clothes lie around the body. Together with the air in the body that it
+    hangs together with it must be as dense and as thick as lung, for where a chest wall comes and goes from slice to
+    slice, lung falls into slabs. Vessels and airways amid such lung are added with it.
 
     Args:
         hu: (Z, Y, X), upright.
@@ -41,18 +31,13 @@ def with_open_lung(hu: Image, body: Mask, spacing_mm: Spacing) -> Mask:
     air = hu < AIR_HU
     labels, regions = regions_of(air & ~body)
     large = [region for region in regions if region.voxels >= voxels_in(FRAGMENT_ML, spacing_mm)]
-    dense = [region for region in large if is_not_room_air(_values(hu, labels, region))]
+    dense = [region for region in large if is_not_room_air(hu[region.box.slices][region.inside(labels)])]
     if not dense:
         return body
     hull = np.stack([convex_hull_image(part) if part.any() else part for part in body])
     inside = np.bincount(labels[hull], minlength=len(regions) + 1)
     enclosed = [region for region in dense if inside[region.label] >= _HULL_SHARE * region.voxels]
     together, wholes = regions_of((air & body) | chosen(labels, enclosed))
-    lungs = [whole for whole in wholes if has_lung_densities(_values(hu, together, whole))]
-    deep = [whole for whole in lungs if is_deep(together[whole.box.slices] == whole.label, spacing_mm)]
-    added = chosen(together, deep) & ~body
+    lungs = [whole for whole in wholes if looks_like_lung(hu, together, whole, spacing_mm)]
+    added = chosen(together, lungs) & ~body
     return fill_slices(body | added) if added.any() else body
-
-
-def _values(hu: Image, labels: NDArray[np.uint32], region: LungRegion) -> NDArray[np.float32]:
-    return hu[region.box.slices][labels[region.box.slices] == region.label]
