@@ -72,6 +72,11 @@ def test_scores_are_those_of_the_masks(folders, request_of):
     assert values["false_positive_components"] == 2
 
 
+def test_several_processes_give_what_one_gives(request_of):
+    alone = evaluated(request_of(("coarse", "coarse")))
+    assert evaluated(request_of(("coarse", "coarse"), processes=2)) == alone
+
+
 def test_dice_is_that_of_nnunets_own_evaluation(folders, request_of):
     folders.write("fine", "case_00", balls())
     folders.write("gt", "case_01", balls())
