@@ -37,14 +37,7 @@ def run_facts(scan: Scan | None, device: str, threads: int) -> dict[str, Any]:
 def write_result(
     result: CaseResult, case: str, job: CohortJob, checksums: InputChecksums | None, *, varying: Mapping[str, Any]
 ) -> None:
-    """Write the maps and the record of a case.
-
-    Args:
-        result: Of the case.
-        case: Its name.
-        job: What was done; its output folder is there.
-        checksums: Of the files it was made from, taken before they were read; None if some of it was in memory.
-        varying: What `run_facts` returned.
+    """Write the maps and the record of a case; there are no checksums of what was in memory.
 
     Raises:
         InputImageError, OSError: A file cannot be written.

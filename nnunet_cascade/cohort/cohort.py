@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,9 +63,7 @@ class Workers:
     count: int = 1
     devices: tuple[str, ...] = ("cpu",)
     engine: str = "local"
-    make: Callable[[CohortJob, Workers], Engine] = field(
-        default=lambda job, workers: LocalEngine(job, workers.devices, workers.count)
-    )
+    make: Callable[[CohortJob, Workers], Engine] = lambda job, workers: LocalEngine(job, workers.devices, workers.count)
 
     def __post_init__(self) -> None:
         require(self.count >= 1, f"workers must be at least 1; found {self.count}")
@@ -139,12 +137,7 @@ def predict_cohort(request: CohortRequest) -> Generator[CaseOutcome, None, None]
 
 
 class _Run:
-    """A run under way.
-
-    Args:
-        request: What is asked.
-        job: As workers get it.
-    """
+    """A run under way; the job is as workers get it."""
 
     def __init__(self, request: CohortRequest, job: CohortJob) -> None:
         self._request, self._job = request, job
@@ -179,7 +172,10 @@ class _Run:
         """Keep what the run's files tell of a case, and renew them now and then."""
         line = _line(outcome, self._job.output)
         if line.status == "failed" and outcome.tried:  # a worker that is lost leaves what it had written
-            _forget(self._job.output, line.case)
+            try:
+                remove_case(self._job.output, line.case)
+            except OSError as error:
+                _log.warning("what is left of %s cannot be removed (%s)", line.case, error.strerror)
         self._lines[line.case] = line
         if line.status == "done" and not line.earlier and self._request.exports is not None:
             self._request.exports.begin(self._request.cases[line.case])
@@ -215,14 +211,10 @@ class _Run:
                 "devices": list(workers.devices),
                 "threads": job.threads,
                 "attempts": {} if dispatcher is None else dict(sorted(dispatcher.attempts.items())),
-                "lost_workers": [] if dispatcher is None else [_told_loss(asdict(lost)) for lost in dispatcher.lost],
+                "lost_workers": [] if dispatcher is None else dispatcher.lost,
             },
         )
         write_run([self._lines[case] for case in request.cases if case in self._lines], report)
-
-
-def _told_loss(lost: dict[str, Any]) -> dict[str, Any]:
-    return {**lost, "time": time.strftime("%FT%TZ", time.gmtime(lost["time"])), "cases": list(lost["cases"])}
 
 
 def _todo(request: CohortRequest, job: CohortJob) -> Generator[CaseFiles | CaseOutcome, None, None]:
@@ -244,7 +236,12 @@ def _looked_up(scan: Scan, request: CohortRequest, job: CohortJob) -> CaseFiles 
         if scan.trouble:
             remove_case(job.output, scan.case)
         scan.require_readable()
-        files = _files(scan, request)
+        masks = request.stage1_masks
+        files = CaseFiles(
+            scan=scan,
+            stage1_mask=None if masks is None else masks / f"{scan.case}{ENDING}",
+            lungs=tuple(lung_files(job.spec.lungs, scan.case)),
+        )
         if not (request.resume and _is_done(files, job)):
             return files
     except (InputImageError, DicomError, RecordError, OSError) as error:
@@ -252,25 +249,9 @@ def _looked_up(scan: Scan, request: CohortRequest, job: CohortJob) -> CaseFiles 
     return CaseOutcome(case=scan.case, status="done", earlier=True, tried=False)
 
 
-def _files(scan: Scan, request: CohortRequest) -> CaseFiles:
-    masks = request.stage1_masks
-    return CaseFiles(
-        scan=scan,
-        stage1_mask=None if masks is None else masks / f"{scan.case}{ENDING}",
-        lungs=tuple(lung_files(request.job.spec.lungs, scan.case)),
-    )
-
-
 def _is_done(files: CaseFiles, job: CohortJob) -> bool:
     record = read_finished(job.output, files.case, job.made_from(None))
     return record is not None and record.inputs == tuple(map(tuple, files.checksums()))
-
-
-def _forget(output: Path, case: str) -> None:
-    try:
-        remove_case(output, case)
-    except OSError as error:
-        _log.warning("what is left of %s cannot be removed (%s)", case, error.strerror)
 
 
 def _line(outcome: CaseOutcome, output: Path) -> CaseLine:

@@ -26,9 +26,6 @@ class DicomExports:
 
     The process beside the run, which may end before it should, does what it can. When all cases are through,
     those that are not exported yet, of an earlier run too, are done, and what fails then is told.
-
-    Args:
-        request: What to write of the run's output folder.
     """
 
     def __init__(self, request: ExportRequest) -> None:

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from nnunet_cascade.cohort.engine import Engine, Event, Finished, Lost, Ready, Refused
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome
@@ -20,36 +21,13 @@ Cases = Iterator[CaseFiles | CaseOutcome]
 """What is to do; outcomes among it were known before and are passed on as they are."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LostWorker:
-    """A worker that ended before it should.
-
-    Attributes:
-        worker: Its number.
-        reason: Why it ended, as far as is known.
-        time: When that was heard, in seconds since 1970.
-        cases: What it held.
-    """
-
-    worker: int
-    reason: str
-    time: float
-    cases: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class _Worker:
-    """What is known of a worker that lives.
-
-    Attributes:
-        held: Its cases by name.
-        ready: Whether its models are loaded; before that it is promised cases and given none.
-        alone: Whether it has a suspect and may have nothing else.
-    """
+    """What is known of a worker that lives; `held` are its cases by name."""
 
     held: dict[str, CaseFiles] = field(default_factory=dict[str, CaseFiles])
-    ready: bool = False
-    alone: bool = False
+    ready: bool = False  # its models are loaded; before that it is promised cases and given none
+    alone: bool = False  # it has a suspect and may have nothing else
 
 
 class Dispatcher:
@@ -74,14 +52,14 @@ class Dispatcher:
     ) -> None:
         self.attempts: dict[str, int] = {}
         """How often each case was begun, where more than once."""
-        self.lost: list[LostWorker] = []
+        self.lost: list[dict[str, Any]] = []
+        """What `run.json` tells of each worker that ended before it should."""
         self._engine, self._fresh, self._check = engine, cases, check
         self._most, self._capacity = workers, capacity
         self._workers: dict[int, _Worker] = {}
         self._pending: deque[CaseFiles] = deque()
         self._failed: deque[CaseFiles] = deque()
         self._suspects: deque[CaseFiles] = deque()
-        self._tried: set[str] = set()
         self._startup_failures = 0
 
     def run(self) -> Iterator[CaseOutcome]:
@@ -156,23 +134,20 @@ class Dispatcher:
         if worker is None:
             return
         if isinstance(event, Ready):
-            self._begin(event.worker, worker)
+            worker.ready, self._startup_failures = True, 0
+            for files in worker.held.values():
+                self._engine.submit(event.worker, files)
         elif isinstance(event, Finished):
             yield from self._finished(worker, event.outcome)
         else:
             del self._workers[event.worker]
             yield from self._handle_worker_loss(worker, event)
 
-    def _begin(self, number: int, worker: _Worker) -> None:
-        worker.ready, self._startup_failures = True, 0
-        for files in worker.held.values():
-            self._engine.submit(number, files)
-
     def _finished(self, worker: _Worker, outcome: CaseOutcome) -> Iterator[CaseOutcome]:
         files = worker.held.pop(outcome.case, None)
         if files is None:
             return
-        again = outcome.status == "failed" and not worker.alone and outcome.case not in self._tried
+        again = outcome.status == "failed" and not worker.alone and outcome.case not in self.attempts
         worker.alone = False
         if outcome.status == "failed":
             _log.error("%s: %s%s", outcome.case, outcome.error, "; it is tried once more at the end" if again else "")
@@ -186,7 +161,8 @@ class Dispatcher:
     def _handle_worker_loss(self, worker: _Worker, event: Lost) -> Iterator[CaseOutcome]:
         """Sort what a lost worker held: not begun, suspect, or at fault."""
         held = tuple(worker.held)
-        self.lost.append(LostWorker(worker=event.worker, reason=event.reason, time=time.time(), cases=held))
+        now = time.strftime("%FT%TZ", time.gmtime())
+        self.lost.append({"worker": event.worker, "reason": event.reason, "time": now, "cases": list(held)})
         self._check()
         if not worker.ready:
             self._pending.extend(files for files in worker.held.values() if not worker.alone)
@@ -206,7 +182,6 @@ class Dispatcher:
                 self._suspects.append(files)
 
     def _try_again(self, files: CaseFiles) -> None:
-        self._tried.add(files.case)
         self.attempts[files.case] = self.attempts.get(files.case, 1) + 1
 
     def _check_startup_failures(self, reason: str) -> None:

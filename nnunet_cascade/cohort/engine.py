@@ -53,7 +53,6 @@ class Engine(Protocol):
 
     def submit(self, worker: int, files: CaseFiles) -> None:
         """Hand a case to a worker; `Finished` or `Lost` follows. A worker that is gone already is no error."""
-        ...
 
     def wait(self) -> Sequence[Event]:
         """Wait until something happens, and give it in the order it happened."""
@@ -61,4 +60,3 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """End all workers; none outlives the engine."""
-        ...

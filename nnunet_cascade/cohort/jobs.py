@@ -23,7 +23,6 @@ class CaseFiles:
     """The files of one case.
 
     Attributes:
-        scan: The CT.
         stage1_mask: A mask to take instead of stage 1, or None.
         lungs: A ready lung mask, or those of its lobes; none where lungs are found in the CT.
     """
@@ -107,9 +106,7 @@ class CaseOutcome:
     """What became of a case.
 
     Attributes:
-        case: Its name.
-        status: Whether its record and all its files are there.
-        error: Why it failed, or "".
+        status: "done" if its record and all its files are there.
         seconds: Time each step took.
         earlier: Whether an earlier run did it.
         tried: Whether a worker had it; else its outcome is known without.

@@ -38,7 +38,6 @@ class Worker(Protocol):
 
     def close(self) -> None:
         """End what the worker started."""
-        ...
 
 
 MakeWorker = Callable[[CohortJob, str], Worker]
@@ -95,7 +94,8 @@ class LocalEngine:
         """Start a process and give its number; `Ready`, `Refused` or `Lost` follows."""
         number, self._started = self._started, self._started + 1
         ours, theirs = self._context.Pipe()
-        device = self._device()
+        taken = [known.device for known in self._workers.values()]
+        device = min(self._devices, key=taken.count)
         process = self._context.Process(
             target=_work, args=(theirs, self._job, device, self._make), name=f"worker {number}"
         )
@@ -104,10 +104,6 @@ class LocalEngine:
             theirs.close()
             self._workers[number] = _Process(process, ours, device)
         return number
-
-    def _device(self) -> str:
-        taken = [known.device for known in self._workers.values()]
-        return min(self._devices, key=taken.count)
 
     def submit(self, worker: int, files: CaseFiles) -> None:
         """Hand a case to a process; `Finished` or `Lost` follows. One that is gone already is no error."""

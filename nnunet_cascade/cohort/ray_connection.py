@@ -51,7 +51,6 @@ class RayConnection:
     def __init__(self, *, cpus: int) -> None:
         with _process_kept():
             self.ray: Any = _installed_ray()
-            self._own = False
             self._leave: Callable[[], None] = lambda: None
             if self.ray.is_initialized():
                 return
@@ -78,10 +77,9 @@ class RayConnection:
             _require_answer(asked)
             self.ray.init(**_QUIET)
         elif asked == "local" or not self._joined():
-            session = self._start(cpus)
-            self._leave = lambda: self._end(session)
-        if not self._own:
-            _log.info("Ray runs already, with %d machines; it stays as it is", len(self.ray.nodes()))
+            self._start(cpus)
+            return
+        _log.info("Ray runs already, with %d machines; it stays as it is", len(self.ray.nodes()))
 
     def _joined(self) -> bool:
         """Join the Ray of this machine, unless there is none, or it is that of another run, and ends with it."""
@@ -97,8 +95,8 @@ class RayConnection:
         self.ray.shutdown()
         return False
 
-    def _start(self, cpus: int) -> str:
-        """Start a Ray of this machine alone, and give the folder of its logs."""
+    def _start(self, cpus: int) -> None:
+        """Start a Ray of this machine alone, which leaves no logs behind."""
         context: Any = self.ray.init(
             address="local",
             num_cpus=cpus,
@@ -107,12 +105,12 @@ class RayConnection:
             _node_name=_OWN_NODE,
             **_QUIET,
         )
-        self._own = True
-        return context.address_info["session_dir"]
 
-    def _end(self, session: str) -> None:
-        self.ray.shutdown()
-        shutil.rmtree(session, ignore_errors=True)
+        def end() -> None:
+            self.ray.shutdown()
+            shutil.rmtree(context.address_info["session_dir"], ignore_errors=True)
+
+        self._leave = end
 
 
 def _require_answer(address: str) -> None:

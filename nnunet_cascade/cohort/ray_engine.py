@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from nnunet_cascade.case_folders.lock import hold_as_worker
 from nnunet_cascade.cohort.engine import Event, Finished, Lost, Ready, Refused
@@ -28,28 +28,14 @@ _SHUTDOWN_TIMEOUT_S = 10.0
 _PAUSE_SECONDS = 0.02
 _LONGEST_LINE = 400
 _Paths = TypeVar("_Paths", CaseFiles, CohortJob, Scan)
-
-
-class Home(NamedTuple):
-    """Where an actor lives.
-
-    Attributes:
-        host: Name of its machine.
-        process: Its process there.
-    """
-
-    host: str
-    process: int
+_Home = tuple[str, int]
+"""Where an actor lives: its machine, and its process there."""
 
 
 class CascadeActor:
     """What Ray starts in a process of its own, on this machine or another.
 
-    Args:
-        job: What to do, its paths absolute.
-        device: Where the networks run.
-        folder: The one that relative paths within the settings begin at.
-        make: Loads the models.
+    The paths of its job are absolute; relative ones within the settings begin at `folder`.
     """
 
     def __init__(self, job: CohortJob, device: str, folder: str, make: MakeWorker) -> None:
@@ -57,7 +43,7 @@ class CascadeActor:
         self._worker: Worker | None = None
         self._held = ExitStack()
 
-    async def load(self) -> Home | CascadeError:
+    async def load(self) -> _Home | CascadeError:
         """Load the models; gives where they are, or the error that every other worker would meet too."""
         with suppress(OSError):
             os.chdir(self._folder)
@@ -68,7 +54,7 @@ class CascadeActor:
             self._worker = self._make(self._job, self._device)
         except CascadeError as error:
             return error
-        return Home(platform.node(), os.getpid())
+        return platform.node(), os.getpid()
 
     async def predict(self, files: CaseFiles) -> CaseOutcome:
         """Predict a case and write its results."""
@@ -78,44 +64,37 @@ class CascadeActor:
 
 
 class RayEngine:
-    """One actor per GPU, or per so many CPUs, each with both models in memory.
+    """One actor per GPU, or per as many CPUs as it has threads, each with both models in memory.
 
-    Ray is the one that `RAY_ADDRESS` names, else one started on this machine with `ray
-    start`, else one of this engine's own, which hears this machine alone and ends with the
-    engine. Ray never restarts an actor: who does what is decided in `dispatch`. All
-    machines must see bundle, images and output under the same paths.
+    Ray never restarts an actor: who does what is decided in `dispatch`. All machines must
+    see bundle, images and output under the same paths.
 
     Args:
         job: What to do. Its `threads` are those of each actor; None means as many as the local engine would take.
         device: "cpu", "mps" or "cuda"; with "cuda" each actor has a GPU of its own.
         workers: How many are meant to be started.
-        cpus_per_worker: CPUs set aside for each actor; None means as many as it has threads.
         make: Loads the models in the actor; default `CaseWorker`.
 
     Raises:
         SettingsError: Ray is not installed, cannot be reached, or has no machine with room for an actor.
     """
 
-    def __init__(
-        self,
-        job: CohortJob,
-        device: str,
-        workers: int,
-        cpus_per_worker: float | None = None,
-        make: MakeWorker = case_worker,
-    ) -> None:
-        self._gpus = _gpus(device)
-        job = replace(job, threads=job.threads or threads_per_worker(max(1, workers)))
-        self._cpus = _cpus(workers, float(job.threads or 1) if cpus_per_worker is None else cpus_per_worker)
+    def __init__(self, job: CohortJob, device: str, workers: int, make: MakeWorker = case_worker) -> None:
+        kind, _, index = device.partition(":")
+        if index:
+            raise SettingsError(f"Ray gives each worker a GPU of its own; found -device {device}, expected {kind}")
+        self._gpus = float(kind == "cuda")
+        self._cpus = job.threads or threads_per_worker(workers)
+        job = replace(job, threads=self._cpus)
         # Ray would set OMP_NUM_THREADS to the CPUs it shares out, which may be fewer or part of one.
         self._variables = worker_environment(workers, threads=job.threads)
         self._arguments = (_absolute(job), device, str(Path.cwd()), make)
         self._capacity = job.capacity
         self._actors: dict[int, Any] = {}
-        self._homes: dict[int, Home] = {}
+        self._homes: dict[int, _Home] = {}
         self._asked: dict[Any, tuple[int, CaseFiles | None]] = {}
         self._started = 0
-        self._connection = RayConnection(cpus=math.ceil(workers * self._cpus))
+        self._connection = RayConnection(cpus=workers * self._cpus)
         self._ray: Any = self._connection.ray
         try:
             self._require_room(workers)
@@ -161,7 +140,7 @@ class RayEngine:
         try:
             for actor in actors.values():
                 self._ray.kill(actor, no_restart=True)
-            _await_end([home.process for home in homes.values() if home.host == platform.node()])
+            _await_end([process for host, process in homes.values() if host == platform.node()])
         finally:
             self._connection.close()
 
@@ -178,15 +157,10 @@ class RayEngine:
             return [Finished(worker, CaseOutcome(case=files.case, status="failed", error=_line(error.cause or error)))]
         except self._ray.exceptions.RayError as error:
             return self._lost(worker, error)
-        return [self._said(worker, value)]
-
-    def _said(self, worker: int, value: CaseOutcome | CascadeError | Home) -> Event:
-        if isinstance(value, CaseOutcome):
-            return Finished(worker, value)
-        if isinstance(value, CascadeError):
-            return Refused(worker, value)
+        if isinstance(value, CaseOutcome | CascadeError):
+            return [Finished(worker, value) if isinstance(value, CaseOutcome) else Refused(worker, value)]
         self._homes[worker] = value
-        return Ready(worker)
+        return [Ready(worker)]
 
     def _lost(self, worker: int, error: BaseException) -> list[Event]:
         """Return what a lost actor had finished before, then its loss; it is ended for certain."""
@@ -222,23 +196,9 @@ class RayEngine:
     def _no_room(self) -> SettingsError:
         gpu = f" and {self._gpus:g} GPU" if self._gpus else ""
         return SettingsError(
-            f"no machine of the Ray cluster has {self._cpus:g} CPUs{gpu} for a worker; "
+            f"no machine of the Ray cluster has {self._cpus} CPUs{gpu} for a worker; "
             "start one with ray start, ask for fewer threads per worker, or for another -device"
         )
-
-
-def _gpus(device: str) -> float:
-    """Return the GPUs of each actor."""
-    kind, _, index = device.partition(":")
-    if index:
-        raise SettingsError(f"Ray gives each worker a GPU of its own; found -device {device}, expected {kind}")
-    return 1.0 if kind == "cuda" else 0.0
-
-
-def _cpus(workers: int, each: float) -> float:
-    if workers < 1 or not 0 < each < math.inf:
-        raise SettingsError(f"Ray needs at least one worker and CPUs for it; found {workers} workers of {each:g} CPUs")
-    return float(each)
 
 
 def _absolute(value: _Paths) -> _Paths:

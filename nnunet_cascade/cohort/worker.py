@@ -8,7 +8,6 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from typing import TypeVar
 
 import torch
@@ -37,10 +36,6 @@ class CaseWorker:
     threads beside it: while one case is in a network, the next one is read, the lungs of another are found
     and a third is written. A worker lives in one event loop.
 
-    Args:
-        job: What to do.
-        device: Where the networks run, such as "cpu", "cuda:1" or "mps".
-
     Raises:
         BundleError, DropoutError, SettingsError: The bundle cannot be loaded.
     """
@@ -65,18 +60,17 @@ class CaseWorker:
 
     async def predict(self, files: CaseFiles) -> CaseOutcome:
         """Predict a case and write its results; an error of the case is its outcome, and leaves no file of it."""
-        clock = Clock()
+        clock, told = Clock(), ""
         async with self._places:
             try:
                 await self._drive(self._steps(files, clock))
             except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
-                outcome = CaseOutcome(case=files.case, status="failed", error=_log_case_error(files.case, error))
-            else:
-                outcome = CaseOutcome(case=files.case, status="done")
-            if outcome.status == "failed":
+                told = _log_case_error(files.case, error)
+            if told:
                 await self._on("writing", lambda: self._forget(files.case))
             give_memory_back()
-        return replace(outcome, seconds=dict(clock.seconds))
+        status = "failed" if told else "done"
+        return CaseOutcome(case=files.case, status=status, error=told, seconds=dict(clock.seconds))
 
     def close(self) -> None:
         """End the worker's threads; cases under way come to the end of their step."""

@@ -68,9 +68,6 @@ class FakeEngine:
     def _lose(self, worker):
         self.log.append(("lost", worker, tuple(self.held.pop(worker))))
 
-    def close(self):
-        pass
-
 
 def run(engine, *names, workers=1, capacity=2, check=lambda: None):
     dispatcher = Dispatcher(engine, cases(*names), workers=workers, capacity=capacity, check=check)
@@ -81,30 +78,11 @@ def statuses(outcomes):
     return {outcome.case: outcome.status for outcome in outcomes}
 
 
-def test_no_cases_start_no_worker():
+def test_workers_share_the_cases_evenly_from_the_start_and_no_more_are_started():
     engine = FakeEngine()
-    assert run(engine)[1] == []
-    assert engine.held == {}
-
-
-def test_each_case_is_done_once_and_no_worker_holds_more_than_its_capacity():
-    engine = FakeEngine()
-    _, outcomes = run(engine, *"abcdefg", workers=2, capacity=2)
-    assert sorted(o.case for o in outcomes) == sorted("abcdefg")
-    assert max(engine.most.values()) == 2
-    assert set(engine.times.values()) == {1}
-
-
-def test_no_more_workers_are_started_than_cases():
-    engine = FakeEngine()
-    run(engine, "a", workers=4)
-    assert list(engine.held) == [0]
-
-
-def test_workers_share_the_cases_evenly_from_the_start():
-    engine = FakeEngine()
-    run(engine, "a", "b", workers=2, capacity=3)
+    run(engine, "a", "b", workers=4, capacity=3)
     assert {worker for what, worker, _ in engine.log if what == "submit"} == {0, 1}
+    assert list(engine.held) == [0, 1]
 
 
 def test_cases_are_asked_for_only_as_workers_have_room():
@@ -122,10 +100,10 @@ def test_cases_are_asked_for_only_as_workers_have_room():
     assert len(asked) <= 5 + 2 * 3
 
 
-def test_known_outcomes_pass_through_and_cost_no_worker():
+@pytest.mark.parametrize("known", [[], [CaseOutcome(case="a", status="done", earlier=True)]])
+def test_known_outcomes_pass_through_and_neither_they_nor_no_cases_start_a_worker(known):
     engine = FakeEngine()
-    known = CaseOutcome(case="a", status="done", earlier=True)
-    assert list(Dispatcher(engine, iter([known]), workers=1, capacity=1).run()) == [known]
+    assert list(Dispatcher(engine, iter(known), workers=1, capacity=1).run()) == known
     assert engine.held == {}
 
 
@@ -148,7 +126,7 @@ def test_a_case_that_ends_its_worker_does_not_take_its_neighbors_along():
     assert statuses(outcomes) == {"a": "done", "b": "done", "c": "done", "poison": "failed"}
     (told,) = (outcome.error for outcome in outcomes if outcome.case == "poison")
     assert "alone ended by signal 9" in told
-    assert [lost.cases for lost in dispatcher.lost] == [("a", "poison", "b"), ("poison",)]
+    assert [lost["cases"] for lost in dispatcher.lost] == [["a", "poison", "b"], ["poison"]]
     assert dispatcher.attempts == {"a": 2, "poison": 2, "b": 2}
 
 
@@ -177,9 +155,7 @@ def test_a_suspect_that_fails_alone_is_reported_with_its_own_error():
 
 
 def test_cases_promised_to_a_worker_that_dies_at_its_start_are_no_suspects():
-    engine = FakeEngine(
-        at_start=lambda number: Lost(number, "ended with exit code 1") if number == 0 else Ready(number)
-    )
+    engine = FakeEngine(at_start=lambda number: Ready(number) if number else Lost(number, "ended with exit code 1"))
     dispatcher, outcomes = run(engine, "a", "b")
     assert statuses(outcomes) == {"a": "done", "b": "done"}
     assert dispatcher.attempts == {}

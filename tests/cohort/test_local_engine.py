@@ -28,6 +28,7 @@ def job(tmp_path):
 
 
 def files(tmp_path, *cases):
+    """Cases whose names say what becomes of them."""
     return [CaseFiles(scan=scan) for scan in ct_folder(tmp_path / "in", *cases).values()]
 
 
@@ -53,17 +54,15 @@ def gone(pid, seconds=20.0):
     return not is_alive(pid)
 
 
-def test_a_worker_does_several_cases_side_by_side_and_ends_with_the_engine(job, tmp_path):
+def test_a_worker_does_several_cases_side_by_side(job, tmp_path):
     with closing(LocalEngine(job, ["cpu"], make=make)) as engine:
         number = engine.start()
         assert engine.wait() == [Ready(number)]
         for each in files(tmp_path, "a", "bad", "b"):
             engine.submit(number, each)
         outcomes = {event.outcome.case: event.outcome for event in events(engine, Finished, 3)}
-        pid = engine._workers[number].process.pid
     assert [outcomes[case].status for case in ("a", "bad", "b")] == ["done", "failed", "done"]
     assert outcomes["bad"].error == "it is bad"
-    assert gone(pid)
 
 
 def test_a_killed_worker_is_lost_with_the_reason_in_words_and_costs_nobody_else(job, tmp_path):
@@ -79,19 +78,17 @@ def test_a_killed_worker_is_lost_with_the_reason_in_words_and_costs_nobody_else(
         assert engine.wait()[0].outcome.status == "done"
 
 
-def test_a_worker_that_cannot_load_refuses_with_its_error_and_one_that_dies_is_lost(job):
-    with closing(LocalEngine(job, ["mps", "cuda:9"], make=make)) as engine:
-        engine.start()
-        (refused,) = [event for event in events(engine, Refused) if isinstance(event, Refused)]
-        assert str(refused.error) == "no models for this device"
-        engine.start()
-        assert any(isinstance(event, Lost) and event.worker == 1 for event in events(engine, Lost, 2))
-
-
-def test_a_worker_that_cannot_load_for_want_of_memory_says_so_in_a_line_and_prints_nothing(job, capfd):
-    with closing(LocalEngine(job, ["cuda:8"], make=make)) as engine:
-        number = engine.start()
-        assert events(engine, Lost) == [Lost(number, "cannot load the models: RuntimeError: CUDA error: out of memory")]
+def test_a_worker_that_cannot_load_refuses_or_is_lost_with_its_reason_in_a_line_and_prints_nothing(job, capfd):
+    with closing(LocalEngine(job, ["mps", "cuda:8", "cuda:9"], workers=3, make=make)) as engine:
+        numbers = [engine.start() for _ in range(3)]
+        heard = {number: [] for number in numbers}
+        while engine._workers:
+            for event in engine.wait():
+                heard[event.worker].append(event)
+    refused, _ = heard[0]
+    assert (type(refused), str(refused.error)) == (Refused, "no models for this device")
+    assert heard[1] == [Lost(1, "cannot load the models: RuntimeError: CUDA error: out of memory")]
+    assert heard[2] == [Lost(2, "ended by signal 9; the system may have run out of memory")]
     assert capfd.readouterr() == ("", "")
 
 
@@ -123,26 +120,47 @@ def test_closing_does_not_wait_for_cases_under_way(job, tmp_path):
     assert engine.wait() == []
 
 
-def test_workers_end_with_a_parent_that_is_killed(job, tmp_path):
-    program = f"""
-import sys; sys.path.insert(0, {str(Path(__file__).parents[1])!r})
+PARENT = """
+import sys
+from contextlib import closing
 from pathlib import Path
-from builders.fake_workers import make
+from tqdm import tqdm
 from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
-from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.cohort.local_engine import LocalEngine
+from nnunet_cascade.scans.scans import Scan
 from nnunet_cascade.prediction.spec import CascadeSpec
+
+def make(job, device):
+    sys.path.insert(0, sys.argv[1])
+    from builders.fake_workers import FakeWorker
+    list(tqdm(range(2), disable=True))  # as nnU-Net's bars
+    return FakeWorker(job, device)
+
 if __name__ == "__main__":
-    job = CohortJob(bundle=Path(), spec=CascadeSpec(), output=Path({str(job.output)!r}), threads=1)
-    engine = LocalEngine(job, ["cpu"], make=make)
-    number = engine.start()
-    engine.wait()
-    engine.submit(number, CaseFiles(scan=Scan(case="slow", path=Path("x"))))
-    engine.wait()
+    job = CohortJob(bundle=Path(), spec=CascadeSpec(), output=Path(sys.argv[2]), threads=1)
+    with closing(LocalEngine(job, ["cpu"], make=make)) as engine:
+        number = engine.start()
+        engine.wait()
+        for case in sys.argv[3:]:
+            engine.submit(number, CaseFiles(scan=Scan(case=case, path=Path("x"))))
+            engine.wait()
 """
-    script = tmp_path / "parent.py"
-    script.write_text(program)
-    parent = subprocess.Popen([sys.executable, str(script)])
+
+
+@pytest.fixture
+def parent(job, tmp_path):
+    """Give the command of a process that starts a worker and hands it cases."""
+    (tmp_path / "parent.py").write_text(PARENT)
+    return [*map(str, [sys.executable, tmp_path / "parent.py", Path(__file__).parents[1], job.output])]
+
+
+def test_a_worker_with_progress_bars_leaves_nothing_for_the_system_to_clear(parent):
+    done = subprocess.run(parent, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_workers_end_with_a_parent_that_is_killed(parent, job):
+    parent = subprocess.Popen([*parent, "slow"])
     started = job.output / "slow.started"
     end = time.monotonic() + 60
     while not started.is_file() and time.monotonic() < end:
@@ -153,46 +171,7 @@ if __name__ == "__main__":
     assert gone(worker)
 
 
-@pytest.mark.parametrize(
-    ("device", "told"), [("cuda:7", "found . CUDA devices, counted from 0"), ("mps", "-device mps")]
-)
 @pytest.mark.filterwarnings("ignore")
-def test_a_device_that_is_not_there_is_refused_in_one_line(job, device, told):
-    with pytest.raises(SettingsError, match=told):
-        case_worker(job, device)
-
-
-BARS = """
-import sys
-from contextlib import closing
-from pathlib import Path
-from tqdm import tqdm
-from nnunet_cascade.cohort.engine import Finished
-from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
-from nnunet_cascade.cohort.local_engine import LocalEngine
-from nnunet_cascade.scans.scans import Scan
-from nnunet_cascade.prediction.spec import CascadeSpec
-
-class Bars:
-    async def predict(self, files):
-        for _ in tqdm(range(2), disable=True):
-            pass
-        return CaseOutcome(case=files.case, status="done")
-
-def make(job, device):
-    return Bars()
-
-if __name__ == "__main__":
-    folder = Path(sys.argv[1])
-    job = CohortJob(bundle=folder, output=folder, spec=CascadeSpec())
-    with closing(LocalEngine(job, ["cpu"], make=make)) as engine:
-        engine.submit(engine.start(), CaseFiles(scan=Scan(case="a", path=folder)))
-        while not any(isinstance(event, Finished) for event in engine.wait()):
-            pass
-"""
-
-
-def test_a_worker_with_progress_bars_leaves_nothing_for_the_system_to_clear(tmp_path):
-    (tmp_path / "bars.py").write_text(BARS)
-    done = subprocess.run([sys.executable, tmp_path / "bars.py", tmp_path], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+def test_a_device_that_is_not_there_is_refused_in_one_line(job):
+    with pytest.raises(SettingsError, match=r"found \d CUDA devices, counted from 0"):
+        case_worker(job, "cuda:7")

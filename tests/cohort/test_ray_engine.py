@@ -16,7 +16,7 @@ import pytest
 from nnunet_cascade.cohort.engine import Finished, Lost, Ready
 from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.cohort.ray_connection import RayConnection
-from nnunet_cascade.cohort.ray_engine import RayEngine, _absolute
+from nnunet_cascade.cohort.ray_engine import CascadeActor, RayEngine, _absolute
 from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.scans.scans import Scan
@@ -58,8 +58,9 @@ def job(tmp_path):
     for name in ("bundle", "output"):
         (tmp_path / name).mkdir()
 
-    def make(**changes):
-        return CohortJob(bundle=tmp_path / "bundle", output=tmp_path / "output", spec=CascadeSpec(), **changes)
+    def make(threads=1, **changes):
+        folders = {"bundle": tmp_path / "bundle", "output": tmp_path / "output"}
+        return CohortJob(**folders, spec=CascadeSpec(), threads=threads, **changes)
 
     return make
 
@@ -78,7 +79,7 @@ def engine(running_ray):  # noqa: ARG001 - it runs
     engines = []
 
     def start(job, **changes):
-        settings = {"device": "cpu", "workers": 1, "cpus_per_worker": 1, "make": make_fake(), **changes}
+        settings = {"device": "cpu", "workers": 1, "make": make_fake(), **changes}
         engines.append(RayEngine(job, **settings))
         return engines[-1]
 
@@ -118,8 +119,12 @@ def is_alive(pid):
 def test_cases_go_to_the_actor_and_their_outcomes_come_back(engine, job, running_ray, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ray = engine(job(threads=2))
+    assert ray.wait() == []
     worker = ray.start()
     assert events_of(ray, 1) == [Ready(worker)]
+    ray.submit(worker, case("raise"))
+    [finished] = events_of(ray, 1)
+    assert (finished.outcome.status, finished.outcome.error) == ("failed", "ValueError: no such thing")
     ray.submit(worker, case("a"))
     [finished] = events_of(ray, 1)
     pid, omp, threads, device, folder, image = finished.outcome.error.split()
@@ -135,7 +140,7 @@ def test_cases_go_to_the_actor_and_their_outcomes_come_back(engine, job, running
 
 @pytest.mark.long
 def test_an_actor_holds_several_cases_at_a_time_and_its_end_costs_them_alone(engine, job):
-    ray = engine(job(threads=1), workers=2)
+    ray = engine(job(), workers=2)
     first, second = ray.start(), ray.start()
     assert sorted(map(repr, events_of(ray, 2))) == sorted(map(repr, [Ready(first), Ready(second)]))
     for name in ("pair1", "pair2"):  # each waits for the other
@@ -156,16 +161,7 @@ def test_an_actor_holds_several_cases_at_a_time_and_its_end_costs_them_alone(eng
     assert events_of(ray, 1) == [Ready(third)]
 
 
-def test_an_error_of_a_case_is_its_outcome(engine, job):
-    ray = engine(job())
-    worker = ray.start()
-    ray.submit(worker, case("raise"))
-    ready, finished = events_of(ray, 2)
-    assert ready == Ready(worker)
-    assert finished.outcome.status == "failed"
-    assert finished.outcome.error == "ValueError: no such thing"
-
-
+@pytest.mark.long
 def test_models_that_no_worker_can_load_refuse_the_run(engine, job):
     ray = engine(job(notes=("refuse",)))
     worker = ray.start()
@@ -182,16 +178,11 @@ def test_a_worker_that_stumbles_while_it_loads_is_lost(engine, job):
     assert (lost.worker, lost.reason) == (worker, "was lost (KeyError: 'something nobody thought of')")
 
 
-def test_a_machine_that_does_not_see_the_folders_is_named(engine, job, tmp_path):
+def test_a_machine_that_does_not_see_the_folders_is_named(job, tmp_path):
     (tmp_path / "bundle").rmdir()
-    ray = engine(job())
-    ray.start()
-    [refused] = events_of(ray, 1)
-    assert str(tmp_path / "bundle") in str(refused.error)
-
-
-def test_an_engine_that_is_asked_nothing_waits_for_nothing(engine, job):
-    assert engine(job()).wait() == []
+    refused = asyncio.run(CascadeActor(job(), "cpu", str(tmp_path), make_fake()).load())
+    assert isinstance(refused, SettingsError)
+    assert f"has no folder {tmp_path / 'bundle'}" in str(refused)
 
 
 def test_a_device_that_no_machine_has_is_refused(engine, job):
@@ -199,17 +190,9 @@ def test_a_device_that_no_machine_has_is_refused(engine, job):
         engine(job(), device="cuda")
 
 
-@pytest.mark.parametrize(
-    ("changes", "words"),
-    [
-        ({"device": "cuda:1"}, "a GPU of its own"),
-        ({"workers": 0}, "at least one worker"),
-        ({"cpus_per_worker": 0}, "CPUs for it"),
-    ],
-)
-def test_settings_without_sense_are_refused_before_ray_starts(engine, job, changes, words):
-    with pytest.raises(SettingsError, match=words):
-        engine(job(), **changes)
+def test_a_numbered_gpu_is_refused_before_ray_starts(job):
+    with pytest.raises(SettingsError, match="a GPU of its own"):
+        RayEngine(job(), "cuda:1", 1)
 
 
 def test_without_ray_the_extra_is_named(job, monkeypatch):
@@ -279,22 +262,16 @@ def sessions():
 
 
 @pytest.mark.long
-def test_a_ray_of_its_own_ends_with_the_engine_and_says_nothing(tmp_path):
+@pytest.mark.parametrize(("cases", "said"), [((), ""), (("long",), "interrupted\n")], ids=["done", "Ctrl-C"])
+def test_a_ray_of_its_own_ends_with_the_engine_and_says_nothing(tmp_path, cases, said):
     before = sessions()
-    process, actor = own_ray(tmp_path)
-    assert process.communicate(timeout=60) == ("", "")
+    process, actor = own_ray(tmp_path, *cases)
+    if cases:
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all
+    assert process.communicate(timeout=60) == (said, "")
     assert process.returncode == 0
     assert not is_alive(actor)
     assert sessions() <= before
-
-
-@pytest.mark.long
-def test_ctrl_c_ends_it_without_a_traceback(tmp_path):
-    process, actor = own_ray(tmp_path, "long")
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to all
-    assert process.communicate(timeout=60) == ("interrupted\n", "")
-    assert process.returncode == 0
-    assert not is_alive(actor)
 
 
 @pytest.mark.long
@@ -308,15 +285,6 @@ def test_nothing_of_it_outlives_a_killed_parent(tmp_path):
     assert not is_alive(actor)
 
 
-@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1"])
-def test_an_address_where_nobody_answers_is_named(tmp_path, address):
-    command = [sys.executable, "-c", OWN_RAY, str(tmp_path)]
-    done = subprocess.run(
-        command, env={**os.environ, "RAY_ADDRESS": address}, capture_output=True, text=True, check=False
-    )
-    assert done.stderr.strip().splitlines()[-1].startswith("nnunet_cascade.errors.SettingsError: Ray cannot be reached")
-
-
 class NoRay:
     """A Ray that is asked where it is to be found."""
 
@@ -327,6 +295,8 @@ class NoRay:
         return False
 
     def init(self, address=None, **_):
+        if os.environ.get("RAY_ADDRESS") == "nonsense":
+            raise ValueError("Malformed address")
         self.asked.append(address)
         return SimpleNamespace(address_info={"session_dir": "nowhere"})
 
@@ -357,3 +327,12 @@ def test_a_ray_is_joined_only_where_it_stays(tmp_path, monkeypatch, left, nodes,
     assert connection.ray.asked == asked
     connection.close()
     assert connection.ray.asked == [*asked, "end"]
+
+
+@pytest.mark.parametrize("address", ["nonsense", "127.0.0.1:1"])
+def test_an_address_where_nobody_answers_is_named(monkeypatch, address):
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    monkeypatch.setitem(sys.modules, "ray", NoRay())
+    with pytest.raises(SettingsError, match=r"Ray cannot be reached or started .* check RAY_ADDRESS"):
+        RayConnection(cpus=1)
+    assert sys.modules["ray"].asked == ["end"]
