@@ -50,35 +50,16 @@ _IMPORTED: Mapping[str, frozenset[str]] = {
 }
 _RESAMPLING = {
     function.__name__: function
-    for function in (
-        resample_data_or_seg_to_shape,
-        resample_torch_simple,
-        resample_torch_fornnunet,
-        no_resampling_hack,
-    )
+    for function in (resample_data_or_seg_to_shape, resample_torch_simple, resample_torch_fornnunet, no_resampling_hack)
 }
 _RESAMPLED = ("data", "new_shape", "current_spacing", "new_spacing")
 _PREPROCESSORS = frozenset({"DefaultPreprocessor"})
 _LABEL_MANAGERS = frozenset({"LabelManager"})
 _READERS = frozenset(
-    {
-        "SimpleITKIO",
-        "SimpleITKIOWithReorient",
-        "NibabelIO",
-        "NibabelIOWithReorient",
-        "NaturalImage2DIO",
-        "Tiff3DIO",
-    }
+    {"SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient", "NaturalImage2DIO", "Tiff3DIO"}
 )
-_NORMALIZATIONS = frozenset(
-    {
-        "CTNormalization",
-        "NoNormalization",
-        "ZScoreNormalization",
-        "RescaleTo01Normalization",
-        "RGBTo01Normalization",
-    }
-)
+_SCHEMES = ("CT", "No", "ZScore", "RescaleTo01", "RGBTo01")
+_NORMALIZATIONS = frozenset(f"{scheme}Normalization" for scheme in _SCHEMES)
 
 
 def require_known_names(
@@ -87,12 +68,7 @@ def require_known_names(
     """Raise where plans or dataset.json name anything that nnU-Net would import and that is not nnU-Net's own.
 
     Nothing is imported for it. What prediction never looks up, such as the planner, is not asked.
-
-    Args:
-        manager: Of the plans, inheritance and old-style architectures resolved as nnU-Net does.
-        configuration: The one that was trained.
-        dataset_json: Beside the plans.
-        where: Names the model in the error message.
+    The manager has resolved inheritance and old-style architectures as nnU-Net does.
 
     Raises:
         BundleError: A name is not one of those nnU-Net's planner writes, or an argument is no plain value.

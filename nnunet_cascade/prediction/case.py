@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import cast
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from nnunet_cascade.prediction.preprocessing import Prepared
 from nnunet_cascade.prediction.refinement import Refinement, crop_regions, predict_regions, stage_turn
 from nnunet_cascade.prediction.roi import Islands, Roi, apply_island_policy, is_clipped, plan_rois, roi_map
 from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
-from nnunet_cascade.prediction.stage_model import CoarsePrediction
+from nnunet_cascade.prediction.stage_model import CoarsePrediction, StageModel
 from nnunet_cascade.prediction.steps import CaseSteps, Clock, Step, one_step, run_steps
 from nnunet_cascade.scans.flags import grid_flags
 from nnunet_cascade.scans.scans import LoadedScan
@@ -104,12 +105,7 @@ class PrecomputedInputs:
 
 @dataclass(frozen=True, slots=True)
 class LungsOrReason:
-    """What is known of the lungs of a case.
-
-    Attributes:
-        mask: Or None where none could be made.
-        notes: Why not.
-    """
+    """The lungs of a case; without a mask, the notes say why none could be made."""
 
     mask: LungMask | None
     notes: tuple[str, ...] = ()
@@ -117,15 +113,7 @@ class LungsOrReason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnatomyResult:
-    """What becomes of stage 1's findings.
-
-    Attributes:
-        coarse: Them.
-        lungs: What they were judged by.
-        filtered: All candidates with their verdicts.
-        rois: Where stage 2 looks.
-        stage1_given: Whether they were handed in.
-    """
+    """What stage 1 found or was handed in, all its candidates with their verdicts, and where stage 2 looks."""
 
     coarse: CoarsePrediction
     lungs: LungsOrReason
@@ -137,16 +125,9 @@ class AnatomyResult:
 def case_steps(
     read: Callable[[], tuple[LoadedScan, PrecomputedInputs]], bundle: LoadedCascade, clock: Clock
 ) -> CaseSteps[CaseResult]:
-    """Take one CT through the cascade; nothing is held longer than the next step needs it.
+    """Take the CT that is read through the cascade, as `predict_case` does; the clock gets the time of each step.
 
-    Args:
-        read: Reads the CT and what is handed in; the CT is left unchanged.
-        bundle: The models.
-        clock: Gets the time of each step.
-
-    Returns:
-        The result on the image's own grid. No candidate, or every candidate
-        rejected, gives an empty mask and a flag, never an error.
+    Nothing is held longer than the next step needs it.
     """
 
     def read_and_prepare() -> tuple[LoadedScan, PrecomputedInputs, Prepared | None]:
@@ -225,11 +206,9 @@ def predict_stage1(
     prepared: Prepared | None, grid: Grid, bundle: LoadedCascade, given: PrecomputedInputs
 ) -> CoarsePrediction:
     """Run stage 1, or take the mask that is given instead."""
-    if given.stage1 is not None:
-        return CoarsePrediction(given.stage1, None)
-    if bundle.stage1 is None or prepared is None:
-        raise BundleError(f"{given.case}: there is no stage 1 and no stage-1 mask is given; give one")
-    return bundle.stage1.predict_coarse(prepared, stage_turn(bundle.spec.stage1, grid))
+    if prepared is None:
+        return CoarsePrediction(cast(Mask, given.stage1), None)
+    return cast(StageModel, bundle.stage1).predict_coarse(prepared, stage_turn(bundle.spec.stage1, grid))
 
 
 def find_lungs_or_reason(image: Volume, spec: CascadeSpec, given: PrecomputedInputs) -> LungsOrReason:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Image, Spacing, Stored
-from nnunet_cascade.settings.serialization import require
 
 EDGE_CHANNEL = "edge_magnitude"
 """Its name in `dataset.json`, by which a trained model says that it wants the channel."""
+_SIGMA_MM = 1.0
 
 
-def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0) -> Image:
-    """Return the steepness of an image: the length of the gradient after smoothing with a Gaussian.
+def edge_magnitude(image: Stored, spacing_mm: Spacing) -> Image:
+    """Return the steepness of an image: the length of the gradient after smoothing with a Gaussian of sigma 1 mm.
 
     Central differences between voxels, one-sided ones at the faces of the array; an
     axis of one voxel has no slope. Sums are taken in float32.
@@ -24,19 +22,14 @@ def edge_magnitude(image: Stored, spacing_mm: Spacing, *, sigma_mm: float = 1.0)
     Args:
         image: (Z, Y, X), in HU. Left unchanged.
         spacing_mm: Voxel size along (Z, Y, X).
-        sigma_mm: Of the Gaussian along every axis; 0 does not smooth.
 
     Returns:
         (Z, Y, X), float32, HU per mm, never negative.
 
-    Raises:
-        SettingsError: `sigma_mm` is negative or not finite.
-
     Source:
         Isler et al., Fig. 1, edge enhancement ahead of cropping; docs/paper-departures.md, P17.
     """
-    require(0 <= sigma_mm < math.inf, f"sigma_mm must be a finite number from 0 up; found {sigma_mm}")
-    sigma_voxels = [sigma_mm / size for size in spacing_mm]
+    sigma_voxels = [_SIGMA_MM / size for size in spacing_mm]
     smooth = ndimage.gaussian_filter(image.astype(np.float32), sigma_voxels, mode="nearest")
     squares = np.zeros(image.shape, dtype=np.float32)
     for axis, size in enumerate(spacing_mm):

@@ -41,14 +41,10 @@ class _Taps:
 
 
 class Interpolation:
-    """Trilinear interpolation as PyTorch does it with `align_corners=False`, box by box.
+    """Trilinear interpolation from a coarse shape to a fine one, as PyTorch's with `align_corners=False`, box by box.
 
     Both grids cover the same extent, so voxel faces, not centres, coincide at the ends.
     The weights are PyTorch's; sums are rounded after every product, which may differ from it in the last digit.
-
-    Args:
-        coarse: Shape of the grid that values come from.
-        fine: Shape of the grid that they are wanted on.
     """
 
     def __init__(self, coarse: Index, fine: Index) -> None:

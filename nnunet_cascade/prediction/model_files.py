@@ -43,11 +43,7 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path, *, trusted: bool = False) -> Checkpoint:
-        """Read a checkpoint.
-
-        Args:
-            path: Of the file.
-            trusted: Let the file run code of its own, as nnU-Net itself does.
+        """Read a checkpoint; if it is trusted, it may run code of its own, as nnU-Net itself lets it.
 
         Raises:
             BundleError: It would run code and is not trusted, or it is no checkpoint of nnU-Net's.
@@ -78,7 +74,7 @@ class Checkpoint:
         plain = axes is None or (
             isinstance(axes, (tuple, list)) and all(type(axis) is int and axis in range(3) for axis in axes)
         )
-        if not (named and plain and isinstance(weights, Mapping) and all(map(_is_weight, weights.items()))):
+        if not (named and plain and _are_weights(weights)):
             raise BundleError(f"{path} is no checkpoint of nnU-Net v2; expected one that nnUNetv2_train wrote")
         found = cast("Mapping[str, torch.Tensor]", weights)
         return cls(
@@ -105,9 +101,9 @@ class Checkpoint:
         write_checkpoint(target, content)
 
 
-def _is_weight(item: tuple[Any, Any]) -> bool:
-    name, value = item
-    return isinstance(name, str) and is_plain_weight(value)
+def _are_weights(found: Any) -> bool:
+    plain = isinstance(found, Mapping) and all(map(is_plain_weight, found.values()))
+    return plain and all(isinstance(name, str) for name in found)
 
 
 def _copies(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

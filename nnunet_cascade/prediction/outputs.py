@@ -60,19 +60,17 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
         InputImageError: An image cannot be written.
         OSError: The record cannot be written.
     """
-    images: dict[str, NDArray[Any]] = {
+    maps: dict[str, NDArray[Any] | None] = {
         "": result.tumor,
         "_probability": result.probability,
         "_roi": result.regions,
         "_stage1": result.stage1,
         "_candidates": result.filtered.labels,
+        "_uncertainty": result.uncertainty,
+        "_stage1_uncertainty": result.stage1_uncertainty,
+        "_lungs": None if result.lungs is None else result.lungs.labels,
     }
-    if result.uncertainty is not None:
-        images["_uncertainty"] = result.uncertainty
-    if result.stage1_uncertainty is not None:
-        images["_stage1_uncertainty"] = result.stage1_uncertainty
-    if result.lungs is not None:
-        images["_lungs"] = result.lungs.labels
+    images = {suffix: array for suffix, array in maps.items() if array is not None}
     for suffix, array in images.items():
         written = array.astype(np.uint16) if suffix == "_candidates" else array
         write_image(written, result.grid, folder / f"{case}{suffix}{ENDING}")
@@ -88,7 +86,7 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
 
 def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tuple[str, ...] = ()) -> CaseRecord:
     """Return the record of a case; what varies from run to run stands in `varying` alone."""
-    voxels = int(np.count_nonzero(result.tumor))
+    voxels, lungs = int(np.count_nonzero(result.tumor)), result.lungs
     return CaseRecord(
         case=case,
         notice=NOTICE,
@@ -104,7 +102,7 @@ def case_record(result: CaseResult, case: str, *, spec: CascadeSpec, notes: tupl
             volume_ml=_ml(int(np.count_nonzero(result.stage1)), result.grid),
             uncertainty=_stage1_uncertainty(result),
         ),
-        lungs=_lungs(result),
+        lungs=lungs and LungRecord(source=lungs.source, volume_ml=round(lungs.volume_ml, 3), flags=lungs.flags),
         candidates=tuple(candidate.to_record() for candidate in result.filtered.candidates),
         rois=tuple(_roi(result, roi) for roi in result.rois),
         islands=IslandsRecord(
@@ -163,13 +161,6 @@ def _sampling(summary: SamplingSummary | None) -> dict[str, Any]:
 def _total_ml(values: NDArray[np.float32], grid: Grid) -> float:
     """Return the integral of a measure over space, in its unit times ml."""
     return float(values.sum(dtype=np.float64)) * grid.voxel_volume_mm3 / MM3_PER_ML
-
-
-def _lungs(result: CaseResult) -> LungRecord | None:
-    lungs = result.lungs
-    if lungs is None:
-        return None
-    return LungRecord(source=lungs.source, volume_ml=round(lungs.volume_ml, 3), flags=lungs.flags)
 
 
 def _roi(result: CaseResult, roi: Roi) -> RoiRecord:

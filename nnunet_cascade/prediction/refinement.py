@@ -12,7 +12,7 @@ from nnunet_cascade.images import AIR_HU, Volume
 from nnunet_cascade.prediction.loaded import LoadedCascade
 from nnunet_cascade.prediction.roi import Roi, RoiBlender, patch_voxels
 from nnunet_cascade.prediction.spec import StageSettings
-from nnunet_cascade.prediction.stage_model import roi_seed
+from nnunet_cascade.prediction.stage_model import AS_STORED, roi_seed
 from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
 
@@ -53,7 +53,7 @@ class Refinement:
 def stage_turn(stage: StageSettings, grid: Grid) -> AxisTurn:
     """Return how an image's axes are turned for a stage; not at all where it sees them as they are stored."""
     if stage.orientation == "stored":
-        return AxisTurn((0, 1, 2), (False, False, False))
+        return AS_STORED
     return AxisTurn.to_code(grid, stage.orientation)
 
 

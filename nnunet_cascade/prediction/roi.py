@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Index, Labels, Mask, Spacing
+from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Index, Labels, Mask, Spacing, as_index
 from nnunet_cascade.morphology import dilate, element_offsets, label_components
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.prediction.spec import RoiSettings
@@ -82,11 +82,7 @@ def with_margin(box: Box, grid: Grid, settings: RoiSettings) -> Box:
 
 
 def _merged(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
-    """Join boxes that share a voxel, until none do.
-
-    Returns:
-        Each box with the places of those it was made of, in rising order, as are the first ones.
-    """
+    """Join boxes that share a voxel, until none do; each comes with the places of those it was made of, in order."""
     apart: list[tuple[Box, list[int]]] = []
     for place, first in enumerate(boxes):
         box, places = first, [place]
@@ -99,20 +95,17 @@ def _merged(boxes: Sequence[Box]) -> list[tuple[Box, list[int]]]:
 
 def patch_voxels(patch_mm: Spacing, spacing_mm: Spacing) -> Index:
     """Return the number of voxels along (Z, Y, X) nearest to a patch; rounding up would cost a second window."""
-    z, y, x = (max(1, round(length / size)) for length, size in zip(patch_mm, spacing_mm, strict=True))
-    return z, y, x
+    return as_index(max(1, round(length / size)) for length, size in zip(patch_mm, spacing_mm, strict=True))
 
 
 class RoiBlender:
     """Predictions of overlapping regions, averaged where they overlap; what lies outside all of them costs nothing.
 
-    Args:
-        shape: Of the image, (Z, Y, X).
-        turn: How the predictions' axes run; None is as the image's do.
+    The shape is the image's, (Z, Y, X); the turn says how the predictions' axes run.
     """
 
-    def __init__(self, shape: Index, turn: AxisTurn | None = None) -> None:
-        self._turn = turn or AxisTurn((0, 1, 2), (False, False, False))
+    def __init__(self, shape: Index, turn: AxisTurn) -> None:
+        self._turn = turn
         self._sum = np.zeros(shape, dtype=np.float32)
         self._count = np.zeros(shape, dtype=np.uint16)
         self._boxes: list[Box] = []
@@ -143,10 +136,7 @@ def roi_map(rois: Sequence[Roi], shape: Index) -> Labels:
 def is_clipped(mask: Mask, roi: Roi, regions: Labels) -> bool:
     """Tell whether a mask reaches a face of a region beyond which the image goes on and no region lies.
 
-    Args:
-        mask: (Z, Y, X), the final mask.
-        roi: The region.
-        regions: (Z, Y, X), the map of all regions.
+    The final mask and the map of all regions are both (Z, Y, X).
     """
     for axis in range(3):
         for inner, outer in (
@@ -202,11 +192,6 @@ def _grown(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
     offsets = element_offsets(radius_mm, "ball", spacing_mm)
     z, y, x = offsets.max(axis=0).tolist()
     outer = box.grown((z, y, x))
-    inside = outer.clipped(_shape(mask))
+    inside = outer.clipped(as_index(mask.shape))
     grown[inside.slices] = dilate(mask[box.slices], offsets)[inside.relative_to(outer).slices]
     return grown
-
-
-def _shape(mask: Mask) -> Index:
-    z, y, x = mask.shape
-    return z, y, x

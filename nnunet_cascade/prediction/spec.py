@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from nnunet_cascade.errors import BundleError, SettingsError, one_line
 from nnunet_cascade.postprocessing.lungs.source import LungSource
@@ -256,14 +256,7 @@ class CascadeSpec:
                 f"{where}: bundle version {content.get('version')!r}; this release reads version {SPEC_VERSION}; "
                 "make the bundle again with nnc-make-bundle, or install the release that made it"
             )
-        parts: dict[str, type[Any]] = {
-            "stage1": StageSettings,
-            "stage2": StageSettings,
-            "anatomy": AnatomySettings,
-            "roi": RoiSettings,
-            "sampling": SamplingSettings,
-            "lungs": LungSource,
-        }
+        parts: dict[str, Any] = {name: kind for name, kind in get_type_hints(cls).items() if is_dataclass(kind)}
         try:
             values: dict[str, Any] = {
                 name: _part(parts[name], value, where=f"{where}, {name}") if name in parts else value

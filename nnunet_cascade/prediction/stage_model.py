@@ -41,7 +41,7 @@ from nnunet_cascade.uncertainty.temperature import unscaled
 from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
 _Value = TypeVar("_Value", bound=np.generic)
-_AS_STORED = AxisTurn((0, 1, 2), (False, False, False))
+AS_STORED = AxisTurn((0, 1, 2), (False, False, False))
 _ROUNDING = np.float32(1e-6)
 
 
@@ -138,7 +138,7 @@ class StageModel:
         z, y, x = (float(sizes[axis]) for axis in self._predictor.plans_manager.transpose_backward)
         return z, y, x
 
-    def prepare_coarse(self, image: Stored, spacing_mm: Spacing, turn: AxisTurn = _AS_STORED) -> Prepared:
+    def prepare_coarse(self, image: Stored, spacing_mm: Spacing, turn: AxisTurn = AS_STORED) -> Prepared:
         """Preprocess a whole image for `predict_coarse`, which takes no network.
 
         Args:
@@ -148,7 +148,7 @@ class StageModel:
         """
         return self._preprocessed(turn.apply(image), turn.spacing(spacing_mm))
 
-    def predict_coarse(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
+    def predict_coarse(self, prepared: Prepared, turn: AxisTurn = AS_STORED) -> CoarsePrediction:
         """Predict a whole image deterministically; sampling changes neither mask nor probability.
 
         Args:
@@ -160,14 +160,15 @@ class StageModel:
         """
         decisive, spreads = self._decisive(prepared)
         mask, probability = self._coarse_mask(decisive.numpy(), prepared, turn)
-        spread = [self._spread(part, prepared, turn) for part in spreads]
+        spread = [self._placed(self._interpolated(part[None], prepared), prepared, turn)[0] for part in spreads]
         return CoarsePrediction(mask, probability, spread[0] if spread else None, moved_results=self._moved)
 
-    def predict_everywhere(self, prepared: Prepared, turn: AxisTurn = _AS_STORED) -> CoarsePrediction:
+    def predict_everywhere(self, prepared: Prepared, turn: AxisTurn = AS_STORED) -> CoarsePrediction:
         """Predict as `predict_coarse` does, with the probability of every voxel, which takes time and memory."""
         decisive, _ = self._decisive(prepared)
         mask, _ = self._coarse_mask(decisive.numpy(), prepared, turn)
-        return CoarsePrediction(mask, self._spread(decisive[0], prepared, turn), moved_results=self._moved)
+        everywhere = self._placed(self._interpolated(decisive[:1], prepared), prepared, turn)[0]
+        return CoarsePrediction(mask, everywhere, moved_results=self._moved)
 
     def _decisive(self, prepared: Prepared) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Run the network: the tumor's probability, and its strongest rival's where that counts; their spread."""
@@ -191,11 +192,6 @@ class StageModel:
 
         What lies between voxels that all fail it fails as well: the share of the tumor
         that is asked for is linear in the probabilities, and interpolation is a weighted mean.
-
-        Args:
-            channels: (1 or 2, …), the tumor's probability, and that of its strongest rival where that counts.
-            prepared: Where they lie.
-            turn: Of the image's axes.
         """
         mask, probability = self._empty(np.bool_, prepared, turn), self._empty(np.float32, prepared, turn)
         mask_there, probability_there = (self._part(whole, prepared, turn) for whole in (mask, probability))
@@ -211,16 +207,11 @@ class StageModel:
         tumor, *rivals = channels
         return tumor - np.float32(self._threshold) * (tumor + rivals[0] if rivals else np.float32(1))
 
-    def _spread(self, spread: torch.Tensor, prepared: Prepared, turn: AxisTurn) -> Image:
-        whole = self._empty(np.float32, prepared, turn)
-        self._part(whole, prepared, turn)[:] = self._interpolated(spread[None], prepared)[0]
-        return whole
-
-    def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
+    def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn, *channels: int) -> NDArray[_Value]:
         """Return zeros on the image's grid, as its own axes run; they take no memory before something is written."""
         backward = self._predictor.plans_manager.transpose_backward
         seen = [prepared.whole[axis] for axis in backward]
-        return np.zeros([seen[turn.order.index(axis)] for axis in range(3)], dtype=kind)
+        return np.zeros([*channels, *(seen[turn.order.index(axis)] for axis in range(3))], dtype=kind)
 
     def _part(self, whole: NDArray[_Value], prepared: Prepared, turn: AxisTurn) -> NDArray[_Value]:
         """Return the part of an array on the image's grid that the network saw, as it saw it, in the same memory."""
@@ -283,11 +274,7 @@ class StageModel:
         return self._placed(self._interpolated(channels, prepared), prepared)
 
     def _interpolated(self, channels: torch.Tensor, prepared: Prepared) -> NDArray[np.float32]:
-        """Carry (C, …) back to the spacing of the image.
-
-        Both grids cover the same extent, so voxel faces, not centres, coincide at the
-        ends (`align_corners=False`), as in nnU-Net's own resampling.
-        """
+        """Carry (C, …) back to the spacing of the image; both grids cover the same extent, as nnU-Net resamples."""
         size = prepared.box.shape
         return interpolate(channels[None], size=size, mode="trilinear", align_corners=False)[0].numpy()
 
@@ -299,12 +286,12 @@ class StageModel:
         ]
         return self._placed(channels[:, nearest[0][:, None, None], nearest[1][:, None], nearest[2]], prepared)
 
-    def _placed(self, channels: NDArray[_Value], prepared: Prepared) -> NDArray[_Value]:
-        """Undo nnU-Net's cropping and its order of axes."""
-        whole = np.zeros((len(channels), *prepared.whole), dtype=channels.dtype)
-        whole[(slice(None), *prepared.box.slices)] = channels
-        backward = self._predictor.plans_manager.transpose_backward
-        return np.ascontiguousarray(whole.transpose((0, *(axis + 1 for axis in backward))))
+    def _placed(self, channels: NDArray[_Value], prepared: Prepared, turn: AxisTurn = AS_STORED) -> NDArray[_Value]:
+        """Undo nnU-Net's cropping and its order of axes, and the turn."""
+        placed = self._empty(channels.dtype.type, prepared, turn, len(channels))
+        for whole, channel in zip(placed, channels, strict=True):
+            self._part(whole, prepared, turn)[:] = channel
+        return placed
 
 
 def roi_seed(sampling: SamplingSettings, box: Box) -> int:

@@ -39,10 +39,6 @@ def test_values_in_a_box_are_pytorchs(rng, coarse, fine):
     np.testing.assert_array_equal(grid.values(channels.numpy(), box), whole[(slice(None), *box.slices)])
 
 
-def test_nothing_wanted_gives_no_box():
-    assert not list(Interpolation((4, 4, 4), (8, 8, 8)).boxes(np.zeros((4, 4, 4), dtype=bool)))
-
-
 def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channel=1):
     """A stage whose network gives these logits."""
     model = StageModel.__new__(StageModel)

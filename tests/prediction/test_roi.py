@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Box
+from nnunet_cascade.geometry import AxisTurn, Box
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
 from nnunet_cascade.prediction.roi import (
     Roi,
@@ -20,10 +20,9 @@ from nnunet_cascade.prediction.roi import (
     plan_rois,
     roi_map,
 )
-from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
+from nnunet_cascade.prediction.spec import RoiSettings
 
 SHAPE = (12, 12, 12)
-
 INSIDE = Box((3, 3, 4), (8, 9, 9))
 
 
@@ -69,11 +68,6 @@ def test_exactly_one_margin_is_given(wrong, words):
         RoiSettings(**wrong)
 
 
-def test_a_margin_in_voxels_survives_json():
-    spec = CascadeSpec(roi=RoiSettings(margin_mm=None, margin_voxels=16, merge_overlapping=True))
-    assert CascadeSpec.from_json(spec.to_json(), where="test") == spec
-
-
 def test_regions_that_overlap_become_one_if_asked():
     grid = grid_towards("LPS", SHAPE)
     far, large, small = block((0, 0, 9), (1, 1, 10)), block((5, 5, 0), (7, 7, 2)), block((5, 5, 5), (6, 6, 6))
@@ -112,7 +106,7 @@ def test_a_patch_is_shown_in_the_nearest_number_of_voxels(spacing, voxels):
 
 
 def test_overlapping_regions_average_their_values():
-    canvas = RoiBlender((1, 1, 4))
+    canvas = RoiBlender((1, 1, 4), AxisTurn((0, 1, 2), (False, False, False)))
     canvas.paste(np.full((1, 1, 3), 0.8, dtype=np.float32), Box((0, 0, 0), (1, 1, 3)))
     canvas.paste(np.full((1, 1, 2), 0.4, dtype=np.float32), Box((0, 0, 1), (1, 1, 3)))
     np.testing.assert_allclose(canvas.mean()[0, 0], [0.8, 0.6, 0.6, 0.0], rtol=1e-6)
@@ -145,19 +139,15 @@ def test_a_mask_that_goes_on_into_a_neighbouring_region_is_not_clipped():
     assert not is_clipped(block((4, 4, 4), (8, 6, 6)), rois[0], roi_map(rois, SHAPE))
 
 
-def test_an_island_near_no_kept_candidate_is_dropped_whole():
+@pytest.mark.parametrize("policy", ["drop", "keep"])
+def test_an_island_near_no_kept_candidate_is_dropped_whole_or_kept_by_policy_and_counted(policy):
     kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
     found = block((1, 1, 1), (4, 4, 4)) | far
-    islands = apply_island_policy(found, kept, RoiSettings(island_reach_mm=2.0), (1.0, 1.0, 1.0))
-    np.testing.assert_array_equal(islands.mask, found & ~far)
-    assert (islands.count, islands.voxels, islands.dropped) == (1, 8, True)
-
-
-def test_an_island_may_be_kept_by_policy_and_is_counted_all_the_same():
-    kept, far = block((1, 1, 1), (3, 3, 3)), block((8, 8, 8), (10, 10, 10))
-    islands = apply_island_policy(kept | far, kept, RoiSettings(islands="keep"), (1.0, 1.0, 1.0))
-    np.testing.assert_array_equal(islands.mask, kept | far)
-    assert (islands.count, islands.dropped) == (1, False)
+    before = found.copy()
+    islands = apply_island_policy(found, kept, RoiSettings(islands=policy, island_reach_mm=2.0), (1.0, 1.0, 1.0))
+    np.testing.assert_array_equal(found, before)
+    np.testing.assert_array_equal(islands.mask, found & ~far if policy == "drop" else found)
+    assert (islands.count, islands.voxels, islands.dropped) == (1, 8, policy == "drop")
 
 
 def test_reach_is_in_mm_not_in_voxels():
@@ -167,8 +157,6 @@ def test_reach_is_in_mm_not_in_voxels():
     assert apply_island_policy(near, kept, settings, (2.0, 1.0, 1.0)).count == 1
 
 
-def test_a_found_mask_is_left_unchanged_and_nothing_found_has_no_islands():
-    found, nothing = block((8, 8, 8), (10, 10, 10)), np.zeros(SHAPE, dtype=bool)
-    apply_island_policy(found, block((1, 1, 1), (3, 3, 3)), RoiSettings(), (1.0, 1.0, 1.0))
-    assert found.sum() == 8
+def test_nothing_found_has_no_islands():
+    nothing = np.zeros(SHAPE, dtype=bool)
     assert apply_island_policy(nothing, nothing, RoiSettings(), (1.0, 1.0, 1.0)).count == 0
