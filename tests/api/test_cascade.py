@@ -7,9 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from dataclasses import dataclass, fields, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,17 +30,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 SETTINGS = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """One phantom as an image file, as a DICOM series and as one of two, with the truth as stage 1's mask."""
-
-    image: Path
-    series: Path
-    several: Path
-    uids: tuple
-    mask: Path
-
-
 def write_series(phantom, folder, name):
     identity = Identity(patient_id="NOBODY", study_uid=uid_from("study"), frame_of_reference_uid=uid_from("frame"))
     series = Series(identity=identity, uid=uid_from(name), description=name)
@@ -48,6 +38,7 @@ def write_series(phantom, folder, name):
 
 @pytest.fixture(scope="module")
 def inputs(tmp_path_factory):
+    """One phantom as an image file, as a DICOM series and as one of two, with the truth as stage 1's mask."""
     root = tmp_path_factory.mktemp("inputs")
     phantom = make_phantom(TEST_SEEDS[0], SETTINGS)
     (root / "images").mkdir()
@@ -60,9 +51,12 @@ def inputs(tmp_path_factory):
     (case,) = nnc.find_scans(root / "series")
     for name in ("ct", case):
         write_image((phantom.tumors > 0).astype(np.uint8), phantom.grid, root / "masks" / f"{name}.nii.gz")
-    image = root / "images" / "ct_0000.nii.gz"
-    return Inputs(
-        image, root / "series", root / "several", (uid_from("whole"), uid_from("gapped")), root / "masks" / "ct.nii.gz"
+    return SimpleNamespace(
+        image=root / "images" / "ct_0000.nii.gz",
+        series=root / "series",
+        several=root / "several",
+        uids=(uid_from("whole"), uid_from("gapped")),
+        mask=root / "masks" / "ct.nii.gz",
     )
 
 
@@ -95,24 +89,17 @@ class TestSources:
     def test_a_path_a_volume_and_an_image_in_memory_give_the_same_result(self, loaded, inputs, result):
         ct = nnc.read_ct(inputs.image)
         truth = read_labels(inputs.mask, ct.grid, what="mask")
-        for source in (
-            str(inputs.image),
-            ct,
-            to_sitk(ct.array, ct.grid),
-            replace(ct, array=ct.array.astype(np.float64)),
-        ):
+        for source in (str(inputs.image), to_sitk(ct.array, ct.grid), replace(ct, array=ct.array.astype(np.float64))):
             assert same(loaded.predict(source, stage1=truth), result)
         assert result.regions.any()
         assert result.case == "ct"
         assert loaded.predict(ct, stage1=truth > 0).case == "case"
 
     def test_a_series_tells_of_missing_slices(self, loaded, inputs):
-        whole, gapped = inputs.uids
-        mask = inputs.mask
-        assert "missing_slices" not in loaded.predict(inputs.several, series=whole, stage1=mask).flags
-        found = loaded.predict(inputs.several, series=gapped, stage1=mask)
-        assert "missing_slices" in found.flags
-        assert any("slices are missing" in note for note in found.notes)
+        whole, gapped = (loaded.predict(inputs.several, series=uid, stage1=inputs.mask) for uid in inputs.uids)
+        assert "missing_slices" not in whole.flags
+        assert "missing_slices" in gapped.flags
+        assert any("slices are missing" in note for note in gapped.notes)
 
     def test_several_series_are_refused_with_their_list(self, loaded, inputs):
         with pytest.raises(nnc.InputImageError, match="expected one: give series=UID") as raised:
@@ -124,9 +111,10 @@ class TestSources:
         for lungs in (result.lungs, labels, labels > 0):
             found = loaded.predict(inputs.image, stage1=inputs.mask, lungs=lungs)
             assert np.array_equal(found.lungs.mask, labels > 0)
-        (inputs.mask.parent.with_name("lungs")).mkdir(exist_ok=True)
-        write_image(labels, result.grid, inputs.mask.parent.with_name("lungs") / "ct.nii.gz")
-        found = loaded.predict(inputs.image, stage1=inputs.mask, lungs=inputs.mask.parent.with_name("lungs"))
+        folder = inputs.mask.parent.with_name("lungs")
+        folder.mkdir()
+        write_image(labels, result.grid, folder / "ct.nii.gz")
+        found = loaded.predict(inputs.image, stage1=inputs.mask, lungs=folder)
         assert found.lungs.source == "folder lungs"
 
     @pytest.mark.parametrize(
@@ -164,6 +152,7 @@ class TestSave:
         assert result.save(str(tmp_path / "python")) == tmp_path / "python" / "ct.json"
         assert contents(tmp_path / "python") == contents(tmp_path / "command")
 
+    @pytest.mark.long
     def test_so_are_those_of_a_series_with_its_dicom_objects(self, loaded, tiny_cascade, inputs, tmp_path):
         pytest.importorskip("highdicom")
         command(tiny_cascade.bundle, inputs, inputs.series, tmp_path / "command", "--dicom")
@@ -208,6 +197,7 @@ def predict_and_save(bundle, image, mask, output):
 
 
 class TestWhereItRuns:
+    @pytest.mark.long
     def test_in_a_daemonic_process_which_may_have_no_children(self, tiny_cascade, inputs, result, tmp_path):
         given = (str(tiny_cascade.bundle), str(inputs.image), str(inputs.mask), str(tmp_path / "daemon"))
         process = multiprocessing.get_context("spawn").Process(target=predict_and_save, args=given, daemon=True)
@@ -217,33 +207,22 @@ class TestWhereItRuns:
         result.save(tmp_path / "here")
         assert contents(tmp_path / "daemon") == contents(tmp_path / "here")
 
-    def test_in_a_thread_and_inside_a_running_event_loop(self, loaded, inputs, result):
-        found = []
+    def test_in_threads_and_inside_a_running_event_loop(self, loaded, inputs, result):
+        def predicted(_=None):
+            return loaded.predict(inputs.image, stage1=inputs.mask)
 
         async def notebook():
-            found.append(loaded.predict(inputs.image, stage1=inputs.mask))
+            return predicted()
 
-        asyncio.run(notebook())
-        threads = [
-            threading.Thread(target=lambda: found.append(loaded.predict(inputs.image, stage1=inputs.mask)))
-            for _ in range(2)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(found) == 3
+        with ThreadPoolExecutor(2) as pool:
+            found = [asyncio.run(notebook()), *pool.map(predicted, range(2))]
         assert all(same(each, result) for each in found)
 
     def test_no_process_is_started_and_models_are_loaded_once(self, loaded, inputs, monkeypatch):
         def refuse(*_, **__):
             raise AssertionError("a process was started")
 
-        for place, name in (
-            (subprocess.Popen, "__init__"),
-            (multiprocessing.process.BaseProcess, "start"),
-            (os, "fork"),
-        ):
+        process = multiprocessing.process.BaseProcess
+        for place, name in ((subprocess.Popen, "__init__"), (process, "start"), (os, "fork"), (torch, "load")):
             monkeypatch.setattr(place, name, refuse)
-        monkeypatch.setattr(torch, "load", refuse)
         assert loaded.predict(inputs.image).stage1_given is False

@@ -18,17 +18,11 @@ CT = nnc.Volume(chest_ct(), GRID)
 
 
 class TestReadCt:
-    @pytest.mark.parametrize("kind", [str, Path])
-    def test_an_image_file_or_the_only_one_of_a_folder(self, drawn_ct, kind):
-        for place in (drawn_ct, drawn_ct.parent):
-            found = nnc.read_ct(kind(place))
+    def test_an_image_file_or_the_only_one_of_a_folder(self, drawn_ct):
+        for place in (drawn_ct, str(drawn_ct.parent)):
+            found = nnc.read_ct(place)
             np.testing.assert_array_equal(found.array, chest_ct())
             assert found.grid.difference(GRID) is None
-
-    def test_a_series_of_dicom_slices(self, tmp_path):
-        found = nnc.read_ct(str(write_subject(ONE, tmp_path)))
-        np.testing.assert_array_equal(found.array, ct_voxels(1))
-        assert found.grid.difference(SERIES_GRID) is None
 
     def test_several_are_refused_with_their_list_unless_one_is_named(self, tmp_path):
         folder = write_subject(FOLLOWED, tmp_path)
@@ -36,9 +30,9 @@ class TestReadCt:
         with pytest.raises(nnc.InputImageError, match="holds 2 CT") as raised:
             nnc.read_ct(folder)
         assert all(uid in str(raised.value) for uid in uids)
-        assert {nnc.read_ct(folder, series=uid).array.tobytes() for uid in uids} == {
-            ct_voxels(seed).tobytes() for seed in (1, 7)
-        }
+        found = [nnc.read_ct(folder, series=uid) for uid in uids]
+        assert {each.array.tobytes() for each in found} == {ct_voxels(seed).tobytes() for seed in (1, 7)}
+        assert all(each.grid.difference(SERIES_GRID) is None for each in found)
         with pytest.raises(nnc.InputImageError, match=r"and no series 1\.2; expected one: give series=UID of"):
             nnc.read_ct(folder, series="1.2")
 
@@ -90,16 +84,10 @@ def test_a_candidate_filter_takes_labels_and_the_recommended_settings():
 
 WRONG = {
     "read_ct": (lambda: nnc.read_ct(7), r"source: expected a path \(str or Path\); found int"),
-    "find_lungs": (
-        lambda: nnc.find_lungs(chest_ct()),
-        "expected a path .* a Volume or a SimpleITK image; found ndarray",
-    ),
+    "find_lungs": (lambda: nnc.find_lungs(chest_ct()), "a path .* a Volume or a SimpleITK image; found ndarray"),
     "its source": (lambda: nnc.find_lungs(CT, "threshold"), "source: expected a LungSource or None; found str"),
     "filter_candidates": (lambda: nnc.filter_candidates("a", GRID, None), "tumor: expected an array .*; found str"),
-    "a probability": (
-        lambda: nnc.filter_candidates(np.zeros(GRID.shape), GRID, None),
-        "tumor: expected .*; found 3 dimensions of float64; compare probabilities with a threshold first",
-    ),
+    "a probability": (lambda: nnc.filter_candidates(np.zeros(GRID.shape), GRID, None), "compare probabilities with a"),
     "its grid": (lambda: nnc.filter_candidates(blocks(IN_LEFT), (1, 1, 1), None), "grid: expected a Grid; found tuple"),
     "evaluate": (lambda: nnc.evaluate(None, blocks(IN_LEFT), spacing_mm=(1, 1, 1)), "prediction: .* found NoneType"),
     "load_cascade": (lambda: nnc.load_cascade(None), "bundle: expected a path .*; found NoneType"),
@@ -131,12 +119,6 @@ def test_a_path_that_is_not_there_is_one_clear_line(name):
     with pytest.raises(nnc.CascadeError, match="nowhere") as raised:
         MISSING[name]()
     assert "\n" not in str(raised.value)
-
-
-@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps:1"])
-def test_a_device_that_is_not_there_is_one_clear_line(device):
-    with pytest.raises(nnc.SettingsError, match="device"):
-        nnc.load_cascade("nowhere", device=device)
 
 
 def test_a_bundle_of_a_newer_version_is_one_clear_line(tmp_path):
