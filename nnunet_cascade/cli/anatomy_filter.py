@@ -9,18 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, Options, new_command, report_cases
-from nnunet_cascade.cli.options import (
-    add_device,
-    add_lungs,
-    add_preset_name,
-    add_sharing,
-    add_top_k,
-    add_tumor_label,
-    lung_source,
-    require_other_folder,
-    require_sharing,
-)
 from nnunet_cascade.cli.settings_values import settings_values
 from nnunet_cascade.errors import SettingsError
 
@@ -44,18 +34,18 @@ def build_parser() -> CommandParser:
     files.path("-i", "IN", "folder of predictions <case>.nii.gz, or one of them", required=True)
     files.path("-ct", "IMAGES", "folder of <case>_0000.nii.gz, or the one such file", required=True)
     files.path("-o", "OUT", "folder for the results", required=True)
-    add_tumor_label(files, of="the predictions")
+    options.add_tumor_label(files, of="the predictions")
     meaning = "maps <case>_uncertainty.nii.gz, for --set rank_by=mean_uncertainty and for the record"
     files.path("--uncertainty", "FOLDER", meaning)
     rules = parser.options("rules")
-    add_preset_name(rules, default=None)
+    options.add_preset_name(rules, default=None)
     rules.path("--settings", "FILE", "anatomy.json as --tune writes it")
     rules.words("--set", "NAME=VALUE", "single settings, see docs/anatomy.md")
-    add_top_k(rules, default="that of the settings; all with --tune")
+    options.add_top_k(rules, default="that of the settings; all with --tune")
     _add_tuning(parser.options("tuning"))
-    add_lungs(parser)
-    add_device(parser.options("speed and machines"))
-    add_sharing(parser.options("resume, and distribute cases over several runs"))
+    options.add_lungs(parser)
+    options.add_device(parser.options("speed and machines"))
+    options.add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
 
 
@@ -70,21 +60,22 @@ def _add_tuning(tuning: Options) -> None:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.case_folders.case_files import find_masks
+    from nnunet_cascade.case_folders.lock import Part
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.case_folders.run import open_folder, part_of
     from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.workflows.anatomy_filter import LUNG_FOLDER, FilterRequest
 
-    share = require_sharing(args)
+    share = Part(num_parts=args.num_parts, part_id=args.part_id)
     _require_mode(args)
     inputs = (args.i, args.ct, args.gt, args.lungs, args.uncertainty)
-    require_other_folder(args.o, *inputs)
-    require_other_folder(args.o / LUNG_FOLDER, *inputs)
+    options.require_other_folder(args.o, *inputs)
+    options.require_other_folder(args.o / LUNG_FOLDER, *inputs)
     request = FilterRequest(
         images=args.ct,
         output=args.o,
         anatomy=anatomy_settings(args),
-        lungs=lung_source(args),
+        lungs=options.lung_source(args),
         tumor=TumorLabel.of(args.i, args.tumor_label),
         uncertainty=args.uncertainty,
         resume=args.resume,

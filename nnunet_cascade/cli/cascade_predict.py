@@ -7,9 +7,9 @@ import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import (
     FAILED,
     CommandParser,
@@ -19,23 +19,7 @@ from nnunet_cascade.cli.common import (
     report_cases,
     require_cuda,
 )
-from nnunet_cascade.cli.options import (
-    DICOM_KINDS,
-    add_case_names,
-    add_device,
-    add_lungs,
-    add_margins,
-    add_sharing,
-    add_top_k,
-    add_trust,
-    changed_lungs,
-    require_other_folder,
-    require_sharing,
-    unassigned_files,
-    with_margins,
-    with_top_k,
-)
-from nnunet_cascade.errors import DicomError, SettingsError
+from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.uncertainty_measures import MEASURES
 
 if TYPE_CHECKING:
@@ -60,47 +44,47 @@ def build_parser() -> CommandParser:
     files.path("-i", "IN", meaning, required=True)
     files.path("-o", "OUT", "folder for the results", required=True)
     files.path("-m", "BUNDLE", "folder made by nnc-make-bundle or nnc-train-cascade", required=True)
-    add_trust(files)
-    add_case_names(files)
+    options.add_trust(files)
+    options.add_case_names(files)
     meaning = "also write these DICOM objects to OUT/dicom/<case>/, or all of them if none is named; needs CTs in DICOM"
-    files.add("--dicom", meaning, nargs="*", choices=DICOM_KINDS)
+    files.add("--dicom", meaning, nargs="*", choices=options.DICOM_KINDS)
     stages = parser.options("stage 1 and candidates")
     meaning = "use existing masks <case>.nii.gz instead of stage 1; every value above 0 is tumor"
     stages.path("--stage1_predictions", "DIR", meaning)
-    add_top_k(stages, default="the bundle's")
-    add_margins(stages, default="the bundle's")
+    options.add_top_k(stages, default="the bundle's")
+    options.add_margins(stages, default="the bundle's")
     _add_uncertainty(parser.options("uncertainty"))
-    add_lungs(parser)
+    options.add_lungs(parser)
     _add_speed(parser.options("speed and machines"))
-    add_sharing(parser.options("resume, and distribute cases over several runs"))
+    options.add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
 
 
-def _add_uncertainty(options: Options) -> None:
-    options.whole("--mc_samples", "T", "number of stochastic passes, 0 for none; default: the bundle's")
+def _add_uncertainty(group: Options) -> None:
+    group.whole("--mc_samples", "T", "number of stochastic passes, 0 for none; default: the bundle's")
     meaning = "what varies between the samples of stage 2: dropout, mirroring, or the trained folds and checkpoints; "
     sources = ("mc_dropout", "tta", "ensemble", "none")
-    options.add("--uncertainty_sources", f"{meaning}default: the bundle's", nargs="+", choices=sources)
-    options.add(
+    group.add("--uncertainty_sources", f"{meaning}default: the bundle's", nargs="+", choices=sources)
+    group.add(
         "--uncertainty_measure", "measure in the uncertainty maps; default: the bundle's", choices=tuple(MEASURES)
     )
     meaning = "also write an uncertainty map of stage 1, from mirroring or from the trained folds and checkpoints"
-    options.add("--stage1_uncertainty", meaning, nargs="+", choices=("tta", "ensemble", "none"))
+    group.add("--stage1_uncertainty", meaning, nargs="+", choices=("tta", "ensemble", "none"))
 
 
-def _add_speed(options: Options) -> None:
-    add_device(options)
-    options.number("-step_size", "SHARE", "step of the sliding windows, as a share of a patch; default: the bundle's")
-    options.switch("--disable_tta", "do not mirror, in either stage")
-    options.whole("--sample_batch_size", "N", "stochastic passes in one batch; default: the bundle's")
-    options.whole("-npp", "N", "cases that a worker reads in advance", default=1)
-    options.whole("-nps", "N", "cases that a worker writes while it predicts others", default=1)
+def _add_speed(group: Options) -> None:
+    options.add_device(group)
+    group.number("-step_size", "SHARE", "step of the sliding windows, as a share of a patch; default: the bundle's")
+    group.switch("--disable_tta", "do not mirror, in either stage")
+    group.whole("--sample_batch_size", "N", "stochastic passes in one batch; default: the bundle's")
+    group.whole("-npp", "N", "cases that a worker reads in advance", default=1)
+    group.whole("-nps", "N", "cases that a worker writes while it predicts others", default=1)
     meaning = "processes that each load the models; they share the GPUs or cores; default: one per GPU, or one"
-    options.whole("--workers", "N", meaning)
+    group.whole("--workers", "N", meaning)
     meaning = "where workers run: on this machine, or on a Ray cluster (GPUs there only with -device cuda)"
-    options.add("--engine", meaning, choices=("local", "ray"), default="local")
+    group.add("--engine", meaning, choices=("local", "ray"), default="local")
     meaning = "number format of the networks on a CPU; bfloat16 needs a CPU with instructions for it"
-    options.add("--precision", meaning, choices=("float32", "bfloat16"), default="float32")
+    group.add("--precision", meaning, choices=("float32", "bfloat16"), default="float32")
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -123,7 +107,7 @@ def _body(args: argparse.Namespace) -> int:
     left_out, unreadable = request.told.get("left_out", ()), request.told.get("unreadable_files", 0)
     not_exported = [] if request.exports is None else request.exports.failed
     notes = [f"{len(left_out)} CT series skipped because they are not volumes"] if left_out else []
-    notes += [unassigned_files(unreadable)] if unreadable else []
+    notes += [options.unassigned_files(unreadable)] if unreadable else []
     notes += [f"{len(not_exported)} case(s) not exported as DICOM"] if not_exported else []
     code = report_cases(failed, len(request.cases), report, *notes)
     return FAILED if not_exported or unreadable else code
@@ -132,14 +116,15 @@ def _body(args: argparse.Namespace) -> int:
 def _request(args: argparse.Namespace) -> CohortRequest:
     """Return what is asked, checked as far as it can be without a model."""
     from nnunet_cascade.bundles.bundle import read_notes, read_spec
+    from nnunet_cascade.case_folders.lock import Part
     from nnunet_cascade.case_folders.run import part_of
     from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.cohort.cohort import CohortRequest
     from nnunet_cascade.cohort.jobs import CohortJob
     from nnunet_cascade.scans.search import search_scans
 
-    begun, share = time.time(), require_sharing(args)
-    require_other_folder(args.o, args.i, args.m, args.stage1_predictions, args.lungs)
+    begun, share = time.time(), Part(num_parts=args.num_parts, part_id=args.part_id)
+    options.require_other_folder(args.o, args.i, args.m, args.stage1_predictions, args.lungs)
     job = CohortJob(
         bundle=args.m,
         spec=_changed(read_spec(args.m), args),
@@ -176,10 +161,7 @@ def _exports(found: FoundScans, args: argparse.Namespace) -> DicomExports | None
             f"--dicom: {args.i} holds image files, which DICOM objects cannot reference; give the DICOM series, "
             "or export later with nnc-export-dicom --series"
         )
-    if find_spec("highdicom") is None:
-        from nnunet_cascade.dicom.seg.reading import MISSING_EXTRA
-
-        raise DicomError(MISSING_EXTRA)
+    options.require_highdicom()
     asked: list[Kind] = [kind for kind in KINDS if kind in args.dicom or not args.dicom]
     return DicomExports(ExportRequest(results=args.o, kinds=tuple(asked)))
 
@@ -188,14 +170,11 @@ def _workers(args: argparse.Namespace) -> Workers:
     """Return who predicts: by default one worker per GPU, or one on the CPU."""
     from nnunet_cascade.cohort.cohort import Workers
 
-    if args.engine == "ray":
-        return Workers(count=_count(args, 1), devices=(args.device or "cpu",), engine="ray", make=_ray)
-    devices = _devices(args.device)
-    return Workers(count=_count(args, len(devices)), devices=devices)
-
-
-def _count(args: argparse.Namespace, default: int) -> int:
-    return default if args.workers is None else int(args.workers)
+    on_ray = args.engine == "ray"
+    devices = (args.device or "cpu",) if on_ray else _devices(args.device)
+    count = len(devices) if args.workers is None else args.workers
+    ray: dict[str, Any] = {"engine": "ray", "make": _ray} if on_ray else {}
+    return Workers(count=count, devices=devices, **ray)
 
 
 def _devices(asked: str | None) -> tuple[str, ...]:
@@ -217,14 +196,13 @@ def _ray(job: CohortJob, workers: Workers) -> Engine:
 
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
     """Return a bundle's settings with what the options change."""
-    spec = replace(spec, sampling=_sampling(spec.sampling, args))
-    spec = with_top_k(spec, args)
-    spec = replace(spec, roi=with_margins(spec.roi, args))
+    sampling = _sampling(spec.sampling, args)
+    spec = replace(options.with_top_k(spec, args), sampling=sampling, roi=options.with_margins(spec.roi, args))
     for stage in ("stage1", "stage2"):
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings
         spec = replace(spec, **{stage: replace(settings, mirroring=settings.mirroring and not args.disable_tta)})
-    return replace(spec, lungs=changed_lungs(spec.lungs, args))
+    return replace(spec, lungs=options.changed_lungs(spec.lungs, args))
 
 
 def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingSettings:
@@ -238,8 +216,8 @@ def _sampling(sampling: SamplingSettings, args: argparse.Namespace) -> SamplingS
         asked = {name: tuple(s for s in asked.get(name, kept) if s != "tta") for name, kept in of_bundle.items()}
     if args.stage1_predictions is not None and asked.get("stage1_sources"):
         raise SettingsError("--stage1_uncertainty needs the prediction of stage 1; leave --stage1_predictions out")
-    options = {"mc_samples": args.mc_samples, "measure": args.uncertainty_measure, "batch_size": args.sample_batch_size}
-    changes: dict[str, Any] = {**asked, **{name: value for name, value in options.items() if value is not None}}
+    others = {"mc_samples": args.mc_samples, "measure": args.uncertainty_measure, "batch_size": args.sample_batch_size}
+    changes: dict[str, Any] = {**asked, **{name: value for name, value in others.items() if value is not None}}
     return replace(sampling, **changes)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.versions import NOTICE
@@ -26,21 +26,12 @@ RESUMES = "If interrupted, run the same command again: it resumes where it left 
 _DEVICE = re.compile(r"cpu|mps|cuda(:\d+)?")
 
 
-class Command(Protocol):
-    """The `main` of a command: it takes the arguments, by default those of the shell, and returns the exit code."""
-
-    def __call__(self, argv: Sequence[str] | None = None) -> int: ...  # noqa: D102
-
-
 def new_command(
     build_parser: Callable[[], CommandParser], body: Callable[[argparse.Namespace], int], module: str
-) -> Command:
-    """Return the `main` of a command. `python -m` with the command's module runs it at once.
+) -> Callable[..., int]:
+    """Return the `main` of a command: it takes the arguments, by default those of the shell.
 
-    Args:
-        build_parser: Builds the parser.
-        body: Does the work and returns the exit code.
-        module: The module's `__name__`.
+    `python -m` with the command's module, whose `__name__` is given, runs it at once. The body returns the exit code.
     """
 
     def main(argv: Sequence[str] | None = None) -> int:
@@ -65,20 +56,18 @@ class CommandParser(argparse.ArgumentParser):
         shown = f"{prog} {version('nnunet-cascade')}"
         self.add_argument("--version", action="version", version=shown, help="show the version and exit")
         self.set_defaults(argv=())
+        # What begins like a negative number is a value: --window -600,1500
+        self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def options(self, title: str) -> Options:
         """Begin a group of options under a title."""
         return Options(self, self.add_argument_group(title))
 
 
-class _Container(Protocol):
-    def add_argument(self, *flags: str, **how: Any) -> argparse.Action: ...
-
-
 class Options:
     """A group of a command's options: each method adds one; `how` goes to `add_argument`."""
 
-    def __init__(self, parser: CommandParser, group: _Container) -> None:
+    def __init__(self, parser: CommandParser, group: Any) -> None:
         self._parser, self._group = parser, group
 
     def add(self, flag: str, meaning: str, **how: Any) -> None:
@@ -112,8 +101,7 @@ class Options:
 
     def one_of(self) -> Options:
         """Begin a part of the group whose options exclude each other."""
-        group: Any = self._group
-        return Options(self._parser, group.add_mutually_exclusive_group())
+        return Options(self._parser, self._group.add_mutually_exclusive_group())
 
 
 class _HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 from collections import Counter
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, Options
-from nnunet_cascade.cli.options import unassigned_files
-from nnunet_cascade.errors import DicomError, SettingsError
+from nnunet_cascade.cli.options import require_highdicom, unassigned_files
+from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.dataset_conversion.cohort import ConversionResult
@@ -55,10 +54,8 @@ def run_conversion(args: argparse.Namespace, settings: ConversionSettings, *, na
         processes=args.np,
         folds=args.folds,
     )
-    if settings.source == "seg" and find_spec("highdicom") is None:
-        from nnunet_cascade.dicom.seg.reading import MISSING_EXTRA
-
-        raise DicomError(MISSING_EXTRA)
+    if settings.source == "seg":
+        require_highdicom()
     result = convert_download(request)
     print(_summary(result, args.d))
     return FAILED if result.left_out or result.stray or result.folds_problem else DONE

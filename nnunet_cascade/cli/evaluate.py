@@ -15,7 +15,7 @@ from nnunet_cascade.errors import InputImageError, SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
-    from nnunet_cascade.workflows.evaluation import EvaluationRequest, Predictions
+    from nnunet_cascade.workflows.evaluation import EvaluationRequest
 
 _TRUTH = "gt"
 
@@ -93,7 +93,9 @@ def _request(args: argparse.Namespace) -> EvaluationRequest:
     )
     for method in methods:
         require_other_folder(args.o, args.gt, method.folder)
-    _require_one_file(args.gt, methods)
+    for method in methods:
+        if method.place.is_file() and not args.gt.is_file():
+            raise SettingsError(f"-pred {method.place} is one file and -gt {args.gt} is not; give a folder")
     return EvaluationRequest(
         truths=args.gt,
         predictions=methods,
@@ -102,12 +104,6 @@ def _request(args: argparse.Namespace) -> EvaluationRequest:
         processes=args.np,
         resume=args.resume,
     )
-
-
-def _require_one_file(truths: Path, methods: Sequence[Predictions]) -> None:
-    for method in methods:
-        if method.place.is_file() and not truths.is_file():
-            raise SettingsError(f"-pred {method.place} is one file and -gt {truths} is not; give a folder")
 
 
 def _named(text: str) -> tuple[str, Path]:

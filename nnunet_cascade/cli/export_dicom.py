@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from contextlib import closing
-from pathlib import Path
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
 from nnunet_cascade.cli.options import DICOM_KINDS, add_cases, add_processes
+from nnunet_cascade.errors import CascadeError, SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.dicom_export.export import ExportOutcome, ExportRequest
-    from nnunet_cascade.dicom_export.matching import KnownSeries
     from nnunet_cascade.scans.scans import Scan
+
+_log = logging.getLogger("nnunet_cascade.export")
 
 
 def build_parser() -> CommandParser:
@@ -52,24 +55,21 @@ def _body(args: argparse.Namespace) -> int:
     request = _request(args)
     prepare_output(request.folder)
     scans, unmatched = _scans(args)
-    failed = len(unmatched)
-    for outcome in unmatched:
-        _log_failure(outcome)
     if unmatched:
         write_export_report(request, unmatched)
-    with closing(export_folder(request, scans)) as outcomes, tqdm(total=len(scans), desc="export", unit="case") as bar:
-        for outcome in outcomes:
-            failed += outcome.status == "failed"
-            _log_failure(outcome)
+    failed, count = 0, len(scans) + len(unmatched)
+    with closing(export_folder(request, scans)) as outcomes, tqdm(total=count, desc="export", unit="case") as bar:
+        for outcome in chain(unmatched, outcomes):
+            if outcome.status == "failed":
+                failed += 1
+                _log.error("%s: %s", outcome.case, outcome.error)
             bar.update()
-    count = len(scans) + len(unmatched)
     print(f"{count - failed} of {count} cases exported to {request.folder}; details: {request.report_path}")
     return FAILED if failed else DONE
 
 
 def _request(args: argparse.Namespace) -> ExportRequest:
     from nnunet_cascade.dicom_export.export import ExportRequest
-    from nnunet_cascade.errors import SettingsError
 
     if not args.i.is_dir():
         raise SettingsError(f"-i {args.i} is not a folder; give the folder that nnc-cascade-predict wrote")
@@ -87,9 +87,8 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
     """Return the series of each case, and the cases without a series."""
     from tqdm import tqdm
 
-    from nnunet_cascade.dicom_export.export import ExportOutcome, find_cases
+    from nnunet_cascade.dicom_export.export import ExportOutcome, find_cases, read_case_record
     from nnunet_cascade.dicom_export.matching import KnownSeries
-    from nnunet_cascade.errors import SettingsError
 
     found = find_cases(args.i)
     strange = [case for case in args.cases if case not in found]
@@ -99,30 +98,14 @@ def _scans(args: argparse.Namespace) -> tuple[dict[str, Scan | None], list[Expor
     if args.series is None:
         return dict.fromkeys(cases), []
     known = KnownSeries(args.series)
-    matched = {case: _matched(known, args.i, case) for case in tqdm(cases, desc="series", unit="case")}
-    scans: dict[str, Scan | None] = {case: scan for case, scan in matched.items() if not isinstance(scan, str)}
-    return scans, [
-        ExportOutcome(case=case, status="failed", error=scan) for case, scan in matched.items() if isinstance(scan, str)
-    ]
-
-
-def _matched(known: KnownSeries, results: Path, case: str) -> Scan | str:
-    """Return the series of a case, or the reason that it has none."""
-    from nnunet_cascade.dicom_export.export import read_case_record
-    from nnunet_cascade.errors import CascadeError
-
-    try:
-        return known.series_of(case, read_case_record(results, case))
-    except CascadeError as error:
-        return str(error)
-
-
-def _log_failure(outcome: ExportOutcome) -> None:
-    """Log why a case failed."""
-    import logging
-
-    if outcome.status == "failed":
-        logging.getLogger("nnunet_cascade.export").error("%s: %s", outcome.case, outcome.error)
+    scans: dict[str, Scan | None] = {}
+    unmatched: list[ExportOutcome] = []
+    for case in tqdm(cases, desc="series", unit="case"):
+        try:
+            scans[case] = known.series_of(case, read_case_record(args.i, case))
+        except CascadeError as error:
+            unmatched.append(ExportOutcome(case=case, status="failed", error=str(error)))
+    return scans, unmatched
 
 
 main = new_command(build_parser, _body, __name__)

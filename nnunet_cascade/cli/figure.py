@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, run_command
+from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, new_command
 from nnunet_cascade.cli.options import add_cases, add_images, add_processes, add_tumor_label, require_other_folder
 from nnunet_cascade.errors import SettingsError
 
@@ -41,22 +40,6 @@ def build_parser() -> CommandParser:
     rows.words("--slice", "MM", meaning, type=float)
     look.add("--format", "file format of the figures", choices=("png", "pdf", "svg"), default="png")
     return parser
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command."""
-    return run_command(build_parser(), _body, _joined(sys.argv[1:] if argv is None else argv))
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """Let a window begin with a minus, which argparse takes for another option."""
-    joined: list[str] = []
-    for word in argv:
-        if joined and joined[-1] == "--window":
-            joined[-1] = f"--window={word}"
-        else:
-            joined.append(word)
-    return joined
 
 
 def _body(args: argparse.Namespace) -> int:
@@ -111,5 +94,4 @@ def _jobs(args: argparse.Namespace) -> list[FigureJob]:
     return figure_jobs(run, cases, drawn, paths, scans)
 
 
-if __name__ == "__main__":
-    raise SystemExit(main())
+main = new_command(build_parser, _body, __name__)

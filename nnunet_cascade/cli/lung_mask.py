@@ -5,15 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
+from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import CommandParser, new_command, report_cases
-from nnunet_cascade.cli.options import (
-    add_device,
-    add_lungs,
-    add_sharing,
-    lung_source,
-    require_other_folder,
-    require_sharing,
-)
 
 
 def build_parser() -> CommandParser:
@@ -26,9 +19,9 @@ def build_parser() -> CommandParser:
     files = parser.options("input and output")
     files.path("-i", "IN", "folder of <case>_0000.nii.gz, or one such file", required=True)
     files.path("-o", "OUT", "folder for <case>.nii.gz and run.json", required=True)
-    add_lungs(parser)
-    add_device(parser.options("speed and machines"))
-    add_sharing(parser.options("resume, and distribute cases over several runs"))
+    options.add_lungs(parser)
+    options.add_device(parser.options("speed and machines"))
+    options.add_sharing(parser.options("resume, and distribute cases over several runs"))
     return parser
 
 
@@ -36,13 +29,14 @@ def _body(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from nnunet_cascade.case_folders.case_files import find_images
+    from nnunet_cascade.case_folders.lock import Part
     from nnunet_cascade.case_folders.run import open_folder, part_of, run_cases, write_run_report
     from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.workflows.lung_masks import lung_figures, lung_task
 
-    share = require_sharing(args)
-    require_other_folder(args.o, args.i, args.lungs)
-    source = lung_source(args)
+    share = Part(num_parts=args.num_parts, part_id=args.part_id)
+    options.require_other_folder(args.o, args.i, args.lungs)
+    source = options.lung_source(args)
     cases = part_of(find_images(args.i), share)
     context = RunContext(begun=time.time(), command=args.argv, share=share)
     task = lung_task(args.o, source, resume=args.resume)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from nnunet_cascade.cli.common import CommandParser, Options, device_name
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
-    from nnunet_cascade.case_folders.lock import Part
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
@@ -95,13 +95,6 @@ def add_sharing(options: Options) -> None:
     )
     options.whole("-num_parts", "N", "number of runs that the cases are distributed over", default=1)
     options.whole("-part_id", "I", "which of these runs this is, counted from 0", default=0)
-
-
-def require_sharing(args: argparse.Namespace) -> Part:
-    """Return which of the cases a run does; raise if there is no such part."""
-    from nnunet_cascade.case_folders.lock import Part
-
-    return Part(num_parts=args.num_parts, part_id=args.part_id)
 
 
 def require_other_folder(output: Path, *inputs: Path | None) -> None:
@@ -258,6 +251,14 @@ def _parsed_labels(text: str) -> tuple[int, ...]:
     if not all(part.isdecimal() for part in parts):
         raise SettingsError(f"--lung_labels {text!r}; expected whole numbers with commas between, such as 12,13,14")
     return tuple(map(int, parts))
+
+
+def require_highdicom() -> None:
+    """Raise where the library is missing that reads and writes DICOM objects."""
+    if find_spec("highdicom") is None:
+        from nnunet_cascade.dicom.derived import MISSING_EXTRA
+
+        raise DicomError(MISSING_EXTRA)
 
 
 def unassigned_files(count: int) -> str:

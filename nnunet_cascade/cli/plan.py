@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from nnunet_cascade.cli.common import DONE, CommandParser, Options, new_command
@@ -44,24 +45,22 @@ def add_plan_options(options: Options, prefix: str = "") -> None:
     options.words(f"{flag}set", "NAME=VALUE", f"training settings: {names}")
 
 
-def plan_request(args: argparse.Namespace, prefix: str = "", *, paper: bool, **fixed: Any) -> PlanRequest:
-    """Return the plans that the options of `add_plan_options` ask for, with the preset `paper` as default if asked."""
-    from nnunet_cascade.training.planning import PlanRequest
-
+def changed_plan(plan: PlanRequest, args: argparse.Namespace, prefix: str = "") -> PlanRequest:
+    """Return plans with what the options of `add_plan_options` change."""
     names = ("spacing_mm", "window_hu", "patch_size", "batch_size", "features")
     given: dict[str, Any] = {name: getattr(args, f"{prefix}{name}") for name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-    if paper:
-        given["spacing_mm"] = given["spacing_mm"] or PAPER_SPACING_MM
-        given["window_hu"] = given["window_hu"] or PAPER_WINDOW_HU
     training = settings_values(TrainingSettings, getattr(args, f"{prefix}set"))
-    return PlanRequest(**fixed, **given, training={**(PAPER_TRAINING if paper else {}), **training})
+    changes = {name: value for name, value in given.items() if value is not None}
+    return replace(plan, **changes, training={**plan.training, **training})
 
 
 def _body(args: argparse.Namespace) -> int:
-    from nnunet_cascade.training.planning import write_plans
+    from nnunet_cascade.training.planning import PlanRequest, write_plans
 
-    path = write_plans(args.d, plan_request(args, paper=args.paper, name=args.o, configuration=args.c))
+    paper: dict[str, Any] = {"spacing_mm": PAPER_SPACING_MM, "window_hu": PAPER_WINDOW_HU, "training": PAPER_TRAINING}
+    plan = PlanRequest(name=args.o, configuration=args.c, **(paper if args.paper else {}))
+    path = write_plans(args.d, changed_plan(plan, args))
     print(f"{path}\nnext: nnUNetv2_preprocess -d {args.d} -plans_name {args.o} -c {args.c}")
     return DONE
 

@@ -14,7 +14,7 @@ from nnunet_cascade.errors import SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.report.case_assets import CaseAssets
-    from nnunet_cascade.report.collect import ReportRequest, ReportResult
+    from nnunet_cascade.report.collect import ReportRequest
 
 _MOST_LINES = 20
 
@@ -49,12 +49,18 @@ def _body(args: argparse.Namespace) -> int:
     requests = _requests(args)
     if args.np > 1:
         start_early("nnunet_cascade.report.case_assets")
-    made = _made(requests)
-    for line in (*made.notices, *_report_lines(made)):
-        sys.stderr.write(f"{line}\n")
+    from nnunet_cascade.report.build import make_comparison, make_report
+
+    first, *others = requests
+    made = make_comparison(first, others[0], _progress) if others else make_report(first, _progress)
+    told, more = made.problems[:_MOST_LINES], len(made.problems) - _MOST_LINES
+    told = [*made.notices, *told, *([f"and {more} more problems; see the pages"] if more > 0 else [])]
+    sys.stderr.writelines(f"{line}\n" for line in told)
     print(f"{made.cases} cases; open {made.index}")
     if args.serve:
-        _serve(made.index.parent, args.port)
+        from nnunet_cascade.report.viewing.server import serve
+
+        serve(made.index.parent, args.port)
     return FAILED if made.problems else DONE
 
 
@@ -87,31 +93,10 @@ def _requests(args: argparse.Namespace) -> list[ReportRequest]:
     ]
 
 
-def _made(requests: list[ReportRequest]) -> ReportResult:
-    if len(requests) == 1:
-        from nnunet_cascade.report.build import make_report
-
-        return make_report(requests[0], _progress)
-    from nnunet_cascade.report.build import make_comparison
-
-    return make_comparison(requests[0], requests[1], _progress)
-
-
 def _progress(cases: Iterable[CaseAssets], total: int) -> Iterator[CaseAssets]:
     from tqdm import tqdm
 
     return iter(tqdm(cases, total=total, desc="report", unit="case"))
-
-
-def _report_lines(made: ReportResult) -> list[str]:
-    more = len(made.problems) - _MOST_LINES
-    return [*made.problems[:_MOST_LINES], *([f"and {more} more problems; see the pages"] if more > 0 else [])]
-
-
-def _serve(folder: Path, port: int) -> None:
-    from nnunet_cascade.report.viewing.server import serve
-
-    serve(folder, port)
 
 
 main = new_command(build_parser, _body, __name__)

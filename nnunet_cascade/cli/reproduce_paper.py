@@ -5,16 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 
+from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, FAILED, RESUMES, CommandParser, chosen_device, new_command
-from nnunet_cascade.cli.options import (
-    add_device,
-    add_effort,
-    add_lung_weights,
-    add_preset_name,
-    add_resamples,
-    add_tumor_label,
-    dataset_tumor,
-)
 
 
 def build_parser() -> CommandParser:
@@ -30,22 +22,22 @@ def build_parser() -> CommandParser:
     files.path("-o", "FOLDER", "folder for everything that is written", required=True)
     files.whole("-d", "ID", "number of a raw nnU-Net dataset; default: phantoms, which are made")
     files.whole("--test_dataset", "ID", "raw dataset to test on instead: its imagesTr and labelsTr")
-    add_tumor_label(files, of="the dataset")
+    options.add_tumor_label(files, of="the dataset")
     files.path("--reference_lungs", "FOLDER", "lung masks that came with the test cases, for Table IV")
-    add_lung_weights(files)
+    options.add_lung_weights(files)
     tables = parser.options("tables and training")
     tables.words("--tables", "I…VII", "tables to reproduce; default: all")
-    add_preset_name(tables, default="paper")
+    options.add_preset_name(tables, default="paper")
     tables.whole("--folds", "K", "number of folds of every model; default: 5, with --tiny 2")
     tables.whole("--seed", "N", "random seed of every training", default=0)
-    add_resamples(tables)
+    options.add_resamples(tables)
     size = parser.options("size and speed")
     size.switch("--tiny", "use tiny networks and minutes of training, for CPUs")
-    add_effort(size)
+    options.add_effort(size)
     meaning = "number of phantoms, without -d"
     size.whole("--phantoms", ("TRAIN", "TEST"), meaning, nargs=2, default=(28, 24))
     size.switch("--dry_run", "print the expected cost and stop")
-    add_device(size)
+    options.add_device(size)
     return parser
 
 
@@ -71,7 +63,7 @@ def _body(args: argparse.Namespace) -> int:
         effort=args.effort,
         reference_lungs=args.reference_lungs,
         lung_weights=args.lung_weights,
-        tumor_labels=(1,) if args.d is None else dataset_tumor(args.d, args.tumor_label),
+        tumor_labels=(1,) if args.d is None else options.dataset_tumor(args.d, args.tumor_label),
         resamples=args.resamples,
         phantoms=tuple(args.phantoms),
     )

@@ -5,15 +5,8 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 
+from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, CommandParser, new_command
-from nnunet_cascade.cli.options import (
-    add_preset,
-    add_roi_training,
-    add_tumor_label,
-    dataset_tumor,
-    jitter_mm,
-    preset_spec,
-)
 
 
 def build_parser() -> CommandParser:
@@ -28,12 +21,12 @@ def build_parser() -> CommandParser:
     files.whole("-o", "ID", "number of the dataset to make", required=True)
     meaning = "nnU-Net model folder whose fold_*/validation gives the boxes; default: boxes from the ground truth"
     files.path("--stage1", "MODEL", meaning)
-    add_tumor_label(files, of="the dataset")
+    options.add_tumor_label(files, of="the dataset")
     crops = parser.options("crops")
     meaning = "smallest size of a crop in mm: 1.5 times the patch of stage 2"
     crops.number("--context_mm", ("Z", "Y", "X"), meaning, nargs=3, default=(160.0, 160.0, 160.0))
-    add_roi_training(crops)
-    add_preset(parser)
+    options.add_roi_training(crops)
+    options.add_preset(parser)
     return parser
 
 
@@ -41,7 +34,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.nnunet_folders import patient_folds, raw_folder, roi_target
     from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
-    spec = preset_spec(args)
+    spec = options.preset_spec(args)
     target = roi_target(args.d, args.o)
     rois = make_roi_dataset(
         RoiDatasetRequest(
@@ -49,12 +42,12 @@ def _body(args: argparse.Namespace) -> int:
             target=target,
             splits=patient_folds(args.d),
             stage1=args.stage1,
-            tumor_labels=dataset_tumor(args.d, args.tumor_label),
+            tumor_labels=options.dataset_tumor(args.d, args.tumor_label),
             anatomy=spec.anatomy,
             lungs=spec.lungs,
             roi=spec.roi,
             edge_channel=args.edge_channel,
-            jitter_mm=jitter_mm(args),
+            jitter_mm=options.jitter_mm(args),
             context_mm=tuple(args.context_mm),
         )
     )

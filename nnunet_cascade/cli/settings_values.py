@@ -13,11 +13,7 @@ _BOOLEANS = {"true": True, "false": False}
 
 
 def settings_values(kind: type, pairs: Sequence[str]) -> dict[str, Any]:
-    """Read NAME=VALUE pairs; commas separate the values of a tuple, and `none` stands for None.
-
-    Args:
-        kind: The settings dataclass; its defaults serve as examples in messages.
-        pairs: What the user wrote.
+    """Read NAME=VALUE pairs of a settings dataclass; commas separate the values of a tuple, `none` stands for None.
 
     Raises:
         SettingsError: A pair has no =, the name is unknown or the value is of another type.

@@ -8,7 +8,8 @@ import sys
 import pytest
 from builders.dicom_downloads import ONE, Ct, write_subject
 
-from nnunet_cascade.cli import cascade_predict, common
+from nnunet_cascade.cli import cascade_predict, common, options
+from nnunet_cascade.cohort import cohort
 from nnunet_cascade.cohort.jobs import CaseOutcome
 from nnunet_cascade.dicom.ct.writing import CtStorage
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -41,40 +42,38 @@ def main(folders, *options):
     return cascade_predict.main([*map(str, arguments)])
 
 
-def test_a_worker_per_gpu_else_one_on_the_cpu(asked):
-    assert (asked().workers.count, asked().workers.devices) == (1, ("cpu",))
-    workers = asked(gpus=3).workers
-    assert (workers.count, workers.devices) == (3, ("cuda:0", "cuda:1", "cuda:2"))
+@pytest.mark.parametrize(
+    ("options", "gpus", "workers"),
+    [
+        ([], 0, ("local", 1, ("cpu",))),
+        ([], 3, ("local", 3, ("cuda:0", "cuda:1", "cuda:2"))),
+        (["-device", "cpu"], 2, ("local", 1, ("cpu",))),
+        (["-device", "mps"], 2, ("local", 1, ("mps",))),
+        (["-device", "cuda:1"], 2, ("local", 1, ("cuda:1",))),
+        (["-device", "cuda", "--workers", "4"], 2, ("local", 4, ("cuda:0", "cuda:1"))),
+        (["-device", "cpu", "--workers", "2"], 2, ("local", 2, ("cpu",))),
+        (["--engine", "ray"], 2, ("ray", 1, ("cpu",))),
+        (["--engine", "ray", "-device", "cuda", "--workers", "2"], 0, ("ray", 2, ("cuda",))),
+    ],
+)
+def test_there_is_a_worker_per_gpu_else_one_on_the_cpu_unless_others_are_asked_for(asked, options, gpus, workers):
+    found = asked(*options, gpus=gpus).workers
+    assert (found.engine, found.count, found.devices) == workers
 
 
 @pytest.mark.parametrize(
-    ("options", "count", "devices"),
+    ("device", "gpus", "told"),
     [
-        (["-device", "cpu"], 1, ("cpu",)),
-        (["-device", "mps"], 1, ("mps",)),
-        (["-device", "cuda:1"], 1, ("cuda:1",)),
-        (["-device", "cuda", "--workers", "4"], 4, ("cuda:0", "cuda:1")),
-        (["-device", "cpu", "--workers", "2"], 2, ("cpu",)),
+        ("cuda:2", 2, "-device cuda:2: found 2 CUDA devices, counted from 0"),
+        ("cuda", 0, "no CUDA device found; use -device cpu"),
     ],
 )
-def test_devices_and_workers_are_those_asked_for(asked, options, count, devices):
-    workers = asked(*options, gpus=2).workers
-    assert (workers.count, workers.devices, workers.engine) == (count, devices, "local")
-
-
-@pytest.mark.parametrize(("device", "found"), [("cuda:2", "found 2 CUDA devices"), ("cuda:17", "found 2 CUDA devices")])
-def test_a_wrong_gpu_index_is_one_line_with_how_many_there_are(folders, monkeypatch, capsys, device, found):
-    monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: 2)
+def test_a_gpu_that_is_not_there_is_one_line_with_how_many_there_are(folders, monkeypatch, capsys, device, gpus, told):
+    monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: gpus)
     assert main(folders, "-device", device) == 2
     error = capsys.readouterr().err
-    assert f"-device {device}: {found}, counted from 0" in error
+    assert told in error
     assert error.count("\n") == 1
-
-
-def test_cuda_without_a_gpu_is_one_line(folders, monkeypatch, capsys):
-    monkeypatch.setattr(cascade_predict, "cuda_devices", lambda: 0)
-    assert main(folders, "-device", "cuda") == 2
-    assert "no CUDA device found; use -device cpu" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:-1", "cuda:x", "cpu:0"])
@@ -89,6 +88,7 @@ def test_what_is_no_device_is_wrong_usage(folders, capsys, device):
     ("options", "told"),
     [
         (["--workers", "0"], "workers must be at least 1"),
+        (["--mc_samples", "1"], "mc_samples must be 0 or at least 2"),
         (["-npp", "-1"], "read_ahead must not be negative"),
         (["-nps", "-1"], "write_behind must not be negative"),
         (["-num_parts", "2", "-part_id", "2"], "part_id counts from 0"),
@@ -99,28 +99,15 @@ def test_numbers_out_of_range_are_wrong_usage(folders, capsys, options, told):
     assert told in capsys.readouterr().err
 
 
-def test_cases_are_read_ahead_and_written_behind_as_asked(asked):
-    assert asked().job.capacity == 3
-    assert asked("-npp", "2", "-nps", "0").job.capacity == 3
-    assert asked("-npp", "0", "-nps", "0").job.capacity == 1
-
-
-def test_precision_trust_and_batches_of_samples_reach_the_job(asked):
-    job = asked("--precision", "bfloat16", "--trust_checkpoint", "--sample_batch_size", "4").job
-    assert (job.precision, job.trusted, job.spec.sampling.batch_size) == ("bfloat16", True, 4)
+def test_options_reach_the_job_and_the_run(asked, folders):
     job = asked().job
-    assert (job.precision, job.trusted) == ("float32", False)
-
-
-def test_stage_ones_models_are_not_loaded_where_its_masks_are_given(asked, folders):
-    (folders / "masks").mkdir()
-    assert asked().job.with_stage1
-    assert not asked("--stage1_predictions", folders / "masks").job.with_stage1
-
-
-def test_a_part_does_its_share_of_the_cases(asked):
-    request = asked("-num_parts", "2", "-part_id", "1")
-    assert (list(request.cases), request.context.share.ending) == (["b"], "_part1")
+    assert (job.precision, job.trusted, job.capacity, job.with_stage1) == ("float32", False, 3, True)
+    options = ("--precision", "bfloat16", "--trust_checkpoint", "--sample_batch_size", "4", "-npp", "2", "-nps", "1")
+    job = asked(*options, "--stage1_predictions", folders / "masks").job
+    assert (job.precision, job.trusted, job.spec.sampling.batch_size) == ("bfloat16", True, 4)
+    assert (job.read_ahead, job.write_behind, job.capacity, job.with_stage1) == (2, 1, 4, False)
+    request = asked("-num_parts", "2", "-part_id", "1", "--continue_prediction")
+    assert (list(request.cases), request.context.share.ending, request.resume) == (["b"], "_part1", True)
 
 
 @pytest.mark.parametrize("folder", ["in", "bundle"])
@@ -129,37 +116,11 @@ def test_results_do_not_go_where_something_is_read(folders, capsys, folder):
     assert "is a folder that is read from" in capsys.readouterr().err
 
 
-def test_the_engine_is_named_and_ray_is_asked_for_by_itself(asked):
-    workers = asked("--engine", "ray", "-device", "cuda", "--workers", "2", gpus=0).workers
-    assert (workers.engine, workers.count, workers.devices) == ("ray", 2, ("cuda",))
-
-
-def test_with_ray_the_help_says_that_gpus_are_asked_for(asked):
-    assert asked("--engine", "ray", gpus=2).workers.devices == ("cpu",)
-    text = " ".join(cascade_predict.build_parser().format_help().split())
-    assert "GPUs there only with -device cuda" in text
-
-
-def test_a_run_tells_the_arguments_that_it_was_given(folders, monkeypatch):
-    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
-
-    contexts = []
-
-    def nothing_predicted(request):
-        contexts.append(request.context)
-        yield from ()
-
-    monkeypatch.setattr(cohort, "predict_cohort", nothing_predicted)
-    assert main(folders, "-device", "cpu") == 0
-    assert contexts[0].command[-2:] == ("-device", "cpu")
-
-
-def test_an_interrupted_command_ends_its_run_before_it_says_so(folders, monkeypatch, capsys):
-    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
-
+def test_an_interrupted_command_ends_its_run_which_knows_its_arguments_before_it_says_so(folders, monkeypatch, capsys):
     ended = []
 
-    def interrupted(_request):
+    def interrupted(request):
+        assert request.context.command[-2:] == ("-device", "cpu")
         try:
             yield CaseOutcome(case="a", status="done")
         finally:
@@ -170,14 +131,6 @@ def test_an_interrupted_command_ends_its_run_before_it_says_so(folders, monkeypa
     assert main(folders, "-device", "cpu") == 130
     assert len(ended) == 1
     assert "interrupted" not in ended[0]
-
-
-def test_two_cases_of_one_file_are_one_line_in_every_part(folders, capsys):
-    (folders / "in" / "a_roi.nii.gz").touch()
-    assert main(folders, "-device", "cpu", "-num_parts", "2", "-part_id", "1") == 1
-    error = capsys.readouterr().err
-    assert "the case a_roi has the name of a file that is written for the case a; rename" in error
-    assert error.count("\n") == 1
 
 
 def test_pytorch_is_not_asked_for_gpus_where_there_is_no_driver(monkeypatch):
@@ -200,17 +153,13 @@ def test_the_command_itself_loads_no_pytorch(folders):
 
 def test_a_model_that_is_missing_is_one_line_and_nothing_is_made(folders, capsys):
     assert main(folders, "-device", "cpu") == 1
-    error = capsys.readouterr().err
-    assert error.splitlines()[-1].startswith("nnc-cascade-predict: ")
-    assert "plans.json cannot be read" in error or "dataset.json cannot be read" in error or "checkpoint" in error
+    assert capsys.readouterr().err.splitlines()[-1].startswith("nnc-cascade-predict: ")
     assert not (folders / "out").exists()
 
 
 def test_dicom_of_image_files_is_refused_at_once(folders, capsys):
     assert main(folders, "-device", "cpu", "--dicom") == 2
-    error = capsys.readouterr().err
-    assert "holds image files, which DICOM objects cannot reference; give the DICOM series" in error
-    assert error.count("\n") == 1
+    assert "holds image files, which DICOM objects cannot reference" in capsys.readouterr().err
 
 
 @pytest.fixture
@@ -241,15 +190,13 @@ def test_dicom_without_a_value_is_all_of_it(asked, series):  # noqa: ARG001 - it
 
 
 def test_without_highdicom_it_is_refused_before_anything_is_predicted(series, monkeypatch, capsys):
-    monkeypatch.setattr(cascade_predict, "find_spec", lambda _: None)
+    monkeypatch.setattr(options, "find_spec", lambda _: None)
     assert main(series, "-device", "cpu", "--dicom", "seg") == 1
     assert "nnunet-cascade[dicom]" in capsys.readouterr().err.splitlines()[-1]
     assert not (series / "out").exists()
 
 
 def test_the_end_says_what_was_left_out_and_that_files_cannot_be_read(series, monkeypatch, capsys):
-    from nnunet_cascade.cohort import cohort  # noqa: PLC0415
-
     monkeypatch.setattr(cohort, "predict_cohort", lambda _request: (CaseOutcome(case="a", status="done") for _ in "a"))
     assert main(series, "-device", "cpu") == 1
     told = capsys.readouterr().out

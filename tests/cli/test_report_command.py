@@ -1,12 +1,10 @@
 """`nnc-report`: exit codes, one line for each problem, and the folder it leaves."""
 
-import subprocess
-import sys
-
 import pytest
 from builders.drawn_runs import DrawnRun
 
 from nnunet_cascade.cli import report
+from nnunet_cascade.report.viewing import server
 
 
 @pytest.fixture(scope="module")
@@ -14,27 +12,26 @@ def run(tmp_path_factory):
     return DrawnRun(tmp_path_factory.mktemp("reported")).write("a").write("b").finish()
 
 
-def test_a_report_lies_in_the_results_and_ends_with_0(run, capsys):
+def test_a_report_lies_in_the_results_and_is_no_case_of_a_later_one(run, tmp_path, capsys):
     assert report.main([str(run.results), "--no_viewer", "-gt", str(run.labels)]) == 0
     told = capsys.readouterr()
     assert "2 cases; open " in told.out
     assert "problem" not in told.err
     assert (run.results / "report/index.html").is_file()
-
-
-def test_the_report_is_no_case_of_a_later_report(run, tmp_path):
-    assert report.main([str(run.results), "--no_viewer", "-np", "1", "-gt", str(run.labels)]) == 0
     assert report.main([str(run.results), "--no_viewer", "-np", "1", "-o", str(tmp_path / "again")]) == 0
     assert sorted(path.name for path in (tmp_path / "again/cases").iterdir()) == ["a", "b"]
 
 
-def test_problems_end_with_1_and_a_line_each(tmp_path, capsys):
+def test_problems_end_with_1_and_a_line_each_and_the_report_is_served_all_the_same(tmp_path, monkeypatch, capsys):
+    served = []
+    monkeypatch.setattr(server, "serve", lambda folder, port: served.append((folder, port)))
     run = DrawnRun(tmp_path).write("a").finish(failed={"b": "no CT"}, left=2)
-    assert report.main([str(run.results), "--no_viewer", "-np", "1"]) == 1
+    assert report.main([str(run.results), "--no_viewer", "-np", "1", "--serve", "--port", "8123"]) == 1
     told = capsys.readouterr()
     assert "b: no CT" in told.err.splitlines()
     assert "2 of the run's cases are not through" in told.err
     assert (run.results / "report/index.html").is_file()
+    assert served == [(run.results / "report", 8123)]
 
 
 def test_two_folders_are_compared(run, tmp_path, capsys):
@@ -66,21 +63,3 @@ def test_wrong_usage_ends_with_2_in_one_line(run, tmp_path, capsys, arguments, m
     assert message in told
     assert len(told.splitlines()) == 1
     assert sorted(path.name for path in run.results.iterdir()) == before
-
-
-def test_serving_is_of_the_report_and_its_problems_are_in_the_exit_code(tmp_path, monkeypatch):
-    from nnunet_cascade.report.viewing import server  # noqa: PLC0415 - of this test alone
-
-    served = []
-    monkeypatch.setattr(server, "serve", lambda folder, port: served.append((folder, port)))
-    run = DrawnRun(tmp_path).write("a").finish(failed={"b": "no CT"})
-    arguments = [str(run.results), "--no_viewer", "-np", "1", "--serve", "--port", "8123"]
-    assert report.main(arguments) == 1
-    assert served == [(run.results / "report", 8123)]
-
-
-def test_help_loads_nothing_heavy():
-    program = "import sys; from nnunet_cascade.cli.report import build_parser; build_parser(); "
-    program += "sys.exit(bool({'torch', 'numpy', 'jinja2', 'matplotlib'} & set(sys.modules)))"
-
-    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
