@@ -5,8 +5,8 @@ it afterwards. The classes come from the installed package, so that the one foun
 is the one that is imported elsewhere, and can be pickled.
 """
 
+from nnunet_cascade.trainers.backbones import AttentionUNetTrainer, SegResNetTrainer, SwinUNETRTrainer, UNETRTrainer
 from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
-from nnunet_cascade.trainers.stage1 import AttentionUNetTrainer, SegResNetTrainer, SwinUNETRTrainer, UNETRTrainer
 from nnunet_cascade.trainers.stage2 import (
     DiceCEROISwinUNETRTrainer,
     DiceCEROITrainer,

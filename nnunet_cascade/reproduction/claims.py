@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from nnunet_cascade.evaluation.calibration.comparison import compare_methods
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts
@@ -16,6 +16,7 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 from nnunet_cascade.evaluation.statistics.paired import holm
 from nnunet_cascade.reproduction.tables import BOUNDARY, Claim
 
+_Cases = TypeVar("_Cases", bound=Mapping[str, Any])
 Outcome = Literal["holds", "contradicted", "undecided", "too_few", "untested"]
 FEWEST_CASES = 6
 """Below it the signed-rank test cannot reach p = 0.05, and intervals are far too narrow."""
@@ -78,12 +79,7 @@ class _Found:
 
 def evaluate_claim(claim: Claim, evidence: Evidence) -> ClaimResult:
     """Compare the two rows of a claim, case by case."""
-    if claim.metric.startswith(BOUNDARY):
-        found = _boundary(claim, evidence)
-    elif claim.of_correlation:
-        found = _correlation(claim, evidence)
-    else:
-        found = _score(claim, evidence)
+    found = (_boundary if claim.metric.startswith(BOUNDARY) else _score)(claim, evidence)
     if found is None or math.isnan(found.value):
         return ClaimResult(claim=claim, outcome="untested")
     interval = None if found.interval is None else (found.interval.low, found.interval.high)
@@ -106,38 +102,28 @@ def corrected(claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
     )
 
 
-def _pair(claim: Claim, scores: Mapping[str, CaseValues]) -> dict[str, CaseValues] | None:
+def _pair(claim: Claim, rows: Mapping[str, _Cases]) -> dict[str, _Cases] | None:
     both = (claim.second, claim.first)
-    return {label: scores[label] for label in both} if all(scores.get(label) for label in both) else None
+    return {label: rows[label] for label in both} if all(rows.get(label) for label in both) else None
 
 
 def _score(claim: Claim, evidence: Evidence) -> _Found | None:
+    """Look a claim up in the comparison of its two rows: their paired difference, or a correlation."""
     pair = _pair(claim, evidence.scores)
     if pair is None:
         return None
     contrast = compare(pair, ComparisonSettings(resampling=evidence.resampling)).contrasts[claim.first]
+    if claim.of_correlation:
+        found = next((each for name, each in contrast.correlations.items() if name.startswith(claim.metric)), None)
+        return found and _Found(found.pearson.value, found.pearson.interval, found.n, found.pearson.p)
     found = contrast.paired.get(claim.metric)
-    if found is None:
-        return None
-    return _Found(found.mean.value, found.mean.bca or found.mean.percentile, found.n, found.ranks.p)
-
-
-def _correlation(claim: Claim, evidence: Evidence) -> _Found | None:
-    pair = _pair(claim, evidence.scores)
-    if pair is None:
-        return None
-    contrast = compare(pair, ComparisonSettings(resampling=evidence.resampling)).contrasts[claim.first]
-    found = next((each for name, each in contrast.correlations.items() if name.startswith(claim.metric)), None)
-    return None if found is None else _Found(found.pearson.value, found.pearson.interval, found.n, found.pearson.p)
+    return found and _Found(found.mean.value, found.mean.bca or found.mean.percentile, found.n, found.ranks.p)
 
 
 def _boundary(claim: Claim, evidence: Evidence) -> _Found | None:
     measure = claim.metric.removeprefix(BOUNDARY)
-    both = (claim.second, claim.first)
-    if measure not in MEASURES or not all(evidence.boundary.get(label) for label in both):
-        return None
-    pair = {label: evidence.boundary[label] for label in both}
-    if not set(pair[claim.first]) & set(pair[claim.second]):
+    pair = _pair(claim, evidence.boundary)
+    if measure not in MEASURES or pair is None or not set(pair[claim.first]) & set(pair[claim.second]):
         return None
     compared = compare_methods(pair, baseline=claim.second, resampling=evidence.resampling)
     found = compared.row(claim.first, measure).per_case_difference

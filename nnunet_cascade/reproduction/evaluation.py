@@ -158,8 +158,3 @@ def _counts(request: ReproductionRequest, label: Path, folder: Path, case: str) 
     regions = {name: region_of(name, truth, mask, grid.spacing_mm) for name in REGIONS}
     values = np.clip(probability.array, 0.0, 1.0)
     return {name: count_voxels(values, truth, region) for name, region in regions.items()}
-
-
-def all_claims(tables: Sequence[TableResult]) -> tuple[ClaimResult, ...]:
-    """Return the claims of all tables, in order."""
-    return tuple(claim for table in tables for claim in table.claims)

@@ -121,13 +121,13 @@ def _predict_masks(request: ReproductionRequest, system: System, part: Evaluatio
         write_image(np.isin(labels, request.tumor_labels), grid, folder / f"{case}{ENDING}")
         return CaseRecord(case=case, files={f"{case}{ENDING}": None})
 
-    facts = _model_facts(request, stage)
+    facts = {"trainer": stage.trainer, "plan": to_json(stage.plan), "size": request.size}
     if part.held_out:
-        facts = {**facts, "sha256": files_checksum(model, _names(folds))}
-    settings = {"model": facts, "folds": list(folds)}
+        used = [PLANS_NAME, DATASET_NAME, *(f"fold_{fold}/{StageSettings().checkpoint}" for fold in folds)]
+        facts["sha256"] = files_checksum(model, used)
     task = FolderTask(
         output=folder,
-        settings=settings,
+        settings={"model": facts, "folds": list(folds)},
         work=predicted if part.held_out else copied,
         inputs=lambda case, path: (path,) if part.held_out else (path, out_of_fold(case)),
         resume=True,
@@ -142,15 +142,6 @@ def _load(request: ReproductionRequest, stage: StageTraining, folds: tuple[int |
     label = tumor_label(training_request(request, full_ct().model))
     settings = StageSettings(folds=folds, mirroring=mirroring, tumor_label=label)
     return StageModel(model_of(request.number, stage), settings, device=torch.device(request.device))
-
-
-def _model_facts(request: ReproductionRequest, stage: StageTraining) -> dict[str, object]:
-    return {"trainer": stage.trainer, "plan": to_json(stage.plan), "size": request.size}
-
-
-def _names(folds: tuple[int | Literal["all"], ...]) -> list[str]:
-    """Name the files that prediction uses of a model."""
-    return [PLANS_NAME, DATASET_NAME, *(f"fold_{fold}/{StageSettings().checkpoint}" for fold in folds)]
 
 
 def _predict_cascade(request: ReproductionRequest, system: System, part: EvaluationSplit) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,8 @@ from nnunet_cascade.evaluation.tables import Published, correlation_parts, group
 from nnunet_cascade.files import write_json, write_text
 from nnunet_cascade.reproduction.cases import EvaluationSplit
 from nnunet_cascade.reproduction.claims import RULE, ClaimResult, Outcome, corrected
-from nnunet_cascade.reproduction.evaluation import TableResult, all_claims
+from nnunet_cascade.reproduction.evaluation import TableResult
 from nnunet_cascade.reproduction.request import ReproductionRequest, share_of_steps
-from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import Row, systems_of
 from nnunet_cascade.reproduction.training import Training, trainings
 from nnunet_cascade.reproduction.uncertainty_quality import UncertaintyQuality, uncertainty_section
@@ -94,7 +93,7 @@ def write_report(
     write_text(page, report_page(request, tables, tried))
     content: dict[str, Any] = {
         "notice": NOTICE,
-        "settings": _settings(request),
+        "settings": {**to_json(request), "tables": [table.number for table in request.tables]},
         "uncertainty": without_nan(asdict(tried.worth)) if isinstance(tried.worth, UncertaintyQuality) else tried.worth,
         "tables": {judged.table.number: _table_content(judged) for judged in tables},
         "versions": versions(),
@@ -165,9 +164,8 @@ def _trained_lines(request: ReproductionRequest) -> list[str]:
 def _tested(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> str:
     cases = sum(len(part.labels) for part in parts)
     how = "held out from all training" if parts[0].held_out else "each by models of the fold that left it out"
-    where = (
-        f"dataset {request.test_dataset}, another cohort" if request.test_dataset is not None else "the same data set"
-    )
+    other = request.test_dataset
+    where = "the same data set" if other is None else f"dataset {other}, another cohort"
     return (
         f"Size {request.size}, preset {request.preset}, {request.folds} folds, seed {request.seed}. "
         f"{cases} test cases of {where}, {how}."
@@ -177,7 +175,7 @@ def _tested(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> s
 def _claim_lines(tables: Sequence[TableResult]) -> list[str]:
     lines = ["| table | claim | metric | found | n | p; Holm | outcome |", "|---|---|---|---:|---:|---:|---|"]
     numbers = [judged.table.number for judged in tables for _ in judged.claims]
-    claims = corrected(all_claims(tables))
+    claims = corrected([claim for judged in tables for claim in judged.claims])
     lines += [_claim_row(number, claim) for number, claim in zip(numbers, claims, strict=True)]
     counts: Counter[Outcome] = Counter(claim.outcome for claim in claims)
     told = ", ".join(f"{count} {_OUTCOMES[outcome]}" for outcome, count in sorted(counts.items()))
@@ -212,16 +210,13 @@ def _section(request: ReproductionRequest, judged: TableResult) -> str:
     for region, found in judged.calibration.items():
         parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
         parts.append(f"![Reliability]({diagram_name(judged, region)})")
-    short = {row.label: share for row in table.rows if (share := _share(request, row.system)) < 1}
+    trained = {row.label: row.system.model.backbone for row in table.rows if row.system.kind != "baseline"}
+    short = {label: share for label, each in trained.items() if (share := share_of_steps(request, each)) < 1}
     if short:
         told = ", ".join(f"{label} ({share:.0%})" for label, share in short.items())
         parts.append(f"Undertrained, for CPUs, with so much of the others' steps: {told}.")
     parts += [f"{label}: {why}." for label, why in judged.missing.items()]
     return "\n\n".join(parts)
-
-
-def _share(request: ReproductionRequest, system: System) -> float:
-    return 1.0 if system.kind == "baseline" else share_of_steps(request, system.model.backbone)
 
 
 def _published(rows: Sequence[Row]) -> Published:
@@ -234,16 +229,12 @@ def _published(rows: Sequence[Row]) -> Published:
     return found
 
 
-def _settings(request: ReproductionRequest) -> dict[str, Any]:
-    block = to_json(request)
-    block["tables"] = [table.number for table in request.tables]
-    return block
-
-
 def _table_content(judged: TableResult) -> dict[str, Any]:
     return {
         "title": judged.table.title,
-        "rows": {row.label: {"system": row.system.key, "paper": _plain(row)} for row in judged.table.rows},
+        "rows": {
+            row.label: {"system": row.system.key, "paper": row.paper and asdict(row.paper)} for row in judged.table.rows
+        },
         "comparison": None if judged.comparison is None else judged.comparison.to_json(),
         "fewer_components": None if judged.component_reduction is None else judged.component_reduction.to_json(),
         "calibration": {region: without_nan(asdict(found)) for region, found in judged.calibration.items()},
@@ -254,10 +245,6 @@ def _table_content(judged: TableResult) -> dict[str, Any]:
         "claims": [without_nan(asdict(claim)) for claim in judged.claims],
         "missing": dict(judged.missing),
     }
-
-
-def _plain(row: Row) -> Mapping[str, float | None] | None:
-    return None if row.paper is None else asdict(row.paper)
 
 
 def cost_page(request: ReproductionRequest, todo: Sequence[Training]) -> str:

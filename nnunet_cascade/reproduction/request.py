@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
-from nnunet_cascade.reproduction.systems import Backbone, RoiModel, stage1_trainer, stage2_trainer
+from nnunet_cascade.reproduction.systems import STAGE1_TRAINERS, Backbone, RoiModel, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
 from nnunet_cascade.reproduction.tiny_plans import tiny_plan
 from nnunet_cascade.settings.serialization import require
@@ -147,7 +147,7 @@ def training_request(request: ReproductionRequest, model: RoiModel) -> TrainingR
 
 def stage1_of(request: ReproductionRequest, backbone: Backbone) -> StageTraining:
     """Return the training of a stage 1."""
-    return StageTraining(plan=_plan(request, RoiModel(backbone=backbone), stage=1), trainer=stage1_trainer(backbone))
+    return StageTraining(plan=_plan(request, RoiModel(backbone=backbone), stage=1), trainer=STAGE1_TRAINERS[backbone])
 
 
 def baseline_of(request: ReproductionRequest) -> StageTraining:

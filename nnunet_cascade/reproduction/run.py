@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,8 @@ def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
     """
     wanted = {name: value for name, value in to_json(request).items() if name not in _FREE}
     require_same_request(request.folder / "request.json", wanted, advice="choose another folder")
-    with _nnunet_folders(request):
+    # In folders of our own for phantoms, else in the user's.
+    with own_nnunet_folders(request.folder) if request.dataset is None else nullcontext():
         if request.dataset is None:
             make_phantoms(request)
         require_possible(request)
@@ -61,8 +62,7 @@ def reproduce(request: ReproductionRequest, story: RunContext) -> Reproduced:
         page = write_report(request, tables, RunDescription(parts=parts), story)
         if any(table.number == UNCERTAINTY_TABLE for table in request.tables):
             page = write_report(request, tables, RunDescription(parts=parts, worth=_worth(request, parts)), story)
-        is_whole = not any(judged.missing for judged in tables)
-        return Reproduced(page=page, is_whole=is_whole)
+        return Reproduced(page=page, is_whole=not any(judged.missing for judged in tables))
 
 
 def _worth(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> UncertaintyQuality | str:
@@ -73,13 +73,3 @@ def _worth(request: ReproductionRequest, parts: Sequence[EvaluationSplit]) -> Un
         return evaluate_uncertainty(request)
     except CascadeError as error:
         return str(error)
-
-
-@contextmanager
-def _nnunet_folders(request: ReproductionRequest) -> Generator[None, None, None]:
-    """Work in folders of our own for phantoms, else in the user's."""
-    if request.dataset is not None:
-        yield
-        return
-    with own_nnunet_folders(request.folder):
-        yield

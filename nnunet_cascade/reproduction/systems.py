@@ -13,7 +13,7 @@ Kind = Literal["baseline", "stage1", "cascade"]
 LungMasks = Literal["threshold", "lungmask", "reference"]
 Boxes = Literal["predicted", "truth"]
 
-_STAGE1_TRAINERS: dict[Backbone, str] = {
+STAGE1_TRAINERS: dict[Backbone, str] = {
     "UNet": "CascadeTrainer",
     "UNETR": "UNETRTrainer",
     "SwinUNETR": "SwinUNETRTrainer",
@@ -24,11 +24,6 @@ _STAGE2_PREFIXES: dict[Loss, str] = {
     "distance_transform": "DistanceTransformROI",
     "uncertainty_lovasz": "UncertaintyLovaszROI",
 }
-
-
-def stage1_trainer(backbone: Backbone) -> str:
-    """Name the trainer of stage 1."""
-    return _STAGE1_TRAINERS[backbone]
 
 
 def stage2_trainer(backbone: Backbone, loss: Loss) -> str:

@@ -109,15 +109,15 @@ _BACKBONES: dict[Backbone, tuple[float, float, float, float]] = {
 }
 
 
+def _printed(label: str, system: System, *, dice: float, hd95_mm: float | None = None) -> Row:
+    return Row(label=label, system=system, paper=PaperFigure(dice=dice, hd95_mm=hd95_mm))
+
+
 def _table_1() -> Table:
     rows = (
-        Row(label=_FULL_CT, system=full_ct(), paper=PaperFigure(dice=0.469, hd95_mm=187.97)),
-        Row(
-            label="cascade, margin 16",
-            system=System(model=RoiModel(margin_mm=16.0)),
-            paper=PaperFigure(dice=0.5917, hd95_mm=10.79),
-        ),
-        Row(label="cascade, margin 0", system=System(model=_STANDARD), paper=PaperFigure(dice=0.6447, hd95_mm=8.89)),
+        _printed(_FULL_CT, full_ct(), dice=0.469, hd95_mm=187.97),
+        _printed("cascade, margin 16", System(model=RoiModel(margin_mm=16.0)), dice=0.5917, hd95_mm=10.79),
+        _printed("cascade, margin 0", System(model=_STANDARD), dice=0.6447, hd95_mm=8.89),
         Row(label="cascade, recommended preset, all candidates", system=System(model=_RECOMMENDED, top_k="all")),
     )
     wide, tight, ours = (row.label for row in rows[1:])
@@ -136,10 +136,11 @@ def _table_1() -> Table:
 def _table_2() -> Table:
     figures = {1: (0.6447, 8.89), 2: (0.6082, 73.65), "all": (0.6010, 85.13)}
     rows = tuple(
-        Row(
-            label="all valid" if top_k == "all" else f"top {top_k}",
-            system=System(model=_STANDARD, top_k=top_k),  # type: ignore[arg-type]
-            paper=PaperFigure(dice=dice, hd95_mm=hd95_mm),
+        _printed(
+            "all valid" if top_k == "all" else f"top {top_k}",
+            System(model=_STANDARD, top_k=top_k),  # type: ignore[arg-type]
+            dice=dice,
+            hd95_mm=hd95_mm,
         )
         for top_k, (dice, hd95_mm) in figures.items()
     )
@@ -190,38 +191,21 @@ def _table_3() -> Table:
 
 
 def _table_4() -> Table:
+    first, second = "threshold", "reference lungs"
     rows = (
-        Row(
-            label="reference lungs",
-            system=System(model=_STANDARD, lungs="reference"),
-            paper=PaperFigure(dice=0.6467, hd95_mm=8.89),
-        ),
-        Row(
-            label="lungmask R231",
-            system=System(model=_STANDARD, lungs="lungmask"),
-            paper=PaperFigure(dice=0.6447, hd95_mm=8.89),
-        ),
-        Row(label="threshold", system=System(model=_STANDARD)),
+        _printed(second, System(model=_STANDARD, lungs="reference"), dice=0.6467, hd95_mm=8.89),
+        _printed("lungmask R231", System(model=_STANDARD, lungs="lungmask"), dice=0.6447, hd95_mm=8.89),
+        Row(label=first, system=System(model=_STANDARD)),
     )
-    claim = Claim(
-        text="The lung mask hardly matters",
-        metric="dice",
-        first="threshold",
-        second="reference lungs",
-        expected="equal",
-    )
+    claim = Claim(text="The lung mask hardly matters", metric="dice", first=first, second=second, expected="equal")
     return Table(number="IV", title="Where lung masks come from", rows=(*rows, _BASELINE_ROW), claims=(claim,))
 
 
 def _table_5() -> Table:
     first, second = "uncertainty-aware loss", "Dice-CE loss"
     rows = (
-        Row(label=second, system=System(model=_STANDARD), paper=PaperFigure(dice=0.6447, hd95_mm=8.89)),
-        Row(
-            label=first,
-            system=System(model=RoiModel(loss="uncertainty")),
-            paper=PaperFigure(dice=0.6321, hd95_mm=8.92),
-        ),
+        _printed(second, System(model=_STANDARD), dice=0.6447, hd95_mm=8.89),
+        _printed(first, System(model=RoiModel(loss="uncertainty")), dice=0.6321, hd95_mm=8.92),
     )
     calibrates = "It improves calibration at the boundary"
     same = "The uncertainty-aware loss does not raise Dice"
@@ -239,28 +223,14 @@ def _table_6() -> Table:
     rows: list[Row] = []
     claims: list[Claim] = []
     for backbone, (orlando, improved, nsclc, nsclc_improved) in _BACKBONES.items():
-        before, after = f"{backbone}, initial", f"{backbone}, improved"
+        before = f"{backbone}, initial (NSCLC in the paper {nsclc})"
+        after = f"{backbone}, improved (NSCLC in the paper {nsclc_improved})"
         rows += [
-            Row(
-                label=f"{before} (NSCLC in the paper {nsclc})",
-                system=full_ct(backbone),
-                paper=PaperFigure(dice=orlando),
-            ),
-            Row(
-                label=f"{after} (NSCLC in the paper {nsclc_improved})",
-                system=System(model=RoiModel(backbone=backbone, loss="uncertainty")),
-                paper=PaperFigure(dice=improved),
-            ),
+            _printed(before, full_ct(backbone), dice=orlando),
+            _printed(after, System(model=RoiModel(backbone=backbone, loss="uncertainty")), dice=improved),
         ]
-        claims.append(
-            Claim(
-                text=f"The cascade improves {backbone}",
-                metric="dice",
-                first=rows[-1].label,
-                second=rows[-2].label,
-                expected="higher",
-            )
-        )
+        text = f"The cascade improves {backbone}"
+        claims.append(Claim(text=text, metric="dice", first=after, second=before, expected="higher"))
     return Table(number="VI", title="Backbones, before and after", rows=(*rows, _BASELINE_ROW), claims=tuple(claims))
 
 

@@ -1,4 +1,7 @@
-"""Backbones as mixins: what a trainer builds, and what follows from it."""
+"""Backbones: what a trainer builds, and what follows from it.
+
+Alone they are stage 1, coarse networks of the whole scan, deterministic (P1); stage 2 joins them with a loss.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,6 @@ class MonaiBackbone(CascadeTrainer):
     """
 
     backbone: ClassVar[BackboneName]
-    has_dropout: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -114,27 +116,27 @@ class MonaiBackbone(CascadeTrainer):
         """Do nothing: there is no deep supervision to switch."""
 
 
-class SwinUNETR(MonaiBackbone):
-    """MONAI's Swin UNETR."""
+class SwinUNETRTrainer(MonaiBackbone):
+    """Train MONAI's Swin UNETR with nnU-Net's Dice and cross-entropy."""
 
     backbone = "swin_unetr"
     default_recipe: ClassVar[Recipe] = "transformer"
 
 
-class UNETR(MonaiBackbone):
-    """MONAI's UNETR."""
+class UNETRTrainer(MonaiBackbone):
+    """Train MONAI's UNETR with nnU-Net's Dice and cross-entropy."""
 
     backbone = "unetr"
     default_recipe: ClassVar[Recipe] = "transformer"
 
 
-class SegResNet(MonaiBackbone):
-    """MONAI's SegResNet."""
+class SegResNetTrainer(MonaiBackbone):
+    """Train MONAI's SegResNet with nnU-Net's Dice and cross-entropy."""
 
     backbone = "segresnet"
 
 
-class AttentionUNet(MonaiBackbone):
-    """MONAI's attention U-Net."""
+class AttentionUNetTrainer(MonaiBackbone):
+    """Train MONAI's attention U-Net with nnU-Net's Dice and cross-entropy."""
 
     backbone = "attention_unet"

@@ -12,7 +12,6 @@ import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_cascade.errors import SettingsError, WeightsError, one_line
@@ -40,6 +39,7 @@ class CascadeTrainer(nnUNetTrainer):
     """
 
     default_recipe: ClassVar[Recipe] = "nnunet"
+    has_dropout: ClassVar[bool] = False  # whether networks of MONAI's get the settings' dropout
     # nnU-Net fills these in initialize() and declares them None until then.
     network: Any
     optimizer: Any
@@ -78,21 +78,6 @@ class CascadeTrainer(nnUNetTrainer):
     def network_size(self) -> NetworkSize:
         """The size of the network; that of the plan's own is none of the settings'."""
         return "paper"
-
-    @classmethod
-    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
-        cls,
-        plans_manager: PlansManager,
-        configuration_manager: ConfigurationManager,
-        num_input_channels: int,
-        num_output_channels: int,
-        enable_deep_supervision: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
-    ) -> nn.Module:
-        """Build the plan's network."""
-        del cls
-        return nnUNetTrainer.build_network_architecture(
-            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
-        )
 
     @classmethod
     def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:
@@ -150,7 +135,7 @@ class CascadeTrainer(nnUNetTrainer):
 
     def configure_optimizers(self) -> tuple[Any, Any]:
         """Return optimizer and schedule of the recipe."""
-        optimizer = self.recipe.optimizer(self.network.parameters(), self.initial_lr, self.weight_decay)
+        optimizer = self.recipe.optimizer(self.network.parameters(), lr=self.initial_lr, weight_decay=self.weight_decay)
         return optimizer, self.recipe.schedule(optimizer, self.initial_lr, self.num_epochs)
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:

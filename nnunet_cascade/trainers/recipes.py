@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, cast
+from functools import partial
 
 import torch
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 
 from nnunet_cascade.settings.training import NetworkSize, Recipe
-
-Parameters = Iterable[torch.nn.Parameter]
-
-
-class Schedule(Protocol):
-    """What nnU-Net asks of a schedule.
-
-    nnU-Net tells it each epoch at its start and stores nothing of it in checkpoints, only the
-    optimizer: the rate must follow from the epoch alone, else a continued training would differ.
-    """
-
-    def step(self, current_step: int | None = None, /) -> None:
-        """Set the rate of an epoch, the next one if none is named."""
-        ...
-
-    def get_last_lr(self) -> list[float]:
-        """Return the rate that was set last, once per parameter group."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +18,7 @@ class TrainingRecipe:
     """A way of training.
 
     Attributes:
-        optimizer: Makes the optimizer from parameters, learning rate and weight decay.
+        optimizer: Makes the optimizer from parameters, `lr` and `weight_decay`.
         schedule: Makes nnU-Net's epoch-wise schedule from optimizer, learning rate and epochs.
         learning_rate: To begin with, or to warm up to.
         weight_decay: As the optimizer understands it.
@@ -45,8 +27,8 @@ class TrainingRecipe:
             None is the same.
     """
 
-    optimizer: Callable[[Parameters, float, float], torch.optim.Optimizer]
-    schedule: Callable[[torch.optim.Optimizer, float, int], Schedule]
+    optimizer: Callable[..., torch.optim.Optimizer]
+    schedule: Callable[[torch.optim.Optimizer, float, int], EpochSchedule | PolyLRScheduler]
     learning_rate: float
     weight_decay: float
     clip_norm: float = 12.0
@@ -63,25 +45,11 @@ def warm_up_epochs(epochs: int) -> int:
     return min(50, epochs // 20)
 
 
-def _sgd(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
-
-
-def _adam(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, rate, weight_decay=decay)
-
-
-def _adamw(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay)
-
-
-def _adamw_of_transformers(parameters: Parameters, rate: float, decay: float) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(parameters, rate, weight_decay=decay, betas=(0.9, 0.98))
-
-
 class EpochSchedule:
     """A rate that is a share of the initial one, by epoch.
 
+    nnU-Net tells it each epoch at its start and stores nothing of it in checkpoints, only the
+    optimizer: the rate must follow from the epoch alone, else a continued training would differ.
     torch's LambdaLR would do, but warns when it is told the epoch.
 
     Args:
@@ -108,11 +76,7 @@ class EpochSchedule:
         return [group["lr"] for group in self.optimizer.param_groups]
 
 
-def _poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> Schedule:
-    return cast(Schedule, PolyLRScheduler(optimizer, rate, epochs))
-
-
-def _warm_then_poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> Schedule:
+def _warm_then_poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> EpochSchedule:
     warm = warm_up_epochs(epochs)
 
     def share(epoch: int) -> float:
@@ -123,21 +87,28 @@ def _warm_then_poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) 
     return EpochSchedule(optimizer, rate, share)
 
 
-def _cosine(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> Schedule:
+def _cosine(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> EpochSchedule:
     return EpochSchedule(optimizer, rate, lambda epoch: 0.5 * (1 + math.cos(math.pi * min(epoch, epochs) / epochs)))
 
 
 RECIPES: dict[Recipe, TrainingRecipe] = {
-    "nnunet": TrainingRecipe(optimizer=_sgd, schedule=_poly, learning_rate=1e-2, weight_decay=3e-5),
-    "adamw": TrainingRecipe(optimizer=_adamw, schedule=_poly, learning_rate=1e-3, weight_decay=3e-5),
+    "nnunet": TrainingRecipe(
+        optimizer=partial(torch.optim.SGD, momentum=0.99, nesterov=True),
+        schedule=PolyLRScheduler,
+        learning_rate=1e-2,
+        weight_decay=3e-5,
+    ),
+    "adamw": TrainingRecipe(
+        optimizer=torch.optim.AdamW, schedule=PolyLRScheduler, learning_rate=1e-3, weight_decay=3e-5
+    ),
     "transformer": TrainingRecipe(
-        optimizer=_adamw_of_transformers,
+        optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.98)),
         schedule=_warm_then_poly,
         learning_rate=1e-4,
         weight_decay=5e-2,
         clip_norm=1.0,
         tiny_learning_rate=1e-3,
     ),
-    "paper": TrainingRecipe(optimizer=_adam, schedule=_cosine, learning_rate=1e-4, weight_decay=1e-5),
+    "paper": TrainingRecipe(optimizer=torch.optim.Adam, schedule=_cosine, learning_rate=1e-4, weight_decay=1e-5),
 }
 """By name; docs/decisions/0008-recipes.md, gives the sources."""

@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Index, as_index
-from nnunet_cascade.settings.serialization import require
+from nnunet_cascade.settings.serialization import require, to_json
 
 MANIFEST_NAME = "roi_manifest.json"
 MANIFEST_VERSION = 1
@@ -51,7 +51,7 @@ def write_manifest(path: Path, rois: list[StoredRoi], *, provenance: Mapping[str
     content = {
         "version": MANIFEST_VERSION,
         "provenance": dict(provenance),
-        "rois": {roi.case: _to_json(roi) for roi in rois},
+        "rois": {roi.case: {name: value for name, value in to_json(roi).items() if name != "case"} for roi in rois},
     }
     write_json(path, content)
 
@@ -72,16 +72,6 @@ def read_manifest(path: Path) -> dict[str, StoredRoi]:
         return {case: _from_json(case, entry) for case, entry in content["rois"].items()}
     except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise DatasetError(f"{path} is not an ROI manifest ({error!r}); make it with nnc-roi-dataset") from error
-
-
-def _to_json(roi: StoredRoi) -> dict[str, Any]:
-    return {
-        "patient": roi.patient,
-        "kind": roi.kind,
-        "box": {"start": roi.box.start, "stop": roi.box.stop},
-        "jitter_voxels": roi.jitter_voxels,
-        "cut_at": roi.cut_at,
-    }
 
 
 def _from_json(case: str, entry: dict[str, Any]) -> StoredRoi:

@@ -30,6 +30,8 @@ class ROITrainer(CascadeTrainer):
         docs/decisions/0016-stage-2-training-set.md.
     """
 
+    has_dropout = True
+
     def initialize(self) -> None:
         """Refuse what the trainer cannot do, then build network, optimizer and loss."""
         name = type(self).__name__

@@ -6,7 +6,7 @@ networks have dropout, so that each gives a map of uncertainty.
 
 from __future__ import annotations
 
-from nnunet_cascade.trainers.backbones import UNETR, DropoutUNet, SwinUNETR
+from nnunet_cascade.trainers.backbones import DropoutUNet, SwinUNETRTrainer, UNETRTrainer
 from nnunet_cascade.trainers.fixed_losses import (
     DistanceTransformLossTrainer,
     DistanceWeightedCELossTrainer,
@@ -16,23 +16,15 @@ from nnunet_cascade.trainers.roi_trainer import ROITrainer
 from nnunet_cascade.trainers.uncertainty_roi import AdaptiveLossTrainer, UncertaintyLovaszLossTrainer
 
 
-class _StochasticSwinUNETR(SwinUNETR):
-    has_dropout = True
-
-
-class _StochasticUNETR(UNETR):
-    has_dropout = True
-
-
 class UncertaintyROITrainer(DropoutUNet, AdaptiveLossTrainer):
     """The plan's U-Net with the adaptive loss."""
 
 
-class UncertaintyROISwinUNETRTrainer(_StochasticSwinUNETR, AdaptiveLossTrainer):
+class UncertaintyROISwinUNETRTrainer(SwinUNETRTrainer, AdaptiveLossTrainer):
     """Swin UNETR with the adaptive loss."""
 
 
-class UncertaintyROIUNETRTrainer(_StochasticUNETR, AdaptiveLossTrainer):
+class UncertaintyROIUNETRTrainer(UNETRTrainer, AdaptiveLossTrainer):
     """UNETR with the adaptive loss."""
 
 
@@ -40,11 +32,11 @@ class DiceCEROITrainer(DropoutUNet, ROITrainer):
     """The plan's U-Net with nnU-Net's Dice and cross-entropy."""
 
 
-class DiceCEROISwinUNETRTrainer(_StochasticSwinUNETR, ROITrainer):
+class DiceCEROISwinUNETRTrainer(SwinUNETRTrainer, ROITrainer):
     """Swin UNETR with nnU-Net's Dice and cross-entropy."""
 
 
-class DiceCEROIUNETRTrainer(_StochasticUNETR, ROITrainer):
+class DiceCEROIUNETRTrainer(UNETRTrainer, ROITrainer):
     """UNETR with nnU-Net's Dice and cross-entropy."""
 
 
@@ -52,11 +44,11 @@ class DistanceTransformROITrainer(DropoutUNet, DistanceTransformLossTrainer):
     """The plan's U-Net with Dice and the boundary loss."""
 
 
-class DistanceTransformROISwinUNETRTrainer(_StochasticSwinUNETR, DistanceTransformLossTrainer):
+class DistanceTransformROISwinUNETRTrainer(SwinUNETRTrainer, DistanceTransformLossTrainer):
     """Swin UNETR with Dice and the boundary loss."""
 
 
-class DistanceTransformROIUNETRTrainer(_StochasticUNETR, DistanceTransformLossTrainer):
+class DistanceTransformROIUNETRTrainer(UNETRTrainer, DistanceTransformLossTrainer):
     """UNETR with Dice and the boundary loss."""
 
 
@@ -64,11 +56,11 @@ class DistanceWeightedCEROITrainer(DropoutUNet, DistanceWeightedCELossTrainer):
     """The plan's U-Net with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
-class DistanceWeightedCEROISwinUNETRTrainer(_StochasticSwinUNETR, DistanceWeightedCELossTrainer):
+class DistanceWeightedCEROISwinUNETRTrainer(SwinUNETRTrainer, DistanceWeightedCELossTrainer):
     """Swin UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
-class DistanceWeightedCEROIUNETRTrainer(_StochasticUNETR, DistanceWeightedCELossTrainer):
+class DistanceWeightedCEROIUNETRTrainer(UNETRTrainer, DistanceWeightedCELossTrainer):
     """UNETR with Dice and cross-entropy weighted by the distance to the true surface."""
 
 
@@ -76,11 +68,11 @@ class UncertaintyLovaszROITrainer(DropoutUNet, UncertaintyLovaszLossTrainer):
     """The plan's U-Net with the uncertainty-weighted Lovász loss."""
 
 
-class UncertaintyLovaszROISwinUNETRTrainer(_StochasticSwinUNETR, UncertaintyLovaszLossTrainer):
+class UncertaintyLovaszROISwinUNETRTrainer(SwinUNETRTrainer, UncertaintyLovaszLossTrainer):
     """Swin UNETR with the uncertainty-weighted Lovász loss."""
 
 
-class UncertaintyLovaszROIUNETRTrainer(_StochasticUNETR, UncertaintyLovaszLossTrainer):
+class UncertaintyLovaszROIUNETRTrainer(UNETRTrainer, UncertaintyLovaszLossTrainer):
     """UNETR with the uncertainty-weighted Lovász loss."""
 
 
@@ -88,9 +80,9 @@ class L1DiceFocalROITrainer(DropoutUNet, L1DiceFocalLossTrainer):
     """The plan's U-Net with the L1-weighted Dice-focal loss."""
 
 
-class L1DiceFocalROISwinUNETRTrainer(_StochasticSwinUNETR, L1DiceFocalLossTrainer):
+class L1DiceFocalROISwinUNETRTrainer(SwinUNETRTrainer, L1DiceFocalLossTrainer):
     """Swin UNETR with the L1-weighted Dice-focal loss."""
 
 
-class L1DiceFocalROIUNETRTrainer(_StochasticUNETR, L1DiceFocalLossTrainer):
+class L1DiceFocalROIUNETRTrainer(UNETRTrainer, L1DiceFocalLossTrainer):
     """UNETR with the L1-weighted Dice-focal loss."""

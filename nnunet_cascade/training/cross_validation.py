@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +20,6 @@ from nnunet_cascade.prediction.loaded import LoadedCascade
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.training.roi_boxes import out_of_fold_masks
 
-_log = logging.getLogger(__name__)
 METHODS = ("stage 1", "stage 1 + anatomy", "cascade")
 
 

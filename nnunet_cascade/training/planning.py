@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from nnunet_cascade.errors import DatasetError, one_line
 from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing
 from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, read_json
+from nnunet_cascade.processes import environment
 from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 
@@ -143,20 +144,21 @@ def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
     if configuration.get("inherits_from") is not None:
         raise DatasetError(f"{request.configuration} inherits from another configuration; choose 3d_fullres")
     configuration["data_identifier"] = f"{request.name}_{request.configuration}"
-    if request.batch_size is not None:
-        configuration["batch_size"] = request.batch_size
-    if request.batch_dice is not None:
-        configuration["batch_dice"] = request.batch_dice
+    asked = {"batch_size": request.batch_size, "batch_dice": request.batch_dice}
+    configuration |= {name: value for name, value in asked.items() if value is not None}
     if not (request.patch_size is None and request.features is None and request.max_patch_mm is None):
         configuration = _resized(configuration, request)
-    if _is_isotropic(configuration["spacing"]):
+    spacing = configuration["spacing"]
+    if max(spacing) <= 1.01 * min(spacing):
         configuration = _without_separate_z(configuration)
     block = to_json(TrainingSettings.from_plans({BLOCK: request.training}))
     changed = {"plans_name": request.name, "configurations": {request.configuration: configuration}, BLOCK: block}
     if request.window_hu is not None:
+        low, high = request.window_hu
+        window = {"percentile_00_5": low, "percentile_99_5": high, "mean": (low + high) / 2, "std": (high - low) / 2}
         properties = plans["foreground_intensity_properties_per_channel"]
         changed["foreground_intensity_properties_per_channel"] = {
-            channel: {**values, **_window_properties(request.window_hu)} for channel, values in properties.items()
+            channel: {**values, **window} for channel, values in properties.items()
         }
     return {**plans, **changed}
 
@@ -164,21 +166,17 @@ def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
 @contextmanager
 def _threads_for_planning() -> Generator[None, None, None]:
     """Let nnU-Net's planner set torch's threads, which fails for nnUNet_n_proc_DA=0, and set them back."""
-    threads, workers = torch.get_num_threads(), os.environ.get(_WORKERS)
+    threads = torch.get_num_threads()
     try:
-        if workers == "0":
-            os.environ[_WORKERS] = "1"
-        yield
+        with environment({_WORKERS: "1"} if os.environ.get(_WORKERS) == "0" else {}):
+            yield
     finally:
         torch.set_num_threads(threads)
-        if workers is not None:
-            os.environ[_WORKERS] = workers
 
 
 def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
     """Return the network of a configuration another patch size or other features, by nnU-Net's rules of pooling."""
-    architecture = dict(configuration["architecture"])
-    kwargs = dict(architecture["arch_kwargs"])
+    kwargs = dict(configuration["architecture"]["arch_kwargs"])
     patch = [int(size) for size in request.patch_size or configuration["patch_size"]]
     if request.max_patch_mm is not None:
         allowed = [max(1, int(request.max_patch_mm / size)) for size in configuration["spacing"]]
@@ -201,28 +199,16 @@ def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str
         ("n_conv_per_stage_decoder", stages - 1),
     ):
         if key in kwargs:
-            kwargs[key] = _lengthened(kwargs[key], length)
-    architecture["arch_kwargs"] = kwargs
+            values = kwargs[key]
+            kwargs[key] = [*values, *[values[-1]] * length][:length]
+    architecture = {**configuration["architecture"], "arch_kwargs": kwargs}
     return {**configuration, "architecture": architecture, "patch_size": [int(size) for size in patch]}
-
-
-def _lengthened(values: Sequence[int], length: int) -> list[int]:
-    return [*values, *[values[-1]] * length][:length]
-
-
-def _is_isotropic(spacing: Sequence[float]) -> bool:
-    return max(spacing) <= 1.01 * min(spacing)
 
 
 def _without_separate_z(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Resample all three axes alike: else a 3 mm slice becomes a staircase on an isotropic grid."""
     names = [f"resampling_fn_{what}_kwargs" for what in ("data", "seg", "probabilities")]
     return {**configuration, **{name: {**configuration[name], "force_separate_z": False} for name in names}}
-
-
-def _window_properties(window_hu: tuple[float, float]) -> dict[str, float]:
-    low, high = window_hu
-    return {"percentile_00_5": low, "percentile_99_5": high, "mean": (low + high) / 2, "std": (high - low) / 2}
 
 
 def _plain(value: Any) -> Any:
