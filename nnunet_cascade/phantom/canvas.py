@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -52,9 +53,7 @@ class Canvas:
         met = [(tube, box) for tube, box in zip(tubes, boxes, strict=True) if box is not None]
         if not met:
             return
-        frame = met[0][1]
-        for _, box in met:
-            frame = frame.union(box)
+        frame = reduce(Box.union, (box for _, box in met))
         share = np.zeros(frame.shape, dtype=np.float32)
         for tube, box in met:
             part = share[box.relative_to(frame).slices]
@@ -75,11 +74,6 @@ class Canvas:
     def _mix(self, box: Box, share: Field, hu: Field | np.float32) -> None:
         part = self.ct[box.slices]
         part += share * (hu - part)
-
-
-def blank(grid: Grid) -> Canvas:
-    """Return an image of air."""
-    return Canvas(np.full(grid.shape, AIR_HU, dtype=np.float32), grid)
 
 
 def label_regions(grid: Grid, regions: Sequence[TissueRegion]) -> Labels:

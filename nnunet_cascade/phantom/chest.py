@@ -36,12 +36,8 @@ def body(patient: PhantomPatient) -> TissueRegion:
 
 def cavity(patient: PhantomPatient) -> TissueRegion:
     """Return what the ribs enclose, chest and upper abdomen together, open towards the feet."""
-    width, depth, y, inner = (
-        patient.half_width_mm,
-        patient.half_depth_mm,
-        patient.center_y_mm,
-        patient.lung_x_mm,
-    )
+    width, depth = patient.half_width_mm, patient.half_depth_mm
+    y, inner = patient.center_y_mm, patient.lung_x_mm
 
     def distance_mm(points: Points) -> Field:
         return superellipsoid_mm(
@@ -116,11 +112,8 @@ def smooth_step(t: ArrayLike) -> Field:
 
 def column_mm(points: Points, center_mm: tuple[float, float], radii_mm: tuple[float, float]) -> Field:
     """Return the distance to an upright elliptic column at (x, y)."""
-    parts: list[tuple[Field, Field | float]] = [
-        (np.abs(points.x - np.float32(center_mm[0])), radii_mm[0]),
-        (np.abs(points.y - np.float32(center_mm[1])), radii_mm[1]),
-    ]
-    return superellipsoid_mm(parts, 2)
+    x, y = np.float32(center_mm[0]), np.float32(center_mm[1])
+    return superellipsoid_mm([(np.abs(points.x - x), radii_mm[0]), (np.abs(points.y - y), radii_mm[1])], 2)
 
 
 def _lobe_mm(patient: PhantomPatient, points: Points, side: int) -> Field:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def write_cohort(
         InputImageError: A file cannot be written.
     """
     planned = planned_phantoms(train_seeds, test_seeds)
-    _make_folders(raw_dataset_folder)
+    for kind, split in product(("images", "labels", "lungs"), ("Tr", "Ts")):
+        (raw_dataset_folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
     _require_no_others(raw_dataset_folder, planned)
     made = made_with(settings)
     cases = _earlier_cases(raw_dataset_folder, made)
@@ -77,12 +79,6 @@ def _files(folder: Path, plan: PlannedPhantom) -> tuple[Path, Path, Path]:
         folder / f"labels{plan.split}" / f"{plan.name}{ENDING}",
         folder / f"lungs{plan.split}" / f"{plan.name}{ENDING}",
     )
-
-
-def _make_folders(folder: Path) -> None:
-    for kind in ("images", "labels", "lungs"):
-        for split in ("Tr", "Ts"):
-            (folder / f"{kind}{split}").mkdir(parents=True, exist_ok=True)
 
 
 def _require_no_others(folder: Path, planned: Sequence[PlannedPhantom]) -> None:

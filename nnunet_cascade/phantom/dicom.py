@@ -6,35 +6,29 @@ import hashlib
 import logging
 import re
 import shutil
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.sr.coding import Code
 from tqdm import tqdm
 
 from nnunet_cascade.dicom.ct.writing import write_ct_series
-from nnunet_cascade.dicom.derived import ObjectIdentity
 from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.rtstruct.writing import InterpretedType, RoiToWrite, write_structure_set
-from nnunet_cascade.dicom.seg.writing import SegmentToWrite, write_segmentation
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.errors import DatasetError, DicomError
-from nnunet_cascade.geometry import Mask
 from nnunet_cascade.phantom.record import CohortRecord, made_with, planned_phantoms, read_record, write_record
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import Phantom, make_phantom
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_CT, _STRUCTURE_SET, _SEGMENTATION = (1, "Phantom CT"), (3, "Phantom contours"), (300, "Phantom segmentation")
+_CT, _STRUCTURE_SET = (1, "Phantom CT"), (3, "Phantom contours")
 _COLORS = {"GTV-1": (255, 0, 0), "Lung-Left": (0, 160, 255), "Lung-Right": (0, 200, 80)}
 _TYPES: dict[str, InterpretedType] = {"GTV-1": "GTV", "Lung-Left": "ORGAN", "Lung-Right": "ORGAN"}
-_ANATOMY, _LUNG = Code("91723000", "SCT", "Anatomical Structure"), Code("39607008", "SCT", "Lung")
 _log = logging.getLogger(__name__)
 
 
-def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str, with_seg: bool = False) -> None:
+def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str) -> None:
     """Write a phantom as a CT series and an RTSTRUCT, the way the NBIA lays out a patient.
 
     The RTSTRUCT has the ROIs `GTV-1` (all tumors; without contours where there is
@@ -46,7 +40,6 @@ def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str, with
         folder: Of the collection; made where missing. The patient gets the folder
             `patient_id` in it.
         patient_id: Letters, digits, dots, dashes and underscores.
-        with_seg: Write the same regions as a DICOM SEG too, which needs highdicom.
 
     Raises:
         DicomError: The patient is there already, or a file cannot be written.
@@ -58,7 +51,7 @@ def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str, with
         raise DicomError(f"{target} exists already; remove it or choose another folder")
     shutil.rmtree(beside, ignore_errors=True)
     try:
-        _write_study(phantom, beside, patient_id=patient_id, with_seg=with_seg)
+        _write_study(phantom, beside, patient_id=patient_id)
         beside.rename(target)
     except OSError as error:
         raise DicomError(
@@ -69,12 +62,7 @@ def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str, with
 
 
 def write_dicom_cohort(
-    folder: Path,
-    *,
-    train_seeds: Sequence[int],
-    test_seeds: Sequence[int],
-    settings: PhantomSettings,
-    with_seg: bool = False,
+    folder: Path, *, train_seeds: Sequence[int], test_seeds: Sequence[int], settings: PhantomSettings
 ) -> None:
     """Write phantoms as a DICOM collection, to be resumed where it was interrupted.
 
@@ -88,7 +76,6 @@ def write_dicom_cohort(
         train_seeds: One patient each; may be empty.
         test_seeds: One patient each; may be empty.
         settings: Of every phantom.
-        with_seg: Write DICOM SEGs too.
 
     Raises:
         SettingsError: A seed is given twice.
@@ -98,7 +85,8 @@ def write_dicom_cohort(
     """
     planned = planned_phantoms(train_seeds, test_seeds)
     cases = {plan.name: {"seed": plan.seed, "split": plan.split} for plan in planned}
-    record = CohortRecord(made_with(settings, with_seg=with_seg), cases)
+    # SEGs are not written any more; collections that never had one go on.
+    record = CohortRecord(made_with(settings, with_seg=False), cases)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = read_record(folder)
     _require_no_others(folder, set(cases) & set(earlier.cases))
@@ -110,10 +98,10 @@ def write_dicom_cohort(
     for plan in tqdm(planned, desc="phantoms", unit="phantom"):
         if not (folder / plan.name).is_dir():
             phantom = make_phantom(plan.seed, settings)
-            write_phantom_dicom(phantom, folder, patient_id=plan.name, with_seg=with_seg)
+            write_phantom_dicom(phantom, folder, patient_id=plan.name)
 
 
-def _write_study(phantom: Phantom, folder: Path, *, patient_id: str, with_seg: bool) -> None:
+def _write_study(phantom: Phantom, folder: Path, *, patient_id: str) -> None:
     names = (patient_id, _fingerprint(phantom))
     identity = Identity(
         patient_id=patient_id,
@@ -123,40 +111,18 @@ def _write_study(phantom: Phantom, folder: Path, *, patient_id: str, with_seg: b
         study_description="Phantom",
     )
     study = folder / f"01-01-2000-Phantom-{identity.study_uid[-5:]}"
-    ct, structures, segmentation = (
+    ct, structures = (
         Series(identity=identity, uid=uid_from(*names, description), number=number, description=description)
-        for number, description in (_CT, _STRUCTURE_SET, _SEGMENTATION)
+        for number, description in (_CT, _STRUCTURE_SET)
     )
     slices = write_ct_series(phantom.ct.astype(np.int16), phantom.grid, study / _folder_name(ct), series=ct)
-    regions = _regions(phantom)
-    if with_seg:
-        _write_segmentation(regions, slices, study / _folder_name(segmentation) / "1-1.dcm", segmentation)
+    regions = {"GTV-1": phantom.tumors > 0, "Lung-Left": phantom.lungs == 2, "Lung-Right": phantom.lungs == 1}
     headers = [header for path in slices if (header := read_header(path)) is not None]
     rois = [
         RoiToWrite(name=name, mask=mask, color=_COLORS[name], interpreted_type=_TYPES[name], algorithm="AUTOMATIC")
         for name, mask in regions.items()
     ]
     write_structure_set(rois, phantom.grid, headers, study / _folder_name(structures) / "1-1.dcm", series=structures)
-
-
-def _regions(phantom: Phantom) -> dict[str, Mask]:
-    return {"GTV-1": phantom.tumors > 0, "Lung-Left": phantom.lungs == 2, "Lung-Right": phantom.lungs == 1}
-
-
-def _write_segmentation(regions: Mapping[str, Mask], slices: Sequence[Path], path: Path, series: Series) -> None:
-    segments = [
-        SegmentToWrite(name=name, mask=mask)
-        if _TYPES[name] == "GTV"
-        else SegmentToWrite(name=name, mask=mask, category=_ANATOMY, property_type=_LUNG)
-        for name, mask in regions.items()
-    ]
-    made = ObjectIdentity(
-        series_uid=series.uid,
-        sop_uid=uid_from(series.uid, "segmentation"),
-        series_number=series.number,
-        written_at=datetime(2000, 1, 1, tzinfo=UTC),
-    )
-    write_segmentation(segments, slices, path, description=series.description, identity=made)
 
 
 def _folder_name(series: Series) -> str:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Vector
 from nnunet_cascade.phantom.points import Field, Points, single
-from nnunet_cascade.phantom.regions import TissueRegion
+from nnunet_cascade.phantom.regions import TissueRegion, as_vector
 
 _DIRECTIONS = 4000
 _SURFACE_SAMPLES = 300
@@ -62,13 +62,9 @@ class PhantomLesion:
 
     def region(self) -> TissueRegion:
         """Return it as a solid."""
-        x, y, z = self.center_mm
-        reach = self.reach_mm
-        return TissueRegion(
-            low_mm=(x - reach, y - reach, z - reach),
-            high_mm=(x + reach, y + reach, z + reach),
-            distance_mm=self.distance_mm,
-        )
+        center, reach = np.array(self.center_mm), self.reach_mm
+        low, high = as_vector(center - reach), as_vector(center + reach)
+        return TissueRegion(low_mm=low, high_mm=high, distance_mm=self.distance_mm)
 
     def gas(self) -> TissueRegion:
         """Return the gas inside a hollow one, as a solid."""
@@ -112,7 +108,8 @@ def draw_lesion(
     """
     lobes = int(rng.integers(4, 9))
     spicules = int(rng.integers(8, 15)) if not (flat or hollow) and rng.random() < 0.4 else 0
-    bumps = single(_unit(rng.normal(size=(lobes + spicules, 3))))
+    ways = rng.normal(size=(lobes + spicules, 3))
+    bumps = single(ways / np.linalg.norm(ways, axis=1, keepdims=True))
     heights = single(np.concatenate([rng.uniform(0.1, 0.35, lobes), rng.uniform(0.25, 0.5, spicules)]))
     sharpness = single(np.concatenate([rng.uniform(4, 9, lobes), rng.uniform(30, 60, spicules)]))
     cubes = profile(sphere_directions(_DIRECTIONS), bumps, heights, sharpness).astype(np.float64) ** 3
@@ -148,7 +145,3 @@ def _frame(rng: np.random.Generator, *, flat: bool) -> NDArray[np.float32]:
     stretch = np.array([0.72, 0.8, 1.9]) if flat else rng.uniform(0.85, 1.18, size=3)
     stretch /= np.prod(stretch) ** (1 / 3)
     return single(stretch[:, None] * turn)
-
-
-def _unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

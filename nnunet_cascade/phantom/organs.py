@@ -10,7 +10,7 @@ from nnunet_cascade.phantom.patient import PhantomPatient, stream
 from nnunet_cascade.phantom.points import Field, Points
 from nnunet_cascade.phantom.regions import TissueRegion, Tube, ellipsoid, path, smooth_max
 from nnunet_cascade.phantom.trees import Trees
-from nnunet_cascade.phantom.waves import Waves, draw_waves
+from nnunet_cascade.phantom.waves import draw_waves
 
 SKIN_HU, FAT_HU, MUSCLE_HU, BLOOD_HU, LIVER_HU = 15.0, -100.0, 50.0, 45.0, 60.0
 _CHEST_FAT_HU, _SPLEEN_HU, _CONTENT_HU, _GAS_HU = -85.0, 50.0, 15.0, -1000.0
@@ -52,7 +52,8 @@ def paint_mediastinum(canvas: Canvas, patient: PhantomPatient) -> None:
 
 def paint_lungs(canvas: Canvas, patient: PhantomPatient, trees: Trees, seed: int) -> None:
     """Paint parenchyma, a little denser at the back, then vessels and airways with their walls."""
-    coarse, fine = _lung_waves(seed)
+    rng = stream(seed, "lung texture")
+    coarse, fine = draw_waves(rng, (25, 80), 5), draw_waves(rng, (8, 16), 5)
 
     def parenchyma(points: Points) -> Field:
         sinking = np.float32(0.35) * (points.y - np.float32(patient.center_y_mm))
@@ -143,17 +144,10 @@ def _great_vessels(patient: PhantomPatient) -> list[Tube]:
     arch = [(-8.0, y - 24, z - 40), (-6.0, y - 24, z + 12), (10.0, y - 12, z + 30), (22.0, y + 6, z + 30)]
     descending = [(22.0, y + 6, z + 30), (22.0, y + 26, z + 8), (22.0, y + 0.42 * patient.half_depth_mm, -_FAR_MM)]
     artery = [(18.0, y - 30, z - 40), (16.0, y - 16, z - 8)]
-    hila = [(16.0, y - 16, z - 8), patient.hilum_mm(1)], [(16.0, y - 16, z - 8), patient.hilum_mm(-1)]
     cava = [(-24.0, y - 16, z + 30), (-22.0, y - 16, z - 60), (-16.0, y + 4, -150.0)]
-    necks = [[(sign * 24.0, y - 10, 400.0), (sign * 18.0, y - 10, z + 34)] for sign in (-1, 1)]
     tubes = path(arch, 14) + path(descending, 11.5) + path(artery, 12) + path(cava, 9)
-    for way in hila:
-        tubes += path(way, 8.5)
-    for way in necks:
-        tubes += path(way, 6)
+    for side in (1, -1):
+        tubes += path([(16.0, y - 16, z - 8), patient.hilum_mm(side)], 8.5)
+    for side in (-1, 1):
+        tubes += path([(side * 24.0, y - 10, 400.0), (side * 18.0, y - 10, z + 34)], 6)
     return tubes
-
-
-def _lung_waves(seed: int) -> tuple[Waves, Waves]:
-    rng = stream(seed, "lung texture")
-    return draw_waves(rng, (25, 80), 5), draw_waves(rng, (8, 16), 5)

@@ -6,19 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import Vector
+from nnunet_cascade.settings.serialization import require
 
-_STREAMS = {
-    "anatomy": 0,
-    "trees": 1,
-    "body texture": 2,
-    "lung texture": 3,
-    "lesion texture": 4,
-    "tumors": 5,
-    "distractors": 6,
-    "noise": 7,
-}
+_STREAMS = (
+    "anatomy", "trees", "body texture", "lung texture", "lesion texture", "tumors", "distractors", "noise",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +53,10 @@ class PhantomPatient:
     lung_hu: float
 
     def __post_init__(self) -> None:
-        if not self.left_dome_z_mm <= self.right_dome_z_mm < self.shoulder_z_mm < self.apex_z_mm:
-            raise SettingsError("a patient's diaphragm, shoulder and apex must rise in this order")
-        if self.heart_mm[0] <= 0:
-            raise SettingsError(f"a patient's heart lies left of the midline; found x = {self.heart_mm[0]} mm")
+        rises = self.left_dome_z_mm <= self.right_dome_z_mm < self.shoulder_z_mm < self.apex_z_mm
+        require(rises, "a patient's diaphragm, shoulder and apex must rise in this order")
+        x = self.heart_mm[0]
+        require(x > 0, f"a patient's heart lies left of the midline; found x = {x} mm")
 
     @property
     def lung_x_mm(self) -> float:
@@ -97,9 +90,8 @@ def stream(seed: int, name: str) -> np.random.Generator:
     Raises:
         SettingsError: The seed is negative.
     """
-    if seed < 0:
-        raise SettingsError(f"a phantom's seed must be 0 or more; found {seed}")
-    return np.random.default_rng([seed, _STREAMS[name]])
+    require(seed >= 0, f"a phantom's seed must be 0 or more; found {seed}")
+    return np.random.default_rng([seed, _STREAMS.index(name)])
 
 
 def draw_patient(seed: int) -> PhantomPatient:

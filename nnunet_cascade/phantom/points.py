@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from nnunet_cascade.geometry import Box, Grid, Vector
+from nnunet_cascade.geometry import Box, Grid, Vector, as_index
 
 Field = NDArray[np.float32]
 """One value per point, most often a signed distance in mm: negative inside, 0 on the surface."""
@@ -59,9 +58,8 @@ def box_between(grid: Grid, low_mm: Vector, high_mm: Vector) -> Box | None:
     """Return the voxels of a grid that may lie between two world corners, or None if none does."""
     corners = np.array(list(itertools.product(*zip(low_mm, high_mm, strict=True))))
     indices = (corners - np.array(grid.origin_mm)) @ np.array(grid.axes).T / np.array(grid.spacing_mm)
-    low = [math.floor(v) for v in indices.min(axis=0)]
-    high = [math.ceil(v) + 1 for v in indices.max(axis=0)]
-    return Box((low[0], low[1], low[2]), (high[0], high[1], high[2])).intersection(Box.whole(grid.shape))
+    low, high = np.floor(indices.min(axis=0)), np.ceil(indices.max(axis=0)) + 1
+    return Box(as_index(low), as_index(high)).intersection(Box.whole(grid.shape))
 
 
 def _coordinate(grid: Grid, box: Box, world: int) -> Field:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,15 +32,12 @@ class TissueRegion:
 
     def grown(self, by_mm: float) -> TissueRegion:
         """Return the solid with its surface moved outwards, or inwards by a negative amount."""
-        low, high = (tuple(v + sign * max(by_mm, 0.0) for v in corner) for sign, corner in self._corners())
+        out = max(by_mm, 0.0)
         return TissueRegion(
-            low_mm=(low[0], low[1], low[2]),
-            high_mm=(high[0], high[1], high[2]),
+            low_mm=as_vector(np.array(self.low_mm) - out),
+            high_mm=as_vector(np.array(self.high_mm) + out),
             distance_mm=lambda points: self.distance_mm(points) - np.float32(by_mm),
         )
-
-    def _corners(self) -> tuple[tuple[float, Vector], tuple[float, Vector]]:
-        return (-1.0, self.low_mm), (1.0, self.high_mm)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +61,7 @@ class Tube:
         reach = max(self.start_radius_mm, self.stop_radius_mm)
         ends = np.array([self.start_mm, self.stop_mm])
         low, high = ends.min(axis=0) - reach, ends.max(axis=0) + reach
-        return TissueRegion(low_mm=_vector(low), high_mm=_vector(high), distance_mm=self.distance_mm)
+        return TissueRegion(low_mm=as_vector(low), high_mm=as_vector(high), distance_mm=self.distance_mm)
 
     def distance_mm(self, points: Points) -> Field:
         """Return the signed distance to the tube's surface."""
@@ -106,10 +103,10 @@ def ellipsoid(center_mm: Vector, radii_mm: Vector, axes: NDArray[np.floating] | 
         return inner * (inner - 1) / np.sqrt(np.maximum(slope, _TINY))
 
     center = np.array(center_mm)
-    return TissueRegion(low_mm=_vector(center - reach), high_mm=_vector(center + reach), distance_mm=distance_mm)
+    return TissueRegion(low_mm=as_vector(center - reach), high_mm=as_vector(center + reach), distance_mm=distance_mm)
 
 
-def superellipsoid_mm(parts: list[tuple[Field, Field | float]], power: float) -> Field:
+def superellipsoid_mm(parts: Sequence[tuple[Field, Field | float]], power: float) -> Field:
     """Return the first-order distance to the surface where the powers of the parts sum to 1.
 
     Args:
@@ -138,6 +135,7 @@ def smooth_max(first: Field, second: Field, round_mm: float) -> Field:
     return single(np.maximum(first, second) + overlap**2 / np.float32(4 * round_mm))
 
 
-def _vector(values: NDArray[np.floating]) -> Vector:
+def as_vector(values: NDArray[np.floating]) -> Vector:
+    """Return three coordinates as plain numbers."""
     x, y, z = (float(v) for v in values)
     return x, y, z

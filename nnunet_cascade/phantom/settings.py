@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Grid, Index, Spacing, Vector
+from nnunet_cascade.geometry import Grid, Spacing, Vector, as_index
+from nnunet_cascade.settings.serialization import require
 
 FIELD_OF_VIEW_MM: Vector = (372.0, 270.0, 306.0)
 """What a scan covers along left-right, front-back and foot-head, centred on the world's origin."""
@@ -52,13 +52,14 @@ class PhantomSettings:
     distractors: tuple[int, int] = (4, 8)
 
     def __post_init__(self) -> None:
-        _require_spacing(self.spacing_mm)
-        if sorted(_DIRECTIONS.get(letter, (-1, 0.0))[0] for letter in self.orientation) != [0, 1, 2]:
-            raise SettingsError(
-                f"orientation {self.orientation!r}: expected one each of L/R, P/A and S/I, such as 'LPS'"
-            )
-        if not (math.isfinite(self.noise_hu) and self.noise_hu >= 0):
-            raise SettingsError(f"noise_hu must be 0 or more; found {self.noise_hu}")
+        largest, found = min(FIELD_OF_VIEW_MM) / _SMALLEST_FIELD_VOXELS, self.spacing_mm
+        fits = all(math.isfinite(size) and 0 < size <= largest for size in found)
+        require(fits, f"spacing_mm must be above 0 and at most {largest:.0f} mm; found {found}")
+        axes = sorted(_DIRECTIONS.get(letter, (-1, 0.0))[0] for letter in self.orientation)
+        expected = "expected one each of L/R, P/A and S/I, such as 'LPS'"
+        require(axes == [0, 1, 2], f"orientation {self.orientation!r}: {expected}")
+        is_noise = math.isfinite(self.noise_hu) and self.noise_hu >= 0
+        require(is_noise, f"noise_hu must be 0 or more; found {self.noise_hu}")
         _require_range("tumors", self.tumors, lowest=0, highest=_MOST_LESIONS)
         _require_range("distractors", self.distractors, lowest=0, highest=_MOST_LESIONS)
         _require_range("tumor_radius_mm", self.tumor_radius_mm, lowest=1, highest=_LARGEST_RADIUS_MM)
@@ -71,8 +72,9 @@ def grid_of_settings(settings: PhantomSettings) -> Grid:
     counts = [max(1, round(FIELD_OF_VIEW_MM[w] / size)) for w, size in zip(world, settings.spacing_mm, strict=True)]
     half = np.array([(n - 1) / 2 * size for n, size in zip(counts, settings.spacing_mm, strict=True)])
     x, y, z = (float(v) for v in -(half @ np.array(axes)))
-    shape: Index = (counts[0], counts[1], counts[2])
-    return Grid(shape=shape, spacing_mm=settings.spacing_mm, origin_mm=(x, y, z), axes=(axes[0], axes[1], axes[2]))
+    return Grid(
+        shape=as_index(counts), spacing_mm=settings.spacing_mm, origin_mm=(x, y, z), axes=(axes[0], axes[1], axes[2])
+    )
 
 
 def _direction(letter: str) -> Vector:
@@ -81,17 +83,7 @@ def _direction(letter: str) -> Vector:
     return x, y, z
 
 
-def _require_spacing(spacing_mm: Spacing) -> None:
-    largest = min(FIELD_OF_VIEW_MM) / _SMALLEST_FIELD_VOXELS
-    if not all(math.isfinite(size) and 0 < size <= largest for size in spacing_mm):
-        raise SettingsError(f"spacing_mm must be above 0 and at most {largest:.0f} mm; found {spacing_mm}")
-
-
 def _require_range(name: str, found: tuple[float, float], *, lowest: float, highest: float) -> None:
     low, high = found
-    if not lowest <= low <= high <= highest:
-        raise SettingsError(f"{name} must be (low, high) with {lowest} <= low <= high <= {highest:g}; found {found}")
-
-
-DEFAULT_SETTINGS = PhantomSettings()
-"""One to three tumors or none, 3 mm voxels."""
+    expected = f"(low, high) with {lowest} <= low <= high <= {highest:g}"
+    require(lowest <= low <= high <= highest, f"{name} must be {expected}; found {found}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,10 +46,6 @@ class Surroundings:
     body: Field
     hilum: Field
     width: Field
-
-    def at(self, chosen: Mask | int) -> Surroundings:
-        """Return the same for some of the positions."""
-        return Surroundings(**{f.name: np.atleast_1d(getattr(self, f.name)[chosen]) for f in fields(self)})
 
 
 def surroundings(patient: PhantomPatient, positions_mm: NDArray[np.floating]) -> Surroundings:

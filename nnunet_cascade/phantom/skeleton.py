@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from nnunet_cascade.geometry import Vector
@@ -25,11 +23,12 @@ _FAR_MM = 400.0
 def paint_skeleton(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint all bones, cortex outside and marrow inside."""
     canvas.paint(_column(patient, (0, 0), (18, 14)), _DISC_HU)
-    for part in (_arches(patient), _vertebrae(patient), _ribs(patient), _sternum(patient), *_shoulder_blades(patient)):
+    ribs = _rib_cage(patient, from_middle_mm=26, in_front=False)
+    for part in (_arches(patient), _vertebrae(patient), ribs, _sternum(patient), *_shoulder_blades(patient)):
         canvas.paint(part, _CORTEX_HU)
         canvas.paint(part.grown(-_CORTEX_MM), _MARROW_HU)
     canvas.paint(_column(patient, (0, 22), (8, 8)), _CANAL_HU)
-    canvas.paint(_cartilages(patient), _CARTILAGE_HU)
+    canvas.paint(_rib_cage(patient, from_middle_mm=15, in_front=True), _CARTILAGE_HU)
     collarbones = _collarbones(patient)
     canvas.paint_tubes(collarbones, _CORTEX_HU)
     canvas.paint_tubes(collarbones, _MARROW_HU, grown_mm=-_CORTEX_MM)
@@ -79,32 +78,16 @@ def _rib_cage_mm(patient: PhantomPatient, points: Points) -> Field:
     return np.sqrt(depth**2 + (np.float32(0.72) * rest) ** 2) - np.float32(_RIB_RADIUS_MM)
 
 
-def _ribs(patient: PhantomPatient) -> TissueRegion:
-    front = patient.center_y_mm - 0.72 * patient.half_depth_mm
-
-    def distance_mm(points: Points) -> Field:
-        ends = np.maximum(front - points.y, np.maximum(26 - np.abs(points.x), points.z - _highest_rib_mm(patient)))
-        return smooth_max(_rib_cage_mm(patient, points), ends.astype(np.float32), 3)
-
-    return _around_cage(patient, distance_mm)
-
-
-def _cartilages(patient: PhantomPatient) -> TissueRegion:
-    front = patient.center_y_mm - 0.72 * patient.half_depth_mm
-
-    def distance_mm(points: Points) -> Field:
-        ends = np.maximum(points.y - front, np.maximum(15 - np.abs(points.x), points.z - _highest_rib_mm(patient)))
-        return smooth_max(_rib_cage_mm(patient, points), ends.astype(np.float32), 3)
-
-    return _around_cage(patient, distance_mm)
-
-
-def _highest_rib_mm(patient: PhantomPatient) -> np.float32:
-    return np.float32(patient.apex_z_mm + 2)
-
-
-def _around_cage(patient: PhantomPatient, distance_mm: Callable[[Points], Field]) -> TissueRegion:
+def _rib_cage(patient: PhantomPatient, *, from_middle_mm: float, in_front: bool) -> TissueRegion:
+    """Return the cartilages, in front, or the ribs behind them."""
+    front, highest = patient.center_y_mm - 0.72 * patient.half_depth_mm, np.float32(patient.apex_z_mm + 2)
     inside, out = cavity(patient), _RIB_DEPTH_MM + _RIB_RADIUS_MM
+
+    def distance_mm(points: Points) -> Field:
+        behind = points.y - front if in_front else front - points.y
+        ends = np.maximum(behind, np.maximum(from_middle_mm - np.abs(points.x), points.z - highest))
+        return smooth_max(_rib_cage_mm(patient, points), ends.astype(np.float32), 3)
+
     low, high = inside.low_mm, inside.high_mm
     return TissueRegion(
         low_mm=(low[0] - out, low[1] - out, low[2]),

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask, Vector
-from nnunet_cascade.phantom.canvas import Canvas, blank, label_regions
+from nnunet_cascade.phantom.canvas import AIR_HU, Canvas, label_regions
 from nnunet_cascade.phantom.chest import heart, lung
 from nnunet_cascade.phantom.organs import (
     FAT_HU,
@@ -21,7 +21,7 @@ from nnunet_cascade.phantom.organs import (
 from nnunet_cascade.phantom.patient import PhantomPatient, draw_patient, stream
 from nnunet_cascade.phantom.placement import Placed, draw_distractors, draw_tumors
 from nnunet_cascade.phantom.points import single
-from nnunet_cascade.phantom.settings import DEFAULT_SETTINGS, PhantomSettings, grid_of_settings
+from nnunet_cascade.phantom.settings import PhantomSettings, grid_of_settings
 from nnunet_cascade.phantom.skeleton import paint_skeleton
 from nnunet_cascade.phantom.trees import Trees, draw_trees
 from nnunet_cascade.phantom.waves import draw_waves
@@ -88,7 +88,7 @@ class Phantom:
     distractor_facts: tuple[Fact, ...]
 
 
-def make_phantom(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS, *, grid: Grid | None = None) -> Phantom:
+def make_phantom(seed: int, settings: PhantomSettings, *, grid: Grid | None = None) -> Phantom:
     """Draw a phantom; the same seed is the same patient on every grid.
 
     Only the noise belongs to the grid, as it does to a scan.
@@ -122,7 +122,7 @@ def make_phantom(seed: int, settings: PhantomSettings = DEFAULT_SETTINGS, *, gri
 
 
 def _painted(seed: int, patient: PhantomPatient, trees: Trees, grid: Grid) -> Canvas:
-    canvas = blank(grid)
+    canvas = Canvas(np.full(grid.shape, AIR_HU, dtype=np.float32), grid)
     paint_trunk(canvas, patient, seed)
     paint_abdomen(canvas, patient)
     paint_mediastinum(canvas, patient)

@@ -11,7 +11,7 @@ from nnunet_cascade.geometry import Vector
 from nnunet_cascade.phantom.chest import lung
 from nnunet_cascade.phantom.patient import PhantomPatient, stream
 from nnunet_cascade.phantom.points import points_of
-from nnunet_cascade.phantom.regions import Tube
+from nnunet_cascade.phantom.regions import Tube, as_vector
 
 _VESSEL_TIPS = 180
 _BRONCHUS_TIPS = 24
@@ -78,7 +78,7 @@ def _grow(root_mm: Vector, tips_mm: NDArray[np.float64], tip_radius_mm: float) -
         flows[parents[child]] += flows[child]
     radii = tip_radius_mm * flows ** (1 / 3)
     return [
-        _tube(_vector(nodes[parent]), _vector(nodes[child]), min(radii[parent], 1.25 * radii[child]), radii[child])
+        _tube(as_vector(nodes[parent]), as_vector(nodes[child]), min(radii[parent], 1.25 * radii[child]), radii[child])
         for child, parent in enumerate(parents)
         if child > 0
     ]
@@ -97,8 +97,3 @@ def _parents(nodes: NDArray[np.float64]) -> list[int]:
 
 def _tube(start: Vector, stop: Vector, start_radius_mm: float, stop_radius_mm: float) -> Tube:
     return Tube(start_mm=start, stop_mm=stop, start_radius_mm=start_radius_mm, stop_radius_mm=stop_radius_mm)
-
-
-def _vector(values: NDArray[np.floating]) -> Vector:
-    x, y, z = (float(v) for v in values)
-    return x, y, z

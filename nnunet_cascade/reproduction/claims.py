@@ -69,28 +69,20 @@ class Evidence:
     resampling: Resampling
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    value: float
-    interval: Interval | None
-    cases: int
-    p: float = math.nan
-
-
 def evaluate_claim(claim: Claim, evidence: Evidence) -> ClaimResult:
     """Compare the two rows of a claim, case by case."""
     found = (_boundary if claim.metric.startswith(BOUNDARY) else _score)(claim, evidence)
-    if found is None or math.isnan(found.value):
-        return ClaimResult(claim=claim, outcome="untested")
-    interval = None if found.interval is None else (found.interval.low, found.interval.high)
-    return ClaimResult(
-        claim=claim,
-        outcome=_outcome(claim, found.value, interval, found.cases),
-        difference=found.value,
-        interval=interval,
-        cases=found.cases,
-        p=found.p,
-    )
+    return found or ClaimResult(claim=claim, outcome="untested")
+
+
+def _judged(
+    claim: Claim, value: float, interval: Interval | None, cases: int, p: float = math.nan
+) -> ClaimResult | None:
+    if math.isnan(value):
+        return None
+    bounds = None if interval is None else (interval.low, interval.high)
+    outcome = _outcome(claim, value, bounds, cases)
+    return ClaimResult(claim=claim, outcome=outcome, difference=value, interval=bounds, cases=cases, p=p)
 
 
 def corrected(claims: Sequence[ClaimResult]) -> tuple[ClaimResult, ...]:
@@ -107,7 +99,7 @@ def _pair(claim: Claim, rows: Mapping[str, _Cases]) -> dict[str, _Cases] | None:
     return {label: rows[label] for label in both} if all(rows.get(label) for label in both) else None
 
 
-def _score(claim: Claim, evidence: Evidence) -> _Found | None:
+def _score(claim: Claim, evidence: Evidence) -> ClaimResult | None:
     """Look a claim up in the comparison of its two rows: their paired difference, or a correlation."""
     pair = _pair(claim, evidence.scores)
     if pair is None:
@@ -115,19 +107,19 @@ def _score(claim: Claim, evidence: Evidence) -> _Found | None:
     contrast = compare(pair, ComparisonSettings(resampling=evidence.resampling)).contrasts[claim.first]
     if claim.of_correlation:
         found = next((each for name, each in contrast.correlations.items() if name.startswith(claim.metric)), None)
-        return found and _Found(found.pearson.value, found.pearson.interval, found.n, found.pearson.p)
+        return found and _judged(claim, found.pearson.value, found.pearson.interval, found.n, found.pearson.p)
     found = contrast.paired.get(claim.metric)
-    return found and _Found(found.mean.value, found.mean.bca or found.mean.percentile, found.n, found.ranks.p)
+    return found and _judged(claim, found.mean.value, found.mean.bca or found.mean.percentile, found.n, found.ranks.p)
 
 
-def _boundary(claim: Claim, evidence: Evidence) -> _Found | None:
+def _boundary(claim: Claim, evidence: Evidence) -> ClaimResult | None:
     measure = claim.metric.removeprefix(BOUNDARY)
     pair = _pair(claim, evidence.boundary)
     if measure not in MEASURES or pair is None or not set(pair[claim.first]) & set(pair[claim.second]):
         return None
     compared = compare_methods(pair, baseline=claim.second, resampling=evidence.resampling)
     found = compared.row(claim.first, measure).per_case_difference
-    return None if found is None else _Found(found.value, found.interval, found.cases)
+    return found and _judged(claim, found.value, found.interval, found.cases)
 
 
 def _outcome(claim: Claim, value: float, interval: tuple[float, float] | None, cases: int) -> Outcome:

@@ -171,7 +171,7 @@ def _voxels_of_a_fold(chain: TrainingRequest) -> int:
 
 def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: StageTraining) -> str:
     """Return table and training budgets as Markdown; every fold of the cascade predicts, so all of them count."""
-    one_fold, plain = _voxels_of_a_fold(chain) / 1e6, gradient_voxels(baseline) / 1e6
+    one_fold, plain = _voxels_of_a_fold(chain), gradient_voxels(baseline)
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",
         "",
@@ -179,8 +179,8 @@ def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: Stage
         "",
         "Training budget, voxels with gradient through the models that predict (of these for folds beyond one):",
         "",
-        f"- cascade: {one_fold * chain.folds:.1f} million ({one_fold * (chain.folds - 1):.1f} million)",
-        f"- {BASELINE}: {plain:.1f} million (0.0 million)",
+        f"- cascade: {one_fold * chain.folds / 1e6:.1f} million ({one_fold * (chain.folds - 1) / 1e6:.1f} million)",
+        f"- {BASELINE}: {plain / 1e6:.1f} million (0.0 million)",
         "",
         PHANTOM_NOTE,
     ]

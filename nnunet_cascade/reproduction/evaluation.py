@@ -28,8 +28,6 @@ from nnunet_cascade.reproduction.systems import System
 from nnunet_cascade.reproduction.tables import ALL_VALID, Row, Table
 from nnunet_cascade.workflows.evaluation import EvaluationRequest, Predictions, evaluate_cases, values_by_method
 
-Curves = Mapping[str, Sequence[ReliabilityPoint]]
-"""Points of a reliability diagram, by row."""
 _log = logging.getLogger(__name__)
 REGIONS = ("surface", "union")
 
@@ -52,14 +50,14 @@ class TableResult:
     comparison: MethodComparison | None
     component_reduction: MethodComparison | None
     calibration: Mapping[str, CalibrationComparison]
-    reliability: Mapping[str, Curves]
+    reliability: Mapping[str, Mapping[str, Sequence[ReliabilityPoint]]]
     claims: tuple[ClaimResult, ...]
     missing: Mapping[str, str]
 
 
 def score_systems(request: ReproductionRequest, predicted: Mapping[System, Predicted]) -> dict[System, CaseValues]:
     """Score every system that was run, on every case it has."""
-    labels = {case: path for part in evaluation_splits(request) for case, path in part.labels.items()}
+    labels = _true_labels(request)
     run = {system: found for system, found in predicted.items() if not found.why_not}
     methods = {system.key: Predictions(name=system.key, place=found.folder) for system, found in run.items()}
     usable = {key: method for key, method in methods.items() if any(method.path(case).is_file() for case in labels)}
@@ -77,6 +75,10 @@ def score_systems(request: ReproductionRequest, predicted: Mapping[System, Predi
     return {system: values[system.key] for system in run if system.key in values}
 
 
+def _true_labels(request: ReproductionRequest) -> dict[str, Path]:
+    return {case: path for part in evaluation_splits(request) for case, path in part.labels.items()}
+
+
 def evaluate_table(
     request: ReproductionRequest,
     table: Table,
@@ -86,7 +88,6 @@ def evaluate_table(
     """Compare the rows of a table and judge its claims."""
     resampling = Resampling(resamples=request.resamples, seed=request.seed)
     settings = ComparisonSettings(resampling=resampling)
-    cases = tuple(case for part in evaluation_splits(request) for case in part.labels)
     rows = {row.label: scores[row.system] for row in table.rows if scores.get(row.system)}
     counted = _counted(request, table, predicted) if table.calibration else {}
     evidence = Evidence(scores=rows, boundary=counted.get("surface", {}), resampling=resampling)
@@ -94,10 +95,13 @@ def evaluate_table(
     grouped = table.groups and {ALL_VALID, table.rows[-2].label} <= set(rows)
     return TableResult(
         table=table,
-        comparison=compare(rows, settings, expected=cases) if rows else None,
+        comparison=compare(rows, settings, expected=tuple(_true_labels(request))) if rows else None,
         component_reduction=compare(rows, replace(settings, reference=ALL_VALID)) if grouped else None,
         calibration=_calibration(counted, resampling),
-        reliability={region: _curves(methods, resampling) for region, methods in counted.items()},
+        reliability={
+            region: {label: reliability_points(tuple(cases.values()), resampling) for label, cases in methods.items()}
+            for region, methods in counted.items()
+        },
         claims=tuple(evaluate_claim(claim, evidence) for claim in table.claims),
         missing=missing,
     )
@@ -129,7 +133,7 @@ _Counted = dict[str, dict[str, dict[str, CalibrationCounts]]]
 
 def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[System, Predicted]) -> _Counted:
     """Count what calibration needs by region, row and case, of rows with probabilities; nothing where one has them."""
-    labels = {case: path for part in evaluation_splits(request) for case, path in part.labels.items()}
+    labels = _true_labels(request)
     counted: _Counted = {region: {} for region in REGIONS}
     for row in table.rows:
         folder = predicted[row.system].folder
@@ -144,10 +148,6 @@ def _counted(request: ReproductionRequest, table: Table, predicted: Mapping[Syst
             for region, counts in found.items():
                 counted[region].setdefault(row.label, {})[case] = counts
     return {region: methods for region, methods in counted.items() if len(methods) > 1}
-
-
-def _curves(methods: Mapping[str, Mapping[str, CalibrationCounts]], resampling: Resampling) -> Curves:
-    return {label: reliability_points(tuple(cases.values()), resampling) for label, cases in methods.items()}
 
 
 def _counts(request: ReproductionRequest, label: Path, folder: Path, case: str) -> dict[str, CalibrationCounts]:

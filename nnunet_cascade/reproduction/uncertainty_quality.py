@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
 from nnunet_cascade.cohort.cohort import predict_cohort
 from nnunet_cascade.cohort.jobs import CohortJob
-from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added
+from nnunet_cascade.evaluation.calibration.counts import added
 from nnunet_cascade.evaluation.calibration.overlap import error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, region_of
 from nnunet_cascade.evaluation.calibration.selective import ReviewPoint, RiskCoverage, review_curve, risk_coverage
@@ -94,10 +94,10 @@ def _measured(request: ReproductionRequest, results: Path, truths: Path) -> dict
 
 
 def _nll(cases: Mapping[str, CalibratedCase], temperature: float) -> dict[str, dict[str, float]]:
-    def of(counts: Mapping[str, CalibrationCounts]) -> dict[str, float]:
-        return {f"nll_{region}": nll_at(found, temperature) for region, found in counts.items()}
-
-    return {name: of(case.counts) for name, case in cases.items()}
+    return {
+        name: {f"nll_{region}": nll_at(found, temperature) for region, found in case.counts.items()}
+        for name, case in cases.items()
+    }
 
 
 def _of_samples(

@@ -10,6 +10,7 @@ from typing import Any, cast
 import numpy as np
 from nnunetv2.paths import nnUNet_raw
 
+from nnunet_cascade.geometry import as_index
 from nnunet_cascade.losses.targets import DeepSupervisedLoss, LabelScheme, VoxelLoss
 from nnunet_cascade.trainers.cascade_trainer import CascadeTrainer
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, read_manifest
@@ -86,12 +87,11 @@ class ROITrainer(CascadeTrainer):
     def _roi_dataset(self, cases: Sequence[str], manifest: dict[str, StoredRoi], *, jitter: bool) -> RoiDataset:
         # Rotation and scaling cut a larger patch in training; it shall hold real context, not padding.
         initial = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()[2]
-        z, y, x = initial if jitter else self.configuration_manager.patch_size
         return RoiDataset(
             Path(str(self.preprocessed_dataset_folder)),
             cases,
             manifest=manifest,
-            window_size=(int(z), int(y), int(x)),
+            window_size=as_index(initial if jitter else self.configuration_manager.patch_size),
             transpose=self.plans_manager.transpose_forward,
             jitter=jitter,
         )

@@ -105,8 +105,7 @@ def _run(request: TrainingRequest, steps: _Steps) -> None:
 def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
     """Fill in what an earlier release did not write: it did what the defaults still do."""
     own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
-    whole = {**json.loads(json.dumps(own)), **known}
-    return {**whole, "spec": _filled(known.get("spec", {}), json.loads(json.dumps(to_json(CascadeSpec()))))}
+    return _filled(known, json.loads(json.dumps({**own, "spec": to_json(CascadeSpec())})))
 
 
 def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:

@@ -74,15 +74,11 @@ class PlanRequest:
         if self.window_hu is not None:
             low, high = self.window_hu
             require(low < high, f"the window must grow from low to high; found {low} to {high} HU")
-        for values, what in (
-            (self.spacing_mm, "spacing"),
-            (self.patch_size, "patch size"),
-            (self.features, "features"),
-        ):
+        sizes = {"spacing": self.spacing_mm, "patch size": self.patch_size, "features": self.features}
+        for what, values in sizes.items():
             require(values is None or min(values) > 0, f"{what} must be positive; found {values}")
-        require(
-            self.batch_size is None or self.batch_size >= 1, f"batch size must be at least 1; found {self.batch_size}"
-        )
+        batch_size = self.batch_size
+        require(batch_size is None or batch_size >= 1, f"batch size must be at least 1; found {batch_size}")
         TrainingSettings.from_plans({BLOCK: self.training})
 
 

@@ -16,7 +16,7 @@ from nnunet_cascade.atomic_folder import atomic_folder
 from nnunet_cascade.case_folders.same_request import require_same_settings
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
-from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, crop_with_fill
+from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, as_index, crop_with_fill
 from nnunet_cascade.images import AIR_HU, ENDING, Volume, read_ct, read_labels, write_image
 from nnunet_cascade.nnunet_folders import nnunet_folder, read_json
 from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candidates
@@ -284,5 +284,4 @@ def require_made_so(request: RoiDatasetRequest) -> None:
 
 
 def _voxels(length_mm: float, spacing_mm: Spacing) -> Index:
-    z, y, x = (round(length_mm / size) for size in spacing_mm)
-    return z, y, x
+    return as_index(round(length_mm / size) for size in spacing_mm)
