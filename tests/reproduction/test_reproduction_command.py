@@ -1,40 +1,32 @@
 """`nnc-reproduce-paper` on a few phantoms: real training, real prediction, and nothing done twice."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+import torch
+from builders.nnunet_here import run_nnunet_here
 
 from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
+from nnunet_cascade.training import pipeline
 
 TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.05", "-device", "cpu", "--resamples", "200")
 
 
-def run(folder, *arguments, expected=0, **variables):
-    command = [sys.executable, str(Path(sys.executable).with_name("nnc-reproduce-paper")), "-o", str(folder)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **variables}
-    done = subprocess.run([*command, *TINY, *arguments], capture_output=True, text=True, check=False, env=environment)
-    assert expected is None or done.returncode == expected, f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
-    return done
+@pytest.fixture(scope="module", autouse=True)
+def patch():
+    """Variables of the environment for as long as the module runs; nnU-Net trains in this process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
+        yield patch
+    torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module")
-def own_folders(tmp_path_factory):
-    """nnU-Net's folders with a dataset of one's own, of training cases alone."""
-    root = tmp_path_factory.mktemp("own_nnunet")
-    folders = {name: root / name for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
-    settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
-    raw = folders["nnUNet_raw"] / "Dataset511_Own"
-    write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
-    for name in ("imagesTs", "labelsTs"):
-        if (raw / name).is_dir():
-            (raw / name).rmdir()
-    return {name: str(folder) for name, folder in folders.items()}
+def run(folder, *arguments):
+    return reproduce_paper.main(["-o", str(folder), *TINY, *arguments])
 
 
 @pytest.mark.slow
@@ -43,7 +35,7 @@ class TestRun:
     @pytest.fixture(scope="class", autouse=True)
     def folder(self, tmp_path_factory):
         folder = tmp_path_factory.mktemp("paper") / "phantoms"
-        run(folder, "--tables", "II")
+        assert run(folder, "--tables", "II") == 0
         return folder
 
     def test_the_report_has_the_table_with_the_papers_figures_and_ours(self, folder):
@@ -61,7 +53,7 @@ class TestRun:
             return {path: path.stat().st_mtime_ns for path in folder.rglob("checkpoint_final.pth")}
 
         before = trained()
-        done = run(folder, "--tables", "IV", expected=None)
+        status = run(folder, "--tables", "IV")
         assert trained() == before
         content = json.loads((folder / "reproduction.json").read_text())
         table = content["tables"]["IV"]
@@ -69,11 +61,11 @@ class TestRun:
         # Where there is no network lungmask's weights cannot be downloaded, which is told and costs the exit code.
         assert set(table["missing"]) <= {"lungmask R231"}
         assert "lungmask R231" in {**table["missing"], **table["comparison"]["methods"]}
-        assert done.returncode == int(bool(table["missing"]))
+        assert status == int(bool(table["missing"]))
 
-    def test_other_settings_in_the_same_folder_are_refused(self, folder):
-        done = run(folder, "--tables", "II", "--seed", "5", expected=1)
-        assert "run with other settings (seed); choose another folder" in done.stderr
+    def test_other_settings_in_the_same_folder_are_refused(self, folder, capsys):
+        assert run(folder, "--tables", "II", "--seed", "5") == 1
+        assert "run with other settings (seed); choose another folder" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -83,17 +75,27 @@ class TestOutOfFold:
     """A dataset of one's own without test cases: every patient is tested by the models that never saw the patient."""
 
     @pytest.fixture(scope="class")
-    def folder(self, own_folders, tmp_path_factory):
+    def own_folders(self, tmp_path_factory, patch):
+        root = tmp_path_factory.mktemp("own_nnunet")
+        for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+            patch.setenv(name, str(root / name))
+        raw = root / "nnUNet_raw" / "Dataset511_Own"
+        settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
+        write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
+        for name in ("imagesTs", "labelsTs"):
+            (raw / name).rmdir()
+        return root
+
+    @pytest.fixture(scope="class")
+    def folder(self, own_folders, tmp_path_factory):  # noqa: ARG002 - where it trains
         folder = tmp_path_factory.mktemp("paper") / "own"
-        run(folder, "-d", "511", "--folds", "2", "--tables", "II", **own_folders)
+        assert run(folder, "-d", "511", "--folds", "2", "--tables", "II") == 0
         return folder
 
-    def test_every_row_has_every_patient(self, folder):
+    def test_every_patient_is_predicted_without_the_fold_that_trained_on_it(self, folder, own_folders):
         methods = json.loads((folder / "reproduction.json").read_text())["tables"]["II"]["comparison"]["methods"]
         assert {len(method["cases"]) for method in methods.values()} == {4}
-
-    def test_every_patient_is_predicted_without_the_fold_that_trained_on_it(self, folder, own_folders):
-        splits = Path(own_folders["nnUNet_preprocessed"]) / "Dataset511_Own" / "splits_final.json"
+        splits = own_folders / "nnUNet_preprocessed" / "Dataset511_Own" / "splits_final.json"
         left_out = {case: number for number, fold in enumerate(json.loads(splits.read_text())) for case in fold["val"]}
         assert set(left_out.values()) == {0, 1}
         systems = {path.parent for path in (folder / "systems").glob("*/*.json")}
@@ -112,11 +114,11 @@ def folds_of(record):
 
 
 def test_a_dry_run_writes_nothing(tmp_path, capsys):
-    assert reproduce_paper.main(["-o", str(tmp_path / "none"), *TINY, "--dry_run"]) == 0
+    assert run(tmp_path / "none", "--dry_run") == 0
     assert "steps in all" in capsys.readouterr().out
     assert not (tmp_path / "none").exists()
 
 
 def test_an_unknown_table_is_wrong_usage(tmp_path, capsys):
-    assert reproduce_paper.main(["-o", str(tmp_path), *TINY, "--tables", "X"]) == 2
+    assert run(tmp_path, "--tables", "X") == 2
     assert "no table 'X'" in capsys.readouterr().err

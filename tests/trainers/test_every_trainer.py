@@ -29,6 +29,8 @@ from nnunet_cascade.uncertainty.sampling import Moments, stochastic
 # nnU-Net, MONAI and torch warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
 DATASET = cases.LABELLINGS["tumor"].dataset
+QUICK = {*cases.STAGE1, *cases.EVERY_LOSS, "UncertaintyROIUNETRTrainer", "DistanceTransformROIUNETRTrainer"}
+"""Every backbone and every loss; all other pairs of them are for the long acceptance runs."""
 
 
 def epoch_after(trainer, batch):
@@ -66,7 +68,9 @@ class Trained:
         return Path(self.trainer.log_file).read_text()
 
 
-@pytest.fixture(scope="module", params=NAMES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(name, marks=[] if name in QUICK else pytest.mark.long) for name in NAMES]
+)
 def trained(request, nnunet_folders):  # noqa: ARG001 - where it trains
     """Each trainer in its turn, with a checkpoint in nnU-Net's folder for results."""
     clip_norms, clip = set(), torch.nn.utils.clip_grad_norm_
@@ -145,8 +149,7 @@ def test_optimizer_rate_and_clipping_are_those_of_the_trainers_own_recipe(traine
     expected = RECIPES["transformer" if "UNETR" in trained.name else "nnunet"]
     trainer = trained.trainer
     assert trainer.recipe is expected
-    made = expected.optimizer(trainer.network.parameters(), 1.0, expected.weight_decay)
-    assert type(trainer.optimizer) is type(made)
+    assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters()))
     assert trained.optimizer["param_groups"][0]["weight_decay"] == expected.weight_decay
     assert trained.optimizer["param_groups"][0]["lr"] == expected.rate_for(size_of(trained.name))
     assert trained.clip_norms == {expected.clip_norm}

@@ -37,7 +37,7 @@ SHARES = {"nnunet": poly, "adamw": poly, "transformer": warm_then_poly, "paper":
 def start(name, network, epochs, rate=None):
     recipe = RECIPES[name]
     rate = recipe.learning_rate if rate is None else rate
-    optimizer = recipe.optimizer(network.parameters(), rate, recipe.weight_decay)
+    optimizer = recipe.optimizer(network.parameters(), lr=rate, weight_decay=recipe.weight_decay)
     return optimizer, recipe.schedule(optimizer, rate, epochs)
 
 
@@ -155,7 +155,7 @@ def phantom(side):
     return (tissue + 0.1 * noise)[None, None], tumor[None, None].long()
 
 
-@pytest.mark.parametrize(("name", "side"), [("swin_unetr", 64), ("unetr", 32)])
+@pytest.mark.parametrize(("name", "side"), [("unetr", 32), pytest.param("swin_unetr", 64, marks=pytest.mark.long)])
 def test_forty_iterations_of_the_transformer_recipe_lower_the_loss_by_a_third(name, side):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # some versions of MONAI warn on import
@@ -165,7 +165,7 @@ def test_forty_iterations_of_the_transformer_recipe_lower_the_loss_by_a_third(na
     options = {"batch_dice": False, "smooth": 1e-5, "do_bg": False, "ddp": False}
     dice_and_entropy = DC_and_CE_loss(options, {}, dice_class=MemoryEfficientSoftDiceLoss)
     recipe, (image, labels), losses = RECIPES["transformer"], phantom(side), []
-    optimizer = recipe.optimizer(network.parameters(), recipe.rate_for("tiny"), recipe.weight_decay)
+    optimizer = recipe.optimizer(network.parameters(), lr=recipe.rate_for("tiny"), weight_decay=recipe.weight_decay)
     for _ in range(40):
         optimizer.zero_grad(set_to_none=True)
         loss = 1 + dice_and_entropy(network(image), labels)  # nnU-Net's Dice term is −Dice

@@ -10,47 +10,54 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
-from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, NAMES, U_NETS, begun, size_of, start, validated
+from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, begun, start, validated, weights
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_cascade.errors import SettingsError, WeightsError
 from nnunet_cascade.losses.distances import SignedDistanceTransform
+from nnunet_cascade.networks.dropout import dropout_modules
 from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.trainers import roi_trainer
+from nnunet_cascade.trainers.cascade_trainer import _leaves
 from nnunet_cascade.trainers.recipes import RECIPES
+from nnunet_cascade.trainers.roi_sampling import RoiDataset
 
 # nnU-Net, MONAI and torch warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
-MONAI = [name for name in NAMES if name not in U_NETS]
+OURS = "UncertaintyROITrainer"
+
+
+def quick_with(quick, combinations):
+    """Each combination as a parameter; all but the quick ones are for the long acceptance runs."""
+    return [pytest.param(*each, marks=[] if each in quick else pytest.mark.long) for each in combinations]
 
 
 class TestSettings:
     """What the plans' block says reaches the trainer's parts."""
 
-    @pytest.mark.parametrize("name", ["UncertaintyROITrainer", "UNETRTrainer"])
     @pytest.mark.parametrize("recipe", sorted(RECIPES))
-    def test_a_recipe_by_name(self, recipe, name, make_trainer, monkeypatch):
+    def test_a_recipe_by_name(self, recipe, make_trainer, monkeypatch):
         norms = []
-        trainer = start(make_trainer(name, recipe=recipe))
+        trainer = start(make_trainer(OURS, recipe=recipe))
         expected = RECIPES[recipe]
         group = trainer.optimizer.param_groups[0]
-        assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters(), 1.0, 0.0))
-        assert group["lr"] == pytest.approx(expected.rate_for(size_of(name)))
+        assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters()))
+        assert group["lr"] == pytest.approx(expected.rate_for("paper"))
         assert group["weight_decay"] == expected.weight_decay
         monkeypatch.setattr(torch.nn.utils, "clip_grad_norm_", lambda _, norm: norms.append(norm))
         assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
         assert norms == [expected.clip_norm]
 
-    @pytest.mark.parametrize("recipe", sorted(RECIPES))
-    def test_rate_and_decay_of_ones_own(self, recipe, make_trainer):
-        trainer = make_trainer("CascadeTrainer", recipe=recipe, initial_learning_rate=0.02, weight_decay=0.25)
+    def test_rate_and_decay_of_ones_own(self, make_trainer):
+        trainer = make_trainer("CascadeTrainer", recipe="transformer", initial_learning_rate=0.02, weight_decay=0.25)
         trainer.initialize()
         trainer.on_train_epoch_start()
         group = trainer.optimizer.param_groups[0]
         assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
 
     @pytest.mark.parametrize("augmentation", ["nnunet", "paper"])
-    @pytest.mark.parametrize("name", ["SegResNetTrainer", *EVERY_LOSS])
+    @pytest.mark.parametrize("name", ["SegResNetTrainer", "DistanceTransformROITrainer", OURS])
     def test_the_augmentation(self, name, augmentation, make_trainer):
         trainer = start(make_trainer(name, augmentation=augmentation, mirroring=True))
         transforms = trainer.dataloader_train.data_loader.transforms.transforms
@@ -75,14 +82,58 @@ class TestSettings:
         stored = torch.load(begun(trainer), weights_only=False)
         assert stored["inference_allowed_mirroring_axes"] == ((0, 1, 2) if mirroring else None)
 
+    def test_the_same_seed_trains_the_same_bits_and_another_seed_others(self, make_trainer):
+        def trained(seed):
+            trainer = start(make_trainer(OURS, seed=seed))
+            parts = _leaves(trainer.dataloader_train.data_loader.transforms)
+            by_stopwatch = [part.benchmark for part in parts if hasattr(part, "benchmark")]
+            assert by_stopwatch
+            assert not any(by_stopwatch), "no way to blur is chosen by a stopwatch"
+            for _ in range(2):
+                trainer.train_step(next(trainer.dataloader_train))
+            return weights(trainer.network)
 
-@pytest.mark.parametrize("name", ["CascadeTrainer", *EVERY_LOSS])
+        first, again, other = trained(0), trained(0), trained(1)
+        assert all(torch.equal(value, again[name]) for name, value in first.items())
+        assert not all(torch.equal(value, other[name]) for name, value in first.items())
+
+
+class TestRois:
+    def test_patches_come_from_the_boxes_of_the_manifest(self, make_trainer):
+        trainer = make_trainer(OURS)
+        trainer.initialize()
+        train, validation = trainer.get_tr_and_val_datasets()
+        assert isinstance(train, RoiDataset)
+        assert (train.jitter, validation.jitter) == (True, False)
+        assert not set(train.identifiers) & set(validation.identifiers)
+        image, labels, _, properties = validation.load_case(validation.identifiers[0])
+        assert image.shape[1:] == labels.shape[1:]
+        (places,) = properties["class_locations"].values()
+        assert len(places)
+        assert (np.asarray(places)[:, 1:] < image.shape[1:]).all()
+
+    def test_without_a_manifest_it_says_so_once_and_trains_on_whole_images(self, make_trainer, monkeypatch):
+        monkeypatch.setattr(roi_trainer, "MANIFEST_NAME", "none.json")
+        trainer = start(make_trainer(OURS))
+        assert not isinstance(trainer.dataloader_train.data_loader._data, RoiDataset)
+        assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+        assert Path(trainer.log_file).read_text().count("expected ROI crops") == 1
+
+    def test_the_network_has_dropout_in_bottleneck_and_decoder_alone(self, make_trainer):
+        trainer = make_trainer(OURS)
+        trainer.initialize()
+        assert dropout_modules(trainer.network.decoder)
+        assert dropout_modules(trainer.network.encoder.stages[-1])
+        assert not dropout_modules(trainer.network.encoder.stages[0])
+
+
+@pytest.mark.parametrize("name", ["CascadeTrainer", "DiceCEROITrainer", "DistanceTransformROITrainer", OURS])
 def test_a_network_of_two_resolutions_learns(name, make_trainer):
     """It has one output alone, which nnU-Net itself would weigh by 0 / 0."""
     trainer = start(make_trainer(name, planned={"features": (4, 8)}))
-    before = {name: value.detach().clone() for name, value in trainer.network.named_parameters()}
+    before = weights(trainer.network)
     assert np.isfinite(float(trainer.train_step(next(trainer.dataloader_train))["loss"]))
-    after = dict(trainer.network.named_parameters())
+    after = trainer.network.state_dict()
     assert all(value.isfinite().all() for value in after.values())
     assert any((value != before[name]).any() for name, value in after.items())
 
@@ -90,8 +141,13 @@ def test_a_network_of_two_resolutions_learns(name, make_trainer):
 class TestLabels:
     """Each loss, deeply supervised, with every way of labelling that nnU-Net knows."""
 
-    @pytest.mark.parametrize("labelling", sorted(set(LABELLINGS) - {"tumor"}))
-    @pytest.mark.parametrize("name", EVERY_LOSS)
+    @pytest.mark.parametrize(
+        ("name", "labelling"),
+        quick_with(
+            [*((name, "regions, ignore label") for name in EVERY_LOSS), *((OURS, each) for each in LABELLINGS)],
+            [(name, labelling) for name in EVERY_LOSS for labelling in LABELLINGS if labelling != "tumor"],
+        ),
+    )
     def test_it_trains_and_validates(self, name, labelling, make_trainer):
         trainer = start(make_trainer(name, labelling))
         batches = [next(trainer.dataloader_train) for _ in range(2)]
@@ -103,8 +159,13 @@ class TestLabels:
         assert all(value.grad.isfinite().all() for value in trainer.network.parameters() if value.grad is not None)
         assert np.isfinite(validated(trainer)["loss"])
 
-    @pytest.mark.parametrize("labelling", ["ignore label", "regions, ignore label"])
-    @pytest.mark.parametrize("name", EVERY_LOSS)
+    @pytest.mark.parametrize(
+        ("name", "labelling"),
+        quick_with(
+            [(OURS, "ignore label"), ("DistanceTransformROITrainer", "regions, ignore label")],
+            [(name, labelling) for name in EVERY_LOSS for labelling in ("ignore label", "regions, ignore label")],
+        ),
+    )
     def test_what_stands_in_ignored_voxels_counts_nothing(self, name, labelling, make_trainer):
         trainer = start(make_trainer(name, labelling, dropout=1e-6))
         batch = next(trainer.dataloader_train)
@@ -122,7 +183,7 @@ class TestLabels:
         torch.testing.assert_close(after, before)
 
 
-@pytest.mark.parametrize("name", [*EVERY_LOSS, "UncertaintyROIUNETRTrainer", "SegResNetTrainer"])
+@pytest.mark.parametrize("name", [OURS, "DiceCEROITrainer", "UncertaintyROIUNETRTrainer"])
 def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_trainer, monkeypatch):
     # On maps of 2³ voxels torch's convolutions in bfloat16 have wrong gradients on some CPUs.
     trainer = start(make_trainer(name, planned={"patch_size": (32, 32, 32)}))
@@ -133,7 +194,7 @@ def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_train
     assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients.values())
 
 
-@pytest.mark.parametrize("name", EVERY_LOSS)
+@pytest.mark.parametrize("name", quick_with([(OURS,)], [(name,) for name in EVERY_LOSS]))
 def test_forty_iterations_on_one_batch_lower_the_loss_by_a_third(name, make_trainer):
     trainer = start(make_trainer(name, oversample_foreground=1.0))
     batch = next(trainer.dataloader_train)
@@ -146,39 +207,42 @@ def test_forty_iterations_on_one_batch_lower_the_loss_by_a_third(name, make_trai
 class TestRefusals:
     """A clear word before training starts."""
 
-    @pytest.mark.parametrize("name", MONAI)
-    def test_a_two_dimensional_patch_for_monais_networks(self, name, make_trainer):
+    def test_a_two_dimensional_patch_for_monais_networks(self, make_trainer):
         with pytest.raises(SettingsError, match=r"three sides .* found \(16, 16\); use a 3d configuration"):
-            make_trainer(name, planned={"patch_size": (16, 16)})
+            make_trainer("SegResNetTrainer", planned={"patch_size": (16, 16)})
 
-    @pytest.mark.parametrize("name", EVERY_LOSS)
-    def test_a_two_dimensional_configuration_for_stage_2(self, name, make_trainer):
-        trainer = make_trainer(name, planned={"patch_size": (16, 16)})
-        with pytest.raises(NotImplementedError, match="use a 3d configuration"):
+    @pytest.mark.parametrize(
+        ("planned", "changed", "reason"),
+        [
+            ({"patch_size": (16, 16)}, {}, "use a 3d configuration"),
+            ({}, {"is_ddp": True}, "trains on one GPU"),
+            ({}, {"is_cascaded": True}, "no stage of nnU-Net's own cascade"),
+        ],
+    )
+    def test_what_stage_2_cannot_be_trained_with(self, planned, changed, reason, make_trainer):
+        trainer = make_trainer(OURS, planned=planned)
+        for name, value in changed.items():
+            setattr(trainer, name, value)
+        with pytest.raises(NotImplementedError, match=reason):
             trainer.initialize()
-
-    @pytest.mark.parametrize("name", NAMES)
-    def test_a_misspelt_setting_is_met_with_the_nearest_one(self, name, make_trainer):
-        with pytest.raises(SettingsError, match=r"network_sise \(did you mean network_size\?\)"):
-            make_trainer(name, network_sise="tiny")
 
     @pytest.mark.parametrize(
         ("setting", "value", "reason"),
         [
+            ("network_sise", "tiny", r"network_sise \(did you mean network_size\?\)"),
             ("mc_samples", 1, "mc_samples must be a whole number of at least 2; found 1"),
             ("recipe", "sgd", "recipe must be one of .*transformer.*; found 'sgd'"),
             ("augmentation", "strong", "augmentation must be one of nnunet, paper; found 'strong'"),
             ("epochs", 0, "epochs must be a whole number of at least 1; found 0"),
         ],
     )
-    @pytest.mark.parametrize("name", NAMES)
-    def test_a_setting_out_of_its_range(self, name, setting, value, reason, make_trainer):
+    @pytest.mark.parametrize("name", ["CascadeTrainer", "SwinUNETRTrainer"])
+    def test_a_wrong_setting(self, name, setting, value, reason, make_trainer):
         with pytest.raises(SettingsError, match=reason):
             make_trainer(name, **{setting: value})
 
     @pytest.mark.parametrize(
-        ("name", "planned"),
-        [("UncertaintyROITrainer", {"features": (4, 8, 16, 16)}), ("UNETRTrainer", {"patch_size": (32, 32, 32)})],
+        ("name", "planned"), [(OURS, {"features": (4, 8, 16, 16)}), ("UNETRTrainer", {"patch_size": (32, 32, 32)})]
     )
     def test_weights_of_another_shape(self, name, planned, make_trainer):
         checkpoint = begun(make_trainer(name))
@@ -192,24 +256,18 @@ class TestRefusals:
 
     @pytest.mark.parametrize("recipe", ["adamw", "paper", "transformer"])
     def test_going_on_with_another_recipe(self, recipe, make_trainer):
-        begun(make_trainer("UncertaintyROITrainer"))
-        other = make_trainer("UncertaintyROITrainer", recipe=recipe)
+        begun(make_trainer(OURS))
+        other = make_trainer(OURS, recipe=recipe)
         with pytest.raises(SettingsError, match=r"other settings \(recipe was .*\), which --c cannot change"):
             maybe_load_checkpoint(other, continue_training=True, validation_only=False)
 
-    def test_weights_of_another_trainers_network(self, make_trainer):
-        checkpoint = begun(make_trainer("SegResNetTrainer"))
-        other = make_trainer("UncertaintyROITrainer")
-        with pytest.raises(AssertionError, match="is missing in the pretrained model weights"):
-            maybe_load_checkpoint(other, False, False, checkpoint)
 
-
-@pytest.mark.parametrize("name", U_NETS)
 @pytest.mark.parametrize("planned", [{}, {"block": None}], ids=["with the block", "without"])
-def test_plans_without_the_block_mean_the_defaults_and_the_log_says_so_once(name, planned, make_trainer):
-    trainer = start(make_trainer(name, planned=planned))
+def test_plans_without_the_block_mean_the_defaults_and_the_log_says_so_once(planned, make_trainer):
+    trainer = start(make_trainer(OURS, planned=planned))
     without = "block" in planned
     assert trainer.settings == (TrainingSettings() if without else TrainingSettings(**BLOCK))
     assert trainer.num_epochs == (1000 if without else 3)
+    assert trainer.num_iterations_per_epoch == (250 if without else 2)
     told = re.findall(r"plans have no block 'nnunet_cascade': 1000 epochs", Path(trainer.log_file).read_text())
     assert len(told) == without

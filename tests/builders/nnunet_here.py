@@ -1,0 +1,33 @@
+"""nnU-Net's own commands in this process: starting one takes longer than its work on tiny data."""
+
+import sys
+import warnings
+from contextlib import redirect_stdout
+from importlib.metadata import entry_points
+from multiprocessing.context import SpawnContext
+from multiprocessing.pool import ThreadPool
+
+import pytest
+import torch
+
+
+def run_here(command, *arguments, log):
+    """Run a command to its end, with threads as its workers; what it prints is appended to a file."""
+    (entry,) = entry_points(group="console_scripts", name=command)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        log.open("a") as file,
+        redirect_stdout(file),
+        warnings.catch_warnings(),
+    ):
+        warnings.simplefilter("ignore")  # nnU-Net and torch warn about themselves
+        patch.setattr(sys, "argv", [command, *map(str, arguments)])
+        patch.setattr(SpawnContext, "Pool", lambda _, workers: ThreadPool(workers))
+        patch.setattr(torch, "set_num_threads", lambda _: None)
+        entry.load()()
+
+
+def run_nnunet_here(command, arguments, *, log, **_):
+    """Stand in for the package's `run_nnunet`."""
+    run_here(command, *arguments, log=log)
