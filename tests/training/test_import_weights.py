@@ -249,18 +249,6 @@ class TestRefusals:
         with pytest.raises(error, match=reason):
             run(stray, plans, "CascadeTrainer", output)
 
-    @pytest.mark.parametrize(
-        ("options", "reason"),
-        [
-            ({"block": {"network_sise": "tiny"}}, "did you mean network_size"),
-            ({"patch_size": (64, 64), "block": TINY}, "three sides"),
-        ],
-        ids=["a misspelt setting", "a two-dimensional patch for MONAI"],
-    )
-    def test_plans_of_other_settings(self, options, reason, stray, output, tmp_path):
-        with pytest.raises(SettingsError, match=reason):
-            run(stray, write_plans(tmp_path / "theirs", **options), "SwinUNETRTrainer", output)
-
     def test_an_output_that_is_no_place_for_a_file(self, stray, plans, output, tmp_path):
         assert output.is_file()
         for wrong in (tmp_path, tmp_path / "nowhere" / "weights.pth"):
