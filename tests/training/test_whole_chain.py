@@ -186,13 +186,9 @@ class TestPrediction:
                 getattr(expected.volumes.case, name), abs=voxel_ml
             )
 
-    @pytest.mark.parametrize(
-        ("found_by_stage1", "flag"),
-        [((0, 0, 0), "no_candidate"), ((2, 3, 4), "all_rejected")],
-        ids=["none", "far away"],
-    )
-    def test_what_leaves_no_candidate_is_an_empty_mask_and_flags(self, cascade, image, found_by_stage1, flag):
-        z, y, x = found_by_stage1
+    @pytest.mark.parametrize(("size", "flag"), [((0, 0, 0), "no_candidate"), ((2, 3, 4), "all_rejected")])
+    def test_what_leaves_no_candidate_is_an_empty_mask_and_flags(self, cascade, image, size, flag):
+        z, y, x = size
         stage1 = np.zeros(image.grid.shape, dtype=bool)
         stage1[0:z, 20 : 20 + y, 30 : 30 + x] = True
         found = predict_case(image, cascade, PrecomputedInputs(stage1=stage1))
