@@ -1,95 +1,145 @@
+"""Cohorts of phantoms, as nnU-Net's raw dataset and as a DICOM collection."""
+
 import json
+import shutil
 
 import numpy as np
 import pytest
+from builders.cascade_commands import digest
 
+from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.images import read_ct, read_labels
-from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS, write_cohort
+from nnunet_cascade.phantom import cohort, dicom
+from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.phantom.settings import PhantomSettings
 
 COARSE = PhantomSettings(spacing_mm=(9.0, 9.0, 9.0), tumors=(1, 1), orientation="RAS")
+LOUDER = PhantomSettings(spacing_mm=(9.0, 9.0, 9.0), tumors=(1, 1), orientation="RAS", noise_hu=40.0)
+WRITERS = {cohort: cohort.write_cohort, dicom: dicom.write_dicom_cohort}
+NAMES = {"phantom_0007": "Tr", "phantom_0008": "Tr", "phantom_0009": "Ts"}
+
+
+def write(module, folder, train=(7, 8), test=(9,), settings=COARSE):
+    WRITERS[module](folder, train_seeds=train, test_seeds=test, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A cohort of each kind, to be copied."""
+    folders = {module: tmp_path_factory.mktemp("cohorts") / "Dataset900_Phantoms" for module in WRITERS}
+    for module, folder in folders.items():
+        write(module, folder)
+    return folders
+
+
+@pytest.fixture(params=WRITERS, ids=["raw", "dicom"])
+def module(request):
+    """What writes cohorts of a kind."""
+    return request.param
 
 
 @pytest.fixture
-def cohort(tmp_path):
-    folder = tmp_path / "Dataset900_Phantoms"
-    write_cohort(folder, train_seeds=(7, 8), test_seeds=(9,), settings=COARSE)
-    return folder
+def folder(module, originals, tmp_path):
+    return shutil.copytree(originals[module], tmp_path / "Dataset900_Phantoms")
 
 
 @pytest.fixture
-def times_of():
-    """Give when each image was written: `times_of(folder)`."""
-    return lambda folder: {path.name: path.stat().st_mtime_ns for path in folder.glob("*T[rs]/*.nii.gz")}
+def drawn_seeds(module, monkeypatch):
+    """The seeds that are drawn from here on."""
+    seeds = []
+    draw = module.make_phantom
+    monkeypatch.setattr(module, "make_phantom", lambda seed, settings: seeds.append(seed) or draw(seed, settings))
+    return seeds
 
 
-def test_the_folder_is_a_raw_dataset_of_nnunet(cohort):
-    found = {str(path.relative_to(cohort)) for path in cohort.rglob("*") if path.is_file()}
+def test_a_raw_dataset_is_one_of_nnunet(originals):
+    folder = originals[cohort]
     expected = {"dataset.json", "phantoms.json"}
-    for case, split in (("phantom_0007", "Tr"), ("phantom_0008", "Tr"), ("phantom_0009", "Ts")):
+    for case, split in NAMES.items():
         expected.add(f"images{split}/{case}_0000.nii.gz")
         expected |= {f"{kind}{split}/{case}.nii.gz" for kind in ("labels", "lungs")}
-    assert found == expected
-    dataset = json.loads((cohort / "dataset.json").read_text())
+    assert set(digest(folder)) == expected
+    dataset = json.loads((folder / "dataset.json").read_text())
     assert dataset["channel_names"] == {"0": "CT"}
     assert dataset["labels"] == {"background": 0, "tumor": 1}
-    assert dataset["numTraining"] == 2
-    assert dataset["file_ending"] == ".nii.gz"
-    assert "Phantoms" in dataset["description"]
-
-
-def test_images_and_labels_share_a_grid_and_hold_what_they_say(cohort):
-    ct = read_ct(cohort / "imagesTr" / "phantom_0007_0000.nii.gz")
-    tumor = read_labels(cohort / "labelsTr" / "phantom_0007.nii.gz", ct.grid, what="label")
-    lungs = read_labels(cohort / "lungsTr" / "phantom_0007.nii.gz", ct.grid, what="lungs")
+    assert (dataset["numTraining"], dataset["file_ending"]) == (2, ".nii.gz")
+    ct = read_ct(folder / "imagesTr" / "phantom_0007_0000.nii.gz")
+    tumor = read_labels(folder / "labelsTr" / "phantom_0007.nii.gz", ct.grid, what="label")
+    lungs = read_labels(folder / "lungsTr" / "phantom_0007.nii.gz", ct.grid, what="lungs")
     assert set(np.unique(tumor)) == {0, 1}
     assert set(np.unique(lungs)) == {0, 1, 2}
     assert ct.grid.array_axis("left-right") == (2, -1)
 
 
-def test_the_record_tells_settings_and_facts(cohort):
-    record = json.loads((cohort / "phantoms.json").read_text())
-    assert record["made_with"]["settings"]["orientation"] == "RAS"
-    assert set(record["cases"]) == {"phantom_0007", "phantom_0008", "phantom_0009"}
-    case = record["cases"]["phantom_0009"]
-    assert (case["seed"], case["split"], len(case["tumors"])) == (9, "Ts", 1)
-    assert case["tumors"][0]["volume_mm3"] > 0
+def test_a_dicom_collection_is_a_folder_of_patients(originals):
+    assert [patient.patient_id for patient in index_folder(originals[dicom]).patients] == list(NAMES)
+    assert {path.name for path in originals[dicom].iterdir()} == {*NAMES, "phantoms.json"}
 
 
-def test_what_is_there_is_not_drawn_again(cohort, times_of):
-    before = times_of(cohort)
-    (cohort / "labelsTr" / "phantom_0008.nii.gz").unlink()
-    write_cohort(cohort, train_seeds=(7, 8, 10), test_seeds=(9,), settings=COARSE)
-    after = times_of(cohort)
-    assert set(after) == set(before) | {"phantom_0010_0000.nii.gz", "phantom_0010.nii.gz"}
-    same = {name for name in before if after[name] == before[name]}
-    assert same == {f"phantom_{n}{end}.nii.gz" for n in ("0007", "0009") for end in ("", "_0000")}
-    assert json.loads((cohort / "dataset.json").read_text())["numTraining"] == 3
+def test_the_record_tells_settings_and_facts(module, originals):
+    record = json.loads((originals[module] / "phantoms.json").read_text())
+    assert "No patients" in record["description"]
+    assert record["made_with"]["settings"]["spacing_mm"] == [9.0, 9.0, 9.0]
+    assert {name: (case["seed"], case["split"]) for name, case in record["cases"].items()} == {
+        name: (int(name[-4:]), split) for name, split in NAMES.items()
+    }
+    if module is cohort:
+        assert record["cases"]["phantom_0009"]["tumors"][0]["volume_mm3"] > 0
 
 
-def test_other_settings_draw_all_again(cohort, times_of):
-    before = times_of(cohort)
-    louder = PhantomSettings(spacing_mm=(9.0, 9.0, 9.0), tumors=(1, 1), noise_hu=40.0)
-    write_cohort(cohort, train_seeds=(7, 8), test_seeds=(9,), settings=louder)
-    after = times_of(cohort)
-    assert all(after[name] > before[name] for name in before)
-    assert json.loads((cohort / "phantoms.json").read_text())["made_with"]["settings"]["noise_hu"] == 40.0
+def test_what_is_there_is_not_drawn_again(module, folder, drawn_seeds):
+    before = set(digest(folder))
+    if module is cohort:
+        (folder / "labelsTr" / "phantom_0008.nii.gz").unlink()
+    else:
+        (folder / "phantom_0008").rename(folder / ".phantom_0008.unfinished")
+    write(module, folder, train=(7, 8, 10))
+    assert drawn_seeds == [8, 10]
+    assert before < set(digest(folder))
+    assert not (folder / ".phantom_0008.unfinished").exists()
+    assert len(json.loads((folder / "phantoms.json").read_text())["cases"]) == 4
 
 
-def test_cases_nobody_asked_for_and_a_broken_record_are_refused(cohort):
-    with pytest.raises(DatasetError, match="not asked for"):
-        write_cohort(cohort, train_seeds=(7,), test_seeds=(9,), settings=COARSE)
-    (cohort / "phantoms.json").write_text("{}")
+def test_other_settings_draw_all_again(module, folder, drawn_seeds):
+    before = digest(folder)
+    write(module, folder, settings=LOUDER)
+    assert drawn_seeds == [7, 8, 9]
+    same = [name for name, value in digest(folder).items() if value == before.get(name)]
+    assert not [name for name in same if name.endswith((".dcm", "_0000.nii.gz"))]
+    assert json.loads((folder / "phantoms.json").read_text())["made_with"]["settings"]["noise_hu"] == 40.0
+
+
+def test_cases_nobody_asked_for_are_refused_and_stay(module, folder, drawn_seeds):
+    before = set(digest(folder))
+    with pytest.raises(DatasetError, match="not asked for, such as phantom_0008"):
+        write(module, folder, train=(7, 10))
+    if module is dicom:
+        (folder / "LUNG-1").mkdir()
+        with pytest.raises(DatasetError, match="such as LUNG-1"):
+            write(module, folder, settings=LOUDER)
+        (folder / "phantoms.json").unlink()
+        with pytest.raises(DatasetError, match="4 patients"):
+            write(module, folder)
+    assert drawn_seeds == []
+    assert before - set(digest(folder)) <= {"phantoms.json"}
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"cases": {"a": {"seed": "../.."}}, "made_with": {}}'])
+def test_a_broken_record_is_refused(module, tmp_path, text):
+    (tmp_path / "phantoms.json").write_text(text)
     with pytest.raises(DatasetError, match=r"phantoms\.json"):
-        write_cohort(cohort, train_seeds=(7, 8), test_seeds=(9,), settings=COARSE)
+        write(module, tmp_path)
 
 
-def test_a_seed_belongs_to_training_or_to_testing_and_an_empty_cohort_is_a_dataset_without_cases(tmp_path):
+def test_a_seed_belongs_to_training_or_to_testing(module, tmp_path):
     assert not set(TRAIN_SEEDS) & set(TEST_SEEDS)
     assert (len(TRAIN_SEEDS), len(TEST_SEEDS)) == (40, 40)
     with pytest.raises(SettingsError, match="twice"):
-        write_cohort(tmp_path, train_seeds=(1, 2), test_seeds=(2,), settings=COARSE)
+        write(module, tmp_path, train=(1, 2), test=(2,))
     assert not any(tmp_path.iterdir())
-    write_cohort(tmp_path / "empty", train_seeds=(), test_seeds=(), settings=COARSE)
-    assert json.loads((tmp_path / "empty" / "dataset.json").read_text())["numTraining"] == 0
+
+
+def test_an_empty_cohort_is_a_dataset_without_cases(tmp_path):
+    write(cohort, tmp_path, train=(), test=())
+    assert json.loads((tmp_path / "dataset.json").read_text())["numTraining"] == 0
