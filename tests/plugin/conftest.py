@@ -3,13 +3,14 @@ import os
 import subprocess
 import sys
 import venv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 CHECKOUT = Path(__file__).parents[2]
+_OFFLINE = ("--no-deps", "--no-index", "--no-build-isolation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +42,12 @@ class Environment:
         """Run a piece of code and read the JSON of its last line."""
         return json.loads(self.run("-c", code, variables=variables).splitlines()[-1])
 
-    def pip(self, command: str, options: Sequence[str | Path]) -> None:
-        self.run("-m", "pip", command, "--quiet", "--disable-pip-version-check", *options)
+    def pip(self, command: str, *options: str | Path) -> None:
+        offline = () if command == "uninstall" else _OFFLINE
+        self.run("-m", "pip", command, "--quiet", "--disable-pip-version-check", *offline, *options)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def new_environment(tmp_path_factory):
     """Build environments in which nnunet-cascade is not installed, whatever the outer one holds."""
 
@@ -61,6 +63,14 @@ def new_environment(tmp_path_factory):
         return environment
 
     return build
+
+
+@pytest.fixture(scope="session")
+def wheel(new_environment):
+    """The wheel of this checkout."""
+    environment = new_environment("wheel")
+    environment.pip("wheel", "--wheel-dir", environment.folder, CHECKOUT)
+    return next(environment.folder.glob("*.whl"))
 
 
 def _lend(folder: Path, borrowed: Path) -> None:

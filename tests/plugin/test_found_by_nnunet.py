@@ -24,22 +24,23 @@ STARTUP_FILES = ["nnunet_cascade_startup.pth", "nnunet_cascade_startup.start"]
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["wheel", "editable"])
-def installed(request, new_environment):
+# An editable one is what all other tests run in.
+@pytest.fixture(scope="module", params=["wheel", pytest.param("editable", marks=pytest.mark.long)])
+def installed(request, new_environment, wheel):
     """An environment with nnunet-cascade installed, and the folder that then holds the package."""
     environment = new_environment(request.param)
-    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
     if request.param == "wheel":
-        environment.pip("wheel", [*offline, "--wheel-dir", environment.folder, CHECKOUT])
-        environment.pip("install", [*offline, *environment.folder.glob("*.whl")])
+        environment.pip("install", wheel)
         return environment, environment.site_packages.resolve()
-    environment.pip("install", [*offline, "--editable", CHECKOUT])
+    environment.pip("install", "--editable", CHECKOUT)
     return environment, CHECKOUT.resolve()
 
 
-def test_the_variable_names_our_folder_and_no_other(installed):
+def test_the_variable_names_our_folder_and_no_other_and_a_child_process_does_not_list_it_again(installed):
     environment, home = installed
-    assert Path(environment.answer(VARIABLE)).resolve() == home / "nnunet_cascade" / "plugin"
+    once = environment.answer(VARIABLE)
+    assert Path(once).resolve() == home / "nnunet_cascade" / "plugin"
+    assert environment.answer(VARIABLE, variables={"nnUNet_extTrainer": once}) == once
 
 
 def test_what_the_user_exported_is_kept_and_comes_first(installed):
@@ -48,12 +49,6 @@ def test_what_the_user_exported_is_kept_and_comes_first(installed):
     *first, last = environment.answer(VARIABLE, variables={"nnUNet_extTrainer": own}).split(os.pathsep)
     assert first == ["/one/of/mine", "/another"]
     assert Path(last).resolve() == home / "nnunet_cascade" / "plugin"
-
-
-def test_a_child_process_does_not_list_the_folder_again(installed):
-    environment, _ = installed
-    once = environment.answer(VARIABLE)
-    assert environment.answer(VARIABLE, variables={"nnUNet_extTrainer": once}) == once
 
 
 def test_the_switch_turns_it_off(installed):
@@ -86,6 +81,6 @@ def test_our_startup_files_come_after_the_editable_finder(installed):
 # the last of the module: the environment is bare afterwards
 def test_uninstalling_leaves_nothing(installed):
     environment, _ = installed
-    environment.pip("uninstall", ["--yes", "nnunet-cascade"])
+    environment.pip("uninstall", "--yes", "nnunet-cascade")
     assert not list(environment.site_packages.glob("*nnunet*cascade*"))
     assert environment.answer(VARIABLE) is None

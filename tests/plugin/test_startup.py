@@ -1,4 +1,3 @@
-import json
 import os
 import pkgutil
 import subprocess
@@ -81,9 +80,3 @@ def test_the_line_imports_nothing_that_an_interpreter_start_does_not():
 
 def test_the_startup_file_names_a_function_that_exists():
     assert (CHECKOUT / "startup" / "start.txt").read_text() == f"nnunet_cascade._startup:{start.__name__}\n"
-
-
-def test_an_interpreter_start_imports_nothing_of_this_package():
-    code = "import json, sys; print(json.dumps([name for name in sys.modules if 'nnunet' in name or name == 'torch']))"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert json.loads(found) == []

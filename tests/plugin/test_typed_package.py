@@ -4,11 +4,9 @@ import json
 import subprocess
 import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
 SCRIPT = """
 from pathlib import Path
 
@@ -47,32 +45,27 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def checked(new_environment):
-    """Check a script of a user of the installed wheel strictly; gives what pyright says."""
+def said(new_environment, wheel):
+    """What pyright says, strictly, of a right and a wrong script of somebody who installed the wheel."""
     environment = new_environment("typed")
-    offline = ["--no-deps", "--no-index", "--no-build-isolation"]
-    environment.pip("wheel", [*offline, "--wheel-dir", environment.folder, CHECKOUT])
-    environment.pip("install", [*offline, *environment.folder.glob("*.whl")])
-
-    def check(script):
-        folder = environment.folder / "user"
-        folder.mkdir(exist_ok=True)
-        (folder / "script.py").write_text(script)
-        (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict", "include": ["script.py"]}')
-        command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", environment.python]
-        done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=600)
-        return json.loads(done.stdout)["generalDiagnostics"]
-
-    return check
+    environment.pip("install", wheel)
+    folder = environment.folder / "user"
+    folder.mkdir()
+    for name, script in (("right.py", SCRIPT), ("wrong.py", WRONG)):
+        (folder / name).write_text(script)
+    (folder / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}')
+    command = [sys.executable, "-m", "pyright", "--outputjson", "--pythonpath", environment.python]
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=600)
+    found = json.loads(done.stdout)["generalDiagnostics"]
+    return {name: [each for each in found if each["file"].endswith(name)] for name in ("right.py", "wrong.py")}
 
 
-def test_every_type_is_known(checked):
-    said = checked(SCRIPT)
-    assert [each for each in said if each["severity"] != "information"] == []
-    assert len(said) == SCRIPT.count("reveal_type")
-    assert [each["message"] for each in said if "Unknown" in each["message"]] == []
+def test_every_type_is_known(said):
+    assert [each for each in said["right.py"] if each["severity"] != "information"] == []
+    assert len(said["right.py"]) == SCRIPT.count("reveal_type")
+    assert [each["message"] for each in said["right.py"] if "Unknown" in each["message"]] == []
 
 
-def test_a_wrong_name_and_a_wrong_type_are_errors(checked):
-    found = {each["rule"] for each in checked(WRONG) if each["severity"] == "error"}
+def test_a_wrong_name_and_a_wrong_type_are_errors(said):
+    found = {each["rule"] for each in said["wrong.py"] if each["severity"] == "error"}
     assert {"reportAttributeAccessIssue", "reportArgumentType"} <= found
