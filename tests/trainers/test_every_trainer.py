@@ -54,7 +54,7 @@ class Trained:
     without_gradient: list[str]
     validation: dict
     weights: dict[str, torch.Tensor]
-    optimizer: dict
+    rate: float
     batch: dict
     next_rate: float
     next_weights: dict[str, torch.Tensor]
@@ -88,8 +88,8 @@ def trained(request, nnunet_folders):  # noqa: ARG001 - where it trains
     without = [name for name, value in trainer.network.named_parameters() if value.grad is None]
     validation = validated(trainer)
     trainer.save_checkpoint(f"{trainer.output_folder}/checkpoint_latest.pth")
-    before, optimizer = weights(trainer.network), deepcopy(trainer.optimizer.state_dict())
-    rate, after = epoch_after(trainer, batches[0])
+    before, rate = weights(trainer.network), trainer.optimizer.param_groups[0]["lr"]
+    next_rate, after = epoch_after(trainer, batches[0])
     yield Trained(
         name=request.param,
         trainer=trainer,
@@ -98,9 +98,9 @@ def trained(request, nnunet_folders):  # noqa: ARG001 - where it trains
         without_gradient=without,
         validation=validation,
         weights=before,
-        optimizer=optimizer,
+        rate=rate,
         batch=batches[0],
-        next_rate=rate,
+        next_rate=next_rate,
         next_weights=after,
     )
     shutil.rmtree(trainer.output_folder_base)
@@ -137,12 +137,8 @@ def test_the_patch_is_one_the_network_can_take_wherever_nnunet_keeps_it(trained)
     for kept in (plans, stored):
         assert kept["configurations"][cases.CONFIGURATION]["patch_size"] == legal
         assert kept["nnunet_cascade"] == cases.BLOCK
-
-
-def test_an_enlarged_patch_is_told_once_and_a_kept_one_never(trained):
     told = re.findall(r"the planned \(16, 16, 16\) become \((\d+), \1, \1\)", trained.log)
-    legal = patch_of(trained.name)
-    assert told == ([] if legal == cases.PLANNED_PATCH else [str(legal[0])])
+    assert told == ([] if legal == list(cases.PLANNED_PATCH) else [str(legal[0])]), "once, if it is enlarged"
 
 
 def test_optimizer_rate_and_clipping_are_those_of_the_trainers_own_recipe(trained):
@@ -150,8 +146,8 @@ def test_optimizer_rate_and_clipping_are_those_of_the_trainers_own_recipe(traine
     trainer = trained.trainer
     assert trainer.recipe is expected
     assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters()))
-    assert trained.optimizer["param_groups"][0]["weight_decay"] == expected.weight_decay
-    assert trained.optimizer["param_groups"][0]["lr"] == expected.rate_for(size_of(trained.name))
+    assert trainer.optimizer.param_groups[0]["weight_decay"] == expected.weight_decay
+    assert trained.rate == expected.rate_for(size_of(trained.name))
     assert trained.clip_norms == {expected.clip_norm}
 
 
@@ -169,32 +165,10 @@ def test_stage_1_is_deterministic_and_stage_2_is_not(trained):
     assert torch.equal(first, second) == (trained.name in cases.STAGE1)
 
 
-def test_what_other_processes_are_sent_survives_the_way(trained):
-    trainer = trained.trainer
-    sent = (trainer.my_init_kwargs, trainer.plans_manager, trainer.configuration_manager, trainer.dataset_json)
-    arguments, plans, configuration, dataset = pickle.loads(pickle.dumps(sent))  # noqa: S301 - our own
-    assert (plans.plans, dataset) == (trainer.plans_manager.plans, trainer.dataset_json)
-    assert configuration.patch_size == trainer.configuration_manager.patch_size
-    again = type(trainer)(**{**arguments, "plans": {**arguments["plans"], "continue_training": False}})
-    assert again.configuration_manager.patch_size == trainer.configuration_manager.patch_size
-    assert again.settings == trainer.settings
-
-
 def test_a_continued_training_goes_on_as_if_it_had_never_stopped(trained):
     continued = nnunets(trained.name, continues=True)
     maybe_load_checkpoint(continued, continue_training=True, validation_only=False)
     assert continued.current_epoch == 1
-    now = continued.network.state_dict()
-    assert now.keys() == trained.weights.keys()
-    assert all(torch.equal(value, trained.weights[name]) for name, value in now.items())
-    state = continued.optimizer.state_dict()
-    assert state["param_groups"] == trained.optimizer["param_groups"]
-    for index, values in trained.optimizer["state"].items():
-        assert all(
-            torch.equal(torch.as_tensor(state["state"][index][key]), torch.as_tensor(value))
-            for key, value in values.items()
-            if value is not None
-        )
     continued.set_deep_supervision_enabled(continued.enable_deep_supervision)
     rate, after = epoch_after(continued, trained.batch)
     assert rate == trained.next_rate
@@ -219,6 +193,7 @@ def test_nnunets_own_predictor_reads_the_checkpoint(trained, nnunet_folders):
 
 @pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++", "clang++"))), reason="torch.compile needs a C++ compiler")
 @pytest.mark.slow
+@pytest.mark.long
 def test_compiled_passes_sample_what_the_network_samples(make_trainer, monkeypatch):
     # torch.compile has a random generator of its own unless it is told to draw as everything else does.
     monkeypatch.setattr("torch._inductor.config.fallback_random", True)
