@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 import torch
+from builders.oriented_grids import grid_towards
 from builders.tiny_plans import PLAIN
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cascade.geometry import Box
+from nnunet_cascade.images import write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, write_manifest
 
@@ -81,7 +82,7 @@ LABELLINGS = {
 def drawn(seed, shape=(22, 26, 24)):
     """A tumor with a core, and a corner that nobody outlined: image (Z, Y, X) in HU and structures 0 … 3."""
     rng = np.random.default_rng(seed)
-    places = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    places = np.moveaxis(np.indices(shape), 0, -1)
     center = np.array(shape) / 2 + rng.uniform(-2, 2, 3)
     distance = np.linalg.norm(places - center, axis=-1)
     structures = np.select([distance < 3, distance < 6], [2, 1], 0)
@@ -92,12 +93,8 @@ def drawn(seed, shape=(22, 26, 24)):
 
 def stored(path, array):
     """Write an array on a grid like a scanner's, two axes of which run backwards."""
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(SPACING_MM[::-1])
-    image.SetOrigin((31.5, -12.25, 407.0))
-    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sitk.WriteImage(image, str(path))
+    write_image(array, grid_towards("RAS", array.shape, SPACING_MM), path)
     return path
 
 
@@ -182,17 +179,8 @@ def write_dataset(root, labelling):
         configuration.preprocessor_class(verbose=False).run_case_save(
             str(data / case), [str(shown)], str(truth), manager, configuration, labelling.json
         )
-    rois = [
-        StoredRoi(
-            case=case,
-            patient=patient,
-            kind="ground_truth",
-            box=Box((4, 6, 5), (18, 20, 19)),
-            jitter_voxels=(2, 2, 2),
-            cut_at=(0, 0, 0),
-        )
-        for case, patient in CASES.items()
-    ]
+    place = {"box": Box((4, 6, 5), (18, 20, 19)), "jitter_voxels": (2, 2, 2), "cut_at": (0, 0, 0)}
+    rois = [StoredRoi(case=case, patient=patient, kind="ground_truth", **place) for case, patient in CASES.items()]
     write_manifest(base / MANIFEST_NAME, rois, provenance={})
 
 

@@ -1,6 +1,7 @@
 """The paper's tables as experiments: what they need is known, shared, and trained by trainers that are there."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,10 @@ from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.geometry import Grid
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.plugin import nnunet_cascade_trainers
+from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.reproduction.cases import evaluation_splits as splits_of
 from nnunet_cascade.reproduction.cases import require_possible
-from nnunet_cascade.reproduction.prediction import coarse_masks
+from nnunet_cascade.reproduction.prediction import coarse_masks, predict_all, system_spec
 from nnunet_cascade.reproduction.report import cost_page
 from nnunet_cascade.reproduction.request import (
     ReproductionRequest,
@@ -223,6 +225,28 @@ def test_true_boxes_are_of_the_tumor_alone(raw, tmp_path):
     write_image(labels, grid, folder / "labelsTs" / "e.nii.gz")
     coarse_masks(asked, asked.tables[0].rows[0].system, splits_of(asked)[0])
     np.testing.assert_array_equal(read_volume(masks / "e.nii.gz").array > 0, labels == 1)
+
+
+@pytest.mark.parametrize(
+    ("row", "given", "expected"),
+    [
+        (0, {"reference_lungs": Path("lungs")}, LungSource(kind="folder", path=Path("lungs"))),
+        (1, {"lung_weights": Path("w.pth")}, LungSource(kind="lungmask", weights=Path("w.pth"))),
+        (2, {}, LungSource()),
+    ],
+)
+@pytest.mark.usefixtures("raw")
+def test_each_row_of_the_fourth_table_has_its_lungs(row, given, expected, tmp_path):
+    splits(tmp_path)
+    asked = request("IV", dataset=501, **given)
+    assert system_spec(asked, asked.tables[0].rows[row].system, splits_of(asked)[0]).lungs == expected
+
+
+@pytest.mark.usefixtures("raw")
+def test_a_row_without_the_lungs_it_asks_for_is_told_and_not_run(tmp_path):
+    table = replace(TABLES["IV"], rows=TABLES["IV"].rows[:1], claims=())
+    asked = request(dataset=501, folder=tmp_path, tables=(table,))
+    assert predict_all(asked)[table.rows[0].system].why_not == "no reference lungs were given (--reference_lungs)"
 
 
 def test_runs_of_other_seeds_on_the_same_data_do_not_meet():
