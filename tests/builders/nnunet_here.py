@@ -11,8 +11,13 @@ import pytest
 import torch
 
 
+def use_threads(patch):
+    """Let nnU-Net's pools be of threads: a process takes seconds to start."""
+    patch.setattr(SpawnContext, "Pool", lambda _, workers: ThreadPool(workers))
+
+
 def run_here(command, *arguments, log):
-    """Run a command to its end, with threads as its workers; what it prints is appended to a file."""
+    """Run a command to its end; what it prints is appended to a file."""
     (entry,) = entry_points(group="console_scripts", name=command)
     log.parent.mkdir(parents=True, exist_ok=True)
     with (
@@ -23,7 +28,7 @@ def run_here(command, *arguments, log):
     ):
         warnings.simplefilter("ignore")  # nnU-Net and torch warn about themselves
         patch.setattr(sys, "argv", [command, *map(str, arguments)])
-        patch.setattr(SpawnContext, "Pool", lambda _, workers: ThreadPool(workers))
+        use_threads(patch)
         patch.setattr(torch, "set_num_threads", lambda _: None)
         entry.load()()
 

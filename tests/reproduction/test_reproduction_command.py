@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from builders.nnunet_here import run_nnunet_here
+from builders.nnunet_here import run_nnunet_here, use_threads
 
 from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
@@ -22,6 +22,7 @@ def patch():
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
+        use_threads(patch)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from builders.tiny_plans import PLAIN, RESIDUAL, write_plans
+from builders.tiny_plans import write_plans
 from nnunetv2.run.load_pretrained_weights import load_pretrained_weights
 
 from nnunet_cascade.errors import BundleError, DatasetError, SettingsError, WeightsError
@@ -43,10 +43,8 @@ def trainer_of(tmp_path, monkeypatch):
 def checkpoint_of(trainer_of, tmp_path):
     """A checkpoint as stock nnU-Net writes one, of a network with other weights; gives its path and the weights."""
 
-    def make(trainer, labels=("tumor",), architecture=PLAIN, **block):
-        plans = write_plans(
-            tmp_path / "other", labels=labels, architecture=architecture, block={**TINY, "seed": 9, **block}
-        )
+    def make(trainer, labels=("tumor",)):
+        plans = write_plans(tmp_path / "other", labels=labels, block={**TINY, "seed": 9})
         trained = trainer_of(plans, trainer)
         trained.logger.log("ema_fg_dice", np.float64(0.5), 0)
         trained.save_checkpoint(str(tmp_path / "checkpoint_final.pth"))
@@ -92,12 +90,9 @@ def test_stock_nnunet_starts_swin_unetr_from_a_self_supervised_encoder(swinvit, 
     assert equal(after, before, outside) == outside
 
 
-@pytest.mark.parametrize("architecture", [PLAIN, RESIDUAL], ids=["plain", "residual"])
-def test_a_network_without_dropout_and_with_other_labels_starts_one_with_dropout(
-    architecture, checkpoint_of, trainer_of, tmp_path
-):
-    source, trained = checkpoint_of("CascadeTrainer", labels=("lung", "heart", "tumor"), architecture=architecture)
-    plans = write_plans(tmp_path / "mine", architecture=architecture, block=TINY)
+def test_a_network_without_dropout_and_with_other_labels_starts_one_with_dropout(checkpoint_of, trainer_of, tmp_path):
+    source, trained = checkpoint_of("CascadeTrainer", labels=("lung", "heart", "tumor"))
+    plans = write_plans(tmp_path / "mine", block=TINY)
     network = trainer_of(plans, "UncertaintyROITrainer").network
     with pytest.raises(AssertionError, match="is missing"):
         load_pretrained_weights(network, str(source))
