@@ -74,7 +74,8 @@ def test_the_same_phantom_has_the_same_bytes(tmp_path, phantom_of):
 
 
 def test_other_phantoms_have_other_uids(tmp_path, phantom_of):
-    phantoms = (phantom_of(7), phantom_of(8), phantom_of(7, noise_hu=5.0), phantom_of(7, orientation="RAS"))
+    changes = ({}, {"tumors": (1, 1)}, {"noise_hu": 5.0}, {"orientation": "RAS"})
+    phantoms = [phantom_of(7, spacing_mm=(12.0, 12.0, 12.0), **changed) for changed in changes]
     for number, phantom in enumerate(phantoms):
         write_phantom_dicom(phantom, tmp_path / str(number), patient_id="p")
     (patient,) = index_folder(tmp_path).patients

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.phantom import placement
 from nnunet_cascade.phantom.settings import FIELD_OF_VIEW_MM, PhantomSettings, grid_of_settings
 from nnunet_cascade.phantom.thorax import make_phantom
 
@@ -36,7 +37,8 @@ def test_settings_out_of_range_are_refused(wrong):
     ("seed", "more", "message"),
     [(-1, {}, "seed"), (0, {"tumors": (20, 20), "tumor_radius_mm": (29.0, 30.0)}, "no room")],
 )
-def test_a_negative_seed_and_more_lesions_than_there_is_room_for_are_refused(seed, more, message):
+def test_a_negative_seed_and_more_lesions_than_there_is_room_for_are_refused(seed, more, message, monkeypatch):
+    monkeypatch.setattr(placement, "_ATTEMPTS", 2)
     with pytest.raises(SettingsError, match=message):
         make_phantom(seed, PhantomSettings(spacing_mm=(20.0, 20.0, 20.0), **more))
 
