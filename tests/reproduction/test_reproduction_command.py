@@ -10,6 +10,7 @@ from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.reproduction import run as reproduction
+from nnunet_cascade.reproduction import tiny_plans
 from nnunet_cascade.reproduction.run import Reproduced
 from nnunet_cascade.training import pipeline
 
@@ -18,11 +19,13 @@ TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.05", "-device", "cpu", 
 
 @pytest.fixture(scope="module", autouse=True)
 def patch():
-    """Variables of the environment for as long as the module runs; nnU-Net trains in this process."""
+    """What is patched for as long as the module runs: nnU-Net trains in this process, and for an epoch alone."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         use_threads(patch)
+        patch.setitem(tiny_plans._TRAINING, "epochs", 1)
+        patch.setitem(tiny_plans._TRAINING, "validation_iterations_per_epoch", 1)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
