@@ -210,8 +210,8 @@ def _section(request: ReproductionRequest, judged: TableResult) -> str:
     for region, found in judged.calibration.items():
         parts += [f"### Calibration: {REGION_DEFINITIONS[region]}", calibration_table(found).rstrip("\n")]
         parts.append(f"![Reliability]({diagram_name(judged, region)})")
-    trained = {row.label: row.system.model.backbone for row in table.rows if row.system.kind != "baseline"}
-    short = {label: share for label, each in trained.items() if (share := share_of_steps(request, each)) < 1}
+    trained = [row for row in table.rows if row.system.kind != "baseline"]
+    short = {row.label: each for row in trained if (each := share_of_steps(request, row.system.model.backbone)) < 1}
     if short:
         told = ", ".join(f"{label} ({share:.0%})" for label, share in short.items())
         parts.append(f"Undertrained, for CPUs, with so much of the others' steps: {told}.")

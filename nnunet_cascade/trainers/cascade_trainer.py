@@ -12,6 +12,7 @@ import torch
 from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from torch import nn
 
 from nnunet_cascade.errors import SettingsError, WeightsError, one_line
@@ -78,6 +79,21 @@ class CascadeTrainer(nnUNetTrainer):
     def network_size(self) -> NetworkSize:
         """The size of the network; that of the plan's own is none of the settings'."""
         return "paper"
+
+    @classmethod
+    def build_network_architecture(  # pyright: ignore[reportIncompatibleMethodOverride] - nnU-Net accepts this signature
+        cls,
+        plans_manager: PlansManager,
+        configuration_manager: ConfigurationManager,
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,  # noqa: FBT001, FBT002 - nnU-Net's signature
+    ) -> nn.Module:
+        """Build the plan's network."""
+        del cls
+        return nnUNetTrainer.build_network_architecture(
+            plans_manager, configuration_manager, num_input_channels, num_output_channels, enable_deep_supervision
+        )
 
     @classmethod
     def legal_plans(cls, plans: dict[str, Any], configuration: str) -> dict[str, Any]:

@@ -76,6 +76,10 @@ class EpochSchedule:
         return [group["lr"] for group in self.optimizer.param_groups]
 
 
+def _poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> PolyLRScheduler:
+    return PolyLRScheduler(optimizer, rate, epochs)
+
+
 def _warm_then_poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> EpochSchedule:
     warm = warm_up_epochs(epochs)
 
@@ -94,13 +98,11 @@ def _cosine(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> Epoch
 RECIPES: dict[Recipe, TrainingRecipe] = {
     "nnunet": TrainingRecipe(
         optimizer=partial(torch.optim.SGD, momentum=0.99, nesterov=True),
-        schedule=PolyLRScheduler,
+        schedule=_poly,
         learning_rate=1e-2,
         weight_decay=3e-5,
     ),
-    "adamw": TrainingRecipe(
-        optimizer=torch.optim.AdamW, schedule=PolyLRScheduler, learning_rate=1e-3, weight_decay=3e-5
-    ),
+    "adamw": TrainingRecipe(optimizer=torch.optim.AdamW, schedule=_poly, learning_rate=1e-3, weight_decay=3e-5),
     "transformer": TrainingRecipe(
         optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.98)),
         schedule=_warm_then_poly,
