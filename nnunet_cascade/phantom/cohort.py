@@ -66,7 +66,10 @@ def write_cohort(
     for plan in tqdm(planned, desc="phantoms", unit="phantom"):
         if plan.name not in cases or not all(path.is_file() for path in _files(raw_dataset_folder, plan)):
             phantom = make_phantom(plan.seed, settings)
-            _write_phantom(_files(raw_dataset_folder, plan), phantom)
+            image, label, lungs = _files(raw_dataset_folder, plan)
+            write_image(phantom.ct.astype(np.int16), phantom.grid, image)
+            write_image((phantom.tumors > 0).astype(np.uint8), phantom.grid, label)
+            write_image(phantom.lungs.astype(np.uint8), phantom.grid, lungs)
             cases[plan.name] = _facts(plan, phantom)
             write_record(raw_dataset_folder, CohortRecord(made, cases))
     write_json(raw_dataset_folder / "dataset.json", _dataset(raw_dataset_folder.name, len(train_seeds)))
@@ -97,13 +100,6 @@ def _earlier_cases(folder: Path, made: dict[str, Any]) -> dict[str, Any]:
         _log.warning("%s was made with other settings or another version: all phantoms are drawn again", folder)
         return {}
     return earlier.cases
-
-
-def _write_phantom(files: tuple[Path, Path, Path], phantom: Phantom) -> None:
-    image, label, lungs = files
-    write_image(phantom.ct.astype(np.int16), phantom.grid, image)
-    write_image((phantom.tumors > 0).astype(np.uint8), phantom.grid, label)
-    write_image(phantom.lungs.astype(np.uint8), phantom.grid, lungs)
 
 
 def _facts(plan: PlannedPhantom, phantom: Phantom) -> dict[str, Any]:

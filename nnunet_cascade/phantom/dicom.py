@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from nnunet_cascade.atomic_folder import scratch_folder
 from nnunet_cascade.dicom.ct.writing import write_ct_series
 from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.rtstruct.writing import InterpretedType, RoiToWrite, write_structure_set
@@ -46,19 +47,18 @@ def write_phantom_dicom(phantom: Phantom, folder: Path, *, patient_id: str) -> N
     """
     if not _NAME.fullmatch(patient_id):
         raise DicomError(f"patient_id is {patient_id!r}; expected letters, digits, dots, dashes and underscores")
-    target, beside = folder / patient_id, folder / f".{patient_id}.unfinished"
+    target = folder / patient_id
     if target.exists():
         raise DicomError(f"{target} exists already; remove it or choose another folder")
-    shutil.rmtree(beside, ignore_errors=True)
     try:
-        _write_study(phantom, beside, patient_id=patient_id)
-        beside.rename(target)
+        folder.mkdir(parents=True, exist_ok=True)
+        with scratch_folder(target, alone=True) as beside:
+            _write_study(phantom, beside, patient_id=patient_id)
+            beside.rename(target)
     except OSError as error:
         raise DicomError(
             f"{target} cannot be written ({error.strerror}); check the folder and the space left"
         ) from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
 
 
 def write_dicom_cohort(

@@ -70,11 +70,13 @@ def paint_lungs(canvas: Canvas, patient: PhantomPatient, trees: Trees, seed: int
 def paint_table(canvas: Canvas, patient: PhantomPatient) -> None:
     """Paint the scanner's table, a hollow board some way behind the back."""
     top = patient.body_y_mm + patient.body_half_depth_mm + 9
-    board = TissueRegion(
-        low_mm=(-170.0, top - 3, -_FAR_MM),
-        high_mm=(170.0, top + 18, _FAR_MM),
-        distance_mm=lambda points: _board_mm(points, top),
-    )
+
+    def distance_mm(points: Points) -> Field:
+        y = points.y - np.float32(top + 7) + np.float32(1e-4) * points.x**2
+        return smooth_max(np.abs(y) - 7, np.abs(points.x) - np.float32(165) + 0 * points.z, 4)
+
+    low, high = (-170.0, top - 3, -_FAR_MM), (170.0, top + 18, _FAR_MM)
+    board = TissueRegion(low_mm=low, high_mm=high, distance_mm=distance_mm)
     canvas.paint(board, -150.0)
     canvas.paint(board.grown(-2.5), -930.0)
 
@@ -82,11 +84,6 @@ def paint_table(canvas: Canvas, patient: PhantomPatient) -> None:
 def _marbled_hu(wave: Field) -> Field:
     """Return muscle with strands of fat where the texture is highest."""
     return np.float32(MUSCLE_HU) + 6 * wave - 75 * smooth_step((wave - np.float32(1.15)) / np.float32(0.5))
-
-
-def _board_mm(points: Points, top_mm: float) -> Field:
-    y = points.y - np.float32(top_mm + 7) + np.float32(1e-4) * points.x**2
-    return smooth_max(np.abs(y) - 7, np.abs(points.x) - np.float32(165) + 0 * points.z, 4)
 
 
 def _wall_muscle(patient: PhantomPatient) -> TissueRegion:

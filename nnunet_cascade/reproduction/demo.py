@@ -124,27 +124,20 @@ def demo_training(request: DemoRequest) -> TrainingRequest:
     # Some crops hold no tumor: only a Dice over the batch lets them teach anything.
     fine_plan = tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), 60 * request.effort, {"mc_samples": 3})
     fine_plan = replace(fine_plan, batch_size=4, batch_dice=True)
+    # Up to two tumors; for speed, no mirroring and 10 samples.
+    spec = CascadeSpec.of_preset("recommended")
+    stage1, anatomy = replace(spec.stage1, mirroring=False), replace(spec.anatomy, top_k="all")
+    spec = replace(spec, stage1=stage1, anatomy=anatomy, sampling=replace(spec.sampling, mc_samples=10))
     return TrainingRequest(
         dataset=_DATASET,
         roi_dataset=_ROI_DATASET,
         bundle=request.folder / "bundle",
         stage1=StageTraining(plan=coarse_plan, trainer="CascadeTrainer"),
         stage2=StageTraining(plan=fine_plan, trainer="UncertaintyROITrainer"),
-        spec=demo_spec(),
+        spec=spec,
         folds=request.folds,
         device=request.device,
         notes=(PHANTOM_NOTE,),
-    )
-
-
-def demo_spec() -> CascadeSpec:
-    """Return the recommended preset for up to two tumors; for speed, without mirroring and with 10 samples."""
-    spec = CascadeSpec.of_preset("recommended")
-    return replace(
-        spec,
-        stage1=replace(spec.stage1, mirroring=False),
-        anatomy=replace(spec.anatomy, top_k="all"),
-        sampling=replace(spec.sampling, mc_samples=10),
     )
 
 

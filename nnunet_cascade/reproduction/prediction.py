@@ -43,7 +43,6 @@ from nnunet_cascade.training.pipeline import model_of, tumor_label
 from nnunet_cascade.training.request import StageTraining
 
 _log = logging.getLogger(__name__)
-_TRUE_BOXES = "true_boxes"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,7 +211,7 @@ def coarse_masks(request: ReproductionRequest, system: System, part: EvaluationS
 
 def _true_masks(request: ReproductionRequest, part: EvaluationSplit) -> Path:
     """Return the folder of the true tumors as masks; those of labels that are as they were are there already."""
-    folder = request.folder / "systems" / _TRUE_BOXES
+    folder = request.folder / "systems" / "true_boxes"
     prepare_output(folder)
 
     def work(case: str, path: Path) -> CaseRecord:

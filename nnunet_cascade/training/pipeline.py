@@ -234,17 +234,12 @@ def context_mm(stage: StageTraining) -> tuple[float, float, float]:
     if plan.patch_size is None or plan.spacing_mm is None:
         patch_mm = DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
     else:
+        backbone = getattr(getattr(nnunet_cascade_trainers, stage.trainer, None), "backbone", None)
+        patch = plan.patch_size if backbone is None else legal_patch(plan.patch_size, BACKBONES[backbone])
         # nnU-Net may order the axes anew: the longest one serves for all.
-        patch = _enlarged(plan.patch_size, stage.trainer)
         patch_mm = max(voxels * size for voxels, size in zip(patch, plan.spacing_mm, strict=True))
     extent_mm = _ROOM_TO_TURN * patch_mm
     return extent_mm, extent_mm, extent_mm
-
-
-def _enlarged(patch_size: tuple[int, ...], trainer: str) -> tuple[int, ...]:
-    """Return the patch that a trainer makes of a planned one, where it is one of ours."""
-    backbone = getattr(getattr(nnunet_cascade_trainers, trainer, None), "backbone", None)
-    return patch_size if backbone is None else legal_patch(patch_size, BACKBONES[backbone])
 
 
 def final_spec(request: TrainingRequest) -> CascadeSpec:

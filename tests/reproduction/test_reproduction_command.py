@@ -20,7 +20,7 @@ TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.05", "-device", "cpu", 
 
 @pytest.fixture(scope="module", autouse=True)
 def patch():
-    """What is patched for as long as the module runs: nnU-Net trains in this process, smaller networks, for an epoch."""
+    """What is patched as long as the module runs: nnU-Net trains in this process, smaller networks, for an epoch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
