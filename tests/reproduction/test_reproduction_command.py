@@ -9,25 +9,24 @@ from builders.nnunet_here import run_nnunet_here, use_threads
 from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
+from nnunet_cascade.reproduction import request, tiny_plans
 from nnunet_cascade.reproduction import run as reproduction
-from nnunet_cascade.reproduction import tiny_plans
 from nnunet_cascade.reproduction.run import Reproduced
 from nnunet_cascade.training import pipeline
-from nnunet_cascade.training.planning import PlanRequest
 
-TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.05", "-device", "cpu", "--resamples", "200")
+TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.3", "-device", "cpu", "--resamples", "200")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def patch():
-    """What is patched as long as the module runs: nnU-Net trains in this process, smaller networks, for an epoch."""
+    """What is patched as long as the module runs: nnU-Net trains in this process, for an epoch."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         use_threads(patch)
         short = {"epochs": 1, "validation_iterations_per_epoch": 1}
         patch.setattr(tiny_plans, "_TRAINING", {**tiny_plans._TRAINING, **short})
-        patch.setattr(tiny_plans, "PlanRequest", lambda **plan: PlanRequest(**{**plan, "features": (4, 8)}))
+        patch.setattr(request, "_TINY_SAMPLES", 2)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
