@@ -197,25 +197,15 @@ class Cascade:
         job = self._job_for(stage1, lungs)
         scan = find_scan(source, series) if isinstance(source, (str, Path)) else None
         name = case if case is not None else "case" if scan is None else scan.case
-        require_type(name, str, "a str", what="case")
-        if Path(name).name != name or name in ("", ".", ".."):
-            raise SettingsError(f"case {name!r} cannot begin the names of files; choose a plain name")
-        files = None
-        if scan is not None:
-            mask = Path(stage1) if isinstance(stage1, (str, Path)) else None
-            lung_masks = tuple(lung_files(job.spec.lungs, name))
-            files = CaseFiles(scan=replace(scan, case=name), stage1_mask=mask, lungs=lung_masks)
+        _require_name(name)
+        files = None if scan is None else _files(replace(scan, case=name), job, stage1)
         volume = as_volume(source) if scan is None else None
         from_files = files is not None and _is_on_disk(stage1) and _is_on_disk(lungs)
         checksums: InputChecksums = []
 
         def read() -> tuple[LoadedScan, PrecomputedInputs]:
             checksums.extend(files.checksums() if files is not None and from_files else ())
-            if files is not None:
-                loaded, given = read_case(files)
-            else:
-                loaded, given = LoadedScan(volume=cast(Volume, volume)), PrecomputedInputs(case=name)
-                require_ct(loaded.volume.array, name=name)
+            loaded, given = _in_memory(cast(Volume, volume), name) if files is None else read_case(files)
             return loaded, _handed_in(given, loaded, stage1, lungs)
 
         with _PREDICTING:
@@ -289,6 +279,16 @@ def load_cascade(
     return Cascade(models, job, place)
 
 
+def _files(scan: Scan, job: CohortJob, stage1: object) -> CaseFiles:
+    mask = Path(stage1) if isinstance(stage1, (str, Path)) else None
+    return CaseFiles(scan=scan, stage1_mask=mask, lungs=tuple(lung_files(job.spec.lungs, scan.case)))
+
+
+def _in_memory(volume: Volume, case: str) -> tuple[LoadedScan, PrecomputedInputs]:
+    require_ct(volume.array, name=case)
+    return LoadedScan(volume=volume), PrecomputedInputs(case=case)
+
+
 def _is_on_disk(given: object) -> bool:
     return given is None or isinstance(given, (str, Path, LungSource))
 
@@ -305,6 +305,12 @@ def _handed_in(given: PrecomputedInputs, scan: LoadedScan, stage1: object, lungs
     mask_on(lungs, grid, what="lung mask")
     sides = SideLabels().sides(cast(NDArray[Any], lungs).astype(np.uint8))
     return replace(given, lungs=lungs_of(scan.volume, sides, source="given"))
+
+
+def _require_name(case: str) -> None:
+    require_type(case, str, "a str", what="case")
+    if Path(case).name != case or case in ("", ".", ".."):
+        raise SettingsError(f"case {case!r} cannot begin the names of files; choose a plain name")
 
 
 def _require_other_folder(output: Path, *inputs: Path | None) -> None:
