@@ -66,13 +66,12 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
 ) -> FilteredCandidates:
     """Find the candidates of a tumor mask and decide which are kept.
 
-    The rules, in order: too small → drop; enough of it in the lungs → keep; near a
-    lung and large enough → keep; else drop; then the first `top_k` of those kept. A lung mask that is missing, empty,
-    of an implausible volume, of one lung alone or flagged as lying elsewhere drops nothing.
+    The rules, in order: too small → drop; enough of it in the lungs → keep; near a lung and large enough → keep;
+    else drop; then the first `top_k` of those kept. A lung mask that is missing, empty, of an implausible volume, of
+    one lung alone or flagged as lying elsewhere drops nothing.
 
     Args:
-        tumor: (Z, Y, X), as `SimpleITK.GetArrayFromImage` reads it from a file on the CT's
-            grid. Left unchanged. May be empty.
+        tumor: (Z, Y, X), as SimpleITK reads it from a file on the CT's grid. Left unchanged. May be empty.
         grid: The grid of all arrays, such as `nnc.read_ct("ct.nii.gz").grid`.
         lungs: With sides and flags, or a bare mask (Z, Y, X), whose sides nobody knows; None if there is none.
         settings: What the rules ask; None is the recommended preset.
