@@ -73,10 +73,11 @@ def test_distances_are_those_of_all_pairs_however_they_are_found(dense, pair, sp
 
 @settings(deadline=None, max_examples=50)
 @given(mask_pairs(), SPACINGS_MM, st.permutations([0, 1, 2]), st.tuples(*[st.booleans()] * 3))
-def test_turning_and_flipping_the_patient_changes_nothing(pair, spacing_mm, order, flips):
+def test_turning_flipping_and_swapping_change_nothing(pair, spacing_mm, order, flips):
     turned = [np.flip(mask.transpose(order), [axis for axis in range(3) if flips[axis]]) for mask in pair]
     turned_mm = tuple(spacing_mm[axis] for axis in order)
     expected = measured(*pair, spacing_mm).hd95_mm
+    assert measured(*pair[::-1], spacing_mm).hd95_mm == pytest.approx(expected, nan_ok=True)
     assert measured(*turned, turned_mm).hd95_mm == pytest.approx(expected, nan_ok=True)
 
 
