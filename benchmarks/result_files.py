@@ -41,7 +41,10 @@ NEW_KEYS = frozenset({"version", "notes"})
 """Keys of JSON files, with dots between the levels, that only the new ones may have."""
 
 VARYING_KEYS = frozenset(
-    {"varying", "predicted_at", "settings.prediction", "settings.record", "results.sha256_of_records"}
+    {
+        *("varying", "predicted_at", "settings.prediction", "settings.record", "results.sha256_of_records"),
+        "files.MODEL_CARD.md.sha256",  # its words
+    }
 )
 """Keys of JSON files that are left out with all below them, spelled as in `RENAMED_KEYS`."""
 
@@ -83,9 +86,7 @@ class Context:
 
     def text(self, text: str, side: int) -> str:
         """Return a text without its folder, and on the old side, which is 0, with the new words."""
-        root = self.roots[side]
-        for name in (str(root.resolve()), str(root)):
-            text = text.replace(name, "ROOT")
+        text = text.replace(str(self.roots[side].resolve()), "ROOT")
         for old, new in () if side else RENAMED_WORDS.items():
             text = re.sub(rf"(?<![\w-]){re.escape(old)}(?![\w-])", new, text)
         return text
