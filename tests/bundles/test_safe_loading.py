@@ -274,7 +274,7 @@ class TestUnusableModels:
         ("place", "values", "told"),
         [
             ("plans", {"foreground_intensity_properties_per_channel": ...}, "intensity"),
-            ("plans", {"transpose_forward": [7, 8, 9]}, "IndexError"),
+            ("plans", {"transpose_forward": [7, 8, 9]}, "axes are turned by [7, 8, 9] and back by [0, 1, 2]"),
             ("plans", {"transpose_forward": [1, 2, 0], "transpose_backward": [1, 2, 0]}, "axes are turned"),
             ("configuration", {"patch_size": ...}, "KeyError: 'patch_size'"),
             ("configuration", {"patch_size": "abc"}, "patch_size is 'abc'; expected three sides in voxels"),
