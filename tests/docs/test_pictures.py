@@ -28,6 +28,7 @@ def draw(monkeypatch):
     return run
 
 
+@pytest.mark.long
 def test_the_script_draws_what_the_page_on_the_rules_says(draw, tmp_path, capsys):
     draw("make_pictures.py", "--output", tmp_path)
     verdicts = re.findall(r"^([0-9])  (kept|dropped):", capsys.readouterr().out, flags=re.MULTILINE)

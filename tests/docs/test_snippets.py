@@ -8,10 +8,14 @@ import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from builders.documented_world import MADE_BEFORE, make_world
 from builders.page_snippets import ROOT, SNIPPETS, command_lines, parse_as_its_command, simple_commands
+from builders.tiny_cascades import quick_spec
+
+from nnunet_cascade.files import write_json
 
 # nnU-Net warns where its variables are not set, MONAI on import.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -25,8 +29,12 @@ RUN_PAGES = list(dict.fromkeys(snippet.page for snippet in RUN))
 
 @pytest.fixture(scope="module")
 def world(tiny_cascade, tmp_path_factory):
-    """A folder with all that the pages name."""
-    return make_world(tmp_path_factory.mktemp("world") / "world", tiny_cascade, run_block)
+    """A folder with all that the pages name, with a bundle that predicts in little time."""
+    root = tmp_path_factory.mktemp("world")
+    bundle = shutil.copytree(tiny_cascade.bundle, root / "bundle")
+    write_json(bundle / "cascade.json", quick_spec(bundle).to_json())
+    tiny = {name: getattr(tiny_cascade, name) for name in ("raw", "model", "test_image")}
+    return make_world(root / "world", SimpleNamespace(**tiny, bundle=bundle), run_block)
 
 
 @pytest.fixture
