@@ -85,7 +85,7 @@ def write_dicom_cohort(
     """
     planned = planned_phantoms(train_seeds, test_seeds)
     cases = {plan.name: {"seed": plan.seed, "split": plan.split} for plan in planned}
-    # SEGs are not written any more; collections that never had one go on.
+    # No SEG is written; the record says so, as those of earlier collections do.
     record = CohortRecord(made_with(settings, with_seg=False), cases)
     folder.mkdir(parents=True, exist_ok=True)
     earlier = read_record(folder)

@@ -146,7 +146,6 @@ def test_the_patch_is_one_the_network_can_take_wherever_nnunet_keeps_it(trained)
 def test_optimizer_rate_and_clipping_are_those_of_the_trainers_own_recipe(trained):
     expected = RECIPES["transformer" if "UNETR" in trained.name else "nnunet"]
     trainer = trained.trainer
-    assert trainer.recipe is expected
     assert type(trainer.optimizer) is type(expected.optimizer(trainer.network.parameters()))
     assert trainer.optimizer.param_groups[0]["weight_decay"] == expected.weight_decay
     assert trained.rate == expected.rate_for(size_of(trained.name))
