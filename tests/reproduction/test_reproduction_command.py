@@ -27,6 +27,7 @@ def patch():
         short = {"epochs": 1, "validation_iterations_per_epoch": 1}
         patch.setattr(tiny_plans, "_TRAINING", {**tiny_plans._TRAINING, **short})
         patch.setattr(request, "_TINY_SAMPLES", 2)
+        patch.setattr(request, "_BASELINE_STEPS", 4)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
