@@ -17,6 +17,11 @@ from nnunet_cascade.training import pipeline
 TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.3", "-device", "cpu", "--resamples", "200")
 
 
+def few_steps(name, spacing_mm, patch_size, iterations, training):
+    """What plans a tiny network; only stage 1 must learn something, or it finds hundreds of candidates."""
+    return tiny_plans.tiny_plan(name, spacing_mm, patch_size, iterations if spacing_mm == 6 else 2, training)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def patch():
     """What is patched as long as the module runs: nnU-Net trains in this process, for an epoch."""
@@ -27,7 +32,7 @@ def patch():
         short = {"epochs": 1, "validation_iterations_per_epoch": 1}
         patch.setattr(tiny_plans, "_TRAINING", {**tiny_plans._TRAINING, **short})
         patch.setattr(request, "_TINY_SAMPLES", 2)
-        patch.setattr(request, "_BASELINE_STEPS", 4)
+        patch.setattr(request, "tiny_plan", few_steps)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
