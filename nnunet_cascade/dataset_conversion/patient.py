@@ -8,14 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.region import Annotation, DrawnRegion, drawn, unite
+from nnunet_cascade.dataset_conversion.region import DrawnRegion, drawn, unite
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings, Source
 from nnunet_cascade.dataset_conversion.sources import (
+    Annotation,
     choose_ct,
     choose_segmentation,
     choose_structure_set,
     may_be_drawn_on,
-    reference_of,
 )
 from nnunet_cascade.dicom.ct.reading import CtSeries, SliceFiles, read_ct_series, stack_files
 from nnunet_cascade.dicom.folder import DicomPatient
@@ -59,7 +59,7 @@ def convert_patient(patient: DicomPatient, settings: ConversionSettings) -> Conv
     if patient.broken:
         raise DicomError(f"{len(patient.broken)} file(s) beside the others are broken; one {patient.broken[0].reason}")
     annotation = _annotation(patient, settings, settings.source)
-    files = stack_files(choose_ct(patient, reference_of(annotation)))
+    files = stack_files(choose_ct(patient, annotation))
     if files.stack.irregularities and settings.irregular == "exclude":
         raise DicomError(f"found {_described(files)}; irregular series are left out as asked")
     regions = _draw(annotation, files, settings)
@@ -123,8 +123,12 @@ def _cross_check(
         return {}, ""
     # Nothing is required of what is only looked at.
     labels = tuple(replace(label, required=False, needs="") for label in settings.labels)
+    relaxed = replace(settings, labels=labels)
     try:
-        others = _draw_other(patient, files, replace(settings, labels=labels), other)
+        annotation = _annotation(patient, relaxed, other)
+        if not may_be_drawn_on(patient, annotation, files.headers):
+            return {}, f"the {_MODALITY[other]} was drawn on another CT; expected this one"
+        others = _draw(annotation, files, relaxed)
     except DicomError as error:
         return {}, str(error)
     # A label that unites fewer or more regions there means something else.
@@ -132,15 +136,6 @@ def _cross_check(
     unlike = [name for name in regions if name not in alike]
     problem = f"the {_MODALITY[other]} has fewer or more regions of {', '.join(unlike)}; not compared" if unlike else ""
     return {name: dice(regions[name].mask, others[name].mask) for name in alike if regions[name].names}, problem
-
-
-def _draw_other(
-    patient: DicomPatient, files: SliceFiles, settings: ConversionSettings, other: Source
-) -> dict[str, DrawnRegion]:
-    annotation = _annotation(patient, settings, other)
-    if not may_be_drawn_on(patient, reference_of(annotation), files.headers):
-        raise DicomError(f"the {_MODALITY[other]} was drawn on another CT; expected this one")
-    return _draw(annotation, files, settings)
 
 
 def dice(one: Mask, other: Mask) -> float:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.sources import names_of_rois, names_of_segments
+from nnunet_cascade.dataset_conversion.sources import Annotation, names_of_rois, names_of_segments
 from nnunet_cascade.dicom.ct.geometry import Stack
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import StructureSet
 from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
 from nnunet_cascade.dicom.seg.reading import SegmentationFile
 from nnunet_cascade.geometry import Mask
-
-Annotation = StructureSet | SegmentationFile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +54,10 @@ def unite(regions: Sequence[DrawnRegion], stack: Stack) -> DrawnRegion:
     if len(regions) == 1:
         return regions[0]
     mask = np.zeros(stack.grid.shape, dtype=np.bool_)
-    notes: dict[str, int] = {}
+    notes: Counter[str] = Counter()
     for region in regions:
         mask |= region.mask
-        for name, count in region.notes.items():
-            notes[name] = notes.get(name, 0) + count
+        notes.update(region.notes)
     return DrawnRegion(
         mask=mask,
         names=tuple(name for region in regions for name in region.names),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeVar
 
 from nnunet_cascade.dataset_conversion.labels import Label
@@ -14,34 +12,12 @@ from nnunet_cascade.dicom.rtstruct.reading import StructureSet, read_structure_s
 from nnunet_cascade.dicom.seg.reading import SegmentationFile, read_segmentation
 from nnunet_cascade.errors import DicomError
 
+Annotation = StructureSet | SegmentationFile
 _Annotation = TypeVar("_Annotation", StructureSet, SegmentationFile)
 _MADE_BY_MACHINE = "AUTOMATIC"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """What an annotation says it was drawn on.
-
-    Attributes:
-        series_uids: Series it names; may be empty or of another export.
-        frame_of_reference_uids: Coordinate systems it names; may be empty.
-    """
-
-    series_uids: frozenset[str]
-    frame_of_reference_uids: frozenset[str]
-
-
-def reference_of(annotation: StructureSet | SegmentationFile) -> Reference:
-    """Return what an annotation refers to."""
-    if isinstance(annotation, StructureSet):
-        return Reference(series_uids=annotation.series_uids, frame_of_reference_uids=annotation.frame_of_reference_uids)
-    frame = annotation.frame_of_reference_uid
-    return Reference(
-        series_uids=annotation.referenced_series_uids, frame_of_reference_uids=frozenset({frame} if frame else ())
-    )
-
-
-def choose_ct(patient: DicomPatient, reference: Reference) -> list[Header]:
+def choose_ct(patient: DicomPatient, annotation: Annotation) -> list[Header]:
     """Return the files of the CT series that an annotation was drawn on.
 
     It is the series the annotation names; where that one is not there, the only one in
@@ -50,11 +26,12 @@ def choose_ct(patient: DicomPatient, reference: Reference) -> list[Header]:
     Raises:
         DicomError: There is no CT, none in that frame of reference, or more than one.
     """
-    series = _series(patient.of_modality("CT"))
+    # A series of overviews alone is not a CT to choose.
+    series = {uid: files for uid, files in patient.ct_series().items() if not all(file.is_localizer for file in files)}
     if not series:
         raise DicomError(f"found no CT ({_modalities(patient)}); expected a CT series")
-    named = [uid for uid in series if uid in reference.series_uids]
-    frames = reference.frame_of_reference_uids
+    named = [uid for uid in series if uid in annotation.referenced_series_uids]
+    frames = annotation.frame_of_reference_uids
     fitting = named or [uid for uid, files in series.items() if _shares_frame(files, frames)]
     if not fitting:
         raise DicomError(
@@ -74,10 +51,10 @@ def choose_ct(patient: DicomPatient, reference: Reference) -> list[Header]:
     return chosen
 
 
-def may_be_drawn_on(patient: DicomPatient, reference: Reference, ct: Sequence[Header]) -> bool:
+def may_be_drawn_on(patient: DicomPatient, annotation: Annotation, ct: Sequence[Header]) -> bool:
     """Return whether nothing in an annotation speaks against its being drawn on a CT of a patient."""
-    named = reference.series_uids & {header.series_uid for header in patient.of_modality("CT")}
-    return _shares_frame(ct, reference.frame_of_reference_uids) and (not named or ct[0].series_uid in named)
+    named = annotation.referenced_series_uids & {header.series_uid for header in patient.of_modality("CT")}
+    return _shares_frame(ct, annotation.frame_of_reference_uids) and (not named or ct[0].series_uid in named)
 
 
 def choose_structure_set(patient: DicomPatient, labels: Sequence[Label]) -> StructureSet:
@@ -158,14 +135,6 @@ def _lack(labels: Sequence[Label], names: dict[int, tuple[str, ...]]) -> str | N
     except DicomError as error:
         return str(error)
     return None if any(chosen) else "found no region of any label"
-
-
-def _series(headers: Sequence[Header]) -> dict[str, list[Header]]:
-    series: dict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        series[header.series_uid].append(header)
-    # A series of overviews alone is not a CT to choose.
-    return {uid: files for uid, files in series.items() if any(not file.is_localizer for file in files)}
 
 
 def _shares_frame(files: Sequence[Header], frames: frozenset[str]) -> bool:

@@ -51,6 +51,13 @@ class DicomPatient:
         """Return the files of one modality."""
         return [header for header in self.headers if header.modality == modality]
 
+    def ct_series(self) -> dict[str, list[Header]]:
+        """Return the CT files by their Series Instance UIDs."""
+        series: dict[str, list[Header]] = defaultdict(list)
+        for header in self.of_modality("CT"):
+            series[header.series_uid].append(header)
+        return series
+
 
 @dataclass(frozen=True, slots=True)
 class FolderIndex:

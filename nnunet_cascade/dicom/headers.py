@@ -33,8 +33,7 @@ UNREADABLE = (
     ArithmeticError,
     AttributeError,
     LookupError,
-    NotImplementedError,
-    RecursionError,
+    RuntimeError,
     TypeError,
     ValueError,
     struct.error,
@@ -144,6 +143,18 @@ def lenient() -> Generator[None, None, None]:
         yield
 
 
+@contextmanager
+def reading(what: str, *, cure: str) -> Generator[None, None, None]:
+    """Read a file leniently; what is wrong with it becomes a DicomError that says what to do, without its path."""
+    try:
+        with lenient():
+            yield
+    except DicomError:
+        raise
+    except UNREADABLE as error:
+        raise DicomError(f"{what} cannot be read ({reason_of(error)}); {cure}") from error
+
+
 def _is_directory(dataset: Dataset) -> bool:
     return cast(Any, dataset).file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage
 
@@ -236,9 +247,7 @@ def _vector(values: NDArray[np.float64]) -> Vector:
 def _is_whole(dataset: Dataset, file: BinaryIO) -> bool:
     """Return whether all that the header announces is there: decoders fill up with zeros without a word.
 
-    Args:
-        dataset: The header.
-        file: At the pixels, or where the file should end if there are none.
+    The file stands at the pixels, or where it should end if there are none.
     """
     rows, columns = int(dataset.get("Rows") or 0), int(dataset.get("Columns") or 0)
     begin, syntax = file.tell(), _syntax(dataset)

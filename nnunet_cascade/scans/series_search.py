@@ -67,9 +67,7 @@ def search_series(folder: Path, names: CaseNames) -> FoundScans:
 
 def _split(patient: DicomPatient) -> tuple[_Series, list[LeftOut]]:
     """Tell a patient's CT series that may be volumes from those that are none."""
-    series: dict[str, list[Header]] = defaultdict(list)
-    for header in patient.of_modality("CT"):
-        series[header.series_uid].append(header)
+    series = patient.ct_series()
     reasons = {uid: _reason(headers) for uid, headers in sorted(series.items())}
     left_out = [
         LeftOut(series_uid=uid, images=len(series[uid]), reason=reason) for uid, reason in reasons.items() if reason

@@ -6,14 +6,12 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.sources import choose_ct, choose_structure_set, reference_of
+from nnunet_cascade.dataset_conversion.sources import choose_ct
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
 from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.dicom.rtstruct.polygons import fill
 from nnunet_cascade.dicom.rtstruct.rasterizing import rasterize
 from nnunet_cascade.dicom.rtstruct.reading import read_structure_set
-from nnunet_cascade.errors import DicomError
 from nnunet_cascade.images import grid_of
 
 
@@ -24,7 +22,7 @@ class Read:
         (self.patient,) = index_folder(folder).patients
         (header,) = self.patient.of_modality("RTSTRUCT")
         self.structures = read_structure_set(header.path)
-        self.files = stack_files(choose_ct(self.patient, reference_of(self.structures)))
+        self.files = stack_files(choose_ct(self.patient, self.structures))
 
     def contours(self, name):
         (number,) = (number for number, called in self.structures.names.items() if called == name)
@@ -70,35 +68,21 @@ def test_the_contours_of_ibsi_give_its_nifti_mask(ibsi, real_data):
     assert (raster.twins, raster.outside, raster.clipped, raster.between) == (0, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("name", "voxels"), [("GTV-1", 54_639), ("Lung-Left", 795_750), ("Lung-Right", 1_036_805)])
-def test_regions_of_lung1_001(lung1_001, name, voxels):
-    raster = lung1_001.raster(name)
+@pytest.mark.parametrize(
+    ("patient", "name", "voxels"),
+    [("lung1_001", "GTV-1", 54_639), ("lung1_001", "Lung-Left", 795_750), ("lung1_002", "GTV-1", 125_204)],
+)
+def test_regions_of_the_collection_are_matched_by_position(request, patient, name, voxels):
+    raster = request.getfixturevalue(patient).raster(name)
     assert np.count_nonzero(raster.mask) == voxels
     assert (raster.twins, raster.outside, raster.clipped, raster.between, raster.skipped_slices) == (0, 0, 0, 0, 0)
 
 
-def test_the_ct_of_lung1_001_is_what_itk_reads(lung1_001):
-    ct = read_ct_series(lung1_001.files)
-    image = sitk.ReadImage([str(header.path) for header in ct.headers])
-    np.testing.assert_array_equal(ct.voxels, sitk.GetArrayViewFromImage(image))
-    assert ct.stack.grid.difference(grid_of(image)) is None
-    assert (ct.voxels.dtype, ct.voxels.min(), ct.voxels.max()) == (np.int16, -1024, 3034)
-
-
-def test_the_ct_of_lung1_002_is_found_among_other_files(lung1_002):
+def test_the_ct_of_lung1_002_is_found_among_other_files_and_points_are_no_regions(lung1_002):
     kinds = {kind: len(lung1_002.patient.of_modality(kind)) for kind in ("CT", "RTSTRUCT", "RTPLAN", "RTDOSE")}
     assert kinds == {"CT": 111, "RTSTRUCT": 1, "RTPLAN": 1, "RTDOSE": 1}
     assert lung1_002.files.stack.grid.shape == (111, 512, 512)
     assert lung1_002.files.stack.irregularities == ()
-    ct = read_ct_series(lung1_002.files)
-    assert (ct.voxels.dtype, ct.voxels.min()) == (np.int16, -1024)
-
-
-def test_the_tumor_of_lung1_002_is_matched_by_position(lung1_002):
-    assert np.count_nonzero(lung1_002.raster("GTV-1").mask) == 125_204
-
-
-def test_points_of_lung1_002_are_no_regions(lung1_002):
     found = lung1_002.contours("Isocenter 1")
     assert (found.closed, found.ignored) == ((), {"POINT": 1})
 
@@ -114,47 +98,10 @@ def test_repeated_contours_of_lung1_002_leave_no_holes(lung1_002):
     np.testing.assert_array_equal(raster.mask, union)
 
 
-@pytest.fixture
-def mock(real_data, tmp_path):
-    """The two slices and some of the structure sets: `mock("rt.dcm")`."""
-
-    def build(*names):
-        for name in ("ct_1.dcm", "ct_2.dcm", *names):
-            shutil.copy(real_data / "rtstruct_mock" / name, tmp_path)
-        (patient,) = index_folder(tmp_path).patients
-        return patient
-
-    return build
-
-
-def chosen(patient, region):
-    structures = choose_structure_set(patient, [Label(name="region", regions=(region,))])
-    return structures, choose_ct(patient, reference_of(structures))
-
-
 @pytest.mark.parametrize("name", ["invalid_reference_rt.dcm", "non_existent_reference_rt.dcm"])
-def test_references_to_missing_slices_do_no_harm(mock, name):
-    patient = mock(name)
-    structures, headers = chosen(patient, "ROI-1")
-    raster = rasterize(structures.contours(1).closed, stack_files(headers).stack)
+def test_references_to_missing_slices_do_no_harm(real_data, tmp_path, name):
+    for file in ("ct_1.dcm", "ct_2.dcm", name):
+        shutil.copy(real_data / "rtstruct_mock" / file, tmp_path)
+    raster = Read(tmp_path).raster("ROI-1")
     assert raster.mask.any(axis=(1, 2)).all()
     assert (raster.contours, raster.outside) == (3, 1)  # the third slice is not there, and that is told
-
-
-def test_contours_in_another_frame_of_reference_are_refused(mock):
-    with pytest.raises(DicomError, match="another frame of reference"):
-        chosen(mock("rt.dcm"), "ROI-1")
-
-
-def test_two_sets_of_one_uid_are_not_chosen_between_by_name(mock):
-    patient = mock("invalid_reference_rt.dcm", "non_existent_reference_rt.dcm")
-    one, other = patient.of_modality("RTSTRUCT")
-    assert one.sop_uid == other.sop_uid
-    with pytest.raises(DicomError, match="found 2 RTSTRUCT with these regions"):
-        chosen(patient, "ROI-1")
-
-
-def test_the_set_that_has_the_region_is_chosen(mock):
-    structures, headers = chosen(mock("rt.dcm", "invalid_reference_rt.dcm"), "ROI-4")
-    assert dict(structures.names) == {number: f"ROI-{number}" for number in (1, 2, 3, 4)}
-    assert len(headers) == 2

@@ -9,14 +9,12 @@ from nnunet_cascade.dataset_conversion.sources import (
     choose_segmentation,
     choose_structure_set,
     may_be_drawn_on,
-    reference_of,
 )
 from nnunet_cascade.dicom.ct.writing import CtStorage
 from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DicomError
 
 LABELS = (TUMOR_LABEL,)
-
 OPTIONAL = tuple(Label(name=name, regions=(f"not {name}",), required=False) for name in "ab")
 PLAIN = Subject(patient_id="p")
 SECOND = Ct(seed=9, name="second")
@@ -55,7 +53,7 @@ def of_another_frame_and_series(dataset):
 
 
 def ct_of(patient):
-    return choose_ct(patient, reference_of(choose_structure_set(patient, LABELS)))
+    return choose_ct(patient, choose_structure_set(patient, LABELS))
 
 
 class TestCt:
@@ -78,11 +76,6 @@ class TestCt:
     def test_another_frame_of_reference_is_refused(self, patient_of, change):
         with pytest.raises(DicomError, match="another frame of reference"):
             ct_of(patient_of(PLAIN, change))
-
-    def test_no_ct_says_what_is_there(self, patient_of):
-        patient = patient_of(PLAIN.but(cts=(Ct(without_slices=tuple(range(8))),)))
-        with pytest.raises(DicomError, match=r"found no CT \(there are: RTSTRUCT\)"):
-            ct_of(patient)
 
 
 class TestStructureSet:
@@ -108,15 +101,8 @@ class TestStructureSet:
         with pytest.raises(DicomError, match=reason):
             choose_structure_set(patient_of(PLAIN.but(rois=rois)), labels)
 
-    def test_two_of_different_studies_hint_at_the_option(self, patient_of, tmp_path):
-        write_subject(PLAIN.but(study="later"), tmp_path / "download" / "later")
-        patient = patient_of(PLAIN)
-        with pytest.raises(DicomError, match=r"each of the 2 studies by itself \(--by_study\)"):
-            choose_structure_set(patient, LABELS)
-
 
 MACHINE = Seg(description="BAMF-AIMI", masks={"GTV-1": ELSEWHERE}, by_machine=True)
-
 SECOND_READER = Seg(description="Second reader", masks={"GTV-1": ELSEWHERE})
 
 
@@ -151,12 +137,11 @@ class TestSegmentation:
 class TestWhatMayBeDrawnOnACt:
     def test_a_structure_set_is_not_of_the_ct_beside_the_one_it_names(self, patient_of):
         patient = patient_of(PLAIN.but(cts=(Ct(), SECOND)))
-        reference = reference_of(choose_structure_set(patient, LABELS))
+        structures = choose_structure_set(patient, LABELS)
         for name, expected in (("CT", True), ("second", False)):
             ct = [header for header in patient.of_modality("CT") if header.series_description == name]
-            assert may_be_drawn_on(patient, reference, ct) == expected
+            assert may_be_drawn_on(patient, structures, ct) == expected
 
     def test_nor_of_one_in_another_frame_of_reference(self, patient_of):
         patient = patient_of(PLAIN, of_another_frame_and_series)
-        reference = reference_of(choose_structure_set(patient, LABELS))
-        assert not may_be_drawn_on(patient, reference, patient.of_modality("CT"))
+        assert not may_be_drawn_on(patient, choose_structure_set(patient, LABELS), patient.of_modality("CT"))

@@ -1,7 +1,5 @@
 """Headers of files that are sound, odd and broken."""
 
-import math
-import os
 import warnings
 
 import numpy as np
@@ -74,15 +72,7 @@ def test_a_header_says_what_the_file_says(image, axial_grid, series_of):
     assert (header.plane.spacing_mm, header.plane.shape) == (axial_grid.spacing_mm[1:], axial_grid.shape[1:])
 
 
-def test_rows_and_columns_are_not_mixed_up(edited):
-    plane = edited(PixelSpacing=[2, 5], ImageOrientationPatient=[0, 1, 0, 0, 0, -1]).plane
-    assert plane.spacing_mm == (2, 5)  # from row to row, then from column to column
-    assert plane.right == (0, 1, 0)  # along a row
-    assert plane.down == (0, 0, -1)
-    assert plane.normal == (-1, 0, 0)
-
-
-@pytest.mark.parametrize("content", [b"", b"\0", b"x" * 131, b"x" * 500, b"\0" * 128 + b"DIC", b"PatientID,Series"])
+@pytest.mark.parametrize("content", [b"", b"x" * 500, b"\0" * 128 + b"DIC"])
 def test_what_lacks_the_mark_is_no_dicom(tmp_path, content):
     (tmp_path / "file.dcm").write_bytes(content)
     assert read_header(tmp_path / "file.dcm") is None
@@ -107,24 +97,8 @@ def test_a_directory_of_files_is_no_file_of_a_patient(tmp_path):
     assert read_header(tmp_path / "DICOMDIR") is None
 
 
-@pytest.mark.parametrize("size", [132, 140, 200, 300, 400, 600, 700])
-def test_a_header_cut_short_is_refused_or_not_whole(image, size):
-    image.write_bytes(image.read_bytes()[:size])
-    try:
-        header = read_header(image)
-    except DicomError:
-        refused(image)
-    else:
-        assert not header.is_whole or header.plane is None
-
-
-def test_noise_behind_the_mark_is_refused(image, rng):
-    image.write_bytes(bytes(128) + b"DICM" + rng.bytes(4000))
-    assert "expected a whole DICOM file" in refused(image)
-
-
 @given(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=6))
-@settings(deadline=None, max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damage_of_any_kind_is_a_dicom_error_or_none_at_all(image, damage):
     content = bytearray(image.read_bytes())
     for share, value in damage:
@@ -146,8 +120,8 @@ def test_a_file_without_its_uids_is_refused(edited, image, tag, value):
 
 
 def test_a_patient_without_an_id_has_an_empty_one(edited):
-    assert edited(PatientID=None).patient_id == ""
     assert edited(PatientID="  LUNG1-001 ").patient_id == "LUNG1-001"
+    assert edited(PatientID=None).patient_id == ""
 
 
 @pytest.mark.parametrize(
@@ -155,12 +129,9 @@ def test_a_patient_without_an_id_has_an_empty_one(edited):
     [
         {"ImagePositionPatient": None},
         {"ImageOrientationPatient": None},
-        {"PixelSpacing": None},
         {"ImagePositionPatient": ["1", "2"]},
         {"ImagePositionPatient": ["1", "nan", "2"]},
-        {"ImagePositionPatient": ["1", "2", "inf"]},
         {"PixelSpacing": ["0", "1"]},
-        {"PixelSpacing": ["1", "-1"]},
         {"PixelSpacing": "1"},
         {"ImageOrientationPatient": ["0"] * 6},
         {"ImageOrientationPatient": ["2", "0", "0", "0", "2", "0"]},
@@ -172,11 +143,10 @@ def test_a_place_that_is_no_place_is_none(edited, tags):
     assert edited(**tags).plane is None
 
 
-@pytest.mark.parametrize("other", [b"0,9765625\\", b"wide     \\"])
-def test_words_for_numbers_are_refused(image, other):
+def test_words_for_numbers_are_refused(image):
     content = image.read_bytes()
     assert content.count(b"0.9765625\\") == 1
-    image.write_bytes(content.replace(b"0.9765625\\", other))
+    image.write_bytes(content.replace(b"0.9765625\\", b"0,9765625\\"))
     assert "could not convert" in refused(image)
 
 
@@ -190,24 +160,17 @@ def test_rounded_cosines_give_directions_of_length_one_at_right_angles(edited, a
     np.testing.assert_allclose(frame[:2], [right, down], atol=2 * 10.0**-decimals)
 
 
-def test_exact_cosines_are_kept_to_the_last_bit(edited):
-    plane = edited(ImageOrientationPatient=[0, -1, 0, 0, 0, 1]).plane
-    assert (plane.right, plane.down) == ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0))
-    assert math.hypot(*plane.normal) == 1
+def test_rows_and_columns_are_not_mixed_up_and_exact_cosines_are_kept_to_the_last_bit(edited):
+    plane = edited(PixelSpacing=[2, 5], ImageOrientationPatient=[0, -1, 0, 0, 0, 1]).plane
+    assert plane.spacing_mm == (2, 5)  # from row to row, then from column to column
+    assert (plane.right, plane.down) == ((0.0, -1.0, 0.0), (0.0, 0.0, 1.0))  # the first along a row
+    assert plane.normal == (-1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(
-    ("image_type", "is_localizer"),
-    [
-        (["ORIGINAL", "PRIMARY", "LOCALIZER"], True),
-        (["ORIGINAL", "PRIMARY", "LOCALIZER", "CT_SOM5 TOP"], True),
-        (["ORIGINAL", "PRIMARY", "AXIAL"], False),
-        ("", False),
-        (None, False),
-    ],
-)
+@pytest.mark.parametrize(("image_type", "is_localizer"), [("LOCALIZER", True), ("AXIAL", False), (None, False)])
 def test_localizers_are_known_by_their_image_type(edited, image_type, is_localizer):
-    assert edited(ImageType=image_type).is_localizer == is_localizer
+    whole = image_type and ["ORIGINAL", "PRIMARY", image_type, "CT_SOM5 TOP"]
+    assert edited(ImageType=whole).is_localizer == is_localizer
 
 
 def test_an_object_without_pixels_is_whole_if_its_last_element_is(edited, image):
@@ -232,20 +195,6 @@ def test_compressed_pixels_in_several_items_are_whole(write_slices, axial_grid):
         assert not read_header(path).is_whole
     path.write_bytes(content[:-8] + bytes(8))
     assert not read_header(path).is_whole
-
-
-def test_a_file_that_may_not_be_opened_is_told_without_its_name(image, monkeypatch):
-    def no_permission(self, *_, **__):
-        raise PermissionError(13, "Permission denied", str(self))
-
-    monkeypatch.setattr(type(image), "open", no_permission)
-    assert refused(image).startswith("cannot be read (Permission denied)")
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may open everything")
-def test_permissions_count(image):
-    image.chmod(0)
-    assert "Permission denied" in refused(image)
 
 
 def global_settings():

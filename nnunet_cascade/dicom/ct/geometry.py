@@ -7,7 +7,7 @@ is missing, doubled or tilted. Here every slice's own position decides.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 import numpy as np
@@ -211,7 +211,6 @@ def _grid(first: SlicePlane, lattice: Lattice, *, corner_voxels: NDArray[np.floa
 
 
 def _described(stack: Stack) -> Stack:
-    """Name what is irregular."""
     found: list[Irregularity] = []
     off = np.abs(off_lattice_mm(stack.heights_mm, stack.step_mm))
     on_it = off <= tolerance_mm(stack.step_mm)
@@ -221,13 +220,4 @@ def _described(stack: Stack) -> Stack:
         found.append("missing_slices")
     if stack.shifts_voxels.any():
         found.append("gantry_tilt")
-    return Stack(
-        grid=stack.grid,
-        order=stack.order,
-        heights_mm=stack.heights_mm,
-        shifts_voxels=stack.shifts_voxels,
-        duplicates=stack.duplicates,
-        set_aside=stack.set_aside,
-        irregularities=tuple(found),
-        deviation_mm=float(off[on_it].max(initial=0.0)),
-    )
+    return replace(stack, irregularities=tuple(found), deviation_mm=float(off[on_it].max(initial=0.0)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,30 +21,6 @@ _INT16 = np.iinfo(np.int16)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CtSeries:
-    """A CT.
-
-    Attributes:
-        voxels: (Z, Y, X), Hounsfield units on the stack's grid: int16 where those of all
-            slices are whole numbers of that range (what is interpolated is then rounded), else float32.
-        stack: Where slices and planes lie.
-        headers: Of the slices, in the stack's order.
-        localizers: Overviews left out.
-    """
-
-    voxels: NDArray[Any]
-    stack: Stack
-    headers: tuple[Header, ...]
-    localizers: int = 0
-
-    def sha256(self) -> str:
-        """Return a hash of shape, type and voxels, the same for the same CT under other UIDs."""
-        digest = hashlib.sha256(f"{self.voxels.shape} {self.voxels.dtype.str}".encode())
-        digest.update(np.ascontiguousarray(self.voxels).data)
-        return digest.hexdigest()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SliceFiles:
     """The files of a series, stacked before any voxel is read.
 
@@ -59,6 +35,24 @@ class SliceFiles:
     headers: tuple[Header, ...]
     duplicates: tuple[tuple[Header, Header], ...]
     localizers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CtSeries(SliceFiles):
+    """A CT with its voxels.
+
+    Attributes:
+        voxels: (Z, Y, X), Hounsfield units on the stack's grid: int16 where those of all
+            slices are whole numbers of that range (what is interpolated is then rounded), else float32.
+    """
+
+    voxels: NDArray[Any]
+
+    def sha256(self) -> str:
+        """Return a hash of shape, type and voxels, the same for the same CT under other UIDs."""
+        digest = hashlib.sha256(f"{self.voxels.shape} {self.voxels.dtype.str}".encode())
+        digest.update(np.ascontiguousarray(self.voxels).data)
+        return digest.hexdigest()
 
 
 def stack_files(headers: Sequence[Header]) -> SliceFiles:
@@ -94,9 +88,15 @@ def read_ct_series(files: SliceFiles) -> CtSeries:
                 f"found different images at one place ({left_out.sop_uid} and {kept.sop_uid}); expected one "
                 "image for each place: split the acquisitions into series"
             )
-    slices = _stacked((read_slice(header) for header in files.headers), len(files.headers), files.headers[0])
+    slices = _stacked(files.headers)
     voxels = resample_voxels(slices, files.stack) if files.stack.irregularities else slices
-    return CtSeries(voxels=voxels, stack=files.stack, headers=files.headers, localizers=files.localizers)
+    return CtSeries(
+        stack=files.stack,
+        headers=files.headers,
+        duplicates=files.duplicates,
+        localizers=files.localizers,
+        voxels=voxels,
+    )
 
 
 def read_slice(header: Header) -> NDArray[Any]:
@@ -124,18 +124,17 @@ def read_slice(header: Header) -> NDArray[Any]:
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     """Copy to int16 if nothing is lost, else to float32."""
-    if array.dtype.kind == "f":
-        whole = np.rint(array)
-        if not np.array_equal(whole, array):
-            return array.astype(np.float32)
+    if array.dtype.kind == "f" and not np.array_equal(np.rint(array), array):
+        return array.astype(np.float32)
     fits = _INT16.min <= array.min() and array.max() <= _INT16.max
     return array.astype(np.int16 if fits else np.float32)
 
 
-def _stacked(slices: Iterable[NDArray[Any]], count: int, first: Header) -> NDArray[Any]:
-    shape = _plane(first).shape
-    voxels: NDArray[Any] = np.empty((count, *shape), dtype=np.int16)
-    for place, array in enumerate(slices):
+def _stacked(headers: Sequence[Header]) -> NDArray[Any]:
+    shape = _plane(headers[0]).shape
+    voxels: NDArray[Any] = np.empty((len(headers), *shape), dtype=np.int16)
+    for place, header in enumerate(headers):
+        array = read_slice(header)
         if array.shape != shape:
             raise DicomError(f"found an image of {array.shape} pixels; its header says {shape}")
         if array.dtype != voxels.dtype:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -31,10 +30,10 @@ def resample_voxels(slices: NDArray[Any], stack: Stack) -> NDArray[Any]:
     Returns:
         (Z, Y, X), of the slices' type; integers are rounded.
     """
-    placed = _PlacedMask(slices, stack)
     volume = np.empty(stack.grid.shape, dtype=slices.dtype)
     for plane, source in enumerate(stack.sources):
-        values = placed[source] if source is not None else _between(placed, stack, plane * stack.step_mm)
+        height_mm = plane * stack.step_mm
+        values = _between(slices, stack, height_mm) if source is None else _placed(slices, stack, source)
         volume[plane] = np.rint(values) if slices.dtype.kind == "i" else values
     return volume
 
@@ -57,74 +56,56 @@ def mask_on_grid(drawn: Mapping[int, PlaneMask], stack: Stack) -> Mask:
     mask = np.zeros(stack.grid.shape, dtype=np.bool_)
     heights = stack.drawable_mm
     virtual = {_place(heights, plane * stack.step_mm) for plane in stack.interpolated}
-    known = [place for place in range(len(heights)) if place not in virtual or place in drawn]
-    between = _Between(drawn=drawn, known_mm={place: float(heights[place]) for place in known}, stack=stack)
+    known_mm = {place: float(heights[place]) for place in range(len(heights)) if place not in virtual or place in drawn}
+    shown = {place: mask for place, mask in drawn.items() if mask.any()}
     for plane, source in enumerate(stack.sources):
         place = _place(heights, plane * stack.step_mm if source is None else float(stack.heights_mm[source]))
         if place in drawn:
             mask[plane] = drawn[place]
         elif source is None:
-            mask[plane] = between.at(plane * stack.step_mm)
+            mask[plane] = _blend_at(plane * stack.step_mm, known_mm, shown, stack)
     return mask
 
 
-class _PlacedMask:
-    """Slices moved to where they lie on the grid, one at a time."""
-
-    def __init__(self, slices: NDArray[Any], stack: Stack) -> None:
-        self._slices, self._stack = slices, stack
-
-    def __getitem__(self, place: int) -> NDArray[Any]:
-        values, shift = self._slices[place], self._stack.shifts_voxels[place]
-        shape = self._stack.grid.shape[1:]
-        if not shift.any() and values.shape == shape:
-            return values
-        padded = np.full(shape, AIR_HU, dtype=np.float32)
-        padded[: values.shape[0], : values.shape[1]] = values
-        return ndimage.shift(padded, shift, order=1, mode="constant", cval=AIR_HU)
+def _placed(slices: NDArray[Any], stack: Stack, place: int) -> NDArray[Any]:
+    """Return a slice moved to where it lies on the grid."""
+    values, shift, shape = slices[place], stack.shifts_voxels[place], stack.grid.shape[1:]
+    if not shift.any() and values.shape == shape:
+        return values
+    padded = np.full(shape, AIR_HU, dtype=np.float32)
+    padded[: values.shape[0], : values.shape[1]] = values
+    return ndimage.shift(padded, shift, order=1, mode="constant", cval=AIR_HU)
 
 
-def _between(placed: _PlacedMask, stack: Stack, height_mm: float) -> NDArray[Any]:
+def _between(slices: NDArray[Any], stack: Stack, height_mm: float) -> NDArray[Any]:
     above = int(np.searchsorted(stack.heights_mm, height_mm))
     above = min(max(above, 1), len(stack.heights_mm) - 1)
     low, high = stack.heights_mm[above - 1], stack.heights_mm[above]
     share = (height_mm - low) / (high - low)
-    return placed[above - 1] * (1.0 - share) + placed[above] * share
+    return _placed(slices, stack, above - 1) * (1.0 - share) + _placed(slices, stack, above) * share
 
 
 def _place(heights: NDArray[np.float64], height_mm: float) -> int:
     return int(np.argmin(np.abs(heights - height_mm)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Between:
-    """Masks where there is no slice.
+def _blend_at(
+    height_mm: float, known_mm: Mapping[int, float], shown: Mapping[int, PlaneMask], stack: Stack
+) -> PlaneMask | bool:
+    """Return the mask on a plane without a slice, or False if nothing shows.
 
-    Attributes:
-        drawn: (Y, X) by place among the drawable planes.
-        known_mm: Heights of the planes of which it is known what they show, by place.
-        stack: Where slices and planes lie.
+    Known are the heights of planes of which it is known what they show, by place; shown is what is not empty.
     """
-
-    drawn: Mapping[int, PlaneMask]
-    known_mm: Mapping[int, float]
-    stack: Stack
-
-    def at(self, height_mm: float) -> PlaneMask | bool:
-        """Return the mask at a height, or False if nothing shows."""
-        below = max((place for place, known in self.known_mm.items() if known <= height_mm), default=None)
-        above = min((place for place, known in self.known_mm.items() if known > height_mm), default=None)
-        if below is None or above is None:
-            return False
-        to_below, to_above = height_mm - self.known_mm[below], self.known_mm[above] - height_mm
-        if self._shows(below) and self._shows(above):
-            share = to_below / (to_below + to_above)
-            return _blended(self.drawn[below], self.drawn[above], share, self.stack.grid.spacing_mm[1:])
-        nearer, distance = (below, to_below) if to_below <= to_above else (above, to_above)
-        return self.drawn[nearer] if self._shows(nearer) and distance <= self.stack.step_mm / 2 else False
-
-    def _shows(self, place: int) -> bool:
-        return place in self.drawn and bool(self.drawn[place].any())
+    below = max((place for place, known in known_mm.items() if known <= height_mm), default=None)
+    above = min((place for place, known in known_mm.items() if known > height_mm), default=None)
+    if below is None or above is None:
+        return False
+    to_below, to_above = height_mm - known_mm[below], known_mm[above] - height_mm
+    if below in shown and above in shown:
+        share = to_below / (to_below + to_above)
+        return _blended(shown[below], shown[above], share, stack.grid.spacing_mm[1:])
+    nearer, distance = (below, to_below) if to_below <= to_above else (above, to_above)
+    return shown[nearer] if nearer in shown and distance <= stack.step_mm / 2 else False
 
 
 def _blended(low: PlaneMask, high: PlaneMask, share: float, spacing_mm: tuple[float, float]) -> PlaneMask:

@@ -23,7 +23,7 @@ _SAME_HU = 1e-6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CtStorage:
-    """How the files of a CT series keep their pixels, and what they are called.
+    """How the files of a CT series keep their pixels.
 
     Attributes:
         signed: Pixels are signed numbers; else unsigned ones, as most scanners write them.
@@ -31,33 +31,25 @@ class CtStorage:
             signed pixels, −1024 for unsigned ones.
         compressed: By run lengths, without loss.
         image_type: Its third value tells slices (AXIAL) from overviews (LOCALIZER).
-        file_names: One for each plane; none: `1-001.dcm`, `1-002.dcm` and so on.
 
     Raises:
-        DicomError: A slope is 0, or two files share a name.
+        DicomError: A slope is 0.
     """
 
     signed: bool = False
     rescale: tuple[Rescale, ...] = ()
     compressed: bool = False
     image_type: tuple[str, ...] = ("ORIGINAL", "PRIMARY", "AXIAL")
-    file_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if any(slope == 0 for slope, _ in self.rescale):
             raise DicomError("found a rescale slope of 0; expected any other number")
-        if len(set(self.file_names)) != len(self.file_names):
-            raise DicomError("found file names that stand twice; expected one for each plane")
 
     def rescale_of(self, plane: int) -> Rescale:
         """Return slope and intercept of a plane."""
         if not self.rescale:
             return 1.0, 0.0 if self.signed else -1024.0
         return self.rescale[plane if len(self.rescale) > 1 else 0]
-
-    def name_of(self, plane: int) -> str:
-        """Return the file name of a plane."""
-        return self.file_names[plane] if self.file_names else f"1-{plane + 1:03d}.dcm"
 
 
 USUAL_STORAGE = CtStorage()
@@ -80,7 +72,7 @@ def write_ct_series(
         storage: How pixels are kept.
 
     Returns:
-        The files, in the order of the planes.
+        The files, in the order of the planes: `1-001.dcm`, `1-002.dcm` and so on.
 
     Raises:
         DicomError: Shapes differ, the storage cannot hold the voxels, or a file cannot be written.
@@ -95,7 +87,7 @@ def write_ct_series(
         _add_description(dataset, series, storage, plane)
         _add_place(dataset, grid, plane)
         _add_pixels(dataset, pixels, storage, plane)
-        paths.append(folder / storage.name_of(plane))
+        paths.append(folder / f"1-{plane + 1:03d}.dcm")
         save(dataset, paths[-1])
     return tuple(paths)
 
@@ -104,10 +96,9 @@ def _require_fitting(voxels: NDArray[Any], grid: Grid, storage: CtStorage) -> No
     if voxels.shape != grid.shape:
         raise DicomError(f"found voxels of shape {voxels.shape} for a grid of {grid.shape}; expected the same")
     planes = grid.shape[0]
-    if len(storage.rescale) not in (0, 1, planes) or len(storage.file_names) not in (0, planes):
+    if len(storage.rescale) not in (0, 1, planes):
         raise DicomError(
-            f"found {len(storage.rescale)} rescale pairs and {len(storage.file_names)} file names for {planes} planes; "
-            "expected one for each plane, or none"
+            f"found {len(storage.rescale)} rescale pairs for {planes} planes; expected one for each, or none"
         )
 
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.dicom.ct.resampling import PlaneMask
+
 Polygon = NDArray[np.float64]
 """(N, 2), row and column of its vertices as fractional pixel indices; the last joins the first."""
-PixelMask = NDArray[np.bool_]
-"""(Y, X)."""
 
 _DECIMALS = 6  # of a pixel: hides the noise of world coordinates, so that ties fall alike
 _TWINS_APART = 0.25  # of a pixel, on the average
@@ -18,7 +18,7 @@ _TWINS_ENDS = 1.0  # of a pixel: how far apart the ends of twins may lie
 _LINES = 64  # that small twins are compared on
 
 
-def fill(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PixelMask:
+def fill(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PlaneMask:
     """Mark the pixels whose centres lie inside an odd number of polygons.
 
     Holes, islands in holes and keyholes thus come out right without being told

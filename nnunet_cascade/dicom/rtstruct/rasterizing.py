@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.dicom.ct.geometry import Stack
-from nnunet_cascade.dicom.ct.resampling import mask_on_grid
-from nnunet_cascade.dicom.rtstruct.polygons import PixelMask, Polygon, fill, without_twins
+from nnunet_cascade.dicom.ct.resampling import PlaneMask, mask_on_grid
+from nnunet_cascade.dicom.rtstruct.polygons import Polygon, fill, without_twins
 from nnunet_cascade.dicom.rtstruct.reading import Contour
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Mask
@@ -79,7 +79,7 @@ def rasterize(contours: Sequence[Contour], stack: Stack) -> RoiRaster:
     by_plane: dict[int, list[_PlacedContours]] = defaultdict(list)
     for item in inside:
         by_plane[item.plane].append(item)
-    drawn: dict[int, PixelMask] = {}
+    drawn: dict[int, PlaneMask] = {}
     twins = slivers = between = 0
     for plane, items in by_plane.items():
         polygons = _nearest(items, stack.step_mm)
@@ -138,7 +138,7 @@ def _extent(polygon: Polygon) -> tuple[int, int]:
     return int(rows), int(columns)
 
 
-def _filled(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PixelMask:
+def _filled(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PlaneMask:
     """Fill within the box of the polygons alone: a tumor covers a hundredth of its slice."""
     vertices = np.concatenate(polygons)
     low = np.clip(np.floor(vertices.min(axis=0)), 0, np.array(shape) - 1).astype(int)
@@ -149,7 +149,7 @@ def _filled(polygons: Sequence[Polygon], shape: tuple[int, int]) -> PixelMask:
     return mask
 
 
-def _skipped(drawn: dict[int, PixelMask], stack: Stack) -> int:
+def _skipped(drawn: dict[int, PlaneMask], stack: Stack) -> int:
     """Count the slices between drawn ones on which nothing is drawn; planes that hold no slice do not count."""
     shown = [plane for plane, mask in drawn.items() if mask.any()]
     between = range(min(shown), max(shown)) if shown else ()

@@ -14,7 +14,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.tag import Tag
 
-from nnunet_cascade.dicom.headers import UNREADABLE, lenient, read_header, reason_of
+from nnunet_cascade.dicom.headers import read_header, reading
 from nnunet_cascade.errors import DicomError
 
 Contour = NDArray[np.float64]
@@ -45,14 +45,14 @@ class StructureSet:
     Attributes:
         sop_uid: SOP Instance UID.
         frame_of_reference_uids: Of all references and of the file.
-        series_uids: Series that its contours were drawn on.
+        referenced_series_uids: Series that its contours were drawn on.
         names: ROI names by ROI number, in the order of the file; a name may stand twice.
         items: Contour sequences by ROI number, undecoded.
     """
 
     sop_uid: str
     frame_of_reference_uids: frozenset[str]
-    series_uids: frozenset[str]
+    referenced_series_uids: frozenset[str]
     names: Mapping[int, str]
     items: Mapping[int, Iterable[Dataset]] = field(repr=False)
 
@@ -62,15 +62,8 @@ class StructureSet:
         Raises:
             DicomError: Coordinates are no numbers, or not three for each vertex.
         """
-        try:
-            with lenient():
-                return _contours(self.items.get(number, ()), self.names[number])
-        except DicomError:
-            raise
-        except UNREADABLE as error:
-            raise DicomError(
-                f"ROI {self.names[number]!r} cannot be read ({reason_of(error)}); export the RTSTRUCT again"
-            ) from error
+        with reading(f"ROI {self.names[number]!r}", cure="export the RTSTRUCT again"):
+            return _contours(self.items.get(number, ()), self.names[number])
 
 
 def read_structure_set(path: Path) -> StructureSet:
@@ -85,13 +78,8 @@ def read_structure_set(path: Path) -> StructureSet:
         raise DicomError("the RTSTRUCT is no DICOM file (no mark at byte 128); copy it again")
     if not header.is_whole:
         raise DicomError("the RTSTRUCT is truncated: its last element goes beyond the end of the file; copy it again")
-    try:
-        with lenient():
-            return _structure_set(dcmread(path))
-    except DicomError:
-        raise
-    except UNREADABLE as error:
-        raise DicomError(f"the RTSTRUCT cannot be read ({reason_of(error)}); copy it again") from error
+    with reading("the RTSTRUCT", cure="copy it again"):
+        return _structure_set(dcmread(path))
 
 
 def _structure_set(dataset: Dataset) -> StructureSet:
@@ -102,7 +90,7 @@ def _structure_set(dataset: Dataset) -> StructureSet:
     return StructureSet(
         sop_uid=str(dataset.get("SOPInstanceUID") or ""),
         frame_of_reference_uids=frozenset(frames - {""}),
-        series_uids=frozenset(_referenced_series(references)),
+        referenced_series_uids=frozenset(_referenced_series(references)),
         names=_names(rois),
         items=_items(dataset),
     )

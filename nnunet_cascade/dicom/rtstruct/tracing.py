@@ -6,11 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage import measure
 
+from nnunet_cascade.dicom.ct.resampling import PlaneMask
 from nnunet_cascade.dicom.rtstruct.keyholes import join_holes
-from nnunet_cascade.dicom.rtstruct.polygons import PixelMask, Polygon
+from nnunet_cascade.dicom.rtstruct.polygons import Polygon
 
 
-def trace(mask: PixelMask) -> list[Polygon]:
+def trace(mask: PlaneMask) -> list[Polygon]:
     """Draw the outlines of a mask, holes joined to the outline around them.
 
     Outlines run half-way between pixels inside and outside, across corners; none

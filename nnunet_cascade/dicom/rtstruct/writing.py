@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from pydicom.dataelem import DataElement
@@ -172,7 +172,6 @@ def _height(header: Header, grid: Grid) -> float:
 
 
 def _outlines(roi: RoiToWrite, grid: Grid) -> Iterator[Contour]:
-    """Return all contours of a region, in mm."""
     if roi.mask is not None:
         if roi.mask.shape != grid.shape:
             raise GridMismatchError(
@@ -192,37 +191,32 @@ def _add_structure_set(dataset: Dataset, series: Series) -> None:
 
 
 def _frame_reference(series: Series, source: Sequence[Header]) -> Dataset:
-    images, study, frame = Dataset(), Dataset(), Dataset()
-    images.SeriesInstanceUID = source[0].series_uid
-    images.ContourImageSequence = [_image_reference(header) for header in source]
-    study.ReferencedSOPClassUID = _STUDY_CLASS_UID
-    study.ReferencedSOPInstanceUID = source[0].study_uid
+    references = [_image_reference(header) for header in source]
+    images = _item(SeriesInstanceUID=source[0].series_uid, ContourImageSequence=references)
+    study = _item(ReferencedSOPClassUID=_STUDY_CLASS_UID, ReferencedSOPInstanceUID=source[0].study_uid)
     study.RTReferencedSeriesSequence = [images]
-    frame.FrameOfReferenceUID = series.identity.frame_of_reference_uid
-    frame.RTReferencedStudySequence = [study]
-    return frame
+    return _item(FrameOfReferenceUID=series.identity.frame_of_reference_uid, RTReferencedStudySequence=[study])
 
 
 def _image_reference(header: Header) -> Dataset:
+    return _item(ReferencedSOPClassUID=CTImageStorage, ReferencedSOPInstanceUID=header.sop_uid)
+
+
+def _item(**values: Any) -> Dataset:
     item = Dataset()
-    item.ReferencedSOPClassUID = CTImageStorage
-    item.ReferencedSOPInstanceUID = header.sop_uid
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
     return item
 
 
-def _roi(number: int, roi: RoiToWrite, frame_uid: str) -> Dataset:
-    item = Dataset()
-    item.ROINumber = number
-    item.ReferencedFrameOfReferenceUID = frame_uid
-    item.ROIName = roi.name
-    item.ROIGenerationAlgorithm = roi.algorithm
-    return item
+def _roi(number: int, roi: RoiToWrite, frame: str) -> Dataset:
+    return _item(
+        ROINumber=number, ReferencedFrameOfReferenceUID=frame, ROIName=roi.name, ROIGenerationAlgorithm=roi.algorithm
+    )
 
 
 def _roi_contour(number: int, roi: RoiToWrite, slices: _Slices) -> Dataset:
-    item = Dataset()
-    item.ReferencedROINumber = number
-    item.ROIDisplayColor = list(roi.color)
+    item = _item(ReferencedROINumber=number, ROIDisplayColor=list(roi.color))
     contours = [_contour(outline, slices.of_contour(outline)) for outline in _outlines(roi, slices.grid)]
     if contours:
         item.ContourSequence = contours
@@ -242,9 +236,5 @@ def _contour(outline: Contour, header: Header | None) -> Dataset:
 
 
 def _observation(number: int, roi: RoiToWrite) -> Dataset:
-    item = Dataset()
-    item.ObservationNumber = number
-    item.ReferencedROINumber = number
-    item.RTROIInterpretedType = roi.interpreted_type
-    item.ROIInterpreter = ""
-    return item
+    what = roi.interpreted_type
+    return _item(ObservationNumber=number, ReferencedROINumber=number, RTROIInterpretedType=what, ROIInterpreter="")

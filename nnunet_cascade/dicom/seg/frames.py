@@ -99,7 +99,6 @@ def _unit(cosines: Sequence[float]) -> Vector:
 
 
 def _decoded(file: SegmentationFile, places: Sequence[int]) -> Iterator[NDArray[Any]]:
-    """Decode frames one at a time, as they are stored."""
     with reading_seg():
         frames = _stored(file, places) if places else iter(())
     cure = "copy it again, or decompress it, such as with gdcmconv --raw"

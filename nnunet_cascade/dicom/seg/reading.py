@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from nnunet_cascade.dicom.derived import MISSING_EXTRA
-from nnunet_cascade.dicom.headers import lenient, reason_of
+from nnunet_cascade.dicom.headers import reading
 from nnunet_cascade.errors import DicomError
 
 _SOP_CLASSES = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # SEG, Label Map SEG
@@ -43,7 +43,7 @@ class SegmentationFile:
         sop_uid: SOP Instance UID.
         series_uid: Series Instance UID.
         series_description: As written in the file.
-        frame_of_reference_uid: Empty where there is none.
+        frame_of_reference_uids: Its own; none where it does not say.
         referenced_series_uids: The series it was drawn on.
         segments: In the order of the file, without the background of a label map.
         path: Where it lies.
@@ -53,7 +53,7 @@ class SegmentationFile:
     sop_uid: str
     series_uid: str
     series_description: str
-    frame_of_reference_uid: str
+    frame_of_reference_uids: frozenset[str]
     referenced_series_uids: frozenset[str]
     segments: tuple[Segment, ...]
     path: Path = field(repr=False)
@@ -94,16 +94,9 @@ def frame_decoder() -> Callable[..., NDArray[Any]]:
     return decode_frame
 
 
-@contextmanager
-def reading_seg(*, cure: str = "copy or export it again") -> Generator[None, None, None]:
+def reading_seg(*, cure: str = "copy or export it again") -> AbstractContextManager[None]:
     """Read leniently; whatever goes wrong becomes a DicomError, which names no file: paths may name a person."""
-    try:
-        with lenient():
-            yield
-    except DicomError:
-        raise
-    except (OSError, EOFError, ValueError, TypeError, KeyError, AttributeError, RuntimeError) as error:
-        raise DicomError(f"the DICOM SEG cannot be read ({reason_of(error)}); {cure}") from error
+    return reading("the DICOM SEG", cure=cure)
 
 
 def _described(path: Path, header: Dataset) -> SegmentationFile:
@@ -121,7 +114,7 @@ def _described(path: Path, header: Dataset) -> SegmentationFile:
         sop_uid=str(header.get("SOPInstanceUID") or ""),
         series_uid=str(header.get("SeriesInstanceUID") or ""),
         series_description=str(header.get("SeriesDescription") or "").strip(),
-        frame_of_reference_uid=str(header.get("FrameOfReferenceUID") or ""),
+        frame_of_reference_uids=frozenset({str(header.get("FrameOfReferenceUID") or "")} - {""}),
         referenced_series_uids=frozenset(_referenced_series(header)),
         segments=tuple(_segments(header)),
         path=path,

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from nnunet_cascade.dicom.ct.reading import read_ct_series, stack_files
 from nnunet_cascade.dicom.ct.writing import CtStorage, write_ct_series
-from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.writing import decimal_string, uid_from
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.images import grid_of
@@ -37,7 +36,11 @@ def voxels(rng, axial_grid):
 
 
 def corners_mm(grid):
-    return [grid.world_mm(tuple(np.array(at) * (np.array(grid.shape) - 1))) for at in np.ndindex(2, 2, 2)]
+    return np.array([grid.world_mm(tuple(np.array(at) * (np.array(grid.shape) - 1))) for at in np.ndindex(2, 2, 2)])
+
+
+def as_read_corners(grid, as_read):
+    return as_read(corners_mm(grid).reshape(2, 4, 3), grid).reshape(8, 3)
 
 
 def test_a_volume_comes_back_on_its_grid(write_slices, as_read, placed_grid, voxels):
@@ -45,12 +48,7 @@ def test_a_volume_comes_back_on_its_grid(write_slices, as_read, placed_grid, vox
     assert ct.voxels.dtype == np.int16
     np.testing.assert_array_equal(ct.voxels, as_read(voxels, placed_grid))
     assert ct.stack.irregularities == ()
-    found = np.array(corners_mm(ct.stack.grid)).reshape(2, 4, 3)
-    np.testing.assert_allclose(found.reshape(8, 3), as_read_corners(placed_grid, as_read), atol=1e-8)
-
-
-def as_read_corners(grid, as_read):
-    return as_read(np.array(corners_mm(grid)).reshape(2, 4, 3), grid).reshape(8, 3)
+    np.testing.assert_allclose(corners_mm(ct.stack.grid), as_read_corners(placed_grid, as_read), atol=1e-8)
 
 
 def test_itk_puts_the_volume_where_we_do(write_slices, as_read, placed_grid, voxels):
@@ -70,7 +68,6 @@ def test_itk_puts_the_volume_where_we_do(write_slices, as_read, placed_grid, vox
         CtStorage(compressed=True),
         CtStorage(compressed=True, signed=True),
         CtStorage(image_type=("DERIVED", "SECONDARY", "AXIAL")),
-        CtStorage(file_names=("b", "e.dcm", "a.dcm", "d", "c.IMA")),
     ],
 )
 def test_the_voxels_come_back_however_they_are_stored(write_slices, axial_grid, voxels, storage):
@@ -81,18 +78,10 @@ def test_the_voxels_come_back_however_they_are_stored(write_slices, axial_grid, 
 
 def test_storage_is_what_was_asked_for(write_slices, axial_grid, voxels):
     storage = CtStorage(signed=True, compressed=True, image_type=("ORIGINAL", "PRIMARY", "LOCALIZER"))
-    headers = write_slices(axial_grid, voxels, storage=storage)
-    dataset = pydicom.dcmread(headers[0].path)
-    assert dataset.PixelRepresentation == 1
-    assert dataset.RescaleIntercept == 0
-    assert headers[0].transfer_syntax == "RLE Lossless"
-    assert headers[0].is_localizer
-
-
-def test_files_are_named_in_the_order_of_the_planes(write_slices, axial_grid):
-    assert [header.path.name for header in write_slices(axial_grid)] == [f"1-00{n}.dcm" for n in (1, 2, 3, 4, 5)]
-    named = CtStorage(file_names=tuple("edcba"))
-    assert [header.path.name for header in write_slices(axial_grid, storage=named)] == list("edcba")
+    header = write_slices(axial_grid, voxels, storage=storage)[0]
+    dataset = pydicom.dcmread(header.path)
+    assert (dataset.PixelRepresentation, dataset.RescaleIntercept) == (1, 0)
+    assert (header.transfer_syntax, header.is_localizer) == ("RLE Lossless", True)
 
 
 @pytest.mark.parametrize(
@@ -111,17 +100,11 @@ def test_what_the_pixels_cannot_hold_is_refused(write_slices, axial_grid, value,
 
 
 @pytest.mark.parametrize(
-    ("changes", "word"),
-    [
-        ({"rescale": ((0.0, 1.0),)}, "slope of 0"),
-        ({"file_names": ("a", "a", "b", "c", "d")}, "twice"),
-        ({"file_names": ("a", "b")}, "2 file names for 5 planes"),
-        ({"rescale": ((1.0, 0.0),) * 2}, "2 rescale pairs"),
-    ],
+    ("rescale", "word"), [(((0.0, 1.0),), "slope of 0"), (((1.0, 0.0),) * 2, "2 rescale pairs for 5 planes")]
 )
-def test_storage_that_cannot_be_is_refused(write_slices, axial_grid, changes, word):
+def test_storage_that_cannot_be_is_refused(write_slices, axial_grid, rescale, word):
     with pytest.raises(DicomError, match=word):
-        write_slices(axial_grid, storage=CtStorage(**changes))
+        write_slices(axial_grid, storage=CtStorage(rescale=rescale))
 
 
 def test_each_file_holds_what_the_standard_needs(write_slices, axial_grid):
@@ -131,13 +114,10 @@ def test_each_file_holds_what_the_standard_needs(write_slices, axial_grid):
     assert dataset.InstanceNumber == 3
 
 
-def test_the_header_names_the_series_and_one_file_each(write_slices, series_of, axial_grid):
+def test_each_plane_has_a_file_and_a_uid_of_its_own(write_slices, axial_grid):
     headers = write_slices(axial_grid)
-    assert {(h.patient_id, h.series_uid, h.modality, h.series_description) for h in headers} == {
-        ("NOBODY", series_of("ct").uid, "CT", "ct")
-    }
-    assert {h.frame_of_reference_uid for h in headers} == {series_of("ct").identity.frame_of_reference_uid}
     assert len({h.sop_uid for h in headers}) == 5
+    assert [header.path.name for header in headers] == [f"1-00{n}.dcm" for n in (1, 2, 3, 4, 5)]
 
 
 def test_the_same_series_has_the_same_bytes_and_nothing_else_is_there_or_changed(
@@ -158,18 +138,12 @@ def test_other_shapes_and_a_file_where_a_folder_should_be_are_refused(tmp_path, 
             write_ct_series(array, axial_grid, tmp_path / "file" / "ct", series=series_of("ct"))
 
 
-@given(st.floats(-9999, 9999))
+@given(st.one_of(st.floats(-9999, 9999), st.floats(-1e300, 1e300)))
 def test_numbers_keep_the_digits_that_fit(value):
     text = decimal_string(value)
     assert len(text) <= 16
-    assert abs(float(text) - value) <= 1e-10
-
-
-@given(st.floats(-1e300, 1e300))
-def test_every_number_fits(value):
-    text = decimal_string(value)
-    assert len(text) <= 16
     assert math.isclose(float(text), value, rel_tol=1e-8, abs_tol=1e-13)
+    assert abs(value) > 9999 or abs(float(text) - value) <= 1e-10
 
 
 @pytest.mark.parametrize(
@@ -206,9 +180,3 @@ def test_a_uid_follows_from_its_parts():
 def test_an_identity_is_valid_from_birth(series_of, changes, word):
     with pytest.raises(DicomError, match=word):
         dataclasses.replace(series_of("ct").identity, **changes)
-
-
-def test_text_in_any_script_comes_back(tmp_path, axial_grid, voxels, series_of):
-    series = dataclasses.replace(series_of("ct"), description="Thorax – Übersicht 肺")
-    path = write_ct_series(voxels, axial_grid, tmp_path, series=series)[0]
-    assert read_header(path).series_description == "Thorax – Übersicht 肺"

@@ -39,16 +39,12 @@ def test_contours_are_drawn_on_their_slices():
     assert (raster.twins, raster.slivers, raster.outside, raster.clipped, raster.between) == (0,) * 5
 
 
-@pytest.mark.parametrize("off", [0.3, -0.3, 0.49, -0.49])
-def test_a_contour_belongs_to_the_nearest_slice(off):
-    assert drawn_planes(rasterize([on(4 + off)], STACK).mask) == [4]
-
-
-@pytest.mark.parametrize(("plane", "is_outside"), [(-0.5, False), (-0.51, True), (8.5, False), (8.51, True)])
-def test_half_a_step_beyond_the_last_slice_is_the_end(plane, is_outside):
+@pytest.mark.parametrize(
+    ("plane", "drawn"), [(4.49, [4]), (3.51, [4]), (-0.5, [0]), (-0.51, []), (8.5, [8]), (8.51, [])]
+)
+def test_a_contour_belongs_to_the_nearest_slice_and_half_a_step_beyond_the_last_is_the_end(plane, drawn):
     raster = rasterize([on(plane)], STACK)
-    assert raster.outside == is_outside
-    assert raster.mask.any() != is_outside
+    assert (drawn_planes(raster.mask), raster.outside) == (drawn, 0 if drawn else 1)
 
 
 @pytest.mark.parametrize(
@@ -97,24 +93,14 @@ def test_slices_without_a_contour_between_others_are_counted_and_planes_without_
     assert rasterize([on(1), on(6)], stack).skipped_slices == 2
 
 
-def test_no_contour_is_an_empty_mask_and_contours_are_left_unchanged():
+def test_no_contour_is_an_empty_mask():
     raster = rasterize([], STACK)
     assert raster.mask.shape == GRID.shape
     assert not raster.mask.any()
     assert (raster.contours, raster.skipped_slices) == (0, 0)
-    contours = [on(3), on(3), on(4)]
-    before = [contour.copy() for contour in contours]
-    rasterize(contours, STACK)
-    np.testing.assert_array_equal(contours, before)
 
 
-def test_holes_and_islands_need_no_telling():
-    mask = rasterize([on(3, scaled(factor)) for factor in (1.0, 0.58, 0.3)], STACK).mask[3, 4:13, 5:12]
-    drawing = "####### ####### #....## #.##.## #.##.## #.##.## #....## ####### #######"
-    assert " ".join("".join("#" if inside else "." for inside in row) for row in mask) == drawing
-
-
-@pytest.mark.parametrize("copies", [2, 3, 4, 5])
+@pytest.mark.parametrize("copies", [2, 3])
 def test_repeated_contours_leave_no_hole(copies):
     raster = rasterize([on(3)] * copies + [on(3, scaled(0.5))], STACK)
     assert raster.twins == copies - 1
@@ -127,19 +113,6 @@ def test_contours_closer_than_slices_are_drawn_where_they_lie_nearest():
     np.testing.assert_array_equal(raster.mask, rasterize(half_steps[::2], STACK).mask)
     assert raster.between == 6
     assert drawn_planes(raster.mask) == [1, 2, 3, 4, 5, 6, 7]
-
-
-def test_contours_of_one_slice_may_differ_a_little_in_height():
-    hole = on(3.05, scaled(0.5))
-    raster = rasterize([on(2.96), hole], STACK)
-    np.testing.assert_array_equal(raster.mask, rasterize([on(3), on(3, scaled(0.5))], STACK).mask)
-    assert raster.between == 0
-
-
-def test_contours_half_way_between_slices_do_not_meet_on_one():
-    shifted = rasterize([on(plane + 0.49, scaled(1 - plane / 20)) for plane in range(2, 6)], STACK)
-    exact = rasterize([on(plane, scaled(1 - plane / 20)) for plane in range(2, 6)], STACK)
-    np.testing.assert_array_equal(shifted.mask, exact.mask)
 
 
 @pytest.mark.parametrize("series", ["axial", "oblique"])
@@ -167,10 +140,10 @@ def test_missing_slices_leave_the_others_where_they_are(series, missing):
 def test_contours_on_extra_slices_stay_off_the_planes():
     grid = series_grid("axial")
     shape, planes = centered(SHAPE, grid), packed_planes(grid)
-    extra = packed_planes(series_grid("axial", (1.5, 0.977, 0.977)))[21]  # half-way between two slices
-    stack = stack_slices([*planes, extra])
+    planes.append(packed_planes(series_grid("axial", (1.5, 0.977, 0.977)))[21])  # half-way between two slices
+    stack = stack_slices(planes)
     assert len(stack.unused) == 1
-    raster = rasterize(contours_on(shape, [*planes, extra]), stack)
+    raster = rasterize(contours_on(shape, planes), stack)
     assert dice(raster.mask, shape.voxels(stack.grid)) > 0.999
     assert (raster.between, raster.skipped_slices) == (0, 0)
 

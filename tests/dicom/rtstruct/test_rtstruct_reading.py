@@ -76,7 +76,7 @@ def test_names_and_references_are_those_of_the_file(path, series_of):
     found = read_structure_set(path)
     assert dict(found.names) == {1: "GTV-1", 2: "Lung"}
     assert found.frame_of_reference_uids == {series_of("ct").identity.frame_of_reference_uid}
-    assert found.series_uids == {series_of("ct").uid}
+    assert found.referenced_series_uids == {series_of("ct").uid}
     assert found.sop_uid == pydicom.dcmread(path).SOPInstanceUID
 
 
@@ -86,7 +86,6 @@ def test_names_and_references_are_those_of_the_file(path, series_of):
 @pytest.mark.parametrize("undefined_length", [False, True])
 def test_all_encodings_give_the_same_contours(path, edited, syntax, undefined_length):
     before = [read_structure_set(path).contours(number).closed for number in (1, 2)]
-
     found = edited(encoded(syntax, undefined_length))
     for number, contours in zip((1, 2), before, strict=True):
         again = found.contours(number).closed
@@ -97,7 +96,6 @@ def test_all_encodings_give_the_same_contours(path, edited, syntax, undefined_le
 @pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRLittleEndian], ids=lambda uid: uid.name)
 @pytest.mark.parametrize("undefined_length", [False, True])
 def test_a_truncated_file_is_refused_wherever_it_ends(path, edited, syntax, undefined_length, caplog):
-
     caplog.set_level(logging.CRITICAL, "pydicom")
     edited(encoded(syntax, undefined_length))
     content = path.read_bytes()
@@ -116,44 +114,28 @@ def test_a_truncated_file_is_refused_wherever_it_ends(path, edited, syntax, unde
     [
         ("CLOSED_PLANAR", {}),
         ("CLOSEDPLANAR_XOR", {}),
-        (None, {}),
+        ("", {}),
         ("POINT", {"POINT": 1}),
         ("OPEN_PLANAR", {"OPEN_PLANAR": 1}),
-        ("OPEN_NONPLANAR", {"OPEN_NONPLANAR": 1}),
     ],
 )
 def test_closed_contours_alone_are_drawn_and_others_told(path, edited, kind, ignored):
     count = len(read_structure_set(path).contours(1).closed)
-
-    def change(dataset):
-        if kind is None:
-            del first_contour(dataset).ContourGeometricType
-        else:
-            first_contour(dataset).ContourGeometricType = kind
-
-    found = edited(change).contours(1)
+    found = edited(lambda dataset: setattr(first_contour(dataset), "ContourGeometricType", kind)).contours(1)
     assert found.ignored == ignored
     assert len(found.closed) == count - sum(ignored.values())
 
 
-@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None, "no element"])
+@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None])
 def test_fewer_than_three_vertices_are_no_contour(path, edited, text):
     count = len(read_structure_set(path).contours(1).closed)
-    without = lambda dataset: first_contour(dataset).__delitem__(CONTOUR_DATA)  # noqa: E731
-    found = edited(without if text == "no element" else with_coordinates(text)).contours(1)
+    found = edited(with_coordinates(text)).contours(1)
     assert found.ignored == {"degenerate": 1}
     assert len(found.closed) == count - 1
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "1\\2\\3\\4\\5\\6\\7\\8\\9",
-        " 1 \\2 \\ 3\\4\\5\\6\\ 7\\+8\\9. ",
-        "1e0\\2.0\\3\\4\\5\\6\\7\\8.000000000000000000000\\9",
-    ],
-)
-def test_numbers_may_have_blanks_signs_and_exponents(edited, text):
+def test_numbers_may_have_blanks_signs_and_exponents(edited):
+    text = " 1e0 \\2 \\ 3\\4.0\\5\\6\\ 7\\+8.000000000000000000000\\9. "
     np.testing.assert_array_equal(edited(with_coordinates(text)).contours(1).closed[0], np.arange(1, 10).reshape(3, 3))
 
 
@@ -175,14 +157,12 @@ def test_coordinates_that_are_none_are_refused_by_name(edited, text, found):
     assert structures.contours(2).closed
 
 
-@pytest.mark.parametrize("whole_item", [False, True])
-def test_a_region_may_be_without_contours_or_an_item_of_them(edited, whole_item):
-    def change(dataset):
-        if whole_item:
-            del dataset.ROIContourSequence[0]
-        else:
-            del dataset.ROIContourSequence[0].ContourSequence
-
+@pytest.mark.parametrize(
+    "change",
+    [lambda d: d.ROIContourSequence.pop(0), lambda d: delattr(d.ROIContourSequence[0], "ContourSequence")],
+    ids=["no item", "no contours"],
+)
+def test_a_region_may_be_without_contours_or_an_item_of_them(edited, change):
     found = edited(change)
     assert found.contours(1).closed == ()
     assert found.contours(2).closed
@@ -213,7 +193,7 @@ def test_an_empty_set_names_nothing(edited):
         del dataset.ROIContourSequence, dataset.StructureSetROISequence, dataset.ReferencedFrameOfReferenceSequence
 
     found = edited(change)
-    assert (dict(found.names), found.frame_of_reference_uids, found.series_uids) == ({}, frozenset(), frozenset())
+    assert (dict(found.names), found.frame_of_reference_uids | found.referenced_series_uids) == ({}, frozenset())
 
 
 @pytest.mark.parametrize(
@@ -231,15 +211,8 @@ def test_regions_and_contours_without_order_are_refused(edited, change, message)
         edited(change)
 
 
-@pytest.mark.parametrize("content", [b"", b"text", bytes(128) + b"DICM" + bytes(10)])
-def test_what_is_no_dicom_is_refused_without_its_name(path, content):
-    path.write_bytes(content)
-    with pytest.raises(DicomError) as caught:
+def test_what_is_no_dicom_is_refused_without_its_name(path):
+    path.write_bytes(b"text")
+    with pytest.raises(DicomError, match="the RTSTRUCT is no DICOM file") as caught:
         read_structure_set(path)
     assert "Jane" not in str(caught.value)
-
-
-def test_a_file_that_is_gone_is_told(path):
-    path.unlink()
-    with pytest.raises(DicomError, match="No such file"):
-        read_structure_set(path)
