@@ -136,7 +136,7 @@ class DerivedObject:
             DicomError: Arrays and slices do not fit, a slice cannot be read, the file cannot be
                 written, or highdicom is not installed.
         """
-        slices = read_slices(self.source)
+        slices = [read_slice_header(path) for path in self.source]
         if shapes is not None:
             _require_fitting(shapes, slices)
         # highdicom and pydicom warn of what is odd in the slices' own headers, which is copied as it is.
@@ -154,13 +154,26 @@ def require_name(text: str, *, what: str) -> None:
         raise DicomError(f"{what} is empty; expected at least one character")
 
 
-def read_slices(source: Sequence[Path]) -> list[Dataset]:
-    """Read all of slices but their pixels, with what highdicom needs of patient and study.
+def read_slice_header(path: Path) -> Dataset:
+    """Read all of a slice but its pixels, with what highdicom needs of patient and study.
 
     Raises:
-        DicomError: One cannot be read.
+        DicomError: It cannot be read.
     """
-    return [_read_slice(path) for path in source]
+    try:
+        with lenient():
+            header = dcmread(path, stop_before_pixels=True)
+            _blank_what_is_no_date(header)
+    except UNREADABLE as error:
+        raise DicomError(f"a slice cannot be read as DICOM ({reason_of(error)}); give the CT's slices") from error
+    for keyword in _PATIENT_AND_STUDY:
+        if keyword not in header:
+            setattr(header, keyword, None)
+    if isinstance(header.PatientName, MultiValue):  # a backslash is not part of a name
+        header.PatientName = "".join(map(str, header.PatientName))
+    if header.PatientSex not in ("M", "F", "O"):
+        header.PatientSex = ""
+    return header
 
 
 def algorithm_sequence(algorithm: Algorithm) -> Any:
@@ -176,12 +189,7 @@ def algorithm_sequence(algorithm: Algorithm) -> Any:
 
 
 def _require_fitting(shapes: _Shapes, slices: Sequence[Dataset]) -> None:
-    """Raise a DicomError unless arrays have a plane for each slice, of its rows and columns.
-
-    Args:
-        shapes: Of the arrays, by what a message calls them.
-        slices: As `read_slices` gives them.
-    """
+    """Raise a DicomError unless arrays have a plane for each slice, of its rows and columns."""
     if not shapes or not slices:
         raise DicomError(f"found {len(shapes)} segments and {len(slices)} slices to write; expected at least one")
     lacking = next((key for key in ("Rows", "Columns", "FrameOfReferenceUID") if key not in slices[0]), None)
@@ -200,9 +208,6 @@ def _building(what: str) -> Generator[None, None, None]:
     """Let highdicom build an object of slices whose headers are odd; what it refuses becomes a DicomError.
 
     Its log names patients whose names look wrong to it, and is silent meanwhile.
-
-    Raises:
-        DicomError: highdicom, an extra, is not installed, or refuses the slices.
     """
     log = logging.getLogger("highdicom")
     before = log.level
@@ -232,23 +237,6 @@ def _finish(dataset: Dataset, identity: ObjectIdentity) -> None:
     # highdicom adds itself last.
     dataset.ContributingEquipmentSequence[-1].ContributionDateTime = identity.written_at.strftime("%Y%m%d%H%M%S.%f")
     dataset.InstanceCreationDate, dataset.InstanceCreationTime = dataset.ContentDate, dataset.ContentTime
-
-
-def _read_slice(path: Path) -> Dataset:
-    try:
-        with lenient():
-            header = dcmread(path, stop_before_pixels=True)
-            _blank_what_is_no_date(header)
-    except UNREADABLE as error:
-        raise DicomError(f"a slice cannot be read as DICOM ({reason_of(error)}); give the CT's slices") from error
-    for keyword in _PATIENT_AND_STUDY:
-        if keyword not in header:
-            setattr(header, keyword, None)
-    if isinstance(header.PatientName, MultiValue):  # a backslash is not part of a name
-        header.PatientName = "".join(map(str, header.PatientName))
-    if header.PatientSex not in ("M", "F", "O"):
-        header.PatientSex = ""
-    return header
 
 
 def _blank_what_is_no_date(header: Dataset) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from nnunet_cascade.errors import DicomError
+from nnunet_cascade.files import atomic_file
 
 LONGEST_TEXT, LONGEST_LABEL = 64, 16
 """Characters in descriptions and names, and in labels."""
@@ -150,16 +150,13 @@ def save(dataset: Dataset, path: Path) -> None:
     Raises:
         DicomError: The file cannot be written.
     """
-    beside = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(beside, enforce_file_format=True)
-        beside.replace(path)
+        with atomic_file(path) as beside:
+            dataset.save_as(beside, enforce_file_format=True)
     except OSError as error:
         reason = error.strerror or str(error)
         raise DicomError(f"{path} cannot be written ({reason}); check the folder and the space left") from error
-    finally:
-        _remove(beside)
 
 
 def require_color(color: Color, *, what: str) -> None:
@@ -197,10 +194,3 @@ def _add_identity(dataset: Dataset, identity: Identity) -> None:
     dataset.StudyTime = identity.time if identity.study_time is None else identity.study_time
     dataset.StudyDescription = identity.study_description
     dataset.AccessionNumber, dataset.ReferringPhysicianName = identity.accession_number, ""
-
-
-def _remove(beside: Path) -> None:
-    try:
-        beside.unlink(missing_ok=True)
-    except OSError:  # the folder itself may be none: what went wrong is being raised
-        return

@@ -7,7 +7,6 @@ import logging
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +19,7 @@ from nnunet_cascade.case_folders.pool import KILLED, map_in_processes
 from nnunet_cascade.case_folders.records import record_path
 from nnunet_cascade.dicom.headers import UNREADABLE, lenient
 from nnunet_cascade.dicom_export.objects import SUMMARY, CaseObjects, map_path
-from nnunet_cascade.dicom_export.provenance import KINDS, Kind, ObjectProvenance
+from nnunet_cascade.dicom_export.provenance import KINDS, Kind, ObjectProvenance, highdicom_version
 from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
 from nnunet_cascade.errors import CascadeError, DicomError, RecordError, SettingsError, one_line
 from nnunet_cascade.files import write_json
@@ -34,14 +33,8 @@ __all__ = ["KINDS", "Existing", "ExportOutcome", "ExportRequest", "Kind", "expor
 _log = logging.getLogger(__name__)
 Existing = Literal["overwrite", "skip", "refuse"]
 STORY = "dicom_export.json"
-_MAPS: dict[Kind, tuple[str, ...]] = {
-    "seg": ("",),
-    "probability": ("_probability",),
-    "uncertainty": ("_uncertainty",),
-    "rtstruct": ("",),
-    "report": ("",),
-}
-"""What kinds are made from."""
+_MAPS = ("", "_probability", "_uncertainty")
+"""What objects are made from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +196,7 @@ def write_export_report(request: ExportRequest, outcomes: Sequence[ExportOutcome
         content = {
             "notice": NOTICE,
             "cases": dict(sorted(known.items())),
-            "versions": {**versions(), "highdicom": _highdicom()},
+            "versions": {**versions(), "highdicom": highdicom_version() or None},
         }
         write_json(request.report_path, content)
 
@@ -231,8 +224,7 @@ def _outcomes(request: ExportRequest, scans: Mapping[str, Scan | None]) -> Itera
         killed=lambda job: ExportOutcome(case=job[0], status="failed", error=KILLED),
         preload=__name__,
     )
-    for _, outcome in done:
-        yield outcome
+    yield from (outcome for _, outcome in done)
 
 
 def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutcome:
@@ -240,13 +232,13 @@ def _outcome(request: ExportRequest, job: tuple[str, Scan | None]) -> ExportOutc
     try:
         record = read_case_record(request.results, case)
         return _exported(request, case, record, scan or _recorded(record))
-    except (CascadeError, OSError, MemoryError) as error:
-        _log.debug("%s", case, exc_info=error)
-        return ExportOutcome(case=case, status="failed", error=one_line(error))
     except Exception as error:  # noqa: BLE001 - whatever one case does, the others go on
         _log.debug("%s", case, exc_info=error)
-        found = f"its results cannot be understood ({type(error).__name__}: {one_line(error)})"
-        return ExportOutcome(case=case, status="failed", error=f"{found}; expected one of this version: predict again")
+        told = one_line(error)
+        if not isinstance(error, (CascadeError, OSError, MemoryError)):
+            found = f"its results cannot be understood ({type(error).__name__}: {told})"
+            told = f"{found}; expected one of this version: predict again"
+        return ExportOutcome(case=case, status="failed", error=told)
 
 
 def _recorded(record: CaseRecord) -> Scan:
@@ -287,8 +279,8 @@ def _objects(request: ExportRequest, case: str, record: CaseRecord, scan: Scan) 
     place.require_one_origin()
     if set(request.written) != {"rtstruct"}:
         place.require_regular()
-    maps = sorted({map_path(request.results, case, suffix) for kind in KINDS for suffix in _MAPS[kind]})
-    provenance = ObjectProvenance.of(case, record, place, [path for path in maps if path.is_file()])
+    maps = [path for suffix in _MAPS if (path := map_path(request.results, case, suffix)).is_file()]
+    provenance = ObjectProvenance.of(case, record, place, maps)
     provenance = replace(provenance, every_slice=request.every_slice)
     return CaseObjects(results=request.results, case=case, record=record, place=place, provenance=provenance)
 
@@ -335,10 +327,3 @@ def _move(scratch: Path, folder: Path, *, stale: Sequence[Kind]) -> None:
 def _files(folder: Path) -> list[Path]:
     paths = [*(folder / f"{kind}.dcm" for kind in KINDS), folder / SUMMARY]
     return [path for path in paths if path.is_file()]
-
-
-def _highdicom() -> str | None:
-    try:
-        return version("highdicom")
-    except PackageNotFoundError:
-        return None

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dicom.seg.writing import Tracking
+from nnunet_cascade.dicom.sr.writing import LesionToReport
 from nnunet_cascade.dicom.writing import LONGEST_TEXT, Color, uid_from
 from nnunet_cascade.errors import DicomError
-from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Mask
+from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Mask, Vector
 from nnunet_cascade.morphology import component_boxes
-from nnunet_cascade.postprocessing.diameters import AxialDiameters, axial_diameters
+from nnunet_cascade.postprocessing.diameters import axial_diameters
 from nnunet_cascade.uncertainty.lesions import label_lesions
 from nnunet_cascade.versions import NOTICE
 
@@ -34,48 +35,43 @@ COLORS: tuple[Color, ...] = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrackedLesion:
-    """One segment.
+class TrackedLesion(LesionToReport):
+    """One segment, of which 1 is the largest lesion; the same voxels of the same series are tracked by the same UID.
 
     Attributes:
-        number: Of the segment; 1 is the largest lesion.
-        name: For people.
-        tracking: By which SEG and report know it; the same voxels of the same series are the same finding.
-        lesions: How many lesions it holds: one, but for the last of more than `MOST_SEGMENTS`.
+        lesions: How many lesions it holds: one, but for the last of more than `MOST_SEGMENTS`, which has no axes.
         voxels: Its size.
-        volume_ml: Its size.
         box: Smallest block that holds it.
-        diameters: None where it holds several lesions.
-        mean_uncertainty: None without samples.
+        ends_mm: World positions (x, y, z) of the ends of the long axis; None without one.
     """
 
-    number: int
-    name: str
-    tracking: Tracking
     lesions: int
     voxels: int
-    volume_ml: float
     box: Box
-    diameters: AxialDiameters | None
-    mean_uncertainty: float | None
+    ends_mm: tuple[Vector, Vector] | None
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+        return self.tracking.name
 
     @property
     def color(self) -> Color:
         """What viewers draw it in."""
-        return COLORS[(self.number - 1) % len(COLORS)]
+        return COLORS[(self.segment - 1) % len(COLORS)]
 
     def to_json(self) -> dict[str, Any]:
         """Return what `summary.json` tells of it."""
         return {
-            "segment": self.number,
+            "segment": self.segment,
             "name": self.name,
             "tracking_uid": self.tracking.uid,
             "lesions": self.lesions,
             "voxels": self.voxels,
             "volume_ml": self.volume_ml,
-            "long_axis_mm": None if self.diameters is None else round(self.diameters.long_axis_mm, 3),
-            "short_axis_mm": None if self.diameters is None else round(self.diameters.short_axis_mm, 3),
-            "long_axis_ends_mm": None if self.diameters is None else [list(end) for end in self.diameters.ends_mm],
+            "long_axis_mm": self.long_axis_mm,
+            "short_axis_mm": self.short_axis_mm,
+            "long_axis_ends_mm": None if self.ends_mm is None else [list(end) for end in self.ends_mm],
             "mean_uncertainty": self.mean_uncertainty,
         }
 
@@ -120,16 +116,18 @@ def tracked_lesions(
         shared = count - MOST_SEGMENTS + 1 if count > MOST_SEGMENTS and number == MOST_SEGMENTS else 1
         name = f"Tumor {number}" if shared == 1 else f"{shared} smaller tumors"
         voxels = int(np.count_nonzero(mask))
+        axes = axial_diameters(mask, grid.cropped(box)) if shared == 1 else None
         found.append(
             TrackedLesion(
-                number=number,
-                name=name,
+                segment=number,
                 tracking=Tracking(name=name, uid=_tracking_uid(series_uid, mask, box)),
                 lesions=shared,
                 voxels=voxels,
                 volume_ml=round(voxels * grid.voxel_volume_mm3 / MM3_PER_ML, 4),
                 box=box,
-                diameters=axial_diameters(mask, grid.cropped(box)) if shared == 1 else None,
+                long_axis_mm=None if axes is None else round(axes.long_axis_mm, 3),
+                short_axis_mm=None if axes is None else round(axes.short_axis_mm, 3),
+                ends_mm=None if axes is None else axes.ends_mm,
                 mean_uncertainty=_mean_uncertainty(record, number, shared),
             )
         )

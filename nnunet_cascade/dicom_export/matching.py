@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,8 @@ from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.dataset_conversion.case_names import short_hash
 from nnunet_cascade.dicom.ct.reading import read_slice
 from nnunet_cascade.dicom.headers import read_header
-from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries, code_of, turned_grid
+from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
 from nnunet_cascade.errors import CascadeError, DicomError
-from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume
 from nnunet_cascade.scans.recorded import recorded_scan
 from nnunet_cascade.scans.scans import Scan
@@ -40,7 +41,6 @@ class KnownSeries:
         if not all(scan.is_dicom for scan in scans.values()):
             raise DicomError(f"{folder} holds image files; expected DICOM series: give the folder of the CTs' slices")
         self._scans = {scan.series_uid: scan for scan in scans.values()}
-        self._places: dict[str, ReferencedSeries | None] = {}
 
     def series_of(self, case: str, record: CaseRecord) -> Scan:
         """Return the series of a case: the one its record names, else one on whose slices its maps lie.
@@ -59,24 +59,22 @@ class KnownSeries:
         grid = record.grid
         if grid is None:
             raise DicomError("its record tells no grid; expected one of this version: predict the case again")
-        fitting = [scan for scan in self._scans.values() if self._fits(scan, grid)]
+        fitting = [self._scans[uid] for uid, place in self._places.items() if place.turn_of(grid)[1] is None]
         if not fitting:
             raise DicomError(
                 f"it lies on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
-                f"{_in_words(grid.spacing_mm)} mm); give the series its CT was made from"
+                f"{' × '.join(f'{size:g}' for size in grid.spacing_mm)} mm); give the series its CT was made from"
             )
         return _only(fitting, case, _image(record))
 
-    def _fits(self, scan: Scan, grid: Grid) -> bool:
-        if scan.series_uid not in self._places:
-            try:
-                self._places[scan.series_uid] = ReferencedSeries.of(scan)
-            except CascadeError:
-                self._places[scan.series_uid] = None
-        place = self._places[scan.series_uid]
-        if place is None:
-            return False
-        return place.grid.difference(turned_grid(grid, AxisTurn.to_code(grid, code_of(place.grid)))) is None
+    @cached_property
+    def _places(self) -> dict[str, ReferencedSeries]:
+        """Where the series that can be read lie, by UID."""
+        places: dict[str, ReferencedSeries] = {}
+        for uid, scan in self._scans.items():
+            with suppress(CascadeError):
+                places[uid] = ReferencedSeries.of(scan)
+        return places
 
 
 def _only(fitting: Sequence[Scan], case: str, image: Volume | None) -> Scan:
@@ -98,7 +96,6 @@ def _only(fitting: Sequence[Scan], case: str, image: Volume | None) -> Scan:
 
 
 def _names(scan: Scan) -> tuple[str, ...]:
-    """Return what a case of a series may be called."""
     header = read_header(scan.slices[0])
     return (scan.case,) if header is None else (scan.case, header.patient_id, f"case_{short_hash(header.study_uid)}")
 
@@ -128,7 +125,3 @@ def _shows(scan: Scan, image: Volume) -> bool:
         return False
     difference = np.abs(np.clip(found, *_COMPARED_HU) - np.clip(expected[planes], *_COMPARED_HU).astype(np.float32))
     return bool(np.mean(difference <= _ROUNDING_HU) >= _SHARE_ALIKE)
-
-
-def _in_words(spacing_mm: Iterable[float]) -> str:
-    return " × ".join(f"{size:g}" for size in spacing_mm)

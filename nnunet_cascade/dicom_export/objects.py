@@ -24,7 +24,7 @@ from nnunet_cascade.dicom.seg.writing import (
     write_probability,
     write_segmentation,
 )
-from nnunet_cascade.dicom.sr.writing import LesionToReport, ReportToWrite, write_report
+from nnunet_cascade.dicom.sr.writing import ReportToWrite, write_report
 from nnunet_cascade.dicom_export.lesions import (
     COLORS,
     TrackedLesion,
@@ -43,8 +43,6 @@ from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.versions import NOTICE
 
 SUMMARY = "summary.json"
-_NO_SAMPLES = "the case was predicted without samples"
-_NO_REGION = "no region was looked at: it is 0 everywhere"
 _PROBABILITY_ROUNDING = 1e-6
 
 
@@ -66,23 +64,20 @@ class CaseObjects:
     place: ReferencedSeries
     provenance: ObjectProvenance
 
-    def write(self, kind: Kind, folder: Path) -> str:
-        """Write one object, `KIND.dcm`; with the report goes `summary.json`.
-
-        Returns:
-            Why it is left out, "" where it was written.
+    def write(self, kind: Kind, folder: Path) -> None:
+        """Write one object, `KIND.dcm`, unless the case has none; with the report goes `summary.json`.
 
         Raises:
             CascadeError: What is wrong with the series, a map or the record.
         """
-        writers: dict[Kind, Callable[[Path], str]] = {
+        writers: dict[Kind, Callable[[Path], None]] = {
             "seg": self._write_seg,
             "probability": self._write_probability,
             "uncertainty": self._write_uncertainty,
             "rtstruct": self._write_rtstruct,
             "report": self._write_report,
         }
-        return writers[kind](folder / f"{kind}.dcm")
+        writers[kind](folder / f"{kind}.dcm")
 
     def has_none_of(self, kinds: AbstractSet[Kind]) -> bool:
         """Tell whether the case has nothing to write of these kinds of maps."""
@@ -110,32 +105,28 @@ class CaseObjects:
         return tracked_lesions(segments, self.place.grid, self.provenance.series_uid, count, self.record)
 
     @cached_property
-    def _quantity(self) -> Quantity | None:
-        """What the uncertainty is; None without samples."""
+    def _quantity(self) -> Quantity:
         measure = (self.record.uncertainty or UncertaintyRecord()).measure or "variance"
         if measure not in QUANTITIES:
             raise DicomError(f"its uncertainty is {measure!r}; expected one of {', '.join(QUANTITIES)}")
         return QUANTITIES[cast(Any, measure)]
 
-    def _write_seg(self, path: Path) -> str:
+    def _identified(self, kind: Kind) -> dict[str, Any]:
+        return {"description": DESCRIPTIONS[kind], "identity": self.provenance.identity(kind)}
+
+    def _write_seg(self, path: Path) -> None:
         algorithm = self.provenance.algorithm
         told = [
             SegmentDetails(name=x.name, algorithm=algorithm, tracking=x.tracking, color=x.color) for x in self.lesions
         ]
         segments = told or [SegmentDetails(name="Tumor", algorithm=algorithm)]
-        write_segmentation(
-            LabeledSegments(labels=self._numbered[0], segments=tuple(segments)),
-            self.place.paths,
-            path,
-            description=DESCRIPTIONS["seg"],
-            identity=self.provenance.identity("seg"),
-        )
-        return ""
+        labeled = LabeledSegments(labels=self._numbered[0], segments=tuple(segments))
+        write_segmentation(labeled, self.place.paths, path, **self._identified("seg"))
 
-    def _write_probability(self, path: Path) -> str:
+    def _write_probability(self, path: Path) -> None:
         probability = self._map("_probability")
         if not probability.any():
-            return _NO_REGION
+            return
         low, high = float(probability.min()), float(probability.max())
         if low < -_PROBABILITY_ROUNDING or high > 1 + _PROBABILITY_ROUNDING:
             raise DicomError(f"its probabilities reach from {low:g} to {high:g}; expected 0 to 1: predict it again")
@@ -145,45 +136,26 @@ class CaseObjects:
             algorithm=self.provenance.algorithm,
             color=COLORS[0],
         )
-        write_probability(
-            segment,
-            self.place.paths,
-            path,
-            description=DESCRIPTIONS["probability"],
-            identity=self.provenance.identity("probability"),
-        )
-        return ""
+        write_probability(segment, self.place.paths, path, **self._identified("probability"))
 
-    def _write_uncertainty(self, path: Path) -> str:
+    def _write_uncertainty(self, path: Path) -> None:
         if not map_path(self.results, self.case, "_uncertainty").is_file():
-            return _NO_SAMPLES
+            return
         values, quantity = self._map("_uncertainty"), self._quantity
         planes = np.flatnonzero(values.any(axis=(1, 2)))
-        if not planes.size or quantity is None:
-            return _NO_REGION
+        if not planes.size:
+            return
         held = slice(None) if self.provenance.every_slice else slice(int(planes[0]), int(planes[-1]) + 1)
-        write_parametric_map(
-            MapToWrite(
-                values=np.ascontiguousarray(values[held]),
-                quantity=quantity.code,
-                label=quantity.label,
-                explanation=quantity.explanation,
-                largest=quantity.largest,
-            ),
-            self.place.paths[held],
-            path,
-            description=DESCRIPTIONS["uncertainty"],
-            identity=self.provenance.identity("uncertainty"),
-        )
-        return ""
+        content = MapToWrite(values=np.ascontiguousarray(values[held]), quantity=quantity)
+        write_parametric_map(content, self.place.paths[held], path, **self._identified("uncertainty"))
 
-    def _write_rtstruct(self, path: Path) -> str:
+    def _write_rtstruct(self, path: Path) -> None:
         segments, grid = self._numbered[0], self.place.grid
         rois = [
             RoiToWrite(
                 name=lesion.name,
                 contours_mm=tuple(
-                    mask_contours(segments[lesion.box.slices] == lesion.number, grid.cropped(lesion.box))
+                    mask_contours(segments[lesion.box.slices] == lesion.segment, grid.cropped(lesion.box))
                 ),
                 color=lesion.color,
                 interpreted_type="GTV",
@@ -193,31 +165,23 @@ class CaseObjects:
         ]
         nothing = [RoiToWrite(name="Tumor", interpreted_type="GTV", algorithm="AUTOMATIC")]
         write_structure_set(rois or nothing, grid, self.place.headers, path, series=self.provenance.contour_series())
-        return ""
 
-    def _write_report(self, path: Path) -> str:
+    def _write_report(self, path: Path) -> None:
         """Write the report; the SEG it refers to lies beside it."""
         count = self._numbered[1]
         volume_ml = round(sum(lesion.volume_ml for lesion in self.lesions), 4)
         report = ReportToWrite(
             tracking=case_tracking(self.provenance.series_uid, self.case),
-            lesions=tuple(_lesion_to_report(lesion) for lesion in self.lesions),
+            lesions=self.lesions,
             count=count,
             volume_ml=volume_ml,
-            uncertainty=None if self._quantity is None else self._quantity.code,
+            uncertainty=self._quantity.code,
             comments=comments(self.record, count),
             segmentation=path.with_name("seg.dcm"),
             algorithm=self.provenance.algorithm,
         )
-        write_report(
-            report,
-            self.place.paths,
-            path,
-            description=DESCRIPTIONS["report"],
-            identity=self.provenance.identity("report"),
-        )
+        write_report(report, self.place.paths, path, **self._identified("report"))
         write_json(path.with_name(SUMMARY), self._summary(count, volume_ml))
-        return ""
 
     def _summary(self, count: int, volume_ml: float) -> dict[str, Any]:
         uncertainty = self.record.uncertainty
@@ -239,15 +203,3 @@ class CaseObjects:
 def map_path(results: Path, case: str, suffix: str) -> Path:
     """Return the path of a map of a case."""
     return results / f"{case}{suffix}{ENDING}"
-
-
-def _lesion_to_report(lesion: TrackedLesion) -> LesionToReport:
-    diameters = lesion.diameters
-    return LesionToReport(
-        tracking=lesion.tracking,
-        segment=lesion.number,
-        volume_ml=lesion.volume_ml,
-        long_axis_mm=None if diameters is None else round(diameters.long_axis_mm, 3),
-        short_axis_mm=None if diameters is None else round(diameters.short_axis_mm, 3),
-        mean_uncertainty=lesion.mean_uncertainty,
-    )

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from nnunet_cascade.case_folders.case_record import CaseRecord
-from nnunet_cascade.dicom.derived import MAKER, Algorithm, ObjectIdentity, read_slices
+from nnunet_cascade.dicom.derived import MAKER, Algorithm, ObjectIdentity, read_slice_header
 from nnunet_cascade.dicom.rtstruct.writing import structure_set_uid
 from nnunet_cascade.dicom.writing import LONGEST_LABEL, LONGEST_TEXT, Identity, Series, uid_from
 from nnunet_cascade.dicom_export.series_geometry import ReferencedSeries
@@ -73,18 +73,22 @@ class ObjectProvenance:
             DicomError: The first slice cannot be read.
             InputImageError: A map cannot be read.
         """
-        first = read_slices(place.paths[:1])[0]
+        first = read_slice_header(place.paths[0])
         written_at = _told_time(record) or _time_of(first) or _LONG_AGO
         told = {name: value for name, value in record.to_json().items() if name != "varying"}
         sums = {path.name: _checksum(path) for path in maps}
         slices = [header.sop_uid for header in place.headers]
-        decisive = [told, sums, slices, written_at.isoformat(), version(MAKER), _highdicom()]
+        decisive = [told, sums, slices, written_at.isoformat(), version(MAKER), highdicom_version()]
         return cls(
             case=case,
             slice=first,
             fingerprint=hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest(),
             written_at=written_at,
-            algorithm=_algorithm(record),
+            algorithm=Algorithm(
+                name=MAKER,
+                version=record.versions.get(MAKER) or version(MAKER),
+                parameters={f"{stage}_sha256": checksum for stage, checksum in sorted((record.model or {}).items())},
+            ),
         )
 
     @property
@@ -130,14 +134,6 @@ class ObjectProvenance:
         )
 
 
-def _algorithm(record: CaseRecord) -> Algorithm:
-    return Algorithm(
-        name=MAKER,
-        version=record.versions.get(MAKER) or version(MAKER),
-        parameters={f"{stage}_sha256": checksum for stage, checksum in sorted((record.model or {}).items())},
-    )
-
-
 def _told_time(record: CaseRecord) -> datetime | None:
     try:
         told = datetime.fromisoformat(record.varying.predicted_at or "")
@@ -177,7 +173,8 @@ def _checksum(path: Path) -> str:
         raise InputImageError(f"{path.name} cannot be read ({error.strerror}); predict the case again") from error
 
 
-def _highdicom() -> str:
+def highdicom_version() -> str:
+    """Return the version of highdicom; "" where it is not installed."""
     try:
         return version("highdicom")
     except PackageNotFoundError:  # contours need none

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from nnunet_cascade.dataset_conversion.record import orientation_letters
 from nnunet_cascade.dicom.ct.reading import SliceFiles
 from nnunet_cascade.dicom.headers import Header
 from nnunet_cascade.errors import DicomError, GridMismatchError
@@ -17,7 +18,6 @@ from nnunet_cascade.scans.scans import Scan
 
 _Element = TypeVar("_Element", bound=np.generic)
 _COUNTED = {"patient_id": "patients", "study_uid": "studies"}
-_GROWING: dict[int, tuple[str, str]] = {0: ("L", "R"), 1: ("P", "A"), 2: ("S", "I")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,22 +93,17 @@ class ReferencedSeries:
             GridMismatchError: The grids differ in more than the order and the sense of their axes; the message
                 names `what`.
         """
-        turn = AxisTurn.to_code(grid, code_of(self.grid))
-        difference = self.grid.difference(turned_grid(grid, turn))
+        turn, difference = self.turn_of(grid)
         if difference is not None:
             raise GridMismatchError(
                 f"{what} does not lie on the slices of the series: {difference}; give the series it was made from"
             )
         return turn.apply(array)
 
-
-def code_of(grid: Grid) -> str:
-    """Return the letters towards which the x, y and z index of a grid grow, such as LPS."""
-    letters = ["", "", ""]
-    for world, anatomical in enumerate(("left-right", "front-back", "foot-head")):
-        axis, sense = grid.array_axis(cast(Any, anatomical))
-        letters[2 - axis] = _GROWING[world][sense < 0]
-    return "".join(letters)
+    def turn_of(self, grid: Grid) -> tuple[AxisTurn, str | None]:
+        """Return the turn of a grid's arrays onto the series', and in what they differ then; None: in nothing."""
+        turn = AxisTurn.to_code(grid, orientation_letters(self.grid))
+        return turn, self.grid.difference(turned_grid(grid, turn))
 
 
 def turned_grid(grid: Grid, turn: AxisTurn) -> Grid:

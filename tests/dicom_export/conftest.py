@@ -1,5 +1,7 @@
 """Cases exported once for all tests of DICOM out; none changes them."""
 
+import numpy as np
+import pydicom
 import pytest
 from builders.dicom_results import GRID, write_results
 from builders.exported_cases import GRIDS, Exported, export, exported
@@ -18,6 +20,21 @@ def each(request, tmp_path_factory):
 @pytest.fixture(scope="session")
 def axial(tmp_path_factory):
     return exported(tmp_path_factory.mktemp("axial"), GRID)
+
+
+@pytest.fixture(scope="session")
+def map_of():
+    """Read a parametric map onto the grid of a CT, and which of its planes the file has: `map_of(path, stack)`."""
+
+    def read(path, stack):
+        made = pydicom.dcmread(path)
+        places = [item.PlanePositionSequence[0].ImagePositionPatient for item in made.PerFrameFunctionalGroupsSequence]
+        planes = np.rint(stack.coordinates(np.array(places, dtype=float))[:, 0] / stack.step_mm).astype(int)
+        values = np.zeros(stack.grid.shape, dtype=np.float32)
+        values[planes] = np.frombuffer(made.FloatPixelData, np.float32).reshape(-1, *stack.grid.shape[1:])
+        return values, sorted(planes.tolist())
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from pydicom.sr.coding import Code
 
+from nnunet_cascade.dicom.writing import LONGEST_LABEL, require_text
 from nnunet_cascade.uncertainty_measures import MEASURES, Measure
 
 OWN_SCHEME = "99NNC"
@@ -24,13 +25,20 @@ class Quantity:
         code: What it is.
         label: In at most 16 characters.
         explanation: In at most 64.
-        largest: What it can reach.
+        largest: What it can reach; the window of viewers is from 0 to it.
+
+    Raises:
+        DicomError: DICOM cannot hold a text.
     """
 
     code: Code
     label: str
     explanation: str
     largest: float
+
+    def __post_init__(self) -> None:
+        require_text(self.label, what="a map's label", longest=LONGEST_LABEL)
+        require_text(self.explanation, what="a map's explanation")
 
 
 QUANTITIES: dict[Measure, Quantity] = {

@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.sr.coding import Code
 
 from nnunet_cascade.dicom.codes import LUNG, NO_UNITS
 from nnunet_cascade.dicom.derived import DerivedObject, ObjectIdentity
-from nnunet_cascade.dicom.writing import LONGEST_LABEL, require_text
+from nnunet_cascade.dicom.parametric_map.quantities import Quantity
 from nnunet_cascade.errors import DicomError
 from nnunet_cascade.geometry import Image
 
@@ -26,23 +25,15 @@ class MapToWrite:
     Attributes:
         values: (Z, Y, X), float32, on the slices it is written for; finite.
         quantity: What they are.
-        label: The quantity in at most 16 characters.
-        explanation: The same in at most 64.
-        largest: Up to where values are expected; the window of viewers reaches from 0 to it.
 
     Raises:
-        DicomError: Values are not finite or of another type, or DICOM cannot hold a text.
+        DicomError: Values are not finite or of another type.
     """
 
     values: Image
-    quantity: Code
-    label: str
-    explanation: str
-    largest: float
+    quantity: Quantity
 
     def __post_init__(self) -> None:
-        require_text(self.label, what="a map's label", longest=LONGEST_LABEL)
-        require_text(self.explanation, what="a map's explanation")
         if self.values.ndim != 3 or self.values.dtype != np.float32:
             raise DicomError(
                 f"a map has {self.values.ndim} dimensions and type {self.values.dtype}; expected three and float32"
@@ -59,18 +50,9 @@ def write_parametric_map(
     description: str = "Parametric map",
     identity: ObjectIdentity | None = None,
 ) -> None:
-    """Write a map as 32-bit floating-point numbers, each as it is; a file of that name appears whole or not at all.
+    """Write a map as 32-bit floating-point numbers, each as it is.
 
-    Args:
-        content: The map.
-        source: The CT's slices in the order of its planes.
-        path: Its folder is made where missing.
-        description: Of the series and of the content.
-        identity: UIDs, number and time; None makes fresh ones.
-
-    Raises:
-        DicomError: Map and slices do not fit, a slice cannot be read, the file cannot be
-            written, or highdicom is not installed.
+    Other arguments and errors are those of `write_segmentation`.
     """
     derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
     derived.write("Parametric Map", partial(_parametric_map, content), {"the map": content.values.shape})
@@ -128,19 +110,19 @@ def _window(content: MapToWrite) -> Any:
     """Return the window from 0 to the largest value; the usual function is for windows wider than 1."""
     from highdicom import VOILUTTransformation  # noqa: PLC0415 - an extra
 
-    center = content.largest / 2
-    return VOILUTTransformation(window_center=center, window_width=content.largest, voi_lut_function="LINEAR_EXACT")
+    width = content.quantity.largest
+    return VOILUTTransformation(window_center=width / 2, window_width=width, voi_lut_function="LINEAR_EXACT")
 
 
 def _mapping(content: MapToWrite) -> Any:
     from highdicom.pm import RealWorldValueMapping  # noqa: PLC0415 - an extra
 
     return RealWorldValueMapping(
-        lut_label=content.label,
-        lut_explanation=content.explanation,
+        lut_label=content.quantity.label,
+        lut_explanation=content.quantity.explanation,
         unit=NO_UNITS,
-        value_range=(0.0, max(content.largest, float(content.values.max()))),
+        value_range=(0.0, max(content.quantity.largest, float(content.values.max()))),
         slope=1.0,
         intercept=0.0,
-        quantity_definition=content.quantity,
+        quantity_definition=content.quantity.code,
     )

@@ -119,26 +119,20 @@ class LabeledSegments:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FractionToWrite:
+class FractionToWrite(SegmentDetails):
     """A segment of which each voxel belongs to it with some probability.
 
     Attributes:
-        name: Its label and description.
         probability: (Z, Y, X), 0 to 1, on the slices it is written for.
-        algorithm: What made it.
-        color: As of `SegmentDetails`.
 
     Raises:
         DicomError: The name is empty or too long, or the values are no probabilities.
     """
 
-    name: str
     probability: Image
-    algorithm: Algorithm
-    color: Color | None = None
 
     def __post_init__(self) -> None:
-        require_name(self.name, what="a segment's name")
+        SegmentDetails.__post_init__(self)
         if self.probability.ndim != 3 or self.probability.dtype != np.float32:
             raise DicomError(
                 f"segment {self.name!r} has an array of {self.probability.ndim} dimensions and type "
@@ -187,20 +181,10 @@ def write_probability(
     description: str = "Probability",
     identity: ObjectIdentity | None = None,
 ) -> None:
-    """Write a probability as a FRACTIONAL DICOM SEG; a file of that name appears whole or not at all.
+    """Write a probability as a FRACTIONAL DICOM SEG of one segment.
 
     Probabilities are rounded to the nearest 1/255, by at most 1/510. Frames of zeros are
-    left out, unless there is no other.
-
-    Args:
-        segment: The only one of the file.
-        source: The CT's slices in the order of the array's planes.
-        path: Its folder is made where missing.
-        description: Of the series and of the content.
-        identity: UIDs, number and time; None makes fresh ones.
-
-    Raises:
-        DicomError: As `write_segmentation`.
+    left out, unless there is no other. Other arguments and errors are those of `write_segmentation`.
     """
     derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
     shapes = {f"the probability of segment {segment.name!r}": segment.probability.shape}
@@ -233,14 +217,13 @@ def _binary(
 def _fractional(segment: FractionToWrite, slices: Sequence[Dataset], common: dict[str, Any]) -> Dataset:
     from highdicom.seg import Segmentation  # noqa: PLC0415 - an extra
 
-    described = SegmentDetails(name=segment.name, algorithm=segment.algorithm, color=segment.color)
     return Segmentation(
         source_images=slices,
         pixel_array=segment.probability,
         segmentation_type="FRACTIONAL",
         fractional_type="PROBABILITY",
         max_fractional_value=LARGEST_FRACTION,
-        segment_descriptions=[_description(1, described)],
+        segment_descriptions=[_description(1, segment)],
         content_description=common["series_description"],
         **common,
     )

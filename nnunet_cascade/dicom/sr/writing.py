@@ -16,9 +16,8 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from nnunet_cascade.dicom.codes import ALTERED_STRUCTURE, ARTIFICIAL_INTELLIGENCE, LUNG, NO_UNITS, PRIMARY_NEOPLASM
 from nnunet_cascade.dicom.derived import MAKER, Algorithm, DerivedObject, ObjectIdentity
-from nnunet_cascade.dicom.headers import lenient
 from nnunet_cascade.dicom.seg.writing import Tracking
-from nnunet_cascade.dicom.writing import require_uid, uid_from
+from nnunet_cascade.dicom.writing import uid_from
 from nnunet_cascade.errors import DicomError
 
 _TITLE = Code("126000", "DCM", "Imaging Measurement Report")
@@ -75,7 +74,7 @@ class ReportToWrite:
     lesions: tuple[LesionToReport, ...]
     count: int
     volume_ml: float
-    uncertainty: Code | None
+    uncertainty: Code
     comments: tuple[str, ...]
     segmentation: Path
     algorithm: Algorithm
@@ -83,19 +82,6 @@ class ReportToWrite:
     def __post_init__(self) -> None:
         if not all(comment.strip() for comment in self.comments):
             raise DicomError("a comment is empty; expected words, or no comment")
-
-
-@dataclass(frozen=True, slots=True)
-class _Referred:
-    """The SEG a report refers to."""
-
-    dataset: Dataset
-    series_uid: str
-
-    @classmethod
-    def read(cls, path: Path, slices: Sequence[Dataset]) -> _Referred:
-        with lenient():
-            return cls(dcmread(path, stop_before_pixels=True), str(slices[0].SeriesInstanceUID))
 
 
 def write_report(
@@ -106,22 +92,11 @@ def write_report(
     description: str = "Measurements",
     identity: ObjectIdentity | None = None,
 ) -> None:
-    """Write a Comprehensive SR document; a file of that name appears whole or not at all.
+    """Write a Comprehensive SR document.
 
     Its first group of measurements is the case's: number of lesions and their volume together. Each
     lesion has a group of its own, with the segment's tracking identifiers. What is told in words stands
-    under "Qualitative Evaluations".
-
-    Args:
-        report: What is told.
-        source: The CT's slices.
-        path: Its folder is made where missing.
-        description: Of the series.
-        identity: UIDs, number and time; None makes fresh ones.
-
-    Raises:
-        DicomError: A slice or the SEG cannot be read, the file cannot be written, or
-            highdicom is not installed.
+    under "Qualitative Evaluations". Other arguments and errors are those of `write_segmentation`.
     """
     derived = DerivedObject(source=source, path=path, description=description, identity=identity or ObjectIdentity())
     derived.write("SR", partial(_document, report))
@@ -130,10 +105,10 @@ def write_report(
 def _document(report: ReportToWrite, slices: Sequence[Dataset], common: dict[str, Any]) -> Dataset:
     from highdicom.sr import ComprehensiveSR  # noqa: PLC0415 - an extra
 
-    segments = _Referred.read(report.segmentation, slices)
+    seg = dcmread(report.segmentation, stop_before_pixels=True)
     return ComprehensiveSR(
-        evidence=[*slices, segments.dataset],
-        content=_content(report, segments)[0],
+        evidence=[*slices, seg],
+        content=_content(report, seg, str(slices[0].SeriesInstanceUID))[0],
         is_complete=True,
         is_final=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
@@ -141,15 +116,14 @@ def _document(report: ReportToWrite, slices: Sequence[Dataset], common: dict[str
     )
 
 
-def _content(report: ReportToWrite, segments: _Referred) -> Any:
-    """Return the tree of the document."""
+def _content(report: ReportToWrite, seg: Dataset, series_uid: str) -> Any:
     from highdicom.sr import MeasurementReport  # noqa: PLC0415 - an extra
 
     content = MeasurementReport(
         observation_context=_context(),
         procedure_reported=_CT,
         title=_TITLE,
-        imaging_measurements=[_case(report), *(_lesion(lesion, report, segments) for lesion in report.lesions)],
+        imaging_measurements=[_case(report), *(_lesion(lesion, report, seg, series_uid) for lesion in report.lesions)],
     )
     if report.comments:
         content[0].ContentSequence.append(_qualitative(report.comments))
@@ -157,7 +131,6 @@ def _content(report: ReportToWrite, segments: _Referred) -> Any:
 
 
 def _context() -> Any:
-    """Say that a program observed it."""
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObservationContext, ObserverContext  # noqa: PLC0415
     from pydicom.sr.codedict import codes  # noqa: PLC0415
 
@@ -172,11 +145,7 @@ def _case(report: ReportToWrite) -> Any:
     from highdicom.sr import Measurement, MeasurementsAndQualitativeEvaluations  # noqa: PLC0415 - an extra
 
     return MeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracked(report.tracking),
-        finding_type=PRIMARY_NEOPLASM,
-        finding_category=ALTERED_STRUCTURE,
-        finding_sites=_sites(),
-        algorithm_id=_made_by(report.algorithm),
+        **_finding(report.tracking, report.algorithm),
         measurements=[
             Measurement(name=_COUNT, value=report.count, unit=NO_UNITS),
             Measurement(name=_VOLUME, value=report.volume_ml, unit=_ML),
@@ -184,7 +153,7 @@ def _case(report: ReportToWrite) -> Any:
     )
 
 
-def _lesion(lesion: LesionToReport, report: ReportToWrite, segments: _Referred) -> Any:
+def _lesion(lesion: LesionToReport, report: ReportToWrite, seg: Dataset, series_uid: str) -> Any:
     from highdicom.sr import (  # noqa: PLC0415 - an extra
         ReferencedSegment,
         SourceSeriesForSegmentation,
@@ -192,22 +161,18 @@ def _lesion(lesion: LesionToReport, report: ReportToWrite, segments: _Referred) 
     )
 
     return VolumetricROIMeasurementsAndQualitativeEvaluations(
-        tracking_identifier=_tracked(lesion.tracking),
+        **_finding(lesion.tracking, report.algorithm),
         referenced_segment=ReferencedSegment(
-            sop_class_uid=segments.dataset.SOPClassUID,
-            sop_instance_uid=segments.dataset.SOPInstanceUID,
+            sop_class_uid=seg.SOPClassUID,
+            sop_instance_uid=seg.SOPInstanceUID,
             segment_number=lesion.segment,
-            source_series=SourceSeriesForSegmentation(segments.series_uid),
+            source_series=SourceSeriesForSegmentation(series_uid),
         ),
-        finding_type=PRIMARY_NEOPLASM,
-        finding_category=ALTERED_STRUCTURE,
-        finding_sites=_sites(),
-        algorithm_id=_made_by(report.algorithm),
         measurements=list(_measurements(lesion, report.uncertainty)),
     )
 
 
-def _measurements(lesion: LesionToReport, uncertainty: Code | None) -> Iterator[Any]:
+def _measurements(lesion: LesionToReport, uncertainty: Code) -> Iterator[Any]:
     from highdicom.sr import Measurement  # noqa: PLC0415 - an extra
 
     yield Measurement(name=_VOLUME, value=lesion.volume_ml, unit=_ML)
@@ -215,44 +180,36 @@ def _measurements(lesion: LesionToReport, uncertainty: Code | None) -> Iterator[
         yield Measurement(name=_LONG_AXIS, value=lesion.long_axis_mm, unit=_MM, method=_RECIST)
     if lesion.short_axis_mm is not None:
         yield Measurement(name=_SHORT_AXIS, value=lesion.short_axis_mm, unit=_MM)
-    if lesion.mean_uncertainty is not None and uncertainty is not None:
+    if lesion.mean_uncertainty is not None:
         yield Measurement(name=uncertainty, value=lesion.mean_uncertainty, unit=NO_UNITS, derivation=_MEAN)
 
 
-def _tracked(tracking: Tracking) -> Any:
-    from highdicom.sr import TrackingIdentifier  # noqa: PLC0415 - an extra
+def _finding(tracking: Tracking, algorithm: Algorithm) -> dict[str, Any]:
+    """Return what every group of measurements says: of what it is, where it lies and what found it."""
+    from highdicom.sr import AlgorithmIdentification, FindingSite, TrackingIdentifier  # noqa: PLC0415 - an extra
 
-    require_uid(tracking.uid, what="a tracking uid")
-    return TrackingIdentifier(uid=tracking.uid, identifier=tracking.name)
-
-
-def _sites() -> list[Any]:
-    from highdicom.sr import FindingSite  # noqa: PLC0415 - an extra
-
-    return [FindingSite(anatomic_location=LUNG)]
-
-
-def _made_by(algorithm: Algorithm) -> Any:
-    from highdicom.sr import AlgorithmIdentification  # noqa: PLC0415 - an extra
-
-    return AlgorithmIdentification(
+    made_by = AlgorithmIdentification(
         name=algorithm.name,
         version=algorithm.version,
         parameters=[f"{name}={value}" for name, value in algorithm.parameters.items()] or None,
         family=ARTIFICIAL_INTELLIGENCE,
     )
+    return {
+        "tracking_identifier": TrackingIdentifier(uid=tracking.uid, identifier=tracking.name),
+        "finding_type": PRIMARY_NEOPLASM,
+        "finding_category": ALTERED_STRUCTURE,
+        "finding_sites": [FindingSite(anatomic_location=LUNG)],
+        "algorithm_id": made_by,
+    }
 
 
 def _qualitative(comments: Sequence[str]) -> Any:
-    """Return the rows of TID 1500 for what is told in words."""
     from highdicom.sr import ContainerContentItem, ContentSequence, RelationshipTypeValues, TextContentItem  # noqa: PLC0415
 
     contains = RelationshipTypeValues.CONTAINS
+    texts = map(_printable, comments)
     container = ContainerContentItem(name=_QUALITATIVE, relationship_type=contains)
-    texts = [_printable(comment) for comment in comments]
-    container.ContentSequence = ContentSequence(
-        [TextContentItem(name=_COMMENT, value=text, relationship_type=contains) for text in texts]
-    )
+    container.ContentSequence = ContentSequence([TextContentItem(_COMMENT, text, contains) for text in texts])
     return container
 
 
