@@ -14,7 +14,6 @@ from tqdm import tqdm
 from nnunet_cascade.dataset_conversion.case_names import Unnamed, name_cases
 from nnunet_cascade.dataset_conversion.manifest import (
     MANIFEST,
-    Run,
     begin_dataset,
     converted_records,
     finish_dataset,
@@ -202,8 +201,7 @@ def _earlier(job: ConversionJob) -> Record | None:
 
 def _finish(request: ConversionRequest, scan: FolderIndex, left_out: Sequence[Record]) -> ConversionResult:
     reasons = {record["case"]: record["reason"] for record in left_out}
-    run = Run(reasons=reasons, stray=len(scan.stray), others=scan.others)
-    converted = finish_dataset(request.dataset, request.settings, run)
+    converted = finish_dataset(request.dataset, request.settings, reasons, scan)
     problem = ""
     try:
         if request.folds:

@@ -6,7 +6,6 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from nnunet_cascade.dataset_conversion.folds import FoldCase, stratified_folds
 from nnunet_cascade.dataset_conversion.record import Record
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.dataset_conversion.writing import RECORDS, is_complete, read_record, remove_unfinished
+from nnunet_cascade.dicom.folder import FolderIndex
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
@@ -24,21 +24,6 @@ _log = logging.getLogger(__name__)
 MANIFEST = "conversion.json"
 _FOLDS = "splits_final.json"
 _FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """What became of the patients of one run.
-
-    Attributes:
-        reasons: Why cases were left out.
-        stray: How many unreadable files may be anyone's.
-        others: How many files were no DICOM.
-    """
-
-    reasons: Mapping[str, str]
-    stray: int
-    others: int
 
 
 def begin_dataset(dataset: Path, settings: ConversionSettings) -> None:
@@ -71,10 +56,18 @@ def converted_records(dataset: Path) -> list[Record]:
     return [record for record in records if is_complete(dataset, record)]
 
 
-def finish_dataset(dataset: Path, settings: ConversionSettings, run: Run) -> list[Record]:
+def finish_dataset(
+    dataset: Path, settings: ConversionSettings, left_out: Mapping[str, str], index: FolderIndex
+) -> list[Record]:
     """Write dataset.json and conversion.json.
 
     Patients that earlier runs left out and this one was not about keep their reasons.
+
+    Args:
+        dataset: nnU-Net raw dataset folder.
+        settings: How it was converted.
+        left_out: Why cases were left out, by name.
+        index: What the download holds.
 
     Returns:
         The records of all cases of the dataset.
@@ -86,7 +79,7 @@ def finish_dataset(dataset: Path, settings: ConversionSettings, run: Run) -> lis
     converted = converted_records(dataset)
     names = {record["case"] for record in converted}
     earlier: Mapping[str, str] = read_record(dataset / MANIFEST).get("left_out", {})
-    reasons = {case: reason for case, reason in earlier.items() if case not in names} | dict(run.reasons)
+    reasons = {case: reason for case, reason in earlier.items() if case not in names} | dict(left_out)
     _write_dataset_json(dataset, settings, converted)
     content = {
         "format": _FORMAT,
@@ -98,8 +91,8 @@ def finish_dataset(dataset: Path, settings: ConversionSettings, run: Run) -> lis
         "converted": {record["case"]: record for record in converted},
         "left_out": dict(sorted(reasons.items())),
         "duplicate_cts": duplicate_cts(converted),
-        "unreadable_files_of_nobody": run.stray,
-        "files_that_are_not_dicom": run.others,
+        "unreadable_files_of_nobody": len(index.stray),
+        "files_that_are_not_dicom": index.others,
     }
     write_json(dataset / MANIFEST, content)
     _warn(dataset, converted)

@@ -9,9 +9,7 @@ from nnunet_cascade.dataset_conversion.settings import ConversionSettings, Irreg
 from nnunet_cascade.errors import SettingsError
 
 DATASET_NAME = "NSCLCRadiomics"
-LICENCE = "CC BY-NC 3.0"
 PRIMARY_TUMOR = "GTV-1"
-ALL_TUMORS = "gtv*"
 _EXPERT_SEG = "Segmentation"
 _DESCRIPTION = (
     "NSCLC-Radiomics (Aerts et al., The Cancer Imaging Archive, doi:10.7937/K9/TCIA.2015.PF0M9REI), "
@@ -43,7 +41,7 @@ def nsclc_radiomics_settings(
     """
     if not targets or any(set(target) & set("*?") for target in targets):
         raise SettingsError(f"targets {list(targets)}; expected exact names of ROIs, such as {PRIMARY_TUMOR}")
-    regions = (ALL_TUMORS,) if all_gtv else tuple(targets)
+    regions = ("gtv*",) if all_gtv else tuple(targets)
     tumor = Label(name="tumor", regions=regions, merge=True, needs=targets[0])
     return ConversionSettings(
         labels=(tumor,),
@@ -51,6 +49,6 @@ def nsclc_radiomics_settings(
         seg_description=_EXPERT_SEG,
         irregular=irregular,
         case_names="patient-id",
-        licence=LICENCE,
+        licence="CC BY-NC 3.0",
         description=_DESCRIPTION,
     )

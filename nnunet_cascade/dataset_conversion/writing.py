@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import re
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -18,7 +17,7 @@ from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.dicom.folder import DicomPatient
 from nnunet_cascade.dicom.headers import reason_of
 from nnunet_cascade.errors import CascadeError, one_line
-from nnunet_cascade.files import write_json
+from nnunet_cascade.files import sweep_unfinished, write_json
 from nnunet_cascade.images import ENDING, write_image
 
 _log = logging.getLogger(__name__)
@@ -26,8 +25,6 @@ Split = Literal["Tr", "Ts"]
 SPLITS: tuple[Split, Split] = ("Tr", "Ts")
 RECORDS = "conversion"
 CONVERTED, LEFT_OUT, UNFINISHED = "converted", "left_out", "unfinished"
-_BESIDE = re.compile(r"\.\d+\..+\.(json|nii\.gz)")
-"""What is written next to its name, should the process be killed before it is renamed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,9 +127,7 @@ def remove_unfinished(dataset: Path) -> None:
     """
     folders = (f"{kind}{split}" for kind in ("images", "labels") for split in SPLITS)
     for folder in (".", RECORDS, *folders):
-        for path in (dataset / folder).glob(".*"):
-            if _BESIDE.fullmatch(path.name):
-                path.unlink()
+        sweep_unfinished(dataset / folder, lambda name: name.endswith((".json", ENDING)))
     for path in (dataset / RECORDS).glob("*.json"):
         if read_record(path).get("status") == UNFINISHED:
             remove_case(dataset, path.stem)

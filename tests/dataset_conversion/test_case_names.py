@@ -56,7 +56,7 @@ class TestByPatientId:
 
 
 class TestByUid:
-    @pytest.mark.parametrize("patient_id", [*BAD_IDS, "LUNG1-001"])
+    @pytest.mark.parametrize("patient_id", ["", "../../evil", "LUNG1-001"])
     def test_nothing_of_the_id_is_in_the_name(self, patient_id):
         assert list(name_cases([patient(patient_id)], "uid")[0]) == list(name_cases([patient("other")], "uid")[0])
 
@@ -66,11 +66,6 @@ class TestByUid:
         among = name_cases([patient("a", study="1.9"), first, patient("z", study="1.1")], "uid")[0]
         assert alone.items() <= among.items()
 
-    def test_patients_that_share_a_study_uid_get_cases_of_their_own(self):
-        named, unnamed = name_cases([patient("a", sop="1.1"), patient("b", sop="1.2")], "uid")
-        assert sorted(item.patient_id for item in named.values()) == ["a", "b"]
-        assert unnamed == {}
-
 
 @given(st.lists(st.tuples(st.text(max_size=6), st.sampled_from(["1.1", "1.2", "1.3"])), unique_by=lambda p: p[0]))
 def test_every_patient_is_named_once_and_safely(found):
@@ -79,5 +74,6 @@ def test_every_patient_is_named_once_and_safely(found):
         named, unnamed = name_cases(patients, kind)
         names = [*named, *unnamed]
         assert len(names) == len(patients)
+        assert kind == "patient-id" or not unnamed
         assert len({name.casefold() for name in names}) == len(names)
         assert all(SAFE.fullmatch(name) for name in names)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from builders.dicom_downloads import (
     ELSEWHERE,
     ONE,
     SETTINGS,
+    THREE,
     TWO,
     both,
     contents,
@@ -30,65 +32,51 @@ from builders.dicom_downloads import (
     write_subject,
 )
 
-from nnunet_cascade.dataset_conversion import cohort, writing
+from nnunet_cascade.dataset_conversion import workers, writing
 from nnunet_cascade.dataset_conversion.labels import Label
-from nnunet_cascade.dataset_conversion.workers import convert_in_processes
-from nnunet_cascade.dataset_conversion.writing import ConversionJob
-from nnunet_cascade.dicom.folder import index_folder
 from nnunet_cascade.errors import DatasetError
 
 
+@pytest.fixture
+def converted(reference, dataset):
+    """A dataset of the three patients that a test may change."""
+    return Path(shutil.copytree(reference, dataset))
+
+
 class TestGoingOn:
-    def test_a_second_run_writes_no_case_again(self, download, dataset, logged):
+    def test_a_second_run_writes_no_case_again_though_files_lie_elsewhere(self, download, dataset, logged, tmp_path):
         convert(download, dataset)
         before, manifest = times(dataset), manifest_of(dataset)
-        convert(download, dataset)
+        convert(lay_out(download, tmp_path / "moved", "one folder"), dataset)
         assert times(dataset) == before
         assert manifest_of(dataset) == manifest
         assert "3 of 3 cases are there already" in logged.text
 
-    def test_it_finds_them_in_another_layout(self, download, dataset, tmp_path):
-        convert(download, dataset)
-        before = times(dataset)
-        convert(lay_out(download, tmp_path / "moved", "one folder"), dataset)
-        assert times(dataset) == before
-
-    @pytest.mark.parametrize("lost", [*both("P2"), "conversion/P2.json"])
-    def test_what_was_removed_is_made_again_and_nothing_else(self, lost, download, dataset, reference):
-        convert(download, dataset)
-        before = times(dataset)
-        (dataset / lost).unlink()
-        convert(download, dataset)
-        assert contents(dataset) == contents(reference)
-        written = {name for name, time in times(dataset).items() if before[name] != time}
+    @pytest.mark.parametrize("lost", [*both("P2"), "conversion/P2.json", "half a record"])
+    def test_what_was_removed_or_broken_is_made_again_and_nothing_else(self, lost, download, converted, reference):
+        before = times(converted)
+        if lost == "half a record":
+            (converted / "conversion" / "P2.json").write_text('{"case": "P2", "sta')
+        else:
+            (converted / lost).unlink()
+        convert(download, converted)
+        assert contents(converted) == contents(reference)
+        written = {name for name, time in times(converted).items() if before[name] != time}
         assert written == {*both("P2"), "conversion/P2.json"}
 
-    def test_a_broken_record_counts_as_none(self, download, dataset, reference):
-        convert(download, dataset)
-        (dataset / "conversion" / "P2.json").write_text('{"case": "P2", "sta')
-        convert(download, dataset)
-        assert contents(dataset) == contents(reference)
-
-    def test_a_patient_whose_files_changed_is_converted_again(self, tmp_path, dataset):
-        source = write_download([ONE, TWO], tmp_path / "d")
+    def test_a_patient_whose_files_changed_is_converted_again_or_leaves_no_old_case(self, tmp_path, dataset):
+        source = write_download([ONE, TWO, THREE], tmp_path / "d")
         convert(source, dataset)
         before = times(dataset)
-        write_subject(ONE.but(rois=({"GTV-1": ELSEWHERE},)), tmp_path / "d" / "000")
+        write_subject(ONE.but(rois=({"GTV-1": ELSEWHERE},)), source / "000")
+        (source / "001" / "RTSTRUCT" / "1-1.dcm").unlink()
         convert(source, dataset)
         np.testing.assert_array_equal(labels_of(dataset, "P1"), ELSEWHERE)
-        assert {name for name, time in times(dataset).items() if before[name] != time} == {
-            *both("P1"),
-            "conversion/P1.json",
-        }
-
-    def test_a_patient_that_cannot_be_converted_any_more_leaves_no_old_case(self, tmp_path, dataset):
-        source = write_download([ONE, TWO], tmp_path / "d")
-        convert(source, dataset)
-        (tmp_path / "d" / "001" / "RTSTRUCT" / "1-1.dcm").unlink()
-        convert(source, dataset)
+        written = {name for name, time in times(dataset).items() if before[name] != time}
+        assert written == {*both("P1"), "conversion/P1.json"}
         manifest = manifest_of(dataset)
-        assert (list(manifest["converted"]), list(manifest["left_out"])) == (["P1"], ["P2"])
-        assert present(dataset) == both("P1")
+        assert (list(manifest["converted"]), list(manifest["left_out"])) == (["P1", "P3"], ["P2"])
+        assert present(dataset) == sorted(both("P1") + both("P3"))
 
     def test_a_new_study_of_a_person_changes_the_group_of_the_old_one_without_converting_it(self, tmp_path, dataset):
         by_study = replace(SETTINGS, by_study=True)
@@ -100,19 +88,15 @@ class TestGoingOn:
         assert {record["group"] for record in records.values()} == {min(records)}
         assert images.items() <= times(dataset).items()
 
-    def test_other_settings_are_refused_by_name(self, download, dataset):
-        convert(download, dataset)
-        before = contents(dataset)
+    def test_other_settings_are_refused_by_name_but_words_about_the_data_are_none(self, download, converted):
+        before, written = contents(converted), times(converted)
         with pytest.raises(DatasetError, match=r"other settings \(irregular, source\); choose another"):
-            convert(download, dataset, replace(SETTINGS, source="seg", irregular="exclude"))
-        assert contents(dataset) == before
-
-    def test_words_about_the_data_are_no_other_settings(self, download, dataset):
-        convert(download, dataset)
-        before = times(dataset)
-        convert(download, dataset, replace(SETTINGS, licence="CC0", description="Words"))
-        assert times(dataset) == before
-        assert json.loads((dataset / "dataset.json").read_text())["licence"] == "CC0"
+            convert(download, converted, replace(SETTINGS, source="seg", irregular="exclude"))
+        assert contents(converted) == before
+        convert(download, converted, replace(SETTINGS, licence="CC0", description="Words"))
+        assert times(converted) == written
+        assert json.loads((converted / "dataset.json").read_text())["licence"] == "CC0"
+        assert manifest_of(converted)["licence"] == "CC0"
 
     def test_a_run_that_converted_nothing_may_be_followed_by_one_with_other_settings(
         self, download, dataset, reference
@@ -130,12 +114,11 @@ class TestGoingOn:
             convert(download, dataset)
         assert contents(dataset) == {"imagesTr/theirs_0000.nii.gz": b"theirs"}
 
-    def test_images_that_no_record_tells_of_are_named_and_stay(self, download, dataset, logged):
-        convert(download, dataset)
-        (dataset / "imagesTr" / "theirs_0000.nii.gz").write_bytes(b"theirs")
-        convert(download, dataset)
+    def test_images_that_no_record_tells_of_are_named_and_stay(self, download, converted, logged):
+        (converted / "imagesTr" / "theirs_0000.nii.gz").write_bytes(b"theirs")
+        convert(download, converted)
         assert "holds 1 image(s) that no record tells of, such as theirs_0000.nii.gz" in logged.text
-        assert (dataset / "imagesTr" / "theirs_0000.nii.gz").read_bytes() == b"theirs"
+        assert (converted / "imagesTr" / "theirs_0000.nii.gz").read_bytes() == b"theirs"
 
 
 KILLED_BEFORE_RENAMING = """
@@ -164,6 +147,7 @@ for kill_at in range(1, last + 1):
 
 
 class TestKilled:
+    @pytest.mark.long
     def test_at_any_moment_it_goes_on_and_leaves_nothing_half_written(self, download, reference, tmp_path):
         # For each case: record begun, labels, image, record; before them the manifest, after them it and dataset.json.
         writes = 1 + 3 * 4 + 2
@@ -182,37 +166,23 @@ class TestKilled:
             assert contents(dataset) == complete
         assert left_behind == writes
 
-    def test_what_was_begun_is_removed_though_the_next_run_is_about_others(self, download, tmp_path):
-        run_python(KILLED_BEFORE_RENAMING, download, tmp_path, 5)
-        dataset = tmp_path / "5" / "Dataset501_X"
-        assert present(dataset) == both("P1")
+    def test_what_was_begun_is_removed_though_the_next_run_is_about_others(self, download, dataset):
+        convert(download, dataset, patients=frozenset({"P1"}))
+        record = dataset / "conversion" / "P1.json"
+        record.write_text(json.dumps({**json.loads(record.read_text()), "status": "unfinished"}))
+        for name in ("imagesTr/.7.P2_0000.nii.gz", "labelsTr/.7.P2.nii.gz", "conversion/.7.P2.json", ".7.dataset.json"):
+            (dataset / name).write_bytes(b"half")
         # Nor does it stand in the way of other settings.
         convert(download, dataset, replace(SETTINGS, irregular="exclude"), patients=frozenset({"P3"}))
-        assert present(dataset) == both("P3")
+        assert set(contents(dataset)) == {*both("P3"), "conversion/P3.json", "conversion.json", "dataset.json"}
 
-    def test_a_worker_that_is_killed_costs_its_patient_alone(self, download, dataset, monkeypatch):
-        scan = index_folder(download)
-        second = scan.patients[1]
-        bomb = replace(second.headers[0], path=Bomb(second.headers[0].path))
-        patients = (scan.patients[0], replace(second, headers=(bomb, *second.headers[1:])), scan.patients[2])
-        monkeypatch.setattr(cohort, "index_folder", lambda *_, **__: replace(scan, patients=patients))
-        result = convert(download, dataset, processes=2)
-        assert {record["case"] for record in result.converted} == {"P1", "P3"}
-        assert [(r["case"], "lack of memory" in r["reason"]) for r in result.left_out] == [("P2", True)]
+    def test_a_patient_whose_process_was_killed_is_left_out(self, download, dataset, monkeypatch):
+        def all_killed(_, jobs, __, *, killed):
+            return ((job, killed(job)) for job in jobs)
 
-    def test_interrupted_it_does_not_go_through_all_patients_first(self, download, dataset):
-        (dataset / "conversion").mkdir(parents=True)
-        for folder in ("imagesTr", "labelsTr"):
-            (dataset / folder).mkdir()
-        patient = index_folder(download).patients[0]
-        jobs = [
-            ConversionJob(case=f"c{number}", group="g", patient=patient, settings=SETTINGS, dataset=dataset)
-            for number in range(40)
-        ]
-        records = convert_in_processes(jobs, 2)
-        next(records)
-        records.close()
-        assert 1 <= len(list((dataset / "conversion").glob("*.json"))) < 20
+        monkeypatch.setattr(workers, "map_in_processes", all_killed)
+        result = convert(download, dataset)
+        assert ["lack of memory" in record["reason"] for record in result.left_out] == [True] * 3
 
     def test_interrupted_between_labels_and_image_it_leaves_neither(self, download, dataset, monkeypatch):
         def interrupted(array, grid, path):
@@ -226,12 +196,14 @@ class TestKilled:
             convert(download, dataset)
         assert list(contents(dataset)) == ["conversion.json"]
 
+    @pytest.mark.long
     def test_no_worker_outlives_the_run(self, download, dataset):
         with working(60, download, dataset) as run:
             run.kill()
             # Workers hold this pipe too: it ends with the last of them.
             run.communicate(timeout=30)
 
+    @pytest.mark.long
     def test_ctrl_c_is_one_line_and_ends_it_with_the_patients_at_hand(self, download, dataset):
         with working(0.3, download, dataset) as run:
             os.killpg(run.pid, signal.SIGINT)
@@ -261,13 +233,6 @@ def working(seconds, download, dataset):
         while b"working" not in run.stdout.readline():
             assert run.poll() is None
         yield run
-
-
-class Bomb(type(Path())):
-    """A path that kills the process it is sent to."""
-
-    def __reduce__(self):
-        return os._exit, (9,)
 
 
 def test_a_defect_of_our_own_costs_its_patient_and_is_said_to_be_one(download, dataset, monkeypatch, logged):

@@ -1,6 +1,7 @@
 """Nothing that names somebody leaves the DICOM."""
 
 import gzip
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -22,10 +23,10 @@ SECRETS = {
 }
 
 
-@pytest.fixture
-def identified(tmp_path):
+@pytest.fixture(scope="module")
+def identified(tmp_path_factory):
     """Patients with all tags that name somebody, in folders and files that do: one whole, the others broken."""
-    folder = tmp_path / SECRETS["folder"]
+    folder = tmp_path_factory.mktemp("download") / SECRETS["folder"]
     identity = {"patient_name": SECRETS["name"], "birth_date": SECRETS["birth"], "date": SECRETS["date"]}
     subjects = {
         kind: ONE.but(patient_id=f"{SECRETS['id']}-{kind}", study=kind, segs=(Seg(),), identity=identity)
@@ -51,8 +52,7 @@ def _identify(dataset):
     dataset.StudyDescription = SECRETS["description"]
 
 
-@pytest.mark.parametrize("names", ["uid", "patient-id"])
-@pytest.mark.parametrize("source", ["rtstruct", "seg"])
+@pytest.mark.parametrize(("names", "source"), [("uid", "rtstruct"), ("patient-id", "seg")])
 def test_nothing_that_names_somebody_is_in_the_dataset(identified, dataset, names, source):
     result = convert(identified, dataset, replace(SETTINGS, source=source, case_names=names))
     assert len(result.left_out) >= 3
@@ -65,11 +65,11 @@ def test_nothing_that_names_somebody_is_in_the_dataset(identified, dataset, name
         assert all(part.encode() not in text for part in SECRETS["name"].split("^"))
 
 
-def test_a_file_that_vanishes_costs_its_patient_and_is_not_named(identified, dataset, monkeypatch):
-    scan = index_folder(identified)
+def test_a_file_that_vanishes_costs_its_patient_and_is_not_named(identified, dataset, monkeypatch, tmp_path):
+    source = shutil.copytree(identified / "whole", tmp_path / "whole")
+    scan = index_folder(source)
     monkeypatch.setattr(cohort, "index_folder", lambda *_, **__: scan)
-    next((identified / "whole" / "CT").iterdir()).unlink()
-    result = convert(identified, dataset, replace(SETTINGS, case_names="uid"))
-    reasons = [record["reason"] for record in result.left_out]
-    assert any("No such file" in reason for reason in reasons)
-    assert not any(SECRETS["file"] in reason for reason in reasons)
+    next((source / "CT").iterdir()).unlink()
+    (record,) = convert(source, dataset, replace(SETTINGS, case_names="uid")).left_out
+    assert "No such file" in record["reason"]
+    assert SECRETS["file"] not in record["reason"]

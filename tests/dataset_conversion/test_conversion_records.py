@@ -37,12 +37,6 @@ def showing(**rois):
     return PLAIN.but(rois=({name.replace("_", "-"): shown for name, shown in rois.items()},))
 
 
-def without_plane(mask, plane):
-    holed = mask.copy()
-    holed[plane] = False
-    return holed
-
-
 @pytest.fixture
 def record_of(tmp_path):
     """The record of a subject: `record_of(subject, *labels, **settings)`."""
@@ -62,11 +56,14 @@ class TestContent:
     def test_it_says_what_the_conversion_was_made_from(self, record_of):
         record = record_of(PLAIN)
         ident = PLAIN.ident()
-        assert record["uids"]["study"] == ident.study_uid
-        assert record["uids"]["ct_series"] == PLAIN.series("CT").uid
-        assert record["uids"]["frame_of_reference"] == ident.frame_of_reference_uid
-        assert record["uids"]["annotation"]
+        assert record["uids"].pop("annotation")
+        assert record["uids"] == {
+            "study": ident.study_uid,
+            "ct_series": PLAIN.series("CT").uid,
+            "frame_of_reference": ident.frame_of_reference_uid,
+        }
         assert record["source"] == "rtstruct"
+        assert (record["cross_check"], record["cross_check_problem"]) == ({}, "")
 
     def test_the_ct(self, record_of):
         ct = record_of(PLAIN)["ct"]
@@ -116,19 +113,10 @@ class TestCrossCheck:
             assert record["cross_check"] == {"tumor": pytest.approx(dice)}
             assert record["flags"] == ["tumor:sources_disagree"]
 
-    def test_one_without_the_other_has_none(self, record_of):
-        record = record_of(PLAIN)
-        assert (record["cross_check"], record["cross_check_problem"]) == ({}, "")
-
     def test_labels_that_the_other_lacks_are_not_compared(self, record_of):
         record = record_of(PLAIN.but(segs=(Seg(),)), TUMOR_LABEL, LUNG_LABEL)
         assert record["cross_check"] == {"tumor": 1.0}
         assert record["cross_check_problem"] == "the SEG has fewer or more regions of lung; not compared"
-
-    def test_a_union_is_not_compared_with_a_part_of_it(self, record_of):
-        subject = showing(GTV_1=TUMOR, gtv_2=ELSEWHERE).but(segs=(Seg(),))
-        record = record_of(subject, Label(name="tumor", regions=("gtv*",), merge=True))
-        assert (record["cross_check"], record["flags"]) == ({}, [])
 
     def test_trouble_costs_the_comparison_alone(self, record_of, tmp_path):
         write_subject(PLAIN.but(segs=(Seg(),)), tmp_path / "download")
@@ -150,10 +138,9 @@ class TestCrossCheck:
 TWICE = (square((12, 12), 5.0), square((12, 12), 5.05))
 BEYOND = (square((1, 12), 5.0),)
 FLAGS = {
-    "nothing": (PLAIN, []),
     "tiny": (showing(GTV_1=ball(radius_mm=1.0)), ["tumor:tiny"]),
     "in air": (showing(GTV_1=ball((4, 3, 3), 5.0)), ["tumor:mostly_air"]),
-    "a slice without contour": (showing(GTV_1=without_plane(TUMOR, 4)), ["tumor:skipped_slices"]),
+    "a slice without contour": (showing(GTV_1=TUMOR & (np.arange(8) != 4)[:, None, None]), ["tumor:skipped_slices"]),
     "beyond the image": (showing(GTV_1=BEYOND), ["tumor:mostly_air", "tumor:clipped"]),
     "contours that stand twice": (showing(GTV_1=TWICE), ["tumor:repeated_contours"]),
     "a slice missing": (PLAIN.but(cts=(Ct(without_slices=(4,)),)), ["missing_slices", "tumor:interpolated"]),
@@ -175,12 +162,6 @@ def test_an_optional_label_is_absent_or_empty(record_of):
     assert record["flags"] == ["lung:empty", "heart:absent"]
     assert record["labels"]["lung"]["mean_hu"] is None
     assert (record["labels"]["heart"]["regions"], record["labels"]["heart"]["voxels"]) == ([], 0)
-
-
-def test_a_label_that_lies_wholly_in_an_earlier_one_is_empty(record_of):
-    inner = Label(name="core", regions=("core",))
-    record = record_of(showing(GTV_1=TUMOR, core=ball(radius_mm=3.0)), TUMOR_LABEL, inner)
-    assert record["flags"] == ["core:empty"]
 
 
 @pytest.mark.parametrize("code", ORIENTATIONS)

@@ -9,35 +9,21 @@ from builders.dicom_downloads import NAMES, ONE, SETTINGS, TWO, Ct, both, conver
 from nnunet_cascade.errors import SettingsError
 
 
-class TestTestPatients:
-    def test_they_go_to_their_own_folders(self, download, dataset):
-        convert(download, dataset, test_patients=frozenset({"P2"}))
-        assert present(dataset) == sorted(both("P1") + both("P3") + both("P2", "Ts"))
-        assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == 2
-
-    def test_a_case_moves_and_leaves_nothing_behind(self, download, dataset, logged):
-        convert(download, dataset)
-        before = times(dataset)
-        convert(download, dataset, test_patients=frozenset({"P2"}))
-        assert present(dataset) == sorted(both("P1") + both("P3") + both("P2", "Ts"))
-        assert "P2 moves from imagesTr to imagesTs" in logged.text
-        stayed = {name: time for name, time in times(dataset).items() if "P2" not in name}
-        assert stayed.items() <= before.items()
-        convert(download, dataset)
-        assert present(dataset) == sorted(path for name in NAMES for path in both(name))
-        assert "P2 moves from imagesTs to imagesTr" in logged.text
+def test_a_case_to_test_on_moves_to_its_own_folders_and_leaves_nothing_behind(download, dataset, logged):
+    convert(download, dataset)
+    before = times(dataset)
+    convert(download, dataset, test_patients=frozenset({"P2"}))
+    assert present(dataset) == sorted(both("P1") + both("P3") + both("P2", "Ts"))
+    assert json.loads((dataset / "dataset.json").read_text())["numTraining"] == 2
+    assert "P2 moves from imagesTr to imagesTs" in logged.text
+    stayed = {name: time for name, time in times(dataset).items() if "P2" not in name}
+    assert stayed.items() <= before.items()
+    convert(download, dataset)
+    assert present(dataset) == sorted(path for name in NAMES for path in both(name))
+    assert "P2 moves from imagesTs to imagesTr" in logged.text
 
 
 class TestFolds:
-    @pytest.fixture
-    def folds_of(self, dataset):
-        def build(source, count, **changes):
-            result = convert(source, dataset, replace(SETTINGS, **changes), folds=count)
-            assert result.folds_problem == ""
-            return json.loads((dataset / "splits_final.json").read_text())
-
-        return build
-
     def test_they_are_nnunets_and_of_training_cases(self, download, dataset):
         convert(download, dataset, test_patients=frozenset({"P2"}), folds=2)
         folds = json.loads((dataset / "splits_final.json").read_text())
@@ -45,15 +31,14 @@ class TestFolds:
             {"train": [one], "val": [other]} for one, other in (["P1", "P3"], ["P3", "P1"])
         ]
 
-    def test_a_persons_studies_stay_together(self, tmp_path, folds_of):
-        studies = [ONE.but(study=str(number), cts=(Ct(seed=10 + number),)) for number in range(4)]
-        folds = folds_of(write_download([*studies, TWO], tmp_path / "d"), 2, by_study=True)
-        assert sorted(len(fold["val"]) for fold in folds) == [1, 4]
-
-    def test_copies_of_a_ct_stay_together(self, tmp_path, folds_of):
-        copies = [ONE.but(patient_id=f"C{number}") for number in range(4)]
-        folds = folds_of(write_download([*copies, TWO], tmp_path / "d"), 2)
-        assert sorted(len(fold["val"]) for fold in folds) == [1, 4]
+    @pytest.mark.parametrize("by_study", [True, False], ids=["a person's studies", "copies of a CT"])
+    def test_what_belongs_together_stays_together(self, tmp_path, dataset, by_study):
+        studies = [ONE.but(study=str(number), cts=(Ct(seed=10 + number),)) for number in range(3)]
+        copies = [ONE.but(patient_id=f"C{number}") for number in range(3)]
+        source = write_download([*(studies if by_study else copies), TWO], tmp_path / "d")
+        assert convert(source, dataset, replace(SETTINGS, by_study=by_study), folds=2).folds_problem == ""
+        folds = json.loads((dataset / "splits_final.json").read_text())
+        assert sorted(len(fold["val"]) for fold in folds) == [1, 3]
 
     def test_more_folds_than_patients_are_refused_before_any_work(self, download, dataset):
         with pytest.raises(SettingsError, match="4 folds for 3 patients to train on"):

@@ -41,12 +41,6 @@ def test_each_fold_gets_small_and_large_tumors():
         assert [rank // 5 for rank in ranks] == list(range(10))
 
 
-def test_folds_are_nnunets_own():
-    folds = stratified_folds(of_volumes([1, 2, 3, 4]), 2)
-    assert [set(fold) for fold in folds] == [{"train", "val"}] * 2
-    assert all(isinstance(name, str) for fold in folds for part in fold.values() for name in part)
-
-
 def test_the_order_of_the_cases_does_not_matter_and_the_seed_does():
     cases = of_volumes(range(20))
     turned = dict(reversed(cases.items()))
