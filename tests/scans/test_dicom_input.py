@@ -1,19 +1,19 @@
 """From a download of DICOM series to results and back to DICOM, by the real command on a tiny cascade."""
 
 import gzip
+import io
 import json
 import re
-import shutil
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from builders.cascade_commands import run
 from builders.dicom_downloads import SETTINGS, convert, edit, lay_out, truncate
 from pydicom import dcmread
 
-from nnunet_cascade.case_folders.case_record import CaseRecord
+from nnunet_cascade.cli import cascade_predict
 from nnunet_cascade.dicom.ct.writing import CtStorage, write_ct_series
 from nnunet_cascade.dicom.headers import read_header
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
@@ -22,7 +22,6 @@ from nnunet_cascade.phantom.cohort import TEST_SEEDS
 from nnunet_cascade.phantom.dicom import write_phantom_dicom
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
-from nnunet_cascade.scans.recorded import recorded_scan
 from nnunet_cascade.scans.search import find_scans
 
 # highdicom and pydicom warn about what they read and write.
@@ -52,6 +51,15 @@ class Predicted:
     @property
     def story(self):
         return json.loads((self.output / "run.json").read_text())
+
+
+def predict(root, inputs, output, bundle, *options):
+    """Run the command with the masks of `root` instead of stage 1's; gives its exit code and what it says."""
+    told = ["-i", inputs, "-o", output, "-m", bundle, "-device", "cpu", "--mc_samples", "2"]
+    said = io.StringIO()
+    with redirect_stderr(said), redirect_stdout(said):
+        code = cascade_predict.main([*map(str, told), "--stage1_predictions", str(root / "masks"), *options])
+    return code, said.getvalue()
 
 
 def write_series(phantom, folder, name, *, storage=CtStorage()):  # noqa: B008 - frozen
@@ -87,32 +95,21 @@ def predicted(tiny_cascade, phantom, tmp_path_factory):
     root = tmp_path_factory.mktemp("dicom input")
     write_patients(root / "written", phantom)
     lay_out(root / "written", root / "download", "descriptive")
-    kinds = {
-        read_header(scan.slices[0]).series_description: case for case, scan in find_scans(root / "written").items()
-    }
+    found = find_scans(root / "written").items()
+    kinds = {read_header(scan.slices[0]).series_description: case for case, scan in found}
     (root / "masks").mkdir()
     for case in kinds.values():
         write_image((phantom.tumors > 0).astype(np.uint8), phantom.grid, root / "masks" / f"{case}.nii.gz")
-    options = ["-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "2", "--stage1_predictions", root / "masks"]
-    done = run(
-        "nnc-cascade-predict", "-i", root / "download", "-o", root / "out", *options, "--dicom", "seg", expected=1
-    )
-    return Predicted(root, kinds, done.stderr + done.stdout)
+    code, log = predict(root, root / "download", root / "out", tiny_cascade.bundle, "--dicom", "seg")
+    assert code == 1, log
+    return Predicted(root, kinds, log)
 
 
-@pytest.fixture(scope="module")
-def from_nifti(tiny_cascade, predicted):
-    """The same CT, once `nnc-convert-dicom` had made a NIfTI file of it."""
-    dataset = predicted.root / "dataset"
+@pytest.mark.long
+def test_the_results_are_those_of_the_nifti_that_the_conversion_makes(tiny_cascade, predicted, tmp_path):
+    dataset, from_nifti = tmp_path / "dataset", tmp_path / "from nifti"
     convert(predicted.root / "written" / SECRETS[2], dataset, replace(SETTINGS, case_names="uid"))
-    output = predicted.root / "from nifti"
-    options = ["-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "2"]
-    options += ["--stage1_predictions", predicted.root / "masks"]
-    run("nnc-cascade-predict", "-i", dataset / "imagesTr", "-o", output, *options)
-    return output
-
-
-def test_the_results_are_those_of_the_nifti_that_the_conversion_makes(predicted, from_nifti):
+    assert predict(predicted.root, dataset / "imagesTr", from_nifti, tiny_cascade.bundle)[0] == 0
     case = predicted.cases["Phantom CT"]
     for suffix in MAPS:
         found, expected = (read_volume(folder / f"{case}{suffix}.nii.gz") for folder in (predicted.output, from_nifti))
@@ -136,76 +133,36 @@ def test_a_bad_series_costs_itself_alone_and_what_is_no_volume_is_told(predicted
     assert "Traceback" not in predicted.log
 
 
-def test_two_series_of_a_patient_are_two_cases(predicted):
-    whole, gapped = (read_volume(predicted.output / f"{predicted.cases[kind]}.nii.gz") for kind in ("whole", "gapped"))
-    assert whole.grid.difference(gapped.grid) is None
-    assert predicted.cases["whole"] != predicted.cases["gapped"]
-
-
-def test_planes_without_a_slice_are_flagged(predicted):
+def test_planes_without_a_slice_are_flagged_and_two_series_of_a_patient_are_two_cases(predicted):
     record = predicted.record("gapped")
     assert record["flags"][0] == "missing_slices"
     assert any("1 of" in note and "interpolated" in note for note in record["notes"])
     assert "missing_slices" in predicted.story["cases"][predicted.cases["gapped"]]["flags"]
     assert "missing_slices" not in predicted.record("whole")["flags"]
-
-
-def test_a_record_names_no_file_of_the_series_and_leads_back_to_it(predicted, phantom):
-    record = predicted.record("whole")
-    name, digest = record["inputs"][0]
-    assert (name, len(digest)) == (f"CT series of {phantom.grid.shape[0]} files", 64)
-    assert record["inputs"][1][0] == f"{predicted.cases['whole']}.nii.gz"
-    scan = recorded_scan(CaseRecord.from_json(record))
-    assert scan.series_uid == uid_from("whole")
-    np.testing.assert_array_equal(scan.read().array, phantom.ct.astype(np.int16))
+    whole, gapped = (read_volume(predicted.output / f"{predicted.cases[kind]}.nii.gz") for kind in ("whole", "gapped"))
+    assert whole.grid.difference(gapped.grid) is None
 
 
 def test_nothing_that_names_the_patient_is_among_the_results(predicted):
     exports = predicted.output / "dicom"  # the series' own tags stand there, as they must
-    files = [
-        path
-        for path in predicted.output.rglob("*")
-        if path.is_file() and (path.suffix != ".dcm" or exports not in path.parents)
-    ]
+    files = [path for path in predicted.output.rglob("*") if path.is_file() and exports not in path.parents]
     assert len(files) > 3 * len(MAPS)
     for path in files:
         content = gzip.decompress(path.read_bytes()) if path.name.endswith(".gz") else path.read_bytes()
         assert [text for text in SECRETS if text.encode() in content or text in path.name] == [], path
 
 
-def test_a_record_says_when_its_case_was_predicted_and_so_do_its_objects(predicted):
-    told = predicted.record("whole")["varying"]["predicted_at"]
-    seg = dcmread(predicted.output / "dicom" / predicted.cases["whole"] / "seg.dcm", stop_before_pixels=True)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told)
-    assert (seg.ContentDate, str(seg.ContentTime)[:6]) == (told[:10].replace("-", ""), told[11:19].replace(":", ""))
-
-
-def test_each_case_is_exported_and_what_cannot_be_is_told_and_keeps_its_maps(predicted):
+def test_each_case_is_exported_as_of_when_it_was_predicted_and_what_cannot_be_is_told_and_keeps_its_maps(predicted):
     exports, gapped = predicted.output / "dicom", predicted.cases["gapped"]
     for kind in ("Phantom CT", "whole"):
         (path,) = (exports / predicted.cases[kind]).glob("*.dcm")
-        assert read_header(path).modality == "SEG"
+        seg, told = dcmread(path, stop_before_pixels=True), predicted.record(kind)["varying"]["predicted_at"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", told)
+        assert seg.Modality == "SEG"
+        assert f"{seg.ContentDate}{seg.ContentTime}"[:14] == re.sub("[-:TZ]", "", told)
     told = predicted.story["varying"]["dicom"]
     assert (told["kinds"], list(told["failed"])) == (["seg"], [gapped])
     assert json.loads((predicted.output / "dicom_export.json").read_text())["cases"][gapped]["status"] == "failed"
     assert (predicted.output / f"{gapped}.nii.gz").is_file()
     assert not (exports / gapped).exists()
     assert "1 case(s) not exported as DICOM" in predicted.log
-
-
-def test_a_run_goes_on_though_files_were_renamed(tiny_cascade, predicted, tmp_path):
-    source, output = tmp_path / "source", tmp_path / "out"
-    shutil.copytree(predicted.root / "written", source, ignore=shutil.ignore_patterns("truncated", "scout"))
-    lay_out(source, tmp_path / "renamed", "idc")
-    shutil.copytree(predicted.output, output)
-    before = times_of_maps(output)
-    options = ["-m", tiny_cascade.bundle, "-device", "cpu", "--mc_samples", "2"]
-    options += ["--stage1_predictions", predicted.root / "masks", "--continue_prediction"]
-    done = run("nnc-cascade-predict", "-i", tmp_path / "renamed", "-o", output, *options)
-    assert len(json.loads((output / "run.json").read_text())["varying"]["skipped"]) == 3
-    assert "loading the models" not in done.stderr
-    assert times_of_maps(output) == before
-
-
-def times_of_maps(folder):
-    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.nii.gz")}
