@@ -330,10 +330,10 @@ def test_without_highdicom_the_message_names_the_extra(ct_paths, seg_of, blob, m
 
 @pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
 def test_reading_needs_less_memory_than_two_volumes_of_booleans(kind, tmp_path, ct_paths, stack_of):
-    grid = grid_towards("LPS", (20, 128, 128), (1.0, 1.0, 1.0))
+    grid = grid_towards("LPS", (40, 128, 128), (1.0, 1.0, 1.0))
     paths = ct_paths(grid)
     mask = np.zeros(grid.shape, dtype=np.uint8)
-    mask[5:15, 20:60, 20:60] = 1
+    mask[10:30, 20:60, 20:60] = 1
     file = read_segmentation(highdicom_file(paths, mask, tmp_path / "a.dcm", kind=kind, omit_empty_frames=False))
     stack = stack_of(paths)
     segment_on_stack(file, 1, stack)
