@@ -19,6 +19,7 @@ from builders.oriented_grids import grid_towards
 from nnunet_cascade.case_folders.case_record import CaseRecord, read_record
 from nnunet_cascade.dicom.seg.rasterizing import segment_on_stack
 from nnunet_cascade.dicom.seg.reading import read_segmentation
+from nnunet_cascade.dicom_export import lesions
 from nnunet_cascade.dicom_export.export import (
     KINDS,
     ExportOutcome,
@@ -27,7 +28,6 @@ from nnunet_cascade.dicom_export.export import (
     export_folder,
     write_export_report,
 )
-from nnunet_cascade.dicom_export.lesions import MOST_SEGMENTS
 from nnunet_cascade.dicom_export.matching import KnownSeries
 from nnunet_cascade.errors import CascadeError, DicomError, GridMismatchError, SettingsError
 from nnunet_cascade.geometry import AxisTurn, Grid
@@ -157,15 +157,15 @@ def test_without_samples_there_is_no_uncertainty_and_nothing_says_there_were(tmp
     assert skipped[0].status == "skipped"
 
 
-def test_of_very_many_lesions_the_smallest_share_the_last_segment(tmp_path):
+def test_of_very_many_lesions_the_smallest_share_the_last_segment(tmp_path, monkeypatch):
+    monkeypatch.setattr(lesions, "MOST_SEGMENTS", 5)
     mask = np.zeros(GRID.shape, dtype=bool)
-    mask[::3, ::2, ::2] = True
+    mask[::3, ::10, ::12] = True
     mask[0, 0, :3] = True
     found = exported(tmp_path, GRID, mask=mask)
-    segments = found.read("seg").SegmentSequence
-    count = 3 * 10 * 12 - 1
-    assert len(segments) == MOST_SEGMENTS
-    assert segments[-1].SegmentLabel == f"{count - MOST_SEGMENTS + 1} smaller tumors"
+    count = 3 * 2 * 2
+    labels = [segment.SegmentLabel for segment in found.read("seg").SegmentSequence]
+    assert labels == [*(f"Tumor {number}" for number in (1, 2, 3, 4)), f"{count - 4} smaller tumors"]
     np.testing.assert_array_equal(union_of_segments(found.file("seg"), found.stack), mask)
     np.testing.assert_array_equal(union_of_contours(found.file("rtstruct"), found.stack), mask)
     summary = json.loads((found.file("seg").parent / "summary.json").read_text())
