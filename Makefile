@@ -14,8 +14,8 @@ export nnUNet_n_proc_DA ?= 2
 # Large pages: convolutions on processors take half the time (docs/performance.md)
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-# Trainings of tiny networks start many programs and leave a core idle: they are tested beside all else.
-TRAININGS := tests/reproduction tests/trainers
+# Two halves of the tests, side by side: those with a trained cascade, which is trained once for them, and all others.
+WITH_CASCADE := $(addprefix tests/,api bundles cohort docs prediction scans training)
 
 # Every Python that pyproject.toml names: the newest versions of all dependencies must exist together for it.
 PYTHONS := 3.11 3.12 3.13 3.14
@@ -24,8 +24,8 @@ LOWEST := $(RESOLVE) --python-version $(firstword $(PYTHONS)) --resolution lowes
 FLOORS := .venv-floors
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema vendor
 
-.PHONY: demo test test-trainings test-others test-long test-floors lint docs reference
-.PHONY: build-check workflows-check resolve resolve-lowest $(PYTHONS:%=resolve-%)
+.PHONY: demo test test-with-cascade test-others test-long test-floors lint docs reference
+.PHONY: checks build-check workflows-check resolve resolve-lowest $(PYTHONS:%=resolve-%)
 
 demo: $(SETUP)
 	$(BIN)/nnc-demo
@@ -34,15 +34,18 @@ test: $(SETUP)
 ifdef ARGS
 	$(BIN)/python -m pytest $(ARGS)
 else
-	$(MAKE) --keep-going --jobs=2 test-others test-trainings
+	$(MAKE) --keep-going --jobs=2 test-others test-with-cascade
 
 test-others: $(SETUP)
-	$(BIN)/python -m pytest $(TRAININGS:%=--ignore=%)
+	$(BIN)/python -m pytest $(WITH_CASCADE:%=--ignore=%)
 
 # What it prints comes when it is through.
-test-trainings: $(SETUP)
-	@$(BIN)/python -m pytest $(TRAININGS) > $(VENV)/trainings.log 2>&1; code=$$?; cat $(VENV)/trainings.log; exit $$code
+test-with-cascade: $(SETUP)
+	@$(BIN)/python -m pytest $(WITH_CASCADE) > $(VENV)/tests.log 2>&1; code=$$?; cat $(VENV)/tests.log; exit $$code
 endif
+
+checks: $(SETUP)
+	$(MAKE) --keep-going --jobs=2 --output-sync=target lint workflows-check resolve build-check
 
 lint: $(SETUP)
 	$(BIN)/ruff check .
