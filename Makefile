@@ -25,7 +25,7 @@ FLOORS := .venv-floors
 SCHEMA := $(BIN)/check-jsonschema --builtin-schema vendor
 
 .PHONY: demo test test-with-cascade test-others test-long test-floors lint docs reference
-.PHONY: checks build-check workflows-check resolve resolve-lowest $(PYTHONS:%=resolve-%)
+.PHONY: build-check workflows-check resolve resolve-lowest $(PYTHONS:%=resolve-%)
 
 demo: $(SETUP)
 	$(BIN)/nnc-demo
@@ -43,9 +43,6 @@ test-others: $(SETUP)
 test-with-cascade: $(SETUP)
 	@$(BIN)/python -m pytest $(WITH_CASCADE) > $(VENV)/tests.log 2>&1; code=$$?; cat $(VENV)/tests.log; exit $$code
 endif
-
-checks: $(SETUP)
-	$(MAKE) --keep-going --jobs=2 --output-sync=target lint workflows-check resolve build-check
 
 lint: $(SETUP)
 	$(BIN)/ruff check .
