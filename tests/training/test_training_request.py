@@ -3,7 +3,7 @@
 import pytest
 
 import nnunet_cascade as nnc
-from nnunet_cascade.cli import train_cascade
+from nnunet_cascade.cli import options, train_cascade
 from nnunet_cascade.training import pipeline
 
 
@@ -11,7 +11,7 @@ from nnunet_cascade.training import pipeline
 def test_a_preset_is_that_of_the_command(preset, monkeypatch, tmp_path):
     asked = []
     monkeypatch.setattr(pipeline, "train_cascade", asked.append)
-    monkeypatch.setattr(train_cascade, "dataset_tumor", lambda *_: (1,))
+    monkeypatch.setattr(options, "dataset_tumor", lambda *_: (1,))
     bundle = tmp_path / "bundle"
     assert train_cascade.main(["-d", "501", "-o", str(bundle), "--preset", preset, "-device", "cpu"]) == 0
     assert asked == [nnc.TrainingRequest.of_preset(501, str(bundle), preset=preset, device="cpu")]
