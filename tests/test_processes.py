@@ -13,6 +13,14 @@ from nnunet_cascade.processes import interrupts_ignored
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals")
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """Ctrl-C is heard as in a terminal; a shell's background jobs ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_a_ctrl_c_while_a_process_is_started_is_heard_when_it_has_been():
     started = []
 
