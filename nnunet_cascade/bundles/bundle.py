@@ -30,11 +30,22 @@ PROVENANCE_NAME = "provenance.json"
 PLANS_NAME, DATASET_NAME = "plans.json", "dataset.json"
 # Others, such as "training" and "dataset", list the images of patients by name.
 _DATASET_KEYS = frozenset(
-    (
-        "channel_names", "modality", "labels", "regions_class_order", "file_ending", "overwrite_image_reader_writer",
-        "numTraining", "name", "description", "reference", "licence", "license", "release",
-    )
-)  # fmt: skip
+    {
+        "channel_names",
+        "modality",
+        "labels",
+        "regions_class_order",
+        "file_ending",
+        "overwrite_image_reader_writer",
+        "numTraining",
+        "name",
+        "description",
+        "reference",
+        "licence",
+        "license",
+        "release",
+    }
+)
 
 
 def read_spec(folder: str | Path) -> CascadeSpec:

@@ -47,11 +47,25 @@ _CALIBRATION_NAME = "calibration.json"
 _BESIDE_MODELS = (SPEC_NAME, NOTES_NAME, PROVENANCE_NAME, _CALIBRATION_NAME)
 # The report that nnc-calibrate writes elsewhere has the same name, and lists cases; the command line names folders.
 _CALIBRATION_KEYS = frozenset(
-    (
-        "notice", "conclusions", "definitions", "temperature", "interval", "fit", "region", "results", "held_out",
-        "held_out_temperatures", "in_sample", "everywhere", "reliability", "uncertainty", "resampling", "versions",
-    )
-)  # fmt: skip
+    {
+        "notice",
+        "conclusions",
+        "definitions",
+        "temperature",
+        "interval",
+        "fit",
+        "region",
+        "results",
+        "held_out",
+        "held_out_temperatures",
+        "in_sample",
+        "everywhere",
+        "reliability",
+        "uncertainty",
+        "resampling",
+        "versions",
+    }
+)
 _A_PLACE = re.compile(
     r"(?<![\w/])(?:/[^\s/<>]+/[^\s/]|~(?:[A-Za-z_][\w.-]*)?/\S|[A-Za-z]:[\\/])"  # /a/b, ~/a, ~b/a, C:\
     r"|(?<!\\)\\\\[^\\\s]+\\"  # \\server\

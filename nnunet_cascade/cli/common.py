@@ -56,7 +56,7 @@ class CommandParser(argparse.ArgumentParser):
         shown = f"{prog} {version('nnunet-cascade')}"
         self.add_argument("--version", action="version", version=shown, help="show the version and exit")
         self.set_defaults(argv=())
-        # What begins like a negative number is a value: --window -600,1500
+        # What begins like a negative number is a value: --window -600,1500. argparse has no public name for this.
         self._negative_number_matcher = re.compile(r"-\.?\d")
 
     def options(self, title: str) -> Options:

@@ -26,11 +26,10 @@ DEFINITIONS = MappingProxyType(
         "nsd_2mm": f"at 2 mm: {NSD_DEFINITION}",
         "nsd_3mm": f"at 3 mm: {NSD_DEFINITION}",
         "volume_error_ml": "predicted minus true volume (MONAI's absolute volume difference counts voxels, unsigned)",
-        "lesions": "lesions are 26-connected components of the truth, found where the prediction has at least the "
-        "stated number of their voxels (1 unless said); a 26-connected component of the prediction without a voxel of "
-        "truth is a false positive; recall is found lesions of all, precision true components of all predicted, F1 "
-        "their harmonic mean (one component may find several lesions; panoptica and nnDetection match one to one by "
-        "IoU, and differ)",
+        "lesions": "lesions are 26-connected components of the truth, found where the prediction has at least one of "
+        "their voxels; a 26-connected component of the prediction without a voxel of truth is a false positive; "
+        "recall is found lesions of all, precision true components of all predicted, F1 their harmonic mean (one "
+        "component may find several lesions; panoptica and nnDetection match one to one by IoU, and differ)",
         "lesion_spread_mm": "largest distance between the centroids of two lesions; 0 for one, undefined for none",
         "predicted_spread_mm": "the same of the prediction's components",
         "empty": EMPTY_POLICY,

@@ -9,9 +9,17 @@ import numpy as np
 from nnunet_cascade.geometry import Vector
 from nnunet_cascade.settings.serialization import require
 
-_STREAMS = (
-    "anatomy", "trees", "body texture", "lung texture", "lesion texture", "tumors", "distractors", "noise",
-)  # fmt: skip
+_STREAMS = {
+    "anatomy": 0,
+    "trees": 1,
+    "body texture": 2,
+    "lung texture": 3,
+    "lesion texture": 4,
+    "tumors": 5,
+    "distractors": 6,
+    "noise": 7,
+}
+"""Numbers that stay: another one draws other phantoms from the same seeds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +99,7 @@ def stream(seed: int, name: str) -> np.random.Generator:
         SettingsError: The seed is negative.
     """
     require(seed >= 0, f"a phantom's seed must be 0 or more; found {seed}")
-    return np.random.default_rng([seed, _STREAMS.index(name)])
+    return np.random.default_rng([seed, _STREAMS[name]])
 
 
 def draw_patient(seed: int) -> PhantomPatient:

@@ -58,8 +58,15 @@ _LABEL_MANAGERS = frozenset({"LabelManager"})
 _READERS = frozenset(
     {"SimpleITKIO", "SimpleITKIOWithReorient", "NibabelIO", "NibabelIOWithReorient", "NaturalImage2DIO", "Tiff3DIO"}
 )
-_SCHEMES = ("CT", "No", "ZScore", "RescaleTo01", "RGBTo01")
-_NORMALIZATIONS = frozenset(f"{scheme}Normalization" for scheme in _SCHEMES)
+_NORMALIZATIONS = frozenset(
+    {
+        "CTNormalization",
+        "NoNormalization",
+        "ZScoreNormalization",
+        "RescaleTo01Normalization",
+        "RGBTo01Normalization",
+    }
+)
 
 
 def require_known_names(

@@ -274,7 +274,11 @@ class StageModel:
         return self._placed(self._interpolated(channels, prepared), prepared)
 
     def _interpolated(self, channels: torch.Tensor, prepared: Prepared) -> NDArray[np.float32]:
-        """Carry (C, …) back to the spacing of the image; both grids cover the same extent, as nnU-Net resamples."""
+        """Carry (C, …) back to the spacing of the image.
+
+        Both grids cover the same extent, so voxel faces, not centres, coincide at the
+        ends (`align_corners=False`), as in nnU-Net's own resampling.
+        """
         size = prepared.box.shape
         return interpolate(channels[None], size=size, mode="trilinear", align_corners=False)[0].numpy()
 

@@ -173,7 +173,7 @@ def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: Stage
         "Training budget, voxels with gradient through the models that predict (of these for folds beyond one):",
         "",
         f"- cascade: {one_fold * chain.folds / 1e6:.1f} million ({one_fold * (chain.folds - 1) / 1e6:.1f} million)",
-        f"- {BASELINE}: {plain / 1e6:.1f} million (0.0 million)",
+        f"- {BASELINE}: {plain / 1e6:.1f} million",
         "",
         PHANTOM_NOTE,
     ]

@@ -28,7 +28,7 @@ class TrainingRecipe:
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
-    schedule: Callable[[torch.optim.Optimizer, float, int], EpochSchedule | PolyLRScheduler]
+    schedule: Callable[..., EpochSchedule | PolyLRScheduler]
     learning_rate: float
     weight_decay: float
     clip_norm: float = 12.0
@@ -76,10 +76,6 @@ class EpochSchedule:
         return [group["lr"] for group in self.optimizer.param_groups]
 
 
-def _poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> PolyLRScheduler:
-    return PolyLRScheduler(optimizer, rate, epochs)
-
-
 def _warm_then_poly(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> EpochSchedule:
     warm = warm_up_epochs(epochs)
 
@@ -98,11 +94,13 @@ def _cosine(optimizer: torch.optim.Optimizer, rate: float, epochs: int) -> Epoch
 RECIPES: dict[Recipe, TrainingRecipe] = {
     "nnunet": TrainingRecipe(
         optimizer=partial(torch.optim.SGD, momentum=0.99, nesterov=True),
-        schedule=_poly,
+        schedule=PolyLRScheduler,
         learning_rate=1e-2,
         weight_decay=3e-5,
     ),
-    "adamw": TrainingRecipe(optimizer=torch.optim.AdamW, schedule=_poly, learning_rate=1e-3, weight_decay=3e-5),
+    "adamw": TrainingRecipe(
+        optimizer=torch.optim.AdamW, schedule=PolyLRScheduler, learning_rate=1e-3, weight_decay=3e-5
+    ),
     "transformer": TrainingRecipe(
         optimizer=partial(torch.optim.AdamW, betas=(0.9, 0.98)),
         schedule=_warm_then_poly,

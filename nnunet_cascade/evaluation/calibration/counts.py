@@ -115,11 +115,11 @@ def binned(means: Sums, voxels: Sums, tumor: NDArray[np.bool_]) -> CalibrationCo
     """
     kept = np.clip(means, CERTAIN, 1 - CERTAIN)
     log_p, log_q = np.log(kept), np.log1p(-kept)
-    rows = np.stack([voxels, means * voxels, tumor * voxels, means * tumor * voxels])
+    counted = (voxels, means * voxels)
     width_index = np.minimum((means * WIDTH_BINS).astype(np.int64), WIDTH_BINS - 1)
     return CalibrationCounts(
-        width=_table(width_index, rows[:3], WIDTH_BINS),
-        logit=_table(_logit_index(means, log_p - log_q), rows, _LOGIT_COLUMNS),
+        width=_table(width_index, counted, tumor, WIDTH_BINS)[:3],
+        logit=_table(_logit_index(means, log_p - log_q), counted, tumor, _LOGIT_COLUMNS),
         squares=float(np.sum(voxels * (means - tumor) ** 2)),
         nll=-float(np.sum(voxels * np.maximum(np.where(tumor, log_p, log_q), math.log(LEAST)))),
     )
@@ -152,5 +152,9 @@ def _logit_index(values: Sums, logit: Sums) -> NDArray[np.int64]:
     return index
 
 
-def _table(index: NDArray[np.int64], weights: Sums, bins: int) -> Sums:
-    return np.stack([np.bincount(index, row, bins) for row in weights]).astype(np.float64)
+def _table(index: NDArray[np.int64], counted: tuple[Sums, Sums], tumor: NDArray[np.bool_], bins: int) -> Sums:
+    """Return n, Σp, Σy and Σ p·y per bin; tumor is a small part of a region, and is picked out but once."""
+    inside = index[tumor]
+    of_all = [np.bincount(index, row, bins) for row in counted]
+    of_tumor = [np.bincount(inside, row[tumor], bins) for row in counted]
+    return np.stack([*of_all, *of_tumor])

@@ -128,7 +128,8 @@ def fit_temperature(counts: CalibrationCounts) -> TemperatureFit:
     elif slope(ends[1]) <= 0:
         inverse, at_bound = ends[1], True
     else:
-        inverse, at_bound = float(cast(Any, brentq)(slope, *ends, rtol=1e-9)), False
+        find_root = cast(Any, brentq)  # typed as if it always gave a pair
+        inverse, at_bound = float(find_root(slope, *ends, rtol=1e-9)), False
     return TemperatureFit(
         temperature=1 / inverse,
         voxels=counts.voxels,
