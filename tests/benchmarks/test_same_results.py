@@ -128,6 +128,7 @@ def test_equal_folders_are_equal(main, folders, capsys):
     ("name", "change"),
     [
         ("a.json", {"varying": {"at": 8, "more": 1}}),
+        ("a.json", {"version": 1, "notes": []}),
         ("a.dcm", {"uid": "1.2.4", "date": "20211231"}),
         ("a.html", {"heading": "All cases"}),
         ("a.md", {"heading": "Overlap"}),
@@ -146,6 +147,7 @@ def test_what_may_vary_is_no_difference(main, folders, name, change):
         ("a.nii.gz", {"voxel": 1e-30}, "1 of 12 voxels differ"),
         ("a.nii.gz", {"voxel": -0.0}, "1 of 12 voxels differ"),
         ("a.nii.gz", {"spacing": 2.5}, "headers differ"),
+        ("a.json", {"notes": ["further"]}, "notes[0]: only after"),
         ("a.dcm", {"pixel": 2}, ".PixelData: "),
         ("a.dcm", {"volume": "1.6"}, ".MeasuredValueSequence[0].NumericValue: 1.5 and 1.6"),
         ("a.json", {"tumor": {"ml": 1}}, "tumor.ml: 1.0 and 1"),

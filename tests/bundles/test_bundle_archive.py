@@ -132,7 +132,9 @@ class TestNames:
     def test_the_same_name_twice_but_for_case_is_refused(self, zipped, extracted, name):
         refused(zipped(unlisted=[("notes.txt", b"x"), (name, b"y")]), extracted, "twice, but for case")
 
-    @pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFIFO])
+    @pytest.mark.parametrize(
+        "kind", [stat.S_IFLNK, stat.S_IFDIR, stat.S_IFCHR, stat.S_IFBLK, stat.S_IFIFO, stat.S_IFSOCK]
+    )
     def test_links_folders_and_devices_are_refused(self, zipped, extracted, kind):
         info = zipfile.ZipInfo("notes.txt")
         info.external_attr = (kind | 0o777) << 16

@@ -304,9 +304,12 @@ class TestUnusableModels:
             ({"labels": None}, "labels is None; expected numbers by name"),
             ({"labels": ["tumor"]}, r"labels is \['tumor'\]"),
             ({"labels": {"tumor": "x"}}, "label tumor is 'x'; expected a whole number"),
+            ({"labels": {"tumor": None}}, "label tumor is None"),
             ({"labels": {"tumor": []}}, r"label tumor is \[\]"),
             ({"channel_names": ["CT"]}, "channel_names is .*; expected names by number"),
             ({"channel_names": {"CT": "0"}}, "channel_names is .*; expected names by number"),
+            ({"channel_names": "CT"}, "channel_names is .*; expected names by number"),
+            ({"channel_names": None}, "channel_names is .*; expected names by number"),
         ],
     )
     def test_labels_and_channels_that_are_none(self, dataset, told):

@@ -71,8 +71,12 @@ class TestUsage:
             (("-d", "1000"), "-d 1000; expected a number from 1 to 999"),
             (("--test_patients", os.devnull), "is empty; expected Patient IDs, one per line"),
             (("-np", "0"), "0 processes; expected at least 1"),
+            (("--folds", "1"), "1 folds; expected 0 for none, or at least 2"),
+            (("--folds", "3"), "3 folds for 2 patients to train on"),
+            (("--name", "a/b"), "dataset name 'a/b'; expected letters"),
             (("--name", "../b"), "dataset name '../b'; expected letters"),
             (("--label", "lung"), "label 'lung'; expected NAME=REGION"),
+            (("--label", "tumor=x"), "each name once"),
             (("--test_patients", "nowhere.txt"), "nowhere.txt cannot be read"),
         ],
     )

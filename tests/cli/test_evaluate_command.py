@@ -122,7 +122,9 @@ def test_predictions_without_a_name_are_called_as_their_folder_or_pattern(folder
     ("options", "reason"),
     [
         (("--reference", "none"), "--reference none; expected one of coarse, fine"),
+        (("--resamples", "10"), "expected at least 100"),
         (("-np", "0"), "0 processes; expected at least 1"),
+        (("--tumor_label", "tumor"), "give a value from 1 up"),
         (("--tumor_label", "other=1"), "expected gt or one of coarse, fine before the ="),
     ],
 )

@@ -95,6 +95,7 @@ def test_odd_names_stay_inside_the_folder_and_a_slice_that_a_case_lacks_costs_it
     ("options", "said"),
     [
         (("--cases", "gamma"), "has no case gamma; found alpha, beta"),
+        (("--window", "liver"), "window 'liver'; expected lung, mediastinum, bone, or LEVEL,WIDTH"),
         (("--slices", "0"), "found 0 slices"),
         (("-np", "0"), "-np 0; expected at least 1"),
         (("--tumor_label", "2"), "give their folder with -gt"),

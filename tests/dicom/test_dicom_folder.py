@@ -70,7 +70,7 @@ def test_other_files_are_counted_and_left_alone(download, put):
     assert scan.stray == scan.patients[0].broken == ()
 
 
-@pytest.mark.parametrize("content", [b"", b"<html>" * 100])
+@pytest.mark.parametrize("content", [b"", b"Not Found", b"<html>" * 100])
 def test_what_is_named_dicom_and_is_not_counts_as_broken(download, put, content):
     put(download / "ct", "P1")
     (download / "ct" / "1-777.dcm").write_bytes(content)

@@ -72,7 +72,7 @@ def test_a_header_says_what_the_file_says(image, axial_grid, series_of):
     assert (header.plane.spacing_mm, header.plane.shape) == (axial_grid.spacing_mm[1:], axial_grid.shape[1:])
 
 
-@pytest.mark.parametrize("content", [b"", b"x" * 500, b"\0" * 128 + b"DIC"])
+@pytest.mark.parametrize("content", [b"", b"\0", b"x" * 131, b"x" * 500, b"\0" * 128 + b"DIC", b"PatientID,Series"])
 def test_what_lacks_the_mark_is_no_dicom(tmp_path, content):
     (tmp_path / "file.dcm").write_bytes(content)
     assert read_header(tmp_path / "file.dcm") is None
@@ -129,9 +129,12 @@ def test_a_patient_without_an_id_has_an_empty_one(edited):
     [
         {"ImagePositionPatient": None},
         {"ImageOrientationPatient": None},
+        {"PixelSpacing": None},
         {"ImagePositionPatient": ["1", "2"]},
         {"ImagePositionPatient": ["1", "nan", "2"]},
+        {"ImagePositionPatient": ["1", "2", "inf"]},
         {"PixelSpacing": ["0", "1"]},
+        {"PixelSpacing": ["1", "-1"]},
         {"PixelSpacing": "1"},
         {"ImageOrientationPatient": ["0"] * 6},
         {"ImageOrientationPatient": ["2", "0", "0", "0", "2", "0"]},
@@ -167,7 +170,9 @@ def test_rows_and_columns_are_not_mixed_up_and_exact_cosines_are_kept_to_the_las
     assert plane.normal == (-1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize(("image_type", "is_localizer"), [("LOCALIZER", True), ("AXIAL", False), (None, False)])
+@pytest.mark.parametrize(
+    ("image_type", "is_localizer"), [("LOCALIZER", True), ("AXIAL", False), ("", False), (None, False)]
+)
 def test_localizers_are_known_by_their_image_type(edited, image_type, is_localizer):
     whole = image_type and ["ORIGINAL", "PRIMARY", image_type, "CT_SOM5 TOP"]
     assert edited(ImageType=whole).is_localizer == is_localizer

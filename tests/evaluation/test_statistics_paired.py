@@ -29,7 +29,7 @@ def p_over_all_signs(differences):
     return min(1.0, 2 * np.mean([total <= seen + 1e-9 for total in sums]))
 
 
-@pytest.mark.parametrize("count", [1, 5, 50])
+@pytest.mark.parametrize("count", [1, 2, 5, 10, 25, 50])
 def test_without_ties_p_is_scipys_exact_one(count, rng):
     differences = rng.normal(0.3, 1.0, size=count)
     known = stats.wilcoxon(differences, method="exact")

@@ -85,7 +85,7 @@ def test_half_precision_is_summed_in_float32(subject, scheme, dtype):
     torch.testing.assert_close(logits.grad.float(), subject.gradient(full), rtol=1e-2, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
 @pytest.mark.parametrize("extreme", [1e4, -1e4])
 def test_extreme_outputs_give_finite_losses_and_gradients(subject, scheme, dtype, extreme):
     problem = make_problem(scheme)

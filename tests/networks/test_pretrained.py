@@ -195,7 +195,7 @@ def test_encoders_in_several_parts_take_a_whole_network_and_the_encoder_alone(na
 class TestUNets:
     """nnU-Net's own networks, which hold every weight under several names."""
 
-    @pytest.mark.parametrize(("before", "after"), [(0.0, 0.2), (0.2, 0.0)])
+    @pytest.mark.parametrize(("before", "after"), [(0.0, 0.2), (0.2, 0.0), (0.2, 0.1)])
     def test_dropout_or_none_the_weights_are_all_taken(self, kind, before, after):
         trained, fresh = unet(kind, seed=1, dropout=before), unet(kind, seed=2, dropout=after)
         fitted = fit_weights(trained.state_dict(), fresh, encoder=STAGES)

@@ -10,6 +10,8 @@ from nnunet_cascade.phantom.patient import draw_patient
 from nnunet_cascade.phantom.settings import FIELD_OF_VIEW_MM
 
 SEEDS = range(500, 508)
+CT_HU = (-533.937, 469.521)
+"""Mean and deviation of the phantom of seed 11 without noise, in HU."""
 
 
 def test_the_same_seed_gives_the_same_bits(phantom_of):
@@ -19,6 +21,14 @@ def test_the_same_seed_gives_the_same_bits(phantom_of):
         assert getattr(first, name).tobytes() == getattr(again, name).tobytes()
     assert first.tumor_facts == again.tumor_facts
     assert first.distractor_facts == again.distractor_facts
+
+
+def test_a_seed_stays_the_patient_that_it_was(phantom_of):
+    """Figures in the docs are of phantoms by seed; processors may round a voxel otherwise."""
+    phantom = phantom_of(11)
+    voxels = {name: np.count_nonzero(getattr(phantom, name)) for name in ("lungs", "heart", "tumors", "distractors")}
+    assert voxels == pytest.approx({"lungs": 15812, "heart": 1983, "tumors": 177, "distractors": 153}, abs=2)
+    assert (phantom.ct.mean(dtype=np.float64), phantom.ct.std(dtype=np.float64)) == pytest.approx(CT_HU, abs=0.005)
 
 
 def test_another_seed_gives_another_patient(phantom_of):

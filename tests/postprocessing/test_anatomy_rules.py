@@ -74,6 +74,7 @@ def ranked(*volumes_and_probabilities):
     ("count", "by", "kept"),
     [
         (1, "volume", [1]),
+        (2, "volume", [1, 2]),
         ("all", "volume", [1, 2, 3]),
         (9, "volume", [1, 2, 3]),
         (1, "mean_probability", [2]),

@@ -37,18 +37,23 @@ def test_presets_hold_the_numbers_of_the_decision():
     ("name", "value"),
     [
         ("min_lung_overlap", 1.1),
+        ("min_lung_overlap_central", -0.1),
         ("central_zone_share", "half"),
         ("rescue_near_surface_share_central", float("nan")),
+        ("rescue_distance_mm", -1.0),
         ("rescue_min_volume_mm3", float("inf")),
         ("min_volume_mm3", True),
         ("merge_radius_mm", None),
         ("merge_radius_mm", 30.0),
+        ("merge_radius_mm", -2.0),
         ("merge_shape", "disc"),
         ("top_k", 0),
+        ("top_k", 1.0),
         ("top_k", "some"),
         ("rank_by", "beauty"),
         ("keep_best_if_none", 1),
         ("min_lungs_ml", 20000.0),
+        ("min_smaller_lung_share", 1.5),
     ],
 )
 def test_nonsense_is_refused_by_name(name, value):

@@ -141,7 +141,7 @@ def test_a_crop_has_the_lungs_of_the_whole(thorax, thorax_lungs, box):
     assert dice(cropped(thorax, box).mask, thorax_lungs.mask[box.slices]) > 0.98
 
 
-@pytest.mark.parametrize("start", [48, 58])
+@pytest.mark.parametrize("start", [48, 54, 58])
 def test_half_a_chest_has_one_lung_on_its_own_side(thorax, start):
     for box, side in ((Box((0, 0, start), (70, 90, 110)), LEFT), (Box((0, 0, 0), (70, 90, 108 - start)), RIGHT)):
         found = cropped(thorax, box)

@@ -101,6 +101,7 @@ def test_the_title_tells_case_height_volume_flags_and_the_foot_what_it_is_not(dr
     ("measure", "says", "most"),
     [
         ("predictive_entropy", "predictive entropy of the tumor probability (nats)", np.log(2)),
+        ("mutual_information", "mutual information of the tumor probability (nats)", np.log(2)),
         ("surprise", "surprise of the tumor probability (unknown unit)", 0.25),
     ],
 )

@@ -89,7 +89,7 @@ def test_the_window_changes_the_picture_and_is_told(request_of, drawn):
     assert "CT window 400, 1800 HU." in bone.said()
 
 
-@pytest.mark.parametrize(("ending", "begins"), [("pdf", b"%PDF"), ("svg", b"<?xml")])
+@pytest.mark.parametrize(("ending", "begins"), [("png", b"\x89PNG"), ("pdf", b"%PDF"), ("svg", b"<?xml")])
 def test_files_are_what_their_ending_says_and_tell_nothing_of_the_hour(request_of, tmp_path, ending, begins):
     path = tmp_path / f"figure.{ending}"
     draw_figure(request_of, path)

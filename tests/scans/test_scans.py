@@ -133,6 +133,10 @@ class TestSearch:
         with pytest.raises(DicomError, match=rf"no CT series that is a volume \(there are: {kinds}"):
             find_scans(one)
 
+    def test_images_that_do_not_say_where_they_lie_are_counted_one_by_one(self, one):
+        edit_all(one / "CT", lambda dataset: delattr(dataset, "ImagePositionPatient"))
+        assert search_scans(one).left_out == ()
+
     def test_a_folder_without_any_image_or_a_single_slice_says_what_is_expected(self, tmp_path):
         (tmp_path / "notes.txt").write_text("none")
         with pytest.raises(DicomError, match=r"none of them DICOM .*, or image files named <case>_0000.nii.gz"):

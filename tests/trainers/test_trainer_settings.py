@@ -56,7 +56,7 @@ class TestSettings:
         assert (group["lr"], group["weight_decay"]) == (0.02, 0.25)
 
     @pytest.mark.parametrize("augmentation", ["nnunet", "paper"])
-    @pytest.mark.parametrize("name", ["SegResNetTrainer", "DistanceTransformROITrainer", OURS])
+    @pytest.mark.parametrize("name", ["SegResNetTrainer", *EVERY_LOSS])
     def test_the_augmentation(self, name, augmentation, make_trainer):
         trainer = start(make_trainer(name, augmentation=augmentation, mirroring=True))
         transforms = trainer.dataloader_train.data_loader.transforms.transforms
@@ -126,7 +126,7 @@ class TestRois:
         assert not dropout_modules(trainer.network.encoder.stages[0])
 
 
-@pytest.mark.parametrize("name", ["CascadeTrainer", "DiceCEROITrainer", "DistanceTransformROITrainer", OURS])
+@pytest.mark.parametrize("name", ["CascadeTrainer", *EVERY_LOSS])
 def test_a_network_of_two_resolutions_learns(name, make_trainer):
     """It has one output alone, which nnU-Net itself would weigh by 0 / 0."""
     trainer = start(make_trainer(name, planned={"features": (4, 8)}))

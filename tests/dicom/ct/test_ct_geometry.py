@@ -173,7 +173,7 @@ def test_a_slice_between_the_planes_can_be_drawn_on_and_of_two_on_one_plane_the_
     assert stack_slices(at(0, 3, 6, extra, 9, 12)).drawable_mm.tolist() == drawable
 
 
-@pytest.mark.parametrize(("step", "planes"), [(1.25, 120), (0.625, 300), (0.7, 90)])
+@pytest.mark.parametrize(("step", "planes"), [(1.25, 120), (0.625, 300), (2.51, 50), (0.7, 90)])
 def test_rounded_positions_are_regular(step, planes):
     stack = stack_slices(at(*np.round(-33.3 + step * np.arange(planes), 1)))
     assert stack.irregularities == ()

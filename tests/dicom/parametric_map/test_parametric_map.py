@@ -57,6 +57,11 @@ def test_every_measure_of_uncertainty_has_a_code_that_dicom_can_hold():
     assert QUANTITIES["predictive_entropy"].largest == pytest.approx(np.log(2))
 
 
+def test_a_quantity_has_a_label_that_dicom_can_hold():
+    with pytest.raises(DicomError, match="at most 16"):
+        dataclasses.replace(QUANTITIES["variance"], label="x" * 17)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -115,8 +115,10 @@ def test_a_truncated_file_is_refused_wherever_it_ends(path, edited, syntax, unde
         ("CLOSED_PLANAR", {}),
         ("CLOSEDPLANAR_XOR", {}),
         ("", {}),
+        (None, {}),
         ("POINT", {"POINT": 1}),
         ("OPEN_PLANAR", {"OPEN_PLANAR": 1}),
+        ("OPEN_NONPLANAR", {"OPEN_NONPLANAR": 1}),
     ],
 )
 def test_closed_contours_alone_are_drawn_and_others_told(path, edited, kind, ignored):
@@ -126,10 +128,11 @@ def test_closed_contours_alone_are_drawn_and_others_told(path, edited, kind, ign
     assert len(found.closed) == count - sum(ignored.values())
 
 
-@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None])
+@pytest.mark.parametrize("text", ["", "1\\2\\3", "1\\2\\3\\4\\5\\6", None, "no element"])
 def test_fewer_than_three_vertices_are_no_contour(path, edited, text):
     count = len(read_structure_set(path).contours(1).closed)
-    found = edited(with_coordinates(text)).contours(1)
+    without = lambda dataset: first_contour(dataset).__delitem__("ContourData")  # noqa: E731
+    found = edited(without if text == "no element" else with_coordinates(text)).contours(1)
     assert found.ignored == {"degenerate": 1}
     assert len(found.closed) == count - 1
 

@@ -357,6 +357,7 @@ SMALL, LARGE = "24x38x3/image", "ct-3slice"
             {value: (f"partial_overlaps-{n}.nrrd", value) for value, n in ((1, 1), (2, 2), (3, 3), (4, 1), (5, 1))},
         ),
         ("sparse-labelmap-ppv5.dcm", SMALL, {1: ("sparse_labelmap_ppv5_seg.nrrd", 1)}),
+        ("sparse-labelmap-noppv.dcm", SMALL, {1: ("sparse_labelmap_noppv_seg.nrrd", 1)}),
         ("24x38x3/seg/label.seg", SMALL, {1: ("24x38x3/nrrd/label.nrrd", 1)}),
         ("23x38x3/seg/label.seg", "23x38x3/image", {1: ("23x38x3/nrrd/label.nrrd", 1)}),
     ],
