@@ -157,4 +157,4 @@ def _table(index: NDArray[np.int64], counted: tuple[Sums, Sums], tumor: NDArray[
     inside = index[tumor]
     of_all = [np.bincount(index, row, bins) for row in counted]
     of_tumor = [np.bincount(inside, row[tumor], bins) for row in counted]
-    return np.stack([*of_all, *of_tumor])
+    return np.stack([*of_all, *of_tumor], dtype=np.float64)
