@@ -48,6 +48,7 @@ lint: $(SETUP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/python benchmarks/house.py
 	$(BIN)/pyright
 
 # Kills, long chains and real services: run it before a release.

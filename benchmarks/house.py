@@ -10,6 +10,7 @@ import ast
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 import grimp
@@ -22,16 +23,17 @@ SMALL = {"scans.scans": 15, "case_folders.case_record": 5}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """One measured number and the largest value that is allowed."""
+    """One measured number and the largest value that is allowed, or infinity for a number that is only told."""
 
     name: str
     found: float
-    bound: float
+    bound: float = inf
 
     def __str__(self) -> str:
         """Return one row of the table."""
         verdict = "ok" if self.found <= self.bound else "TOO LARGE"
-        return f"{self.name:<58} {self.found:>8g} {self.bound:>8g}  {verdict}"
+        limit = "" if self.bound == inf else f"{self.bound:>8g}  {verdict}"
+        return f"{self.name:<58} {self.found:>8g} {limit}".rstrip()
 
 
 def main() -> int:
@@ -64,13 +66,13 @@ def _sizes(sources: dict[Path, str]) -> Iterator[Figure]:
     yield Figure(
         name=f"share of the largest folder, {largest}, in %", found=round(100 * of_largest / total, 1), bound=12
     )
-    yield Figure(name="lines of the package", found=total, bound=40_900)
+    yield Figure(name="lines of the package", found=total)
     longest = max(lines, key=lambda path: lines[path])
     yield Figure(name=f"lines of the longest module, {longest.name}", found=lines[longest], bound=400)
     name, length = max(((name, length) for text in sources.values() for name, length in _functions(text)), key=_length)
     yield Figure(name=f"lines of the longest function, {name}", found=length, bound=60)
     tests = sum(len(path.read_text(encoding="utf-8").splitlines()) for path in (ROOT / "tests").rglob("*.py"))
-    yield Figure(name="lines of the tests", found=tests, bound=31_000)
+    yield Figure(name="lines of the tests", found=tests)
 
 
 def _functions(text: str) -> Iterator[tuple[str, int]]:
