@@ -92,7 +92,7 @@ import nnunet_cascade as nnc
 
 cascade = nnc.load_cascade("demo/bundle", device="cpu")  # once; "auto" takes a GPU if there is one
 result = cascade.predict("ct.nii.gz")  # or a folder of DICOM slices, a Volume, a SimpleITK image
-print(result.flags, [candidate.verdict.reason for candidate in result.candidates])
+print(result.flags, [(candidate.kept, candidate.verdict.reason) for candidate in result.candidates])
 result.save("from_python")
 ```
 
@@ -112,8 +112,17 @@ The examples below use `import nnunet_cascade as nnc`, `import numpy as np` and 
 them."""
 _NAMES = MappingProxyType(
     {
-        "Predict": ("load_cascade", "Cascade", "Prediction", "CaseResult", "read_ct", "find_scans", "Scan"),
-        "Single steps": ("find_lungs", "filter_candidates", "evaluate"),
+        "Predict": (
+            "load_cascade",
+            "Cascade",
+            "Prediction",
+            "CaseResult",
+            "read_ct",
+            "find_scans",
+            "Scan",
+            "read_spec",
+        ),
+        "Single steps": ("find_lungs", "filter_candidates", "evaluate", "write_image"),
         "Train": ("train_cascade", "TrainingRequest", "StageTraining", "PlanRequest"),
         "Settings": (
             *("CascadeSpec", "StageSettings", "AnatomySettings", "RoiSettings", "SamplingSettings", "LungSource"),
@@ -129,6 +138,7 @@ _NAMES = MappingProxyType(
 )
 _SECTION = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Example|Source):$", re.MULTILINE)
 _QUOTED = re.compile(r"(: |-> )'([^']*)'")
+_PAGE = re.compile(r"docs/([\w/-]+\.md)")
 _CODE = re.compile(r"[<>*_=\[\]]|^--?[a-z]")
 _ATTRIBUTE = re.compile(r"    (\w+): (.*)")
 
@@ -165,9 +175,9 @@ def _option(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 def _marked(text: str) -> str:
     """Mark names of files, options and settings as code, so that nothing in them is taken for markup."""
     words: list[str] = []
-    for word in text.split():
+    for word in _PAGE.sub(r"[docs/\1](../\1)", text).split():
         bare = word.lstrip("(").rstrip(",.;:)")
-        words.append(word if "`" in word or not _CODE.search(bare) else word.replace(bare, f"`{bare}`"))
+        words.append(word if "`" in word or "](" in word or not _CODE.search(bare) else word.replace(bare, f"`{bare}`"))
     return " ".join(words)
 
 
@@ -243,12 +253,19 @@ def _name(name: str, title: str) -> str:
     if title == "Settings":
         parts.append(f"[All of them](settings.md#{name.lower()}).")
     if isinstance(described, type) and title in {"Predict", "Train", "Settings", "Results"}:
-        for method, value in vars(described).items():
+        for method, value in _members(described):
             value = getattr(value, "__func__", value)  # noqa: PLW2901 - a class method
             shown = not method.startswith("_") and not method.endswith("record")
             if shown and (inspect.isfunction(value) or isinstance(value, property)):
                 parts += [f"#### {name}.{method}", *_signature(value), *_sections(inspect.getdoc(value) or "")]
     return "\n\n".join(parts)
+
+
+def _members(described: type) -> Iterator[tuple[str, Any]]:
+    """Yield what a class defines, and what it has from bases that have no place of their own on the page."""
+    for kind in described.__mro__:
+        if kind.__module__.startswith(nnc.__name__) and (kind is described or kind.__name__ not in nnc.__all__):
+            yield from vars(kind).items()
 
 
 def _signature(described: Any) -> list[str]:

@@ -6,8 +6,8 @@ Names in `__all__` are the public interface: import this package, as in `import 
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from nnunet_cascade.api.cascade import Cascade, Prediction, load_cascade
-    from nnunet_cascade.api.tasks import evaluate, find_lungs, read_ct
+    from nnunet_cascade.api.cascade import Cascade, Prediction, load_cascade, read_spec
+    from nnunet_cascade.api.tasks import evaluate, find_lungs, read_ct, write_image
     from nnunet_cascade.errors import (
         BundleError,
         CascadeError,
@@ -102,12 +102,14 @@ __all__ = [
     "find_scans",
     "load_cascade",
     "read_ct",
+    "read_spec",
     "train_cascade",
+    "write_image",
 ]
 
 _HOMES = {  # all others are errors
-    "api.cascade": "Cascade Prediction load_cascade",
-    "api.tasks": "evaluate find_lungs read_ct",
+    "api.cascade": "Cascade Prediction load_cascade read_spec",
+    "api.tasks": "evaluate find_lungs read_ct write_image",
     "evaluation.case": "CaseScore",
     "geometry": "Box Grid",
     "images": "Volume",

@@ -34,6 +34,7 @@ _NIFTI_HEADER_BYTES = 352
 _LABEL_TOLERANCE = 0.01
 _LABEL_TYPES = (np.int16, np.int32, np.int64)
 _READ_BYTES = 1 << 20
+_DICOM_MARK_AT, _DICOM_MARK = 128, b"DICM"
 _GZIP_SIZE_BYTES = 4  # at the end of the file: how many bytes it holds uncompressed
 
 
@@ -61,11 +62,31 @@ class RealVolume(Volume):
     array: Image
 
 
+def require_image_file(path: Path) -> None:
+    """Raise an InputImageError where a path is not there, is a folder or a DICOM file, which is no whole image."""
+    if path.is_dir():
+        raise InputImageError(f"{path} is a folder; expected an image file")
+    if not path.is_file():
+        raise InputImageError(f"{path} does not exist; expected an image file")
+    if is_dicom(path):
+        raise InputImageError(f"{path} is a DICOM file; expected an image file such as {ENDING}")
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file has the mark of DICOM; False where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(_DICOM_MARK_AT)
+            return file.read(len(_DICOM_MARK)) == _DICOM_MARK
+    except OSError:
+        return False  # whoever reads it says what is wrong
+
+
 def read_volume(path: str | Path) -> RealVolume:
     """Read a three-dimensional image.
 
     Raises:
-        InputImageError: The file is missing or truncated, has other than three
+        InputImageError: The file is missing, truncated or DICOM, has other than three
             dimensions or several channels, or holds NaN or infinite values.
     """
     path = Path(path)
@@ -227,8 +248,7 @@ def _read(path: Path) -> tuple[NDArray[Any], Grid]:
     """
     import SimpleITK as sitk  # noqa: PLC0415 - 60 MB: processes that touch no image do without
 
-    if not path.is_file():
-        raise InputImageError(f"{path} does not exist; expected an image file")
+    require_image_file(path)
     stored = _nifti_voxels(path) if path.name.endswith((".nii", ENDING)) else None
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))

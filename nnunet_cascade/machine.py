@@ -115,9 +115,9 @@ def find_device(device: str | torch.device) -> torch.device:
     except RuntimeError as error:
         raise SettingsError(f"device {device}: expected auto, cpu, cuda, cuda:N or mps") from error
     if found.type == "cuda" and (found.index or 0) >= count:
-        raise SettingsError(f"-device {device}: found {count} CUDA devices, counted from 0; choose another or cpu")
+        raise SettingsError(f"device {device}: found {count} CUDA devices, counted from 0; choose another or cpu")
     if found.type == "mps" and not torch.backends.mps.is_available():
-        raise SettingsError("-device mps: found no such device; use cpu")
+        raise SettingsError("device mps: found no such device; use cpu")
     return found
 
 

@@ -10,11 +10,11 @@ from typing import Any, cast, get_args
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from nnunet_cascade.api.inputs import CtSource, MaskSource, as_volume, find_scan, mask_on
+from nnunet_cascade.api.inputs import CtSource, MaskSource, as_volume, find_scan, labels_on, mask_on
 from nnunet_cascade.bundles.bundle import load_cascade as load_models
-from nnunet_cascade.bundles.bundle import read_notes, read_spec
+from nnunet_cascade.bundles.bundle import read_notes
+from nnunet_cascade.bundles.bundle import read_spec as read_settings
 from nnunet_cascade.bundles.checksums import model_checksums
 from nnunet_cascade.case_folders.case_record import read_record
 from nnunet_cascade.case_folders.records import record_path
@@ -44,6 +44,8 @@ _PREDICTING = threading.Lock()
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Prediction(CaseResult):
     """What a cascade found in one CT: the fields of `CaseResult`, and what it takes to save them.
+
+    Used most: `tumor`, `uncertainty`, `probability`, `candidates`, `flags`, `lungs.mask` and `grid`.
 
     Attributes:
         case: Name of the case; its files begin with it.
@@ -100,7 +102,7 @@ class Prediction(CaseResult):
         Raises:
             SettingsError: The folder is one that the case was read from, a kind is unknown, or there is no series.
             InputImageError: The folder cannot be written.
-            DicomError: The series cannot be referred to.
+            DicomError: The series cannot be referred to. The other files are there by then, and stay.
 
         Example:
             >>> cascade.predict("ct.nii.gz").save("results").name
@@ -158,7 +160,7 @@ class Cascade:
 
     @property
     def spec(self) -> CascadeSpec:
-        """The settings."""
+        """The settings, which do not change; `load_cascade` says how to predict with others."""
         return self._models.spec
 
     def predict(
@@ -178,8 +180,8 @@ class Cascade:
             case: Name of the case; default: that of the file, a hash for a series, "case" for an image in memory.
             series: SeriesInstanceUID of the CT, if the folder holds several.
             stage1: A mask instead of stage 1's prediction, on the CT's grid.
-            lungs: A lung mask on the CT's grid, or where lung masks come from, instead of the bundle's source; a path
-                is a folder of masks, as for `--lungs`.
+            lungs: A lung mask on the CT's grid (found by `find_lungs`, a file of labels or an array), or where lung
+                masks come from, instead of the bundle's source. A folder is one of masks, as for `--lungs`.
 
         Returns:
             The result on the CT's own grid. No candidate gives an empty mask and a flag, never an error.
@@ -200,7 +202,7 @@ class Cascade:
         _require_name(name)
         files = None if scan is None else _files(replace(scan, case=name), job, stage1)
         volume = as_volume(source) if scan is None else None
-        from_files = files is not None and _is_on_disk(stage1) and _is_on_disk(lungs)
+        from_files = files is not None and _has_checksum(stage1) and not _is_mask(lungs)
         checksums: InputChecksums = []
 
         def read() -> tuple[LoadedScan, PrecomputedInputs]:
@@ -222,7 +224,7 @@ class Cascade:
     def _job_for(self, stage1: object, lungs: object) -> CohortJob:
         """Return what a record says of a prediction: without stage 1 and with other lungs, if these are given."""
         job = self._job
-        if isinstance(lungs, (str, Path)):
+        if isinstance(lungs, (str, Path)) and not Path(lungs).is_file():
             lungs = LungSource(kind="folder", path=Path(lungs))
         if isinstance(lungs, LungSource):
             weights = weights_checksum(lungs)
@@ -248,7 +250,7 @@ def load_cascade(
     Args:
         bundle: Folder made by `nnc-make-bundle`, `nnc-train-cascade` or `nnc-demo`.
         device: Where to predict: "cpu", "cuda", "cuda:1", "mps" or a torch.device; "auto" is a GPU if there is one.
-        spec: Settings instead of the bundle's own.
+        spec: Settings instead of the bundle's own; see the second example.
         trusted: Let the bundle's files run code of their own, as nnU-Net itself does.
         precision: What the networks compute in; "bfloat16" on CPUs that have it.
 
@@ -260,11 +262,20 @@ def load_cascade(
 
     Example:
         >>> cascade = nnc.load_cascade("demo/bundle", device="cpu")
+
+        With other settings, here for a faster prediction:
+
+        >>> from dataclasses import replace
+        >>> spec = nnc.read_spec("demo/bundle")
+        >>> spec = replace(spec, sampling=replace(spec.sampling, mc_samples=5))
+        >>> spec = replace(spec, stage1=replace(spec.stage1, mirroring=False))
+        >>> nnc.load_cascade("demo/bundle", device="cpu", spec=spec).spec.sampling.mc_samples
+        5
     """
     require_type(bundle, (str, Path), "a path (str or Path)", what="bundle")
     require_type(spec, (CascadeSpec, type(None)), "a CascadeSpec or None", what="spec")
     folder, place = Path(bundle), find_device(device)
-    settings = spec or read_spec(folder)
+    settings = spec or read_settings(folder)
     if device != "auto" and settings.lungs.kind == "lungmask" and place.type in get_args(DeviceName):
         settings = replace(settings, lungs=replace(settings.lungs, device=cast(Any, place.type)))
     models = load_models(folder, device=place, spec=settings, trusted=trusted, precision=precision)
@@ -279,6 +290,21 @@ def load_cascade(
     return Cascade(models, job, place)
 
 
+def read_spec(bundle: str | Path) -> CascadeSpec:
+    """Read the settings of a bundle, without its networks.
+
+    Raises:
+        WrongTypeError: The argument is no path.
+        BundleError: The folder is no bundle, or one of a newer version.
+
+    Example:
+        >>> nnc.read_spec("demo/bundle").roi.margin_mm
+        10.0
+    """
+    require_type(bundle, (str, Path), "a path (str or Path)", what="bundle")
+    return read_settings(Path(bundle))
+
+
 def _files(scan: Scan, job: CohortJob, stage1: object) -> CaseFiles:
     mask = Path(stage1) if isinstance(stage1, (str, Path)) else None
     return CaseFiles(scan=scan, stage1_mask=mask, lungs=tuple(lung_files(job.spec.lungs, scan.case)))
@@ -289,21 +315,27 @@ def _in_memory(volume: Volume, case: str) -> tuple[LoadedScan, PrecomputedInputs
     return LoadedScan(volume=volume), PrecomputedInputs(case=case)
 
 
-def _is_on_disk(given: object) -> bool:
-    return given is None or isinstance(given, (str, Path, LungSource))
+def _has_checksum(stage1: object) -> bool:
+    return stage1 is None or isinstance(stage1, (str, Path))
+
+
+def _is_mask(lungs: object) -> bool:
+    """Tell a mask of this very CT from a place where the masks of all cases are."""
+    if isinstance(lungs, (str, Path)):
+        return Path(lungs).is_file()
+    return not (lungs is None or isinstance(lungs, LungSource))
 
 
 def _handed_in(given: PrecomputedInputs, scan: LoadedScan, stage1: object, lungs: object) -> PrecomputedInputs:
-    """Add the masks that are in memory, or that belong to a CT in memory."""
+    """Add the masks of this very CT that were handed in."""
     grid = scan.volume.grid
     if stage1 is not None and given.stage1 is None:
         given = replace(given, stage1=mask_on(stage1, grid, what="stage-1 mask"))
     if isinstance(lungs, LungMask):
         return replace(given, lungs=lungs)
-    if _is_on_disk(lungs):
+    if not _is_mask(lungs):
         return given
-    mask_on(lungs, grid, what="lung mask")
-    sides = SideLabels().sides(cast(NDArray[Any], lungs).astype(np.uint8))
+    sides = SideLabels().sides(labels_on(lungs, grid, what="lung mask").astype(np.uint8))
     return replace(given, lungs=lungs_of(scan.volume, sides, source="given"))
 
 

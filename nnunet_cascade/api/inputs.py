@@ -34,6 +34,8 @@ def find_scan(source: str | Path, series: str | None) -> Scan:
         InputImageError: There is none, or there are several; the message lists them.
         DicomError: There is no CT series.
     """
+    if not Path(source).exists():
+        raise InputImageError(f"{source} does not exist; expected an image file, or a folder with the slices of one CT")
     found = search_scans(source).scans
     chosen = [scan for scan in found.values() if series in {None, scan.series_uid}]
     if len(chosen) == 1:
@@ -63,6 +65,20 @@ def as_volume(source: object) -> Volume:
     return volume if volume.array.dtype in ("int16", "float32") else Volume(volume.array.astype("float32"), volume.grid)
 
 
+def labels_on(source: object, grid: Grid, *, what: str) -> NDArray[Any]:
+    """Return labels or a mask (Z, Y, X) that lie on a grid, as they are.
+
+    Raises:
+        WrongTypeError, GridMismatchError, InputImageError: As `mask_on`.
+    """
+    if isinstance(source, (str, Path)):
+        return read_labels(Path(source), grid, what=what)
+    shape = as_mask(source, what=what).shape
+    if shape != grid.shape:
+        raise GridMismatchError(f"{what} has the shape {shape}, the image {grid.shape}; resample it to the image")
+    return cast("NDArray[Any]", source)
+
+
 def mask_on(source: object, grid: Grid, *, what: str) -> Mask:
     """Return a mask (Z, Y, X) that lies on a grid.
 
@@ -71,9 +87,4 @@ def mask_on(source: object, grid: Grid, *, what: str) -> Mask:
         GridMismatchError: It lies on another grid; the message names `what`.
         InputImageError: A file cannot be read, or holds no labels.
     """
-    if isinstance(source, (str, Path)):
-        return read_labels(Path(source), grid, what=what) != 0
-    mask = as_mask(source, what=what)
-    if mask.shape != grid.shape:
-        raise GridMismatchError(f"{what} has the shape {mask.shape}, the image {grid.shape}; resample it to the image")
-    return mask
+    return as_mask(labels_on(source, grid, what=what), what=what)

@@ -1,21 +1,28 @@
-"""Single tasks of the front door: read a CT, find its lungs, compare two masks."""
+"""Single tasks of the front door: read a CT, find its lungs, compare two masks, write one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from nnunet_cascade.api.inputs import CtSource, MaskSource, as_volume, find_scan
 from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_label_map
-from nnunet_cascade.errors import SettingsError, require_type
+from nnunet_cascade.errors import GridMismatchError, SettingsError, WrongTypeError, require_type
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.geometry import Grid, Mask, Spacing, as_index, as_mask
 from nnunet_cascade.images import Volume, require_ct
+from nnunet_cascade.images import write_image as write_file
 from nnunet_cascade.postprocessing.lungs import source as lung_sources
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.case import CaseResult
 from nnunet_cascade.workflows.evaluation_workers import read_grid
+
+_EXPECTED_MASK = "a result, a path, or an array (Z, Y, X) of booleans or labels"
 
 
 def read_ct(source: str | Path, *, series: str | None = None) -> Volume:
@@ -30,9 +37,8 @@ def read_ct(source: str | Path, *, series: str | None = None) -> Volume:
 
     Raises:
         WrongTypeError: `source` is no path.
-        InputImageError: There is no CT or there are several, the file cannot be read, or its values are not those of
-            a CT.
-        DicomError: The slices cannot be read, or make no volume.
+        InputImageError, DicomError: There is no CT, there are several, it cannot be read, or its values are not those
+            of a CT.
 
     Example:
         >>> ct = nnc.read_ct("ct.nii.gz")
@@ -56,18 +62,49 @@ def find_lungs(ct: CtSource, source: LungSource | None = None, *, case: str = "c
 
     Raises:
         WrongTypeError: An argument is of another type.
-        InputImageError: The image is no CT.
+        InputImageError, DicomError: There is no CT, there are several, or it cannot be read.
         LungMaskError: The source has no mask for this CT.
 
     Example:
         >>> lungs = nnc.find_lungs("ct.nii.gz")
         >>> lungs.source, lungs.flags
         ('threshold', ())
+        >>> path = nnc.write_image(lungs.mask, nnc.read_ct("ct.nii.gz").grid, "lungs_of_ct.nii.gz")
     """
     require_type(source, (LungSource, type(None)), "a LungSource or None", what="source")
     volume = read_ct(ct) if isinstance(ct, (str, Path)) else as_volume(ct)
     require_ct(volume.array, name=case)
     return lung_sources.find_lungs(volume, source or LungSource(), case=case)
+
+
+def write_image(array: NDArray[Any], grid: Grid, path: str | Path) -> Path:
+    """Write a mask, labels or a map as an image file, such as `.nii.gz`; it appears whole or not at all.
+
+    Args:
+        array: (Z, Y, X) numbers or booleans; these become 0 and 1.
+        grid: Where its voxels lie, such as `result.grid` or `read_ct(…).grid`.
+        path: In a folder that is there. An earlier file is replaced.
+
+    Returns:
+        The path.
+
+    Raises:
+        WrongTypeError: An argument is of another type.
+        GridMismatchError: The array is not of the grid's shape.
+        InputImageError: The file cannot be written.
+
+    Example:
+        >>> ct = nnc.read_ct("ct.nii.gz")
+        >>> nnc.write_image(ct.array > 300, ct.grid, "bones.nii.gz").name
+        'bones.nii.gz'
+    """
+    require_type(array, np.ndarray, "an array (Z, Y, X)", what="array")
+    require_type(grid, Grid, "a Grid", what="grid")
+    require_type(path, (str, Path), "a path (str or Path)", what="path")
+    if array.shape != grid.shape:
+        raise GridMismatchError(f"the array has the shape {array.shape}, its grid {grid.shape}; give the array's grid")
+    write_file(array, grid, Path(path))
+    return Path(path)
 
 
 def evaluate(
@@ -92,7 +129,8 @@ def evaluate(
         Every measure. Both masks empty: Dice and distances are NaN. One empty: Dice 0, distances the image's diagonal.
 
     Raises:
-        WrongTypeError: A mask is neither a path nor an array of booleans or labels.
+        WrongTypeError: A mask is neither a result, a path nor an array of booleans or labels; or the voxel size is not
+            three numbers.
         GridMismatchError: The masks lie on different grids.
         InputImageError: A file cannot be read, or holds no labels.
         SettingsError: There is no voxel size.
@@ -104,6 +142,9 @@ def evaluate(
         >>> score.dice, score.hd_mm, score.lesions_found
         (0.75, 3.0, 1)
     """
+    for source, what in ((prediction, "prediction"), (truth, "truth")):
+        if not isinstance(source, np.ndarray):  # `as_mask` looks at these
+            require_type(source, (CaseResult, str, Path), _EXPECTED_MASK, what=what)
     grid = _grid_of(prediction, truth, spacing_mm)
     true = _mask(truth, grid, tumor_labels, what="truth")
     return score_case(case, true, _mask(prediction, grid, tumor_labels, what="prediction"), grid.spacing_mm)
@@ -117,7 +158,12 @@ def _grid_of(prediction: CaseResult | MaskSource, truth: MaskSource, spacing_mm:
             return read_grid(Path(source))
     if spacing_mm is None:
         raise SettingsError("spacing_mm: expected the voxel size along (Z, Y, X) for two arrays; found None")
-    return Grid(shape=as_index(as_mask(truth, what="truth").shape), spacing_mm=spacing_mm)
+    shape = as_index(as_mask(truth, what="truth").shape)
+    try:
+        z, y, x = (float(size) for size in spacing_mm)
+    except (TypeError, ValueError) as error:
+        raise WrongTypeError(f"spacing_mm: expected three numbers, along (Z, Y, X); found {spacing_mm!r}") from error
+    return Grid(shape=shape, spacing_mm=(z, y, x))
 
 
 def _mask(source: CaseResult | MaskSource, grid: Grid, tumor_labels: Sequence[str | int], *, what: str) -> Mask:

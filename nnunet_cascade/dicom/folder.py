@@ -92,7 +92,8 @@ def index_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar:
     paths = sorted(_files(folder, broken))
     groups: dict[_Group, list[Header]] = defaultdict(list)
     others = 0
-    for found in tqdm(_read_all(paths, threads), total=len(paths), desc="headers", unit="file", disable=not bar):
+    hidden = None if bar else True  # None: where it would fill a log
+    for found in tqdm(_read_all(paths, threads), total=len(paths), desc="headers", unit="file", disable=hidden):
         if isinstance(found, Header):
             groups[_group(found, by_study=by_study)].append(found)
         elif found is not None:
@@ -102,7 +103,7 @@ def index_folder(folder: Path, *, by_study: bool = False, threads: int = 2, bar:
     if not groups:
         why = f" (the first: {broken[0].reason})" if broken else ""
         raise DicomError(
-            f"{folder} holds {len(paths)} file(s), none of them DICOM that can be read{why}; give the download"
+            f"{folder} holds {len(paths)} file(s), none of them DICOM that can be read{why}; give one with DICOM"
         )
     beside, stray = _owners(groups, broken)
     patients = (_patient(group, groups[group], beside.get(group, ())) for group in sorted(groups))

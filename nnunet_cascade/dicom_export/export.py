@@ -64,7 +64,7 @@ class ExportRequest:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.kinds) - set(KINDS))
         if unknown or not self.kinds:
-            raise SettingsError(f"kinds {unknown or 'are none'}; expected some of {', '.join(KINDS)}")
+            raise SettingsError(f"kinds of DICOM: found {unknown or 'none'}; expected some of {', '.join(KINDS)}")
         if self.processes < 1:
             raise SettingsError(f"{self.processes} processes; expected at least 1")
 

@@ -19,7 +19,7 @@ DERIVED = ("lesion_recall", "lesion_precision", "lesion_f1")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaseScore(LesionShares):
-    """How well one prediction matches its truth; `definitions.DEFINITIONS` says what each figure means.
+    """How well one prediction matches its truth; docs/evaluation.md says what each figure means.
 
     Attributes:
         case: The case's name.

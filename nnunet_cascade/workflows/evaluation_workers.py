@@ -15,7 +15,7 @@ from nnunet_cascade.errors import one_line
 from nnunet_cascade.evaluation.case import score_case
 from nnunet_cascade.evaluation.metric_info import score_values
 from nnunet_cascade.geometry import Grid, Mask
-from nnunet_cascade.images import grid_of, read_volume
+from nnunet_cascade.images import grid_of, read_volume, require_image_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def read_grid(path: Path) -> Grid:
     Raises:
         InputImageError: As `read_volume`.
     """
+    require_image_file(path)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

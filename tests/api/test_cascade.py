@@ -114,6 +114,9 @@ class TestSources:
         folder = inputs.mask.parent.with_name("lungs")
         folder.mkdir()
         write_image(labels, result.grid, folder / "ct.nii.gz")
+        found = loaded.predict(inputs.image, stage1=inputs.mask, lungs=folder / "ct.nii.gz")
+        assert np.array_equal(found.lungs.labels, labels)
+        assert found.checksums is None
         found = loaded.predict(inputs.image, stage1=inputs.mask, lungs=folder)
         assert found.lungs.source == "folder lungs"
 

@@ -14,7 +14,7 @@ import nnunet_cascade as nnc
 
 # nnU-Net and torch warn about themselves when trainers are looked up.
 pytestmark = pytest.mark.filterwarnings("ignore")
-WITH_CASCADE = {"Cascade", "CaseResult", "Prediction", "load_cascade"}
+WITH_CASCADE = {"Cascade", "CaseResult", "Prediction", "load_cascade", "read_spec"}
 DESCRIBED = [name for name in nnc.__all__ if name != "__version__"]
 ERRORS = [name for name in nnc.__all__ if name.endswith("Error")]
 

@@ -10,7 +10,7 @@ from builders.dicom_downloads import ONE, Ct, ct_voxels, write_subject
 from builders.drawn_chests import GRID, IN_LEFT, LUNGS, blocks, chest_ct
 
 import nnunet_cascade as nnc
-from nnunet_cascade.images import to_sitk, write_image
+from nnunet_cascade.images import read_labels, to_sitk, write_image
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 FOLLOWED = ONE.but(cts=(Ct(seed=1), Ct(seed=7, name="CT2")))
@@ -90,6 +90,15 @@ WRONG = {
     "a probability": (lambda: nnc.filter_candidates(np.zeros(GRID.shape), GRID, None), "compare probabilities with a"),
     "its grid": (lambda: nnc.filter_candidates(blocks(IN_LEFT), (1, 1, 1), None), "grid: expected a Grid; found tuple"),
     "evaluate": (lambda: nnc.evaluate(None, blocks(IN_LEFT), spacing_mm=(1, 1, 1)), "prediction: .* found NoneType"),
+    "two of them": (lambda: nnc.evaluate(1, 2), "prediction: expected a result, a path, or an array .*; found int"),
+    "its truth": (lambda: nnc.evaluate("x.nii.gz", 2), "truth: expected a result, a path, or an array .*; found int"),
+    "its spacing": (
+        lambda: nnc.evaluate(blocks(IN_LEFT), blocks(IN_LEFT), spacing_mm=1),
+        "spacing_mm: expected three numbers, along \\(Z, Y, X\\); found 1",
+    ),
+    "find_scans": (lambda: nnc.find_scans(42), "inputs: expected a path .*; found int"),
+    "read_spec": (lambda: nnc.read_spec(None), "bundle: expected a path .*; found NoneType"),
+    "write_image": (lambda: nnc.write_image([1], GRID, "x.nii.gz"), "array: expected an array .*; found list"),
     "load_cascade": (lambda: nnc.load_cascade(None), "bundle: expected a path .*; found NoneType"),
     "its device": (lambda: nnc.load_cascade("x", device=0), "device: expected a str or torch.device; found int"),
     "train_cascade": (lambda: nnc.train_cascade(501), "request: expected a TrainingRequest; found int"),
@@ -109,6 +118,8 @@ MISSING = {
     "find_lungs": lambda: nnc.find_lungs("nowhere"),
     "find_scans": lambda: nnc.find_scans("nowhere"),
     "evaluate": lambda: nnc.evaluate("nowhere.nii.gz", "nowhere.nii.gz"),
+    "write_image": lambda: nnc.write_image(blocks(IN_LEFT), GRID, "nowhere/x.nii.gz"),
+    "read_spec": lambda: nnc.read_spec("nowhere"),
     "load_cascade": lambda: nnc.load_cascade("nowhere"),
     "its spec": lambda: nnc.load_cascade(Path("nowhere"), device="cpu", spec=nnc.CascadeSpec()),
 }
@@ -119,6 +130,22 @@ def test_a_path_that_is_not_there_is_one_clear_line(name):
     with pytest.raises(nnc.CascadeError, match="nowhere") as raised:
         MISSING[name]()
     assert "\n" not in str(raised.value)
+
+
+def test_a_folder_or_a_dicom_file_is_no_mask(tmp_path):
+    with pytest.raises(nnc.InputImageError, match="is a folder; expected an image file"):
+        nnc.evaluate(tmp_path, tmp_path)
+    (tmp_path / "seg.dcm").write_bytes(bytes(128) + b"DICM")
+    with pytest.raises(nnc.InputImageError, match="is a DICOM file; expected an image file such as"):
+        nnc.evaluate(tmp_path / "seg.dcm", tmp_path / "seg.dcm")
+
+
+def test_what_is_written_lies_where_the_grid_says(tmp_path, oriented_grid):
+    labels = np.arange(np.prod(oriented_grid.shape), dtype=np.int16).reshape(oriented_grid.shape)
+    path = nnc.write_image(labels, oriented_grid, str(tmp_path / "labels.nii.gz"))
+    assert np.array_equal(read_labels(path, oriented_grid, what="labels"), labels)
+    with pytest.raises(nnc.GridMismatchError, match="the array has the shape"):
+        nnc.write_image(labels[1:], oriented_grid, path)
 
 
 def test_a_bundle_of_a_newer_version_is_one_clear_line(tmp_path):

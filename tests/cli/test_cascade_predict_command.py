@@ -64,7 +64,7 @@ def test_there_is_a_worker_per_gpu_else_one_on_the_cpu_unless_others_are_asked_f
 @pytest.mark.parametrize(
     ("device", "gpus", "told"),
     [
-        ("cuda:2", 2, "-device cuda:2: found 2 CUDA devices, counted from 0"),
+        ("cuda:2", 2, "device cuda:2: found 2 CUDA devices, counted from 0"),
         ("cuda", 0, "no CUDA device found; use -device cpu"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -256,7 +257,10 @@ class TestRecorded:
         assert set(found.slices) == set(scan.slices)
         assert replace(found, slices=scan.slices) == scan
 
-    def test_looking_where_the_series_lay_shows_no_progress_bar(self, one, capsys):
+    def test_looking_where_the_series_lay_shows_no_progress_bar(self, one, capsys, monkeypatch):
+        find_scans(one)
+        assert capsys.readouterr().err == ""  # where nobody looks, such as in a log
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
         record = record_of(only(find_scans(one)))
         assert "headers" in capsys.readouterr().err
         assert len(recorded_scan(record).slices) == 8
