@@ -11,6 +11,8 @@ import torch
 
 from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.errors import BundleError, SettingsError
+from nnunet_cascade.geometry import Box
+from nnunet_cascade.images import Volume
 from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.outputs import case_record
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
@@ -173,6 +175,13 @@ class TestSampling:
 
 
 class TestStageOneUncertainty:
+    @pytest.fixture(scope="class")
+    def image(self, image):
+        """The upper left quarter of the phantom: stage 1 sees eight mirrored images of it twice."""
+        z, _, x = image.grid.shape
+        box = Box((z // 2, 0, x // 2), image.grid.shape)
+        return Volume(image.array[box.slices], image.grid.cropped(box))
+
     @pytest.fixture(scope="class")
     def spec(self, tiny_cascade, image):
         """With a threshold at which the barely trained stage 1 finds something, and no candidate dropped."""

@@ -9,17 +9,21 @@ from builders.nnunet_here import run_nnunet_here, use_threads
 from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
 from nnunet_cascade.phantom.settings import PhantomSettings
-from nnunet_cascade.reproduction import request, tiny_plans
+from nnunet_cascade.reproduction import request, tiny_plans, training
 from nnunet_cascade.reproduction import run as reproduction
 from nnunet_cascade.reproduction.run import Reproduced
 from nnunet_cascade.training import pipeline
 
-TINY = ("--tiny", "--phantoms", "4", "2", "--effort", "0.3", "-device", "cpu", "--resamples", "200")
+TINY = ("--tiny", "--phantoms", "2", "2", "--effort", "0.3", "-device", "cpu", "--resamples", "200")
 
 
-def few_steps(name, spacing_mm, patch_size, iterations, training):
+def few_steps(name, spacing_mm, patch_size, iterations, settings):
     """What plans a tiny network; only stage 1 must learn something, or it finds hundreds of candidates."""
-    return tiny_plans.tiny_plan(name, spacing_mm, patch_size, iterations if spacing_mm == 6 else 2, training)
+    return tiny_plans.tiny_plan(name, spacing_mm, patch_size, iterations if spacing_mm == 6 else 2, settings)
+
+
+def coarse_phantoms(**settings):
+    return PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0), **settings)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -29,10 +33,11 @@ def patch():
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         use_threads(patch)
-        short = {"epochs": 1, "validation_iterations_per_epoch": 1}
+        short = {"epochs": 1, "validation_iterations_per_epoch": 1, "mirroring": False}
         patch.setattr(tiny_plans, "_TRAINING", {**tiny_plans._TRAINING, **short})
         patch.setattr(request, "_TINY_SAMPLES", 2)
         patch.setattr(request, "tiny_plan", few_steps)
+        patch.setattr(training, "PhantomSettings", coarse_phantoms)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
@@ -43,6 +48,7 @@ def run(folder, *arguments):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 class TestRun:
     @pytest.fixture(scope="class")
