@@ -6,6 +6,8 @@ SETUP := $(VENV)/.nnunet_cascade_setup
 # "test" instead of "dev" installs no optional library (make EXTRAS=test test)
 EXTRAS ?= dev
 PIP := $(BIN)/python -m pip --quiet --quiet --disable-pip-version-check
+# "uv" takes half the time, but does not read the settings of pip, such as the address of a mirror
+INSTALLER ?= pip
 IS_NEW_ENOUGH := -c 'import sys; sys.exit(sys.version_info < (3, 11) and "found Python %s, expected 3.11 or newer: remove .venv if it is older, then make PYTHON=python3.12" % sys.version.split()[0])'
 
 # nnU-Net would start eight workers of about 1 GB each
@@ -15,6 +17,7 @@ export nnUNet_n_proc_DA ?= 2
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 # Two halves of the tests, side by side: those with a trained cascade, which is trained once for them, and all others.
+# Each has one thread: on two processors, threads of one half would wait for those of the other most of the time.
 WITH_CASCADE := $(addprefix tests/,api bundles cohort docs prediction scans training)
 
 # Every Python that pyproject.toml names: the newest versions of all dependencies must exist together for it.
@@ -37,11 +40,11 @@ else
 	$(MAKE) --keep-going --jobs=2 test-others test-with-cascade
 
 test-others: $(SETUP)
-	$(BIN)/python -m pytest $(WITH_CASCADE:%=--ignore=%)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WITH_CASCADE:%=--ignore=%)
 
 # What it prints comes when it is through.
 test-with-cascade: $(SETUP)
-	@$(BIN)/python -m pytest $(WITH_CASCADE) > $(VENV)/tests.log 2>&1; code=$$?; cat $(VENV)/tests.log; exit $$code
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(WITH_CASCADE) > $(VENV)/tests.log 2>&1; code=$$?; cat $(VENV)/tests.log; exit $$code
 endif
 
 lint: $(SETUP)
@@ -106,7 +109,12 @@ reference: $(SETUP)
 $(SETUP): pyproject.toml startup/pth.txt startup/start.txt | $(BIN)/python
 	@$(BIN)/python $(IS_NEW_ENOUGH)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+ifeq ($(INSTALLER),uv)
+	$(PIP) install uv
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(VENV) --editable '.[$(EXTRAS)]'
+else
 	$(PIP) install --editable '.[$(EXTRAS)]'
+endif
 	@touch $@
 
 $(BIN)/python:

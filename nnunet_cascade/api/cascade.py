@@ -298,8 +298,8 @@ def read_spec(bundle: str | Path) -> CascadeSpec:
         BundleError: The folder is no bundle, or one of a newer version.
 
     Example:
-        >>> nnc.read_spec("demo/bundle").roi.margin_mm
-        10.0
+        >>> nnc.read_spec("demo/bundle").sampling.measure
+        'variance'
     """
     require_type(bundle, (str, Path), "a path (str or Path)", what="bundle")
     return read_settings(Path(bundle))

@@ -62,7 +62,7 @@ class KnownSeries:
         fitting = [self._scans[uid] for uid, place in self._places.items() if place.turn_of(grid)[1] is None]
         if not fitting:
             raise DicomError(
-                f"{case} lies on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
+                f"its maps lie on the slices of none of {len(self._scans)} series ({grid.shape} voxels of "
                 f"{' × '.join(f'{size:g}' for size in grid.spacing_mm)} mm); give the series its CT was made from"
             )
         return _only(fitting, case, _image(record))

@@ -1,8 +1,8 @@
 """One tiny cascade for the whole session.
 
 nnU-Net plans and trains in this process, for starting each of its commands takes longer than its work; the long
-acceptance runs start them as users do. `NNC_TEST_CASCADE` names a folder that keeps it between sessions, for the loop of a developer; it is made there if
-it is missing. Remove it after a change of training, bundles or phantoms.
+acceptance runs start them as users do. `NNC_TEST_CASCADE` names a folder that keeps the cascade between sessions, for
+the loop of a developer; it is made there if it is missing. Remove it after a change of training, bundles or phantoms.
 """
 
 import json

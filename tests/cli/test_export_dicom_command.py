@@ -77,7 +77,7 @@ def test_maps_that_lie_on_no_series_are_named_and_the_others_exported(tmp_path, 
     (tmp_path / "results" / "b.json").write_text(json.dumps(record))
     code, _, errors = run("--series", tmp_path / "ct", "--kinds", "seg")
     assert (code, len(errors)) == (1, 1)
-    assert errors[0].startswith("b: it lies on the slices of none of 1 series")
+    assert errors[0].startswith("b: its maps lie on the slices of none of 1 series")
     story = json.loads((tmp_path / "results" / "dicom_export.json").read_text())
     assert {case: told["status"] for case, told in story["cases"].items()} == {"a": "done", "b": "failed"}
 

@@ -43,7 +43,7 @@ def test_every_command_in_the_readme_is_installed_and_every_installed_one_is_in_
 
 
 def test_every_page_that_the_readme_links_is_there():
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
     assert [link for link in links if not (ROOT / link).is_file()] == []
 
