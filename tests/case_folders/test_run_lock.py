@@ -8,6 +8,7 @@ import sys
 from contextlib import ExitStack, nullcontext
 
 import pytest
+from filelock import FileLock
 
 from nnunet_cascade.case_folders import lock as run_lock
 from nnunet_cascade.case_folders.lock import Part, hold_as_worker, hold_file, hold_folder
@@ -185,6 +186,21 @@ def test_a_run_that_opened_the_lock_before_its_holder_removed_it_still_keeps_oth
 
     monkeypatch.setattr(fcntl, "flock", end_the_first_run_before)
     with hold_folder(tmp_path, WHOLE), pytest.raises(RunError, match="in use by a run on"):
+        try_to_hold(tmp_path)
+
+
+def test_a_run_that_begins_as_another_lets_go_keeps_others_off_to_its_end(tmp_path, monkeypatch):
+    first, second, let_go = ExitStack(), ExitStack(), FileLock.release
+    first.enter_context(hold_folder(tmp_path, WHOLE))
+
+    def let_go_and_begin(lock, **how):
+        let_go(lock, **how)
+        monkeypatch.setattr(FileLock, "release", let_go)
+        second.enter_context(hold_folder(tmp_path, WHOLE))
+
+    monkeypatch.setattr(FileLock, "release", let_go_and_begin)
+    first.close()
+    with second, pytest.raises(RunError, match="in use by a run on"):
         try_to_hold(tmp_path)
 
 
