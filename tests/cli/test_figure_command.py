@@ -2,6 +2,7 @@
 
 import pytest
 from builders.drawn_figures import write_drawn
+from matplotlib import rc_context
 from PIL import Image
 
 from nnunet_cascade.cli import figure
@@ -36,6 +37,14 @@ def test_each_case_gets_a_figure_and_two_at_a_time_give_the_same_files(run_folde
     alone = {name: (run_folder / "figures" / name).read_bytes() for name in drawn(run_folder)}
     assert run(run_folder, "-np", 2) == 0
     assert {name: (run_folder / "figures" / name).read_bytes() for name in drawn(run_folder)} == alone
+
+
+def test_a_style_that_matplotlib_was_given_elsewhere_changes_nothing(run_folder):
+    assert run(run_folder, "--cases", "alpha") == 0
+    plain = (run_folder / "figures" / "alpha.png").read_bytes()
+    with rc_context({"font.size": 25, "axes.grid": True, "axes.facecolor": "red", "savefig.bbox": "tight"}):
+        assert run(run_folder, "--cases", "alpha") == 0
+    assert (run_folder / "figures" / "alpha.png").read_bytes() == plain
 
 
 def test_truth_widens_and_slices_heighten_the_figure(run_folder):

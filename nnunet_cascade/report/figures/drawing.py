@@ -6,6 +6,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from matplotlib import style
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -54,14 +55,17 @@ def draw_figure(request: FigureRequest, path: Path) -> None:
     kind = path.suffix.lower().removeprefix(".")
     if kind not in FORMATS:
         raise SettingsError(f"figure {path.name}: expected a name ending with .{', .'.join(FORMATS)}")
-    figure = compose_figure(request)
     packed: dict[str, Any] = {"pil_kwargs": _PACKED} if kind == "png" else {}
-    with atomic_file(path) as beside:
+    figure = compose_figure(request)
+    with style.context("default"), atomic_file(path) as beside:
         figure.savefig(beside, format=kind, dpi=_DPI, metadata=_metadata(kind), **packed)
 
 
+@style.context("default")
 def compose_figure(request: FigureRequest) -> Figure:
     """Put the figure of a case together, to be saved or looked at; one inch of it is 110 pixels.
+
+    Whatever style matplotlib has been given elsewhere, such as by nnU-Net for its plots, is left aside.
 
     Raises:
         InputImageError, DicomError: As `draw_figure`.
