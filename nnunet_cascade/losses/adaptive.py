@@ -16,7 +16,8 @@ class AdaptiveLoss(DiceTermLoss):
     `voxel` weighs the sums inside the soft Dice with α, `scalar` takes the plain
     Dice and the mean of α, as the method's published code does. Without
     uncertainty (U ≡ 0) both are exactly the Dice loss, for U → ∞ both tend to
-    cross-entropy.
+    cross-entropy. In samples without tumor, where the Dice teaches next to nothing,
+    1 counts as 1 − α: they have all of the cross-entropy, whatever U is.
 
     Args:
         variant: `voxel` or `scalar`.
@@ -38,15 +39,15 @@ class AdaptiveLoss(DiceTermLoss):
     ) -> torch.Tensor:
         """Compute the loss of a batch, as `VoxelLoss` says."""
         batch = Batch.of(logits, target, self.labels)
+        empty = batch.without_tumor() if self.entropy_without_tumor else None
         if uncertainty is None:
-            return (1 - self.soft_dice(batch, batch.valid)).mean()
+            loss = (1 - self.soft_dice(batch, batch.valid)).mean()
+            return loss if empty is None else loss + batch.mean(empty * batch.entropy()).mean()
+        # One weight α for all classes of a softmax, one for each region.
         alpha = torch.exp(self.foreground_variance(uncertainty, batch.logits.dtype) * (-1 / self.uncertainty_scale))
         mean_alpha = batch.mean(alpha)
-        if self.variant == "voxel":
-            dice = self.soft_dice(batch, batch.weighted(alpha))
-            uncertain = batch.mean((1 - alpha) * batch.entropy())
-        else:
-            dice = self.soft_dice(batch, batch.valid)
-            uncertain = (1 - mean_alpha) * batch.mean(batch.entropy())
-        # One weight α for all classes of a softmax, one for each region.
-        return (mean_alpha * (1 - dice)).mean() + uncertain.mean()
+        dice = self.soft_dice(batch, batch.weighted(alpha) if self.variant == "voxel" else batch.valid)
+        unsure = 1 - (alpha if self.variant == "voxel" else mean_alpha.view(1, -1, *[1] * (alpha.ndim - 2)))
+        if empty is not None:
+            unsure = torch.where(empty, 1.0, unsure)
+        return (mean_alpha * (1 - dice)).mean() + batch.mean(unsure * batch.entropy()).mean()

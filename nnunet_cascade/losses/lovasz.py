@@ -17,11 +17,12 @@ class UncertaintyLovaszLoss(VoxelLoss):
     The error |y − p| of each voxel is weighted by 1 + U/τ. Without uncertainty
     (U ≡ 0) it is Berman's loss; on hard predictions that is the Jaccard loss,
     1 − |Y ∩ P| / |Y ∪ P|. The voxels of the whole batch are sorted together, so
-    that crops without a tumor teach too. Where a class is absent from the batch the
-    loss is the largest error.
+    that crops without a tumor teach too. Where a class is absent from the whole batch that
+    is the largest error, of a single voxel; the cross-entropy is added there.
 
     Args:
         uncertainty_scale: τ, positive.
+        entropy_without_tumor: Add the cross-entropy of batches without tumor.
         labels: How the targets are written.
 
     Source:
@@ -29,9 +30,12 @@ class UncertaintyLovaszLoss(VoxelLoss):
         docs/decisions/0006-other-losses.md.
     """
 
-    def __init__(self, *, uncertainty_scale: float = 0.25, labels: LabelScheme | None = None) -> None:
+    def __init__(
+        self, *, uncertainty_scale: float = 0.25, entropy_without_tumor: bool = True, labels: LabelScheme | None = None
+    ) -> None:
         super().__init__(labels)
         self.uncertainty_scale = uncertainty_scale
+        self.entropy_without_tumor = entropy_without_tumor
 
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
@@ -43,7 +47,11 @@ class UncertaintyLovaszLoss(VoxelLoss):
             errors = errors * (1 + self.foreground_variance(uncertainty, errors.dtype) / self.uncertainty_scale)
         errors, truth = batch.weighted(errors), batch.weighted(batch.truth).bool()
         pairs = zip(errors.unbind(1), truth.unbind(1), strict=True)
-        return torch.stack([lovasz_jaccard(error.flatten(), true.flatten()) for error, true in pairs]).mean()
+        loss = torch.stack([lovasz_jaccard(error.flatten(), true.flatten()) for error, true in pairs]).mean()
+        if not self.entropy_without_tumor:
+            return loss
+        absent = batch.without_tumor().all(0, keepdim=True)
+        return loss + batch.mean(absent * batch.entropy()).mean()
 
 
 def lovasz_jaccard(errors: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,12 @@ class Batch:
         """Return a weight of voxels as 0 if they are ignored."""
         return weight if self.valid is None else weight * self.valid
 
+    def without_tumor(self) -> torch.Tensor:
+        """Tell which samples have no annotated voxel of any class of a softmax, or of each region: (B, K, 1, …)."""
+        truth = self.weighted(self.truth).flatten(2).amax(2) > 0
+        occurs = truth if self.classes is None else truth.any(1, keepdim=True)
+        return ~occurs.view(*occurs.shape, *[1] * (self.truth.ndim - 2))
+
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """Average (B, K, …) over the annotated voxels of the batch; (K,), 0 if there are none."""
         axes = (0, *range(2, values.ndim))
@@ -141,14 +147,24 @@ class VoxelLoss(nn.Module):
 class DiceTermLoss(VoxelLoss):
     """A loss with a Dice term. An empty target and an empty prediction have a Dice of 1.
 
+    The Dice of a sample without tumor has next to no gradient, however large a false finding is; nor has that of a
+    batch without any. A loss that is little but Dice adds the cross-entropy of such samples, unless it is told not to.
+
     Args:
         batch_dice: Sum over the batch before dividing, as nnU-Net's plans say.
+        entropy_without_tumor: Add the cross-entropy of samples without tumor, where a loss has none of its own.
         labels: How the targets are written.
+
+    Source:
+        docs/decisions/0017-crops-without-tumor.md.
     """
 
-    def __init__(self, *, batch_dice: bool = False, labels: LabelScheme | None = None) -> None:
+    def __init__(
+        self, *, batch_dice: bool = False, entropy_without_tumor: bool = True, labels: LabelScheme | None = None
+    ) -> None:
         super().__init__(labels)
         self.batch_dice = batch_dice
+        self.entropy_without_tumor = entropy_without_tumor
 
     def dice_of(self, overlap: torch.Tensor, predicted: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
         """Sum (B, C, …) to the Dice of each channel (C,), averaged over the batch unless summed over it."""

@@ -18,7 +18,13 @@ BLOCK = "nnunet_cascade"
 
 PAPER_SPACING_MM = (1.0, 1.0, 1.0)
 PAPER_WINDOW_HU = (-1000.0, 400.0)
-PAPER_TRAINING: dict[str, Any] = {"recipe": "paper", "augmentation": "paper", "uncertainty_scale": 1.0, "mc_samples": 3}
+PAPER_TRAINING: dict[str, Any] = {
+    "recipe": "paper",
+    "augmentation": "paper",
+    "uncertainty_scale": 1.0,
+    "entropy_without_tumor": False,
+    "mc_samples": 3,
+}
 """What the preset `paper` changes in plans, besides voxel size and window."""
 
 DropoutPlacement = Literal["bottleneck_decoder", "everywhere"]
@@ -85,6 +91,8 @@ class TrainingSettings:
             the method's published code.
         uncertainty_scale: τ in α = exp(−U/τ) and in 1 + U/τ. 1 is the paper's formula. With 1/4, α
             can fall to 1/e, because a variance of probabilities is at most 1/4.
+        entropy_without_tumor: Whether losses without a cross-entropy of their own (adaptive, boundary, Lovász) add that
+            of crops without tumor, from which they would learn next to nothing. False is the paper's formula.
         boundary_weight: λ, the weight of the boundary loss.
         focal_gamma: γ of the focal loss.
         mc_samples: T, the number of stochastic passes that U is computed from; the pass with gradients is one of them.
@@ -117,6 +125,7 @@ class TrainingSettings:
     network_size: NetworkSize = "paper"
     adaptive_variant: AdaptiveVariant = "voxel"
     uncertainty_scale: float = 0.25
+    entropy_without_tumor: bool = True
     boundary_weight: float = 0.01
     focal_gamma: float = 2.0
     mc_samples: int = 4
@@ -127,7 +136,7 @@ class TrainingSettings:
             fits = type(value) is int and value >= least
             require(fits, f"{name} must be a whole number of at least {least}; found {value!r}")
         require(self.seed < 2**32, f"seed must lie in 0…2³²−1; found {self.seed}")
-        for name in ("mirroring", "final_validation"):
+        for name in ("mirroring", "final_validation", "entropy_without_tumor"):
             value = getattr(self, name)
             require(isinstance(value, bool), f"{name} must be true or false; found {value!r}")
         for name, (allows, what) in _NUMBERS.items():

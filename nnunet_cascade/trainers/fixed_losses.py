@@ -32,6 +32,7 @@ class DistanceTransformLossTrainer(DistanceTargetsTrainer):
         """Return the loss of one resolution."""
         return BoundaryLoss(
             boundary_weight=self.settings.boundary_weight,
+            entropy_without_tumor=self.settings.entropy_without_tumor,
             batch_dice=self.configuration_manager.batch_dice,
             labels=self.label_scheme,
         )

@@ -61,6 +61,7 @@ class AdaptiveLossTrainer(SampledROITrainer):
         return AdaptiveLoss(
             variant=self.settings.adaptive_variant,
             uncertainty_scale=self.settings.uncertainty_scale,
+            entropy_without_tumor=self.settings.entropy_without_tumor,
             batch_dice=self.configuration_manager.batch_dice,
             labels=self.label_scheme,
         )
@@ -71,4 +72,8 @@ class UncertaintyLovaszLossTrainer(SampledROITrainer):
 
     def voxel_loss(self) -> VoxelLoss:
         """Return the loss of one resolution."""
-        return UncertaintyLovaszLoss(uncertainty_scale=self.settings.uncertainty_scale, labels=self.label_scheme)
+        return UncertaintyLovaszLoss(
+            uncertainty_scale=self.settings.uncertainty_scale,
+            entropy_without_tumor=self.settings.entropy_without_tumor,
+            labels=self.label_scheme,
+        )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.ndimage import distance_transform_edt
 
 from nnunet_cascade.losses.adaptive import AdaptiveLoss
 from nnunet_cascade.losses.boundary import BoundaryLoss
@@ -63,6 +64,25 @@ def make_problem(scheme, *, size=(4, 3, 5), batch=2, seed=0, ignored=0.3):
     return Problem(logits, target, uniform(classes) / 4, uniform(foreground) * 20 - 8, labels)
 
 
+def make_finding(tumor_in, uncertainty, *, size=24, radius=6):
+    """Draw a batch in which a network of two classes finds a ball in each sample, and some samples have a tumor there.
+
+    It is 90 % sure of the ball, and as sure of the rest as one that is trained.
+
+    Args:
+        tumor_in: Of each sample, whether the ball is a tumor.
+        uncertainty: Its variance, as a share of p·(1 − p).
+    """
+    ball = np.linalg.norm(np.indices((size,) * 3) - size // 2, axis=0) < radius
+    margin = torch.from_numpy(np.where(ball, np.log(9.0), -np.log(999.0)))
+    logits = torch.stack((-margin / 2, margin / 2)).expand(len(tumor_in), -1, -1, -1, -1).clone()
+    probability = logits.softmax(1)
+    target = torch.stack([torch.from_numpy(ball & tumor)[None] for tumor in tumor_in]).long()
+    distance = np.where(ball, -distance_transform_edt(ball), distance_transform_edt(~ball))
+    distance = torch.stack([torch.from_numpy(distance * tumor)[None] for tumor in tumor_in])
+    return Problem(logits, target, uncertainty * probability * (1 - probability), distance, SOFTMAX)
+
+
 class Voxels:
     """A problem channel by channel, each (F, B, N): probability p, truth y, entropy, and what is known (B, N)."""
 
@@ -86,6 +106,8 @@ class Voxels:
         # One for all channels of a softmax.
         self.entropy = np.broadcast_to(entropy.swapaxes(0, 1), self.p.shape)
         self.uncertainty = np.broadcast_to(uncertainty.swapaxes(0, 1), self.p.shape)
+        known = (self.y > 0) & self.known
+        self.without_tumor = ~(known if self.regions else np.broadcast_to(known.any(0), known.shape)).any(2)
         self.distance = problem.distance.double().numpy().reshape(batch, len(self.p), -1).swapaxes(0, 1)
 
     def mean(self, values):
@@ -104,23 +126,25 @@ class Voxels:
 
 
 def adaptive(voxels, *, variant, batch_dice, scale=0.25):
-    """mean(α)·Dice_α + mean((1 − α)·CE), or with means of α alone."""
+    """mean(α)·Dice_α + mean((1 − α)·CE), or with means of α alone; all of CE in samples without tumor."""
     terms = []
-    for p, y, entropy, uncertainty in zip(voxels.p, voxels.y, voxels.entropy, voxels.uncertainty, strict=True):
+    channels = (voxels.p, voxels.y, voxels.entropy, voxels.uncertainty, voxels.without_tumor)
+    for p, y, entropy, uncertainty, empty in zip(*channels, strict=True):
         alpha = np.exp(-uncertainty / scale)
         mean = voxels.mean(alpha)
         weight = alpha if variant == "voxel" else np.ones_like(alpha)
-        priority = voxels.mean((1 - alpha) * entropy) if variant == "voxel" else (1 - mean) * voxels.mean(entropy)
-        terms.append(mean * (1 - voxels.dice(p, y, weight, batch_dice=batch_dice)) + priority)
+        unsure = np.where(empty[:, None], 1, 1 - (alpha if variant == "voxel" else mean))
+        terms.append(mean * (1 - voxels.dice(p, y, weight, batch_dice=batch_dice)) + voxels.mean(unsure * entropy))
     return np.mean(terms)
 
 
 def boundary(voxels, *, batch_dice, weight=0.01):
-    """Dice, and probability times signed distance."""
+    """Dice, probability times signed distance, and the cross-entropy of samples without tumor."""
     terms = []
-    for p, y, distance in zip(voxels.p, voxels.y, voxels.distance, strict=True):
+    channels = (voxels.p, voxels.y, voxels.entropy, voxels.distance, voxels.without_tumor)
+    for p, y, entropy, distance, empty in zip(*channels, strict=True):
         dice = voxels.dice(p, y, np.ones_like(p), batch_dice=batch_dice)
-        terms.append(1 - dice + weight * voxels.mean(distance * p))
+        terms.append(1 - dice + weight * voxels.mean(distance * p) + voxels.mean(empty[:, None] * entropy))
     return np.mean(terms)
 
 
@@ -138,9 +162,13 @@ def distance_weighted(voxels, *, batch_dice, surface=10, width=5):
 
 
 def lovasz(voxels, *, scale=0.25):
-    """The errors, largest first, each times what its voxel adds to the Jaccard loss of the wrong voxels."""
+    """The errors, largest first, each times what its voxel adds to the Jaccard loss of the wrong voxels.
+
+    And the cross-entropy where the class is in no sample.
+    """
     terms = []
-    for p, y, uncertainty in zip(voxels.p, voxels.y, voxels.uncertainty, strict=True):
+    channels = (voxels.p, voxels.y, voxels.entropy, voxels.uncertainty, voxels.without_tumor)
+    for p, y, entropy, uncertainty, empty in zip(*channels, strict=True):
         errors = (np.abs(y - p) * (1 + uncertainty / scale))[voxels.known]
         truth = set(np.flatnonzero(y[voxels.known]))
         wrong, before, total = set(), 0.0, 0.0
@@ -149,7 +177,7 @@ def lovasz(voxels, *, scale=0.25):
             jaccard = 1 - len(truth - wrong) / len(truth | wrong)
             total += errors[place] * (jaccard - before)
             before = jaccard
-        terms.append(total)
+        terms.append(total + (voxels.mean(entropy) if empty.all() else 0))
     return np.mean(terms)
 
 
@@ -192,10 +220,10 @@ class Subject:
         """Compute what the loss should be."""
         return self.reference(Voxels(problem), **({} if self.sums_batch else {"batch_dice": batch_dice}))
 
-    def gradient(self, problem, logits=None):
+    def gradient(self, problem, logits=None, *, batch_dice=False):
         """Compute the gradient at the logits of a problem, or at others."""
         logits = (problem.logits if logits is None else logits).detach().requires_grad_()
-        self.of(problem, logits).backward()
+        self.of(problem, logits, batch_dice=batch_dice).backward()
         return logits.grad
 
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from builders.loss_references import SCHEMES, SUBJECTS, make_problem
+from builders.loss_references import SCHEMES, SUBJECTS, make_finding, make_problem
 
 IGNORING = [scheme for scheme in SCHEMES if scheme.endswith("ignore")]
 
@@ -69,6 +69,32 @@ def test_an_empty_foreground_teaches_to_predict_none(subject, scheme):
     assert gradient.any()
     further = logits - 0.01 * gradient / gradient.abs().max()
     assert subject.of(empty, further.double()) < subject.of(empty, logits.double())
+
+
+@pytest.fixture(params=[True, False])
+def batch_dice(request):
+    return request.param
+
+
+def test_agrees_with_its_reference_where_one_sample_has_no_tumor(subject, scheme, batch_dice):
+    problem = make_problem(scheme)
+    known = problem.target[:, -1:] if problem.labels.regions else problem.target
+    ignored = problem.labels.ignore_label if problem.labels.ignore_label is not None else -1
+    problem.target[1] = known[1] if problem.labels.regions and ignored > 0 else (known[1] == ignored) * ignored
+    if problem.labels.regions:
+        problem.target[1, :2] = 0
+    assert subject.of(problem, batch_dice=batch_dice).item() == pytest.approx(
+        subject.expected(problem, batch_dice=batch_dice), rel=1e-10
+    )
+
+
+@pytest.mark.parametrize("uncertainty", [0.0, 0.25], ids=["sure", "unsure"])
+def test_a_false_finding_where_there_is_no_tumor_teaches_a_tenth_of_what_a_tumor_does(subject, batch_dice, uncertainty):
+    beside = subject.gradient(make_finding((True, False), uncertainty), batch_dice=batch_dice)
+    alone = subject.gradient(make_finding((False, False), uncertainty), batch_dice=batch_dice)
+    tumor = beside[0].norm()
+    assert beside[1].norm() >= 0.1 * tumor
+    assert alone[1].norm() >= 0.1 * tumor
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
