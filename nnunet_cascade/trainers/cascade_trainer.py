@@ -102,13 +102,13 @@ class CascadeTrainer(nnUNetTrainer):
         return plans
 
     def initialize(self) -> None:
-        """Build network, optimizer and loss with seeded weights."""
+        """Build network, optimizer and loss with weights that depend on the seed and on the fold."""
         if BLOCK not in self.plans_manager.plans:
             self.print_to_log_file(
                 f"The plans have no block {BLOCK!r}: {self.num_epochs} epochs and all other "
                 "defaults hold; nnc-plan writes one."
             )
-        _seed_everything(self.settings.seed)
+        _seed_everything(self._seed_of())
         super().initialize()
 
     def _build_loss(self) -> Any:
@@ -214,11 +214,17 @@ class CascadeTrainer(nnUNetTrainer):
         return transforms
 
     def on_train_start(self) -> None:
-        """Start as nnU-Net does, with seeded augmentation; a continued run and each GPU get a seed of their own."""
+        """Start as nnU-Net does, with seeded augmentation; each fold, GPU and continued run has a seed of its own."""
         if not self.was_initialized:
             self.initialize()
-        _seed_everything((self.settings.seed + self.current_epoch + self.num_epochs * self.local_rank) % 2**32)
+        _seed_everything(self._seed_of(self.local_rank, self.current_epoch))
         super().on_train_start()
+
+    def _seed_of(self, *what: int) -> int:
+        """Return the seed of something: folds that began alike would be no ensemble."""
+        fold = str(self.fold)  # a number or "all"
+        number = int(fold) + 1 if fold.isdecimal() else 0
+        return int(np.random.SeedSequence([self.settings.seed, number, *what]).generate_state(1)[0])
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: FBT001, FBT002 - nnU-Net's signature
         """Predict the fold's validation cases as nnU-Net does, unless the settings leave it out."""

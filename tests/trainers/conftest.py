@@ -29,12 +29,12 @@ def make_trainer(nnunet_folders, tmp_path, monkeypatch):
     """Trainers as nnU-Net makes them by name, writing into a folder of the test."""
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
 
-    def make(name, labelling="tumor", *, planned=None, **settings):
+    def make(name, labelling="tumor", *, planned=None, fold=0, **settings):
         """Settings change the plans' block; what is `planned` changes the rest, as `plans_of` takes it."""
         chosen = LABELLINGS[labelling]
         changed = {"block": {**BLOCK, **settings}, **(planned or {})}
         plans = write_plans(nnunet_folders, chosen, "changedPlans", **changed)
-        return get_trainer_from_args(chosen.dataset, CONFIGURATION, 0, name, plans, device=torch.device("cpu"))
+        return get_trainer_from_args(chosen.dataset, CONFIGURATION, fold, name, plans, device=torch.device("cpu"))
 
     return make
 
