@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -19,8 +19,22 @@ class SampledROITrainer(ROITrainer):
     """Train on ROI crops with a loss that wants the variance of stochastic passes.
 
     T − 1 passes run without gradient, one with, which counts as the T-th. What no
-    dropout can change is computed once for all of them.
+    dropout can change is computed once for all of them. The log tells the mean variance
+    of each epoch, and how much it weighs in the loss.
     """
+
+    @cached_property
+    def _seen(self) -> list[torch.Tensor]:
+        """Of each step of this epoch: mean U and mean weight, at the finest resolution."""
+        return []
+
+    def on_train_epoch_end(self, train_outputs: list[dict[str, Any]]) -> None:
+        """End an epoch as nnU-Net does, and tell the mean uncertainty of its patches."""
+        super().on_train_epoch_end(train_outputs)
+        if self._seen:
+            variance, weight = torch.stack(self._seen).mean(0).tolist()
+            self.print_to_log_file(f"uncertainty: mean U {variance:.3g}, {self.weight_name} {weight:.4f}")
+            self._seen.clear()
 
     @cached_property
     def passes(self) -> StochasticPasses:
@@ -36,7 +50,20 @@ class SampledROITrainer(ROITrainer):
             outputs = self.passes.run(features)
             del features
             self._add(outputs, moments)
-            return self.loss(outputs, targets, [moment.variance() for moment in moments])
+            variances = [moment.variance() for moment in moments]
+            self._note(variances[0])
+            return self.loss(outputs, targets, variances)
+
+    weight_name: ClassVar[str]
+    """What the uncertainty becomes in the loss."""
+
+    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return the weight that the loss gives a variance."""
+        raise NotImplementedError
+
+    def _note(self, variance: torch.Tensor) -> None:
+        variance = variance.detach().float()
+        self._seen.append(torch.stack([variance.mean(), self.weight_of(variance).mean()]))
 
     def _sampled_moments(self, features: Any) -> list[Moments]:
         """Run T − 1 passes; the moments of the probabilities at each resolution."""
@@ -56,6 +83,12 @@ class SampledROITrainer(ROITrainer):
 class AdaptiveLossTrainer(SampledROITrainer):
     """The adaptive loss: Dice where the network is sure, cross-entropy where it is not."""
 
+    weight_name = "mean α, the share of Dice,"
+
+    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return α = exp(−U/τ)."""
+        return torch.exp(variance * (-1 / self.settings.uncertainty_scale))
+
     def voxel_loss(self) -> VoxelLoss:
         """Return the loss of one resolution."""
         return AdaptiveLoss(
@@ -69,6 +102,12 @@ class AdaptiveLossTrainer(SampledROITrainer):
 
 class UncertaintyLovaszLossTrainer(SampledROITrainer):
     """The Lovász loss, its errors weighted by uncertainty."""
+
+    weight_name = "mean weight of an error, 1 + U/τ,"
+
+    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return 1 + U/τ."""
+        return 1 + variance / self.settings.uncertainty_scale
 
     def voxel_loss(self) -> VoxelLoss:
         """Return the loss of one resolution."""
