@@ -40,6 +40,8 @@ def add_plan_options(options: Options, prefix: str = "") -> None:
     options.number(f"{flag}window_hu", ("LOW", "HIGH"), f"fixed intensity window in HU; {default}", nargs=2)
     options.whole(f"{flag}patch_size", axes, f"patch in voxels, in nnU-Net's order of axes; {default}", nargs=3)
     options.whole(f"{flag}batch_size", "N", f"patches in a batch; {default}")
+    sums = "sum the Dice over the crops of a batch; default: true where the dataset has crops without tumor"
+    options.add(f"{flag}batch_dice", sums, choices=("true", "false"))
     options.whole(f"{flag}features", "N", f"number of channels at each resolution; {default}", nargs="+")
     names = ", ".join(get_type_hints(TrainingSettings))
     options.words(f"{flag}set", "NAME=VALUE", f"training settings: {names}")
@@ -51,6 +53,8 @@ def changed_plan(plan: PlanRequest, args: argparse.Namespace, prefix: str = "") 
     given: dict[str, Any] = {name: getattr(args, f"{prefix}{name}") for name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     training = settings_values(TrainingSettings, getattr(args, f"{prefix}set"))
+    said = getattr(args, f"{prefix}batch_dice")
+    given["batch_dice"] = None if said is None else said == "true"
     changes = {name: value for name, value in given.items() if value is not None}
     return replace(plan, **changes, training={**plan.training, **training})
 
@@ -58,7 +62,12 @@ def changed_plan(plan: PlanRequest, args: argparse.Namespace, prefix: str = "") 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.training.planning import PlanRequest, write_plans
 
-    paper: dict[str, Any] = {"spacing_mm": PAPER_SPACING_MM, "window_hu": PAPER_WINDOW_HU, "training": PAPER_TRAINING}
+    paper: dict[str, Any] = {
+        "spacing_mm": PAPER_SPACING_MM,
+        "window_hu": PAPER_WINDOW_HU,
+        "batch_dice": False,
+        "training": PAPER_TRAINING,
+    }
     plan = PlanRequest(name=args.o, configuration=args.c, **(paper if args.paper else {}))
     path = write_plans(args.d, changed_plan(plan, args))
     print(f"{path}\nnext: nnUNetv2_preprocess -d {args.d} -plans_name {args.o} -c {args.c}")

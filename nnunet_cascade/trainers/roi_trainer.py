@@ -71,6 +71,7 @@ class ROITrainer(CascadeTrainer):
         train, validation = (cast(list[str], list(cases)) for cases in self.do_split())
         training = self._roi_dataset(train, manifest, jitter=True)
         self._report_short_crops(training)
+        self._report_single_dice(train, manifest)
         return training, self._roi_dataset(validation, manifest, jitter=False)
 
     def _report_short_crops(self, dataset: RoiDataset) -> None:
@@ -82,6 +83,16 @@ class ROITrainer(CascadeTrainer):
             self.print_to_log_file(
                 f"Some stored crops have edges of {shortest} voxels, but training cuts {window} for rotation and "
                 f"scaling: the rest is padding. Make the set again, --context_mm at least {wanted_mm:.0f} each."
+            )
+
+    def _report_single_dice(self, cases: Sequence[str], manifest: dict[str, StoredRoi]) -> None:
+        """Say so where the Dice of crops without tumor teaches nothing, for it is not summed with that of others."""
+        count = sum(manifest[case].kind == "false_positive" for case in cases)
+        alone = "the batch size is 1" if self.batch_size == 1 else "the plans' batch_dice is false"
+        if count and (self.batch_size == 1 or not self.configuration_manager.batch_dice):
+            self.print_to_log_file(
+                f"{count} of {len(cases)} crops have no tumor, and {alone}: their Dice has next to no gradient, so "
+                "they teach by cross-entropy alone. Plan with --batch_dice true and a batch size of at least 2."
             )
 
     def _roi_dataset(self, cases: Sequence[str], manifest: dict[str, StoredRoi], *, jitter: bool) -> RoiDataset:

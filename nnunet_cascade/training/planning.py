@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +19,11 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerp
 from nnunet_cascade.errors import DatasetError, one_line
 from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing
-from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, read_json
+from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, raw_folder, read_json
 from nnunet_cascade.processes import environment
 from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, read_manifest
 
 _WORKERS = "nnUNet_n_proc_DA"
 _STOCK_PLANS = "nnUNetPlans"
@@ -44,7 +45,7 @@ class PlanRequest:
         max_patch_mm: The patch is cut to this extent along each axis; None cuts nothing.
         batch_size: Or None for nnU-Net's choice.
         batch_dice: Sum the Dice over a batch, which gives crops without tumor a
-            gradient; None for nnU-Net's choice.
+            gradient; None sums where the dataset has such crops, and else is nnU-Net's choice.
         features: Channels of each resolution, which also bounds their number; None
             for nnU-Net's choice.
         training: The settings block; what it leaves out keeps the defaults.
@@ -99,6 +100,8 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     folder = preprocessed_folder(dataset_id)
     if not (folder / "dataset_fingerprint.json").is_file():
         _fingerprint(dataset_id)
+    if request.batch_dice is None and _has_crops_without_tumor(dataset_id):
+        request = replace(request, batch_dice=True)
     path = folder / f"{request.name}.json"
     if path.is_file() and BLOCK not in read_json(path):
         raise DatasetError(f"{path} is there already and not one of ours; choose another name")
@@ -112,6 +115,12 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
     (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
     return path
+
+
+def _has_crops_without_tumor(dataset_id: int) -> bool:
+    """Tell whether a dataset is one of `nnc-roi-dataset` with candidates that are no tumor."""
+    manifest = raw_folder(dataset_id) / MANIFEST_NAME
+    return manifest.is_file() and any(roi.kind == "false_positive" for roi in read_manifest(manifest).values())
 
 
 def _fingerprint(dataset_id: int) -> None:

@@ -90,6 +90,7 @@ class TrainingRequest:
             PlanRequest,
             spacing_mm=PAPER_SPACING_MM if paper else None,
             window_hu=PAPER_WINDOW_HU if paper else None,
+            batch_dice=False if paper else None,
             training=PAPER_TRAINING if paper else {},
         )
         fine = plan(name="nnUNetCascadeROIPlans", max_patch_mm=DEFAULT_PATCH_MM)

@@ -103,7 +103,9 @@ def plans_for(name):
     return SWIN_PLANS if "Swin" in name else PLANS
 
 
-def plans_of(labelling, *, block=BLOCK, patch_size=PLANNED_PATCH, features=(4, 8, 8, 8), batch_size=2):
+def plans_of(
+    labelling, *, block=BLOCK, patch_size=PLANNED_PATCH, features=(4, 8, 8, 8), batch_size=2, batch_dice=False
+):
     """The contents of a plans file, with `block` as settings or, if it is None, without any."""
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": False}
     architecture = {
@@ -122,7 +124,7 @@ def plans_of(labelling, *, block=BLOCK, patch_size=PLANNED_PATCH, features=(4, 8
         "data_identifier": DATA_IDENTIFIER,
         "preprocessor_name": "DefaultPreprocessor",
         "batch_size": batch_size,
-        "batch_dice": False,
+        "batch_dice": batch_dice,
         "patch_size": list(patch_size),
         "median_image_size_in_voxels": [28, 26, 24],
         "spacing": [2.0, 2.0, 2.0],

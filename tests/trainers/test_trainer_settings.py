@@ -2,6 +2,7 @@
 
 import re
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,29 @@ class TestSettings:
         assert all(torch.equal(value, again[name]) for name, value in first.items())
         assert not all(torch.equal(value, other[name]) for name, value in first.items())
 
+    def test_folds_begin_with_other_weights_and_draws_and_each_with_its_own_again(self, make_trainer):
+        def begun_with(fold):
+            trainer = make_trainer(OURS, fold=fold)
+            trainer.initialize()
+            return weights(trainer.network), trainer._seed_of(0, 0)
+
+        folds = [begun_with(fold) for fold in (0, 1, "all", 0)]
+        assert [seed for _, seed in folds].count(folds[0][1]) == 2
+        last = "decoder.seg_layers.0.weight"
+        assert [torch.equal(folds[0][0][last], found[last]) for found, _ in folds] == [True, False, False, True]
+
+    @pytest.mark.parametrize(
+        ("name", "weight"),
+        [(OURS, "mean α, the share of Dice, 0"), ("UncertaintyLovaszROITrainer", "an error, 1 + U/τ, 1")],
+    )
+    def test_the_log_tells_the_uncertainty_of_each_epoch_and_its_weight(self, name, weight, make_trainer):
+        trainer = start(make_trainer(name))
+        for _ in range(2):
+            trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train))])
+        told = re.findall(r"uncertainty: mean U (\S+), (.*)", Path(trainer.log_file).read_text())
+        assert len(told) == 2
+        assert all(0 < float(variance) <= 0.25 and weight in how for variance, how in told)
+
 
 class TestRois:
     def test_patches_come_from_the_boxes_of_the_manifest(self, make_trainer):
@@ -117,6 +141,23 @@ class TestRois:
         assert not isinstance(trainer.dataloader_train.data_loader._data, RoiDataset)
         assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
         assert Path(trainer.log_file).read_text().count("expected ROI crops") == 1
+
+    @pytest.mark.parametrize(
+        ("planned", "told"),
+        [
+            ({"batch_dice": False}, "1 of 3 crops have no tumor, and the plans' batch_dice is false"),
+            ({"batch_dice": True, "batch_size": 1}, "1 of 3 crops have no tumor, and the batch size is 1"),
+            ({"batch_dice": True}, ""),
+        ],
+    )
+    def test_the_log_says_where_the_dice_of_crops_without_tumor_teaches_nothing(self, planned, told, make_trainer):
+        trainer = make_trainer(OURS, planned=planned)
+        trainer.initialize()
+        first, *others = trainer.roi_manifest.items()
+        trainer.roi_manifest = {first[0]: replace(first[1], kind="false_positive"), **dict(others)}
+        trainer.get_tr_and_val_datasets()
+        log = Path(trainer.log_file).read_text()
+        assert (told in log) if told else ("have no tumor" not in log)
 
     def test_the_network_has_dropout_in_bottleneck_and_decoder_alone(self, make_trainer):
         trainer = make_trainer(OURS)

@@ -64,6 +64,14 @@ class TestTraining:
         block = json.loads((tiny_cascade.model(2) / "plans.json").read_text())["nnunet_cascade"]
         assert (block["epochs"], block["mc_samples"], block["uncertainty_scale"]) == (1, 2, 0.25)
 
+    def test_the_dice_is_summed_over_the_batch_where_crops_have_no_tumor(self, tiny_cascade):
+        manifest = read_manifest(tiny_cascade.roi_raw / "roi_manifest.json")
+        assert any(roi.kind == "false_positive" for roi in manifest.values())
+        plans = json.loads((tiny_cascade.model(2) / "plans.json").read_text())
+        assert plans["configurations"]["3d_fullres"]["batch_dice"] is True
+        whole = json.loads((tiny_cascade.model(1) / "plans.json").read_text())
+        assert whole["configurations"]["3d_fullres"]["batch_dice"] is False
+
     def test_a_second_run_does_nothing_twice_and_one_with_other_settings_is_refused(self, tiny_cascade, capsys):
         before = digest(tiny_cascade.root / "nnUNet_results"), digest(tiny_cascade.bundle)
         request = tiny_cascade.bundle.with_name("bundle_logs") / "request.json"
