@@ -156,7 +156,7 @@ class DiceTermLoss(VoxelLoss):
         labels: How the targets are written.
 
     Source:
-        docs/decisions/0017-crops-without-tumor.md.
+        docs/decisions/0030-crops-without-tumor.md.
     """
 
     def __init__(

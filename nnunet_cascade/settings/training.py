@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from nnunet_cascade.settings.serialization import from_json, require
@@ -48,6 +48,8 @@ _WHOLE = {
     "seed": 0,
     "mc_samples": 2,  # one sample has no variance
 }
+_BEFORE = {"entropy_without_tumor": False}
+"""What settings that plans of earlier releases do not name were then."""
 _OF_THE_RECIPE = ("initial_learning_rate", "weight_decay")
 _NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "initial_learning_rate": (lambda x: x > 0, "positive, or null for the recipe's"),
@@ -155,5 +157,11 @@ class TrainingSettings:
 
     @classmethod
     def from_plans(cls, plans: Mapping[str, Any]) -> TrainingSettings:
-        """Read the settings block of a plans file; one without the block gives the defaults."""
-        return from_json(cls, plans.get(BLOCK, {}), where=f"plans file, block {BLOCK!r}")
+        """Read the settings block of a plans file; one without the block gives the defaults.
+
+        A whole block that lacks a setting was written before there was one: it means what held then.
+        """
+        block = plans.get(BLOCK, {})
+        if {item.name for item in fields(cls)} - set(block) == set(_BEFORE):
+            block = {**block, **_BEFORE}
+        return from_json(cls, block, where=f"plans file, block {BLOCK!r}")

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from nnunet_cascade.errors import BundleError, SettingsError
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+
+
+def test_plans_of_an_earlier_release_mean_what_held_then():
+    whole = to_json(TrainingSettings(epochs=7))
+    assert TrainingSettings.from_plans({BLOCK: whole}).entropy_without_tumor
+    del whole["entropy_without_tumor"]
+    assert TrainingSettings.from_plans({BLOCK: whole}) == TrainingSettings(epochs=7, entropy_without_tumor=False)
+    assert TrainingSettings.from_plans({BLOCK: {"epochs": 7}}).entropy_without_tumor
 
 
 def test_plans_without_the_block_give_the_defaults_and_an_unknown_setting_is_named():
