@@ -108,7 +108,7 @@ class CascadeTrainer(nnUNetTrainer):
                 f"The plans have no block {BLOCK!r}: {self.num_epochs} epochs and all other "
                 "defaults hold; nnc-plan writes one."
             )
-        _seed_everything(self._seed_of())
+        _seed_everything(seed_of(self.settings.seed, self.fold))
         super().initialize()
 
     def _build_loss(self) -> Any:
@@ -217,14 +217,8 @@ class CascadeTrainer(nnUNetTrainer):
         """Start as nnU-Net does, with seeded augmentation; each fold, GPU and continued run has a seed of its own."""
         if not self.was_initialized:
             self.initialize()
-        _seed_everything(self._seed_of(self.local_rank, self.current_epoch))
+        _seed_everything(seed_of(self.settings.seed, self.fold, self.local_rank, self.current_epoch))
         super().on_train_start()
-
-    def _seed_of(self, *what: int) -> int:
-        """Return the seed of something: folds that began alike would be no ensemble."""
-        fold = str(self.fold)  # a number or "all"
-        number = int(fold) + 1 if fold.isdecimal() else 0
-        return int(np.random.SeedSequence([self.settings.seed, number, *what]).generate_state(1)[0])
 
     def perform_actual_validation(self, save_probabilities: bool = False) -> None:  # noqa: FBT001, FBT002 - nnU-Net's signature
         """Predict the fold's validation cases as nnU-Net does, unless the settings leave it out."""
@@ -232,6 +226,15 @@ class CascadeTrainer(nnUNetTrainer):
             super().perform_actual_validation(save_probabilities)
         else:
             self.print_to_log_file("final_validation is off in the plans' settings: no validation cases are predicted.")
+
+
+def seed_of(seed: int, fold: int | str, *what: int) -> int:
+    """Return the seed that a fold, a number or "all", has for its weights, or for `what`.
+
+    Folds that began alike would be no ensemble.
+    """
+    number = int(fold) + 1 if str(fold).isdecimal() else 0
+    return int(np.random.SeedSequence([seed, number, *what]).generate_state(1)[0])
 
 
 def _leaves(transform: Any) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.prediction.allowlist import require_known_label_manager, require_known_network
 from nnunet_cascade.settings.training import TrainingSettings
+from nnunet_cascade.trainers.cascade_trainer import seed_of
 from nnunet_cascade.versions import versions
 
 
@@ -41,7 +42,7 @@ def import_weights(  # noqa: PLR0913 - the words of its command
 ) -> ImportedWeights:
     """Fit the weights of a file into the network a trainer builds, and write them as nnU-Net's checkpoint.
 
-    What the file has not stays as the seed of the plans initializes it.
+    What the file has not stays as the seed of the plans initializes fold 0, and is the same for all folds.
 
     Args:
         source: A MONAI file of a self-supervised encoder, or an nnU-Net checkpoint.
@@ -120,7 +121,7 @@ def _network(kind: Any, plans: Path, configuration: str, *, trusted: bool) -> tu
         channels = determine_num_input_channels(manager, chosen, dataset)
         seed = TrainingSettings.from_plans(manager.plans).seed
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of(seed, fold=0))
             network = kind.build_network_architecture(manager, chosen, channels, heads, True)
         used = {
             "dataset": str(manager.dataset_name),

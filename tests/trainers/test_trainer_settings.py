@@ -19,7 +19,7 @@ from nnunet_cascade.losses.distances import SignedDistanceTransform
 from nnunet_cascade.networks.dropout import dropout_modules
 from nnunet_cascade.settings.training import TrainingSettings
 from nnunet_cascade.trainers import roi_trainer
-from nnunet_cascade.trainers.cascade_trainer import _leaves
+from nnunet_cascade.trainers.cascade_trainer import _leaves, seed_of
 from nnunet_cascade.trainers.recipes import RECIPES
 from nnunet_cascade.trainers.roi_sampling import RoiDataset
 
@@ -101,12 +101,12 @@ class TestSettings:
         def begun_with(fold):
             trainer = make_trainer(OURS, fold=fold)
             trainer.initialize()
-            return weights(trainer.network), trainer._seed_of(0, 0)
+            return weights(trainer.network)["decoder.seg_layers.0.weight"]
 
-        folds = [begun_with(fold) for fold in (0, 1, "all", 0)]
-        assert [seed for _, seed in folds].count(folds[0][1]) == 2
-        last = "decoder.seg_layers.0.weight"
-        assert [torch.equal(folds[0][0][last], found[last]) for found, _ in folds] == [True, False, False, True]
+        first, *others = [begun_with(fold) for fold in (0, 1, "all", 0)]
+        assert [torch.equal(first, other) for other in others] == [False, False, True]
+        seeds = {seed_of(0, fold, rank, epoch) for fold in (0, 1, "all") for rank in (0, 1) for epoch in (0, 1)}
+        assert len(seeds) == 12
 
     @pytest.mark.parametrize(
         ("name", "weight"),
