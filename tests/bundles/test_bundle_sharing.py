@@ -155,13 +155,13 @@ class TestExport:
 
 
 class TestCard:
-    def test_it_says_what_the_bundle_is(self, zipped):
+    def test_it_says_what_the_bundle_is(self, zipped, tiny_cascade):
         card = contents(zipped)["MODEL_CARD.md"].decode()
         assert card.startswith("# tiny\n\nResearch software, not a medical device.")
         assert "- License: CC BY 4.0\n- Training data: four phantoms | of this package" in card
         assert "- a | note" in card
-        row = "| stage2 | UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | 7 | 2 × 1 |"
-        assert row in card
+        crops = len(list((tiny_cascade.roi_raw / "labelsTr").iterdir()))
+        assert f"| UncertaintyROITrainer | PlainConvUNet | 6 × 6 × 6 | 16 × 16 × 16 | tumor | {crops} | 2 × 1 |" in card
         assert "None were given." in card
         assert "--trust_checkpoint" not in card
 
