@@ -34,6 +34,10 @@ class AdaptiveLoss(DiceTermLoss):
         self.variant: AdaptiveVariant = variant
         self.uncertainty_scale = uncertainty_scale
 
+    def weight(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return α of the variance U."""
+        return torch.exp(variance * (-1 / self.uncertainty_scale))
+
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -44,7 +48,7 @@ class AdaptiveLoss(DiceTermLoss):
             loss = (1 - self.soft_dice(batch, batch.valid)).mean()
             return loss if empty is None else loss + batch.mean(empty * batch.entropy()).mean()
         # One weight α for all classes of a softmax, one for each region.
-        alpha = torch.exp(self.foreground_variance(uncertainty, batch.logits.dtype) * (-1 / self.uncertainty_scale))
+        alpha = self.weight(self.foreground_variance(uncertainty, batch.logits.dtype))
         mean_alpha = batch.mean(alpha)
         dice = self.soft_dice(batch, batch.weighted(alpha) if self.variant == "voxel" else batch.valid)
         unsure = 1 - (alpha if self.variant == "voxel" else mean_alpha.view(1, -1, *[1] * (alpha.ndim - 2)))

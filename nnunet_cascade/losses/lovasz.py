@@ -37,6 +37,10 @@ class UncertaintyLovaszLoss(VoxelLoss):
         self.uncertainty_scale = uncertainty_scale
         self.entropy_without_tumor = entropy_without_tumor
 
+    def weight(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return the weight of an error where the variance is U."""
+        return 1 + variance / self.uncertainty_scale
+
     def forward(
         self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -44,7 +48,7 @@ class UncertaintyLovaszLoss(VoxelLoss):
         batch = Batch.of(logits, target, self.labels)
         errors = (batch.truth - batch.probability).abs()
         if uncertainty is not None:
-            errors = errors * (1 + self.foreground_variance(uncertainty, errors.dtype) / self.uncertainty_scale)
+            errors = errors * self.weight(self.foreground_variance(uncertainty, errors.dtype))
         errors, truth = batch.weighted(errors), batch.weighted(batch.truth).bool()
         pairs = zip(errors.unbind(1), truth.unbind(1), strict=True)
         loss = torch.stack([lovasz_jaccard(error.flatten(), true.flatten()) for error, true in pairs]).mean()

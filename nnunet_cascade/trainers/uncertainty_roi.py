@@ -23,6 +23,9 @@ class SampledROITrainer(ROITrainer):
     of each epoch, and how much it weighs in the loss.
     """
 
+    weight_name: ClassVar[str]
+    """What the uncertainty U becomes in the loss."""
+
     @cached_property
     def _seen(self) -> list[torch.Tensor]:
         """Of each step of this epoch: mean U and mean weight, at the finest resolution."""
@@ -33,7 +36,7 @@ class SampledROITrainer(ROITrainer):
         super().on_train_epoch_end(train_outputs)
         if self._seen:
             variance, weight = torch.stack(self._seen).mean(0).tolist()
-            self.print_to_log_file(f"uncertainty: mean U {variance:.3g}, {self.weight_name} {weight:.4f}")
+            self.print_to_log_file(f"mean uncertainty U: {variance:.3g}; mean weight {self.weight_name}: {weight:.4f}")
             self._seen.clear()
 
     @cached_property
@@ -54,16 +57,9 @@ class SampledROITrainer(ROITrainer):
             self._note(variances[0])
             return self.loss(outputs, targets, variances)
 
-    weight_name: ClassVar[str]
-    """What the uncertainty becomes in the loss."""
-
-    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
-        """Return the weight that the loss gives a variance."""
-        raise NotImplementedError
-
     def _note(self, variance: torch.Tensor) -> None:
-        variance = variance.detach().float()
-        self._seen.append(torch.stack([variance.mean(), self.weight_of(variance).mean()]))
+        variance = self.loss.loss.foreground_variance(variance, torch.float32)
+        self._seen.append(torch.stack([variance.mean(), self.loss.loss.weight(variance).mean()]))
 
     def _sampled_moments(self, features: Any) -> list[Moments]:
         """Run T − 1 passes; the moments of the probabilities at each resolution."""
@@ -83,11 +79,7 @@ class SampledROITrainer(ROITrainer):
 class AdaptiveLossTrainer(SampledROITrainer):
     """The adaptive loss: Dice where the network is sure, cross-entropy where it is not."""
 
-    weight_name = "mean α, the share of Dice,"
-
-    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
-        """Return α = exp(−U/τ)."""
-        return torch.exp(variance * (-1 / self.settings.uncertainty_scale))
+    weight_name = "α = exp(−U/τ)"
 
     def voxel_loss(self) -> VoxelLoss:
         """Return the loss of one resolution."""
@@ -103,11 +95,7 @@ class AdaptiveLossTrainer(SampledROITrainer):
 class UncertaintyLovaszLossTrainer(SampledROITrainer):
     """The Lovász loss, its errors weighted by uncertainty."""
 
-    weight_name = "mean weight of an error, 1 + U/τ,"
-
-    def weight_of(self, variance: torch.Tensor) -> torch.Tensor:
-        """Return 1 + U/τ."""
-        return 1 + variance / self.settings.uncertainty_scale
+    weight_name = "1 + U/τ"
 
     def voxel_loss(self) -> VoxelLoss:
         """Return the loss of one resolution."""

@@ -43,9 +43,12 @@ def test_every_command_in_the_readme_is_installed_and_every_installed_one_is_in_
 
 
 def test_every_page_that_the_readme_links_is_there():
-    links = [link.partition("#")[0] for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
+    links = [link.partition("#") for link in re.findall(r"\]\(([^)]+)\)", README) if "://" not in link]
     assert links
-    assert [link for link in links if not (ROOT / link).is_file()] == []
+    assert [page for page, _, _ in links if not (ROOT / page).is_file()] == []
+    for page, _, place in links:
+        titles = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE) if place else []
+        assert not place or place in {title.lower().replace(" ", "-") for title in titles}, place
 
 
 def test_every_dependency_has_its_reason():

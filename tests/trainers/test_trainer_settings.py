@@ -110,13 +110,13 @@ class TestSettings:
 
     @pytest.mark.parametrize(
         ("name", "weight"),
-        [(OURS, "mean α, the share of Dice, 0"), ("UncertaintyLovaszROITrainer", "an error, 1 + U/τ, 1")],
+        [(OURS, "mean weight α = exp(−U/τ): 0"), ("UncertaintyLovaszROITrainer", "mean weight 1 + U/τ: 1")],
     )
     def test_the_log_tells_the_uncertainty_of_each_epoch_and_its_weight(self, name, weight, make_trainer):
         trainer = start(make_trainer(name))
         for _ in range(2):
             trainer.on_train_epoch_end([trainer.train_step(next(trainer.dataloader_train))])
-        told = re.findall(r"uncertainty: mean U (\S+), (.*)", Path(trainer.log_file).read_text())
+        told = re.findall(r"mean uncertainty U: (\S+); (.*)", Path(trainer.log_file).read_text())
         assert len(told) == 2
         assert all(0 < float(variance) <= 0.25 and weight in how for variance, how in told)
 
@@ -225,12 +225,12 @@ def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_train
         ],
     ),
 )
-def test_forty_iterations_on_one_batch_lower_the_loss_by_a_quarter(name, offset, make_trainer):
+def test_forty_iterations_on_one_batch_lower_the_loss_by_a_third(name, offset, make_trainer):
     trainer = start(make_trainer(name, oversample_foreground=1.0))
     batch = next(trainer.dataloader_train)
     losses = [float(trainer.train_step(deepcopy(batch))["loss"]) for _ in range(40)]
     assert all(np.isfinite(losses))
-    assert np.mean(losses[-3:]) + offset < 0.75 * (losses[0] + offset)
+    assert np.mean(losses[-3:]) + offset < 0.7 * (losses[0] + offset)
 
 
 class TestRefusals:
