@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from nnunet_cascade.postprocessing.lungs.result import LungMask
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.postprocessing.settings import AnatomySettings
-    from nnunet_cascade.prediction.case import CaseResult
+    from nnunet_cascade.prediction.result import CaseResult
     from nnunet_cascade.prediction.roi import Islands, Roi
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, SamplingSettings, StageSettings
     from nnunet_cascade.scans.scans import Scan

@@ -31,6 +31,7 @@ class Flag(StrEnum):
     NO_CANDIDATE = "no_candidate", "stage 1 found nothing"
     ALL_REJECTED = "all_rejected", "the rules rejected every candidate"
     BEST_KEPT = "best_kept", "the rules rejected every candidate; by setting, the best one was kept"
+    CANDIDATES_LEFT_OUT = "candidates_left_out", "more candidates than stage 2 may look at; the last were left out"
     EMPTY_RESULT = "empty_result", "the final mask is empty"
     ROI_WITHOUT_TUMOR = "roi_without_tumor", "stage 2 found nothing in a region"
     ROI_CLIPPED = "roi_clipped", "the tumor reaches the border of its region and may extend beyond it"

@@ -120,3 +120,17 @@ def dilate(mask: Mask, offsets: NDArray[np.int64]) -> Mask:
     for step in (offsets @ strides).tolist():
         flat[rim + step] = True
     return grown
+
+
+def grow(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
+    """Grow a mask (Z, Y, X) by a ball inside its own array; an empty one stays empty."""
+    grown = np.zeros(mask.shape, dtype=np.bool_)
+    if not mask.any():
+        return grown
+    box = Box.around(mask)
+    offsets = element_offsets(radius_mm, "ball", spacing_mm)
+    z, y, x = offsets.max(axis=0).tolist()
+    outer = box.grown((z, y, x))
+    inside = outer.clipped(as_index(mask.shape))
+    grown[inside.slices] = dilate(mask[box.slices], offsets)[inside.relative_to(outer).slices]
+    return grown

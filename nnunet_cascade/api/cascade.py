@@ -31,8 +31,9 @@ from nnunet_cascade.postprocessing.lungs.inputs import lung_files, weights_check
 from nnunet_cascade.postprocessing.lungs.lungmask_network import DeviceName
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
-from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs, case_steps
+from nnunet_cascade.prediction.case import PrecomputedInputs, case_steps
 from nnunet_cascade.prediction.loaded import LoadedCascade
+from nnunet_cascade.prediction.result import CaseResult
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.prediction.steps import Clock, run_steps
 from nnunet_cascade.scans.scans import LoadedScan, Scan

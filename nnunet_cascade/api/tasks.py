@@ -19,7 +19,7 @@ from nnunet_cascade.images import write_image as write_file
 from nnunet_cascade.postprocessing.lungs import source as lung_sources
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
-from nnunet_cascade.prediction.case import CaseResult
+from nnunet_cascade.prediction.result import CaseResult
 from nnunet_cascade.workflows.evaluation_workers import read_grid
 
 _EXPECTED_MASK = "a result, a path, or an array (Z, Y, X) of booleans or labels"

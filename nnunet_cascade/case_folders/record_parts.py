@@ -125,6 +125,20 @@ class VerdictRecord(RecordPart):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2FindingRecord(RecordPart):
+    """What stage 2 drew for a candidate; the attributes are those of `postprocessing.candidates.Stage2Finding`."""
+
+    leaves_out: ClassVar[bool] = True
+
+    volume_mm3: float | None = None
+    mean_probability: float | None = None
+    max_probability: float | None = None
+    overlap: float | None = None
+    mean_uncertainty: float | None = None
+    agreement: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord(RecordPart):
     """A candidate of stage 1; the attributes are those of `postprocessing.candidates.Candidate`."""
 
@@ -143,6 +157,9 @@ class CandidateRecord(RecordPart):
     mean_probability: float | None = None
     max_probability: float | None = None
     mean_uncertainty: float | None = None
+    stage2: Stage2FindingRecord | None = None
+    score: float | None = None
+    score_fit: Line = ""
     verdict: VerdictRecord = VerdictRecord()
     volume_ml: float | None = None
 

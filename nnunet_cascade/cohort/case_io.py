@@ -10,8 +10,9 @@ from typing import Any
 from nnunet_cascade.cohort.jobs import CaseFiles, CohortJob
 from nnunet_cascade.files import InputChecksums
 from nnunet_cascade.images import read_labels
-from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs
+from nnunet_cascade.prediction.case import PrecomputedInputs
 from nnunet_cascade.prediction.outputs import write_case
+from nnunet_cascade.prediction.result import CaseResult
 from nnunet_cascade.scans.scans import LoadedScan, Scan
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from nnunet_cascade.errors import GridMismatchError, require_type
 from nnunet_cascade.flags import Flag
 from nnunet_cascade.geometry import MM3_PER_ML, Grid, Image, Labels, Mask, as_mask
-from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.lungs.result import LEFT, RIGHT, UNKNOWN_SIDE, LungMask
 from nnunet_cascade.postprocessing.measures import LungReference, measure_candidates
 from nnunet_cascade.postprocessing.merging import label_candidates
-from nnunet_cascade.postprocessing.rules import best_first, decide, in_words, keep_top
-from nnunet_cascade.postprocessing.settings import AnatomySettings, RankBy
+from nnunet_cascade.postprocessing.rules import decide, keep_best, keep_top
+from nnunet_cascade.postprocessing.settings import AnatomySettings
 
 __all__ = ["AnatomySettings", "FilteredCandidates", "filter_candidates"]
 
@@ -55,7 +55,7 @@ class FilteredCandidates:
         return mask
 
 
-def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pair of them
+def filter_candidates(  # noqa: PLR0913 - two maps and a choice by name are plainer than a type for them
     tumor: Mask,
     grid: Grid,
     lungs: LungMask | Mask | None,
@@ -63,6 +63,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
     *,
     probability: Image | None = None,
     uncertainty: Image | None = None,
+    ask_stage2: bool = False,
 ) -> FilteredCandidates:
     """Find the candidates of a tumor mask and decide which are kept.
 
@@ -77,6 +78,8 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         settings: What the rules ask; None is the recommended preset.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.
+        ask_stage2: Keep what the rules would drop for its place as "undecided", and all that they keep, whatever
+            `top_k` says: stage 2 looks at them, and a score judges then.
 
     Returns:
         Every candidate with its verdict; its `kept_mask()` is the mask that remains. An empty mask has none.
@@ -108,12 +111,12 @@ def filter_candidates(  # noqa: PLR0913 - two maps by name are plainer than a pa
         reference = LungReference.of(mask, grid, near_mm=near_mm, central_share=central_share)
     measured = measure_candidates(labels, grid, reference, probability=probability, uncertainty=uncertainty)
     flags, no_lungs = ((problem[0],), problem[1]) if problem is not None else ((), "")
-    judged = [decide(candidate, settings, no_lungs=no_lungs) for candidate in measured]
-    chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
+    judged = [decide(candidate, settings, no_lungs=no_lungs, ask_stage2=ask_stage2) for candidate in measured]
+    chosen = tuple(judged) if ask_stage2 else keep_top(judged, settings.top_k, by=settings.rank_by)
     if chosen and not any(candidate.kept for candidate in chosen):
         flags = (*flags, Flag.ALL_REJECTED)
         if settings.keep_best_if_none:
-            chosen, flags = _keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
+            chosen, flags = keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
     return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
 
 
@@ -150,10 +153,3 @@ def _sides_problem(lungs: LungMask | Mask | None, settings: AnatomySettings) -> 
         share = f"{100 * smaller / larger:.0f} % of the other's volume"
         return Flag.ONE_LUNG_SMALL, f"one lung has {share} (needs {100 * settings.min_smaller_lung_share:g} %)"
     return None
-
-
-def _keep_best(candidates: tuple[Candidate, ...], by: RankBy) -> tuple[Candidate, ...]:
-    best = best_first(candidates, by=by)[0]
-    reason = f"the rules rejected all {len(candidates)} and this is the first by {in_words(best, by)}"
-    kept = replace(best, verdict=Verdict(kept=True, rule="best_kept", reason=reason))
-    return tuple(kept if candidate is best else candidate for candidate in candidates)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal
 
-from nnunet_cascade.case_folders.record_parts import CandidateRecord, VerdictRecord
+from nnunet_cascade.case_folders.record_parts import CandidateRecord, Stage2FindingRecord, VerdictRecord
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Vector
 
@@ -31,7 +31,37 @@ class Verdict:
     reason: str
 
 
-UNDECIDED = Verdict(kept=False, rule="undecided", reason="no rule has judged it yet")
+UNJUDGED = Verdict(kept=False, rule="unjudged", reason="no rule has judged it yet")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stage2Finding:
+    """What stage 2 drew for a candidate: the components of its mask that come near the candidate, together.
+
+    Attributes:
+        volume_mm3: Their volume; 0 if there is none, and then all that follows is 0 or None.
+        mean_probability: Mean of stage 2's tumor probability over them.
+        max_probability: Highest in them.
+        overlap: Dice coefficient of them and the candidate as stage 1 drew it.
+        mean_uncertainty: Mean of the uncertainty over them; None without samples.
+        agreement: Mean share of them that a sample calls tumor; None without samples.
+
+    Example:
+        >>> nnc.Stage2Finding(volume_mm3=0, mean_probability=0, max_probability=0, overlap=0).is_empty
+        True
+    """
+
+    volume_mm3: float
+    mean_probability: float
+    max_probability: float
+    overlap: float
+    mean_uncertainty: float | None = None
+    agreement: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether stage 2 drew nothing."""
+        return self.volume_mm3 == 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +85,9 @@ class Candidate:
         mean_probability: Mean of the tumor probability over it; None if unknown.
         max_probability: Highest tumor probability in it; None if unknown.
         mean_uncertainty: Mean of the uncertainty over it, in the measure of the map; None if unknown.
+        stage2: What stage 2 drew for it; None where stage 2 was not asked.
+        score: How likely it is a tumor, 0 to 1; None where no score could be given.
+        score_fit: Which fit of the score it is by; "" without a score.
         verdict: What was decided about it.
 
     Raises:
@@ -83,7 +116,10 @@ class Candidate:
     mean_probability: float | None = None
     max_probability: float | None = None
     mean_uncertainty: float | None = None
-    verdict: Verdict = UNDECIDED
+    stage2: Stage2Finding | None = None
+    score: float | None = None
+    score_fit: str = ""
+    verdict: Verdict = UNJUDGED
 
     def __post_init__(self) -> None:
         if self.id < 1 or self.voxels < 1:
@@ -103,4 +139,5 @@ class Candidate:
         """Return what the record of a case holds of it."""
         values: dict[str, Any] = {each.name: getattr(self, each.name) for each in fields(self)}
         values["verdict"] = VerdictRecord(**asdict(self.verdict))
+        values["stage2"] = None if self.stage2 is None else Stage2FindingRecord(**asdict(self.stage2))
         return CandidateRecord(**values, volume_ml=self.volume_ml)

@@ -10,20 +10,24 @@ from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 from nnunet_cascade.postprocessing.settings import AnatomySettings, RankBy
 
+UNDECIDED, OUTSIDE_LUNGS = "undecided", "outside_lungs"
 _TOLERANCE = 1e-6
 _TIE_DECIMALS = 9
 
 
-def decide(candidate: Candidate, settings: AnatomySettings, *, no_lungs: str = "") -> Candidate:
+def decide(
+    candidate: Candidate, settings: AnatomySettings, *, no_lungs: str = "", ask_stage2: bool = False
+) -> Candidate:
     """Ask the rules in order and give the candidate with its verdict.
 
     The first rule that settles it decides. A candidate that no rule keeps is dropped, and why they could not keep it
-    is the reason.
+    is the reason; or it is undecided, if stage 2 can be asked and it is not too far from the lungs.
 
     Args:
         candidate: As measured.
         settings: What the rules ask.
         no_lungs: Why there are no lungs to judge by, where the candidate's distance to them is unknown.
+        ask_stage2: Whether stage 2 looks at what the rules cannot decide, and a score judges it then.
     """
     if candidate.volume_mm3 < settings.min_volume_mm3 - _TOLERANCE:
         reason = f"its volume is {candidate.volume_mm3:.0f} mm³ (needs {settings.min_volume_mm3:g} mm³)"
@@ -37,7 +41,16 @@ def decide(candidate: Candidate, settings: AnatomySettings, *, no_lungs: str = "
     rescued, place = _near_lungs(candidate, candidate.lung_distance_mm, settings)
     if rescued:
         return _judged(candidate, "rescue", place, kept=True)
-    return _judged(candidate, "outside_lungs", f"{overlap}, and {place}", kept=False)
+    if ask_stage2 and candidate.lung_distance_mm <= settings.undecided_distance_mm + _TOLERANCE:
+        return _judged(candidate, UNDECIDED, f"{overlap}, and {place}", kept=True)
+    return _judged(candidate, OUTSIDE_LUNGS, f"{overlap}, and {place}", kept=False)
+
+
+def without_stage2(candidate: Candidate) -> Candidate:
+    """Return a candidate with the verdict that the rules give alone: what they could not decide is dropped."""
+    if candidate.verdict.rule != UNDECIDED:
+        return candidate
+    return _judged(candidate, OUTSIDE_LUNGS, candidate.verdict.reason, kept=False)
 
 
 def _judged(candidate: Candidate, rule: str, reason: str, *, kept: bool) -> Candidate:
@@ -88,6 +101,14 @@ def keep_top(candidates: Sequence[Candidate], count: int | Literal["all"], *, by
         for rank, each in enumerate(ranked[count:], start=count + 1)
     }
     return tuple(outranked.get(candidate.id, candidate) for candidate in candidates)
+
+
+def keep_best(candidates: tuple[Candidate, ...], by: RankBy) -> tuple[Candidate, ...]:
+    """Keep the best of candidates that the rules have all rejected."""
+    best = best_first(candidates, by=by)[0]
+    reason = f"the rules rejected all {len(candidates)} and this is the first by {in_words(best, by)}"
+    kept = replace(best, verdict=Verdict(kept=True, rule="best_kept", reason=reason))
+    return tuple(kept if candidate is best else candidate for candidate in candidates)
 
 
 def best_first(candidates: Sequence[Candidate], *, by: RankBy) -> tuple[Candidate, ...]:

@@ -18,7 +18,14 @@ _SHARES = (
     "rescue_near_surface_share_central",
     "min_smaller_lung_share",
 )
-_AMOUNTS = ("min_volume_mm3", "rescue_distance_mm", "rescue_min_volume_mm3", "min_lungs_ml", "max_lungs_ml")
+_AMOUNTS = (
+    "min_volume_mm3",
+    "rescue_distance_mm",
+    "rescue_min_volume_mm3",
+    "undecided_distance_mm",
+    "min_lungs_ml",
+    "max_lungs_ml",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +45,9 @@ class AnatomySettings:
         rescue_min_volume_mm3: It must also have at least this volume. Default 100.
         rescue_near_surface_share_central: In the central zone, at least this share of its surface
             must also be within `rescue_distance_mm` of a lung. Default 0.40; 0 turns this rule off.
-        top_k: Number of kept candidates that remain, or "all". Default 1.
+        undecided_distance_mm: A candidate that is neither inside nor near the lungs is dropped, unless a score is there
+            to judge it: then stage 2 looks at those that are no farther than this from a lung. Default 30.
+        top_k: Number of kept candidates that remain, or "all" (default; the paper keeps 1).
         rank_by: Which candidate comes first: the one with the largest "volume" (default), the
             highest "mean_probability" or the lowest "mean_uncertainty".
         keep_best_if_none: Keep the first candidate by `rank_by` if the rules reject all. Default False.
@@ -55,7 +64,7 @@ class AnatomySettings:
 
     Example:
         >>> nnc.AnatomySettings(rescue_distance_mm=10).top_k
-        1
+        'all'
         >>> nnc.AnatomySettings.paper().merge_shape
         'cube'
     """
@@ -69,7 +78,8 @@ class AnatomySettings:
     rescue_distance_mm: float = 5.0
     rescue_min_volume_mm3: float = 100.0
     rescue_near_surface_share_central: float = 0.40
-    top_k: int | Literal["all"] = 1
+    undecided_distance_mm: float = 30.0
+    top_k: int | Literal["all"] = "all"
     rank_by: RankBy = "volume"
     keep_best_if_none: bool = False
     min_lungs_ml: float = 1000.0
@@ -113,6 +123,7 @@ class AnatomySettings:
             min_volume_mm3=0.0,
             rescue_min_volume_mm3=50.0,
             rescue_near_surface_share_central=0.0,
+            top_k=1,
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from nnunet_cascade.case_folders.records import CaseFingerprint, write_record
 from nnunet_cascade.case_folders.typed_json import read_part
 from nnunet_cascade.geometry import MM3_PER_ML, Box, Grid, Labels, Mask
 from nnunet_cascade.images import ENDING, write_image
-from nnunet_cascade.prediction.case import CaseResult
+from nnunet_cascade.prediction.result import CaseResult
 from nnunet_cascade.prediction.roi import Roi
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.uncertainty.sampling_types import SamplingSummary
@@ -66,6 +66,7 @@ def write_case(  # noqa: PLR0913 - what was found, where it goes, and what the r
         "_roi": result.regions,
         "_stage1": result.stage1,
         "_candidates": result.filtered.labels,
+        "_proposals": result.proposals,
         "_uncertainty": result.uncertainty,
         "_stage1_uncertainty": result.stage1_uncertainty,
         "_lungs": None if result.lungs is None else result.lungs.labels,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.geometry import AxisTurn, Box, Grid, Image, Index, Labels, Mask, Spacing, as_index
-from nnunet_cascade.morphology import dilate, element_offsets, label_components
+from nnunet_cascade.morphology import grow, label_components
 from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.prediction.spec import RoiSettings
 
@@ -169,7 +169,7 @@ def apply_island_policy(mask: Mask, kept: Mask, settings: RoiSettings, spacing_m
     dropped = settings.islands == "drop"
     if not mask.any():
         return Islands(mask, 0, 0, dropped)
-    near = _grown(kept, settings.island_reach_mm, spacing_mm)
+    near = grow(kept, settings.island_reach_mm, spacing_mm)
     box = Box.around(mask)
     components = label_components(mask[box.slices])
     sizes = np.bincount(components.ravel())
@@ -181,17 +181,3 @@ def apply_island_policy(mask: Mask, kept: Mask, settings: RoiSettings, spacing_m
         remaining = np.zeros(mask.shape, dtype=np.bool_)  # unlike zeros_like it takes no memory yet
         remaining[box.slices] = mask[box.slices] & connected[components]
     return Islands(remaining, int((~connected).sum()), int(sizes[~connected].sum()), dropped)
-
-
-def _grown(mask: Mask, radius_mm: float, spacing_mm: Spacing) -> Mask:
-    """Grow a mask by a ball inside its own array."""
-    grown = np.zeros(mask.shape, dtype=np.bool_)
-    if not mask.any():
-        return grown
-    box = Box.around(mask)
-    offsets = element_offsets(radius_mm, "ball", spacing_mm)
-    z, y, x = offsets.max(axis=0).tolist()
-    outer = box.grown((z, y, x))
-    inside = outer.clipped(as_index(mask.shape))
-    grown[inside.slices] = dilate(mask[box.slices], offsets)[inside.relative_to(outer).slices]
-    return grown

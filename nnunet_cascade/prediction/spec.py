@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from nnunet_cascade.errors import BundleError, SettingsError, one_line
 from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.postprocessing.scoring.score import CandidateScore
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.settings.serialization import from_json, require, to_json
 from nnunet_cascade.uncertainty.sampling_types import CoarseSource, SamplingPlan, Source
@@ -97,6 +98,9 @@ class RoiSettings:
         margin_voxels: The same in voxels of the image, along each axis. Default None.
         merge_overlapping: Replace regions that overlap by the smallest box that contains them,
             until none overlap. Default False: what is predicted twice is averaged.
+        max_candidates: At most so many candidates of a case go to stage 2: those with the best score
+            before stage 2, or the first by `rank_by` without a score. The case is flagged if there
+            are more. Default 16; null sets no limit.
         islands: What to do with a component that is far from every kept candidate: drop or keep it.
             The case is flagged in both cases.
         island_reach_mm: A component belongs to a kept candidate if their surfaces are at most this
@@ -110,6 +114,7 @@ class RoiSettings:
     margin_mm: float | None = 16.0
     margin_voxels: int | None = None
     merge_overlapping: bool = False
+    max_candidates: int | None = 16
     islands: IslandPolicy = "drop"
     island_reach_mm: float = 3.0
 
@@ -119,6 +124,9 @@ class RoiSettings:
         require(self.margin_mm is None or self.margin_mm >= 0, f"margin_mm must not be negative; found {margins[0]}")
         whole = self.margin_voxels is None or (type(self.margin_voxels) is int and self.margin_voxels >= 0)
         require(whole, f"margin_voxels must be a whole number from 0 up; found {self.margin_voxels!r}")
+        most = self.max_candidates
+        counts = most is None or (type(most) is int and most >= 1)
+        require(counts, f"max_candidates must be a whole number from 1 up, or null; found {most!r}")
         flag = type(self.merge_overlapping) is bool
         require(flag, f"merge_overlapping must be true or false; found {self.merge_overlapping!r}")
         require(self.islands in get_args(IslandPolicy), f"islands must be drop or keep; found {self.islands!r}")
@@ -205,6 +213,7 @@ class CascadeSpec:
         roi: Where stage 2 looks.
         sampling: How uncertainty is sampled.
         lungs: Where lung masks come from.
+        scoring: The score that judges candidates after stage 2; None lets the rules decide alone.
 
     Raises:
         SettingsError: A value is out of range.
@@ -222,6 +231,7 @@ class CascadeSpec:
     roi: RoiSettings = field(default_factory=RoiSettings)
     sampling: SamplingSettings = field(default_factory=SamplingSettings)
     lungs: LungSource = field(default_factory=LungSource)
+    scoring: CandidateScore | None = None
 
     def __post_init__(self) -> None:
         require(self.preset in get_args(Preset), f"preset must be one of {get_args(Preset)}; found {self.preset!r}")
@@ -242,7 +252,8 @@ class CascadeSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `cascade.json`."""
-        return {"version": SPEC_VERSION, **to_json(self)}
+        content = {"version": SPEC_VERSION, **to_json(self)}
+        return content if self.scoring is not None else {k: v for k, v in content.items() if k != "scoring"}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str) -> CascadeSpec:
@@ -263,6 +274,8 @@ class CascadeSpec:
                 for name, value in content.items()
                 if name != "version"
             }
+            if values.get("scoring") is not None:
+                values["scoring"] = CandidateScore.from_json(values["scoring"], where=f"{where}, scoring")
             return from_json(cls, values, where=where)
         except SettingsError as error:
             raise BundleError(one_line(error)) from error
@@ -271,9 +284,15 @@ class CascadeSpec:
 def _part(kind: type[Any], block: Any, *, where: str) -> Any:
     """Build a part of the settings; whatever its class stumbles over is the part's fault."""
     try:
-        return from_json(kind, _with_paths(block, where=where), where=where)
+        return from_json(kind, _with_paths(_as_before(kind, block), where=where), where=where)
     except (AttributeError, OverflowError) as error:
         raise SettingsError(f"{where}: {error}") from error
+
+
+def _as_before(kind: type[Any], block: Any) -> Any:
+    """Complete a whole block of an earlier release, which did not limit the candidates; others are left as they are."""
+    missing = {each.name for each in fields(kind)} - set(block) if isinstance(block, Mapping) else set[str]()
+    return {**block, "max_candidates": None} if missing == {"max_candidates"} else block
 
 
 def _with_paths(block: Any, *, where: str) -> Any:

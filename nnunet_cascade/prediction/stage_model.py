@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -159,16 +160,35 @@ class StageModel:
             The prediction as the image's own axes run.
         """
         decisive, spreads = self._decisive(prepared)
-        mask, probability = self._coarse_mask(decisive.numpy(), prepared, turn)
+        levels, probability = self._coarse_levels(decisive.numpy(), prepared, turn, (self._threshold,))
         spread = [self._placed(self._interpolated(part[None], prepared), prepared, turn)[0] for part in spreads]
-        return CoarsePrediction(mask, probability, spread[0] if spread else None, moved_results=self._moved)
+        return CoarsePrediction(
+            levels.view(np.bool_), probability, spread[0] if spread else None, moved_results=self._moved
+        )
+
+    def predict_levels(
+        self, prepared: Prepared, thresholds: Sequence[float], turn: AxisTurn = AS_STORED
+    ) -> tuple[NDArray[np.uint8], Image]:
+        """Predict the masks of several thresholds at once.
+
+        Args:
+            prepared: As `prepare_coarse` gives it.
+            thresholds: In place of that of the settings, rising.
+            turn: As it was given there.
+
+        Returns:
+            (Z, Y, X), how many of the thresholds a voxel passes: the mask of the first is what is above 0, that of the
+            second what is above 1; and (Z, Y, X), the probability as `predict_coarse` gives it for the first.
+        """
+        decisive, _ = self._decisive(prepared)
+        return self._coarse_levels(decisive.numpy(), prepared, turn, thresholds)
 
     def predict_everywhere(self, prepared: Prepared, turn: AxisTurn = AS_STORED) -> CoarsePrediction:
         """Predict as `predict_coarse` does, with the probability of every voxel, which takes time and memory."""
         decisive, _ = self._decisive(prepared)
-        mask, _ = self._coarse_mask(decisive.numpy(), prepared, turn)
+        levels, _ = self._coarse_levels(decisive.numpy(), prepared, turn, (self._threshold,))
         everywhere = self._placed(self._interpolated(decisive[:1], prepared), prepared, turn)[0]
-        return CoarsePrediction(mask, everywhere, moved_results=self._moved)
+        return CoarsePrediction(levels.view(np.bool_), everywhere, moved_results=self._moved)
 
     def _decisive(self, prepared: Prepared) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
         """Run the network: the tumor's probability, and its strongest rival's where that counts; their spread."""
@@ -187,25 +207,22 @@ class StageModel:
         alone = self._predictor.label_manager.has_regions or len(others) == 1
         return tumor[None] if alone else torch.stack((tumor, probabilities[others].amax(0))), spreads
 
-    def _coarse_mask(self, channels: NDArray[np.float32], prepared: Prepared, turn: AxisTurn) -> tuple[Mask, Image]:
-        """Decide on the image's grid, looking only where a coarse voxel passes the threshold.
+    def _coarse_levels(
+        self, channels: NDArray[np.float32], prepared: Prepared, turn: AxisTurn, thresholds: Sequence[float]
+    ) -> tuple[NDArray[np.uint8], Image]:
+        """Decide on the image's grid, looking only where a coarse voxel passes the lowest threshold.
 
         What lies between voxels that all fail it fails as well: the share of the tumor
         that is asked for is linear in the probabilities, and interpolation is a weighted mean.
         """
-        mask, probability = self._empty(np.bool_, prepared, turn), self._empty(np.float32, prepared, turn)
-        mask_there, probability_there = (self._part(whole, prepared, turn) for whole in (mask, probability))
+        levels, probability = self._empty(np.uint8, prepared, turn), self._empty(np.float32, prepared, turn)
+        levels_there, probability_there = (self._part(whole, prepared, turn) for whole in (levels, probability))
         grid = Interpolation(as_index(channels.shape[1:]), prepared.box.shape)
-        for box in grid.boxes(self._excess(channels) > -_ROUNDING):
+        for box in grid.boxes(_excess(channels, thresholds[0]) > -_ROUNDING):
             found = grid.values(channels, box)
             probability_there[box.slices] = found[0]
-            mask_there[box.slices] = self._excess(found) > 0
-        return mask, probability
-
-    def _excess(self, channels: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return by how much a probability passes the threshold, or its share in that of tumor and rival does."""
-        tumor, *rivals = channels
-        return tumor - np.float32(self._threshold) * (tumor + rivals[0] if rivals else np.float32(1))
+            levels_there[box.slices] = sum(_excess(found, each) > 0 for each in thresholds)
+        return levels, probability
 
     def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn, *channels: int) -> NDArray[_Value]:
         """Return zeros on the image's grid, as its own axes run; they take no memory before something is written."""
@@ -296,6 +313,12 @@ class StageModel:
         for whole, channel in zip(placed, channels, strict=True):
             self._part(whole, prepared, turn)[:] = channel
         return placed
+
+
+def _excess(channels: NDArray[np.float32], threshold: float) -> NDArray[np.float32]:
+    """Return by how much a probability passes a threshold, or its share in that of tumor and rival does."""
+    tumor, *rivals = channels
+    return tumor - np.float32(threshold) * (tumor + rivals[0] if rivals else np.float32(1))
 
 
 def roi_seed(sampling: SamplingSettings, box: Box) -> int:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
+import joblib
 import numpy as np
 import torch
 from tqdm import tqdm
@@ -13,13 +18,21 @@ from tqdm import tqdm
 from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
-from nnunet_cascade.geometry import Mask
+from nnunet_cascade.files import write_json
+from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs, predict_case
+from nnunet_cascade.postprocessing.scoring.fitting import Example, FittedScore, fit_score
+from nnunet_cascade.postprocessing.scoring.score import CandidateScore
+from nnunet_cascade.prediction.case import PrecomputedInputs, refine_case
 from nnunet_cascade.prediction.loaded import LoadedCascade
 from nnunet_cascade.prediction.outputs import write_case
-from nnunet_cascade.training.roi_boxes import out_of_fold_masks
+from nnunet_cascade.prediction.result import CaseResult, RefinedCase, assemble_result, measured_candidates
+from nnunet_cascade.prediction.spec import CascadeSpec
+from nnunet_cascade.settings.serialization import to_json
+from nnunet_cascade.training.proposals import ProposalRequest, read_proposal
 
+_log = logging.getLogger(__name__)
+SCORE_NAME = "score.json"
 METHODS = ("stage 1", "stage 1 + anatomy", "cascade")
 
 
@@ -28,34 +41,29 @@ class CrossValidation:
     """What to cross-validate.
 
     Attributes:
-        source: Raw dataset with whole images.
-        splits: Its folds, patient by patient.
-        stage1_model: Model folder with stage 1's out-of-fold predictions.
+        proposals: What stage 1 proposed out of fold, as it was made.
         bundle: The cascade; stage 2 of fold k predicts fold k's validation patients.
         output: Folder for predictions, `scores.json`, `scores.csv` and `scores.md`.
         device: Where to predict.
-        tumor_labels: Label values that are tumor, in the labels and in stage 1's predictions.
-        trusted: Whether the bundle may run code of its own choice.
+        false_positives_per_scan: Fit a score that allows so many; None fits none, and the rules decide.
     """
 
-    source: Path
-    splits: Sequence[Mapping[str, Sequence[str]]]
-    stage1_model: Path
+    proposals: ProposalRequest
     bundle: Path
     output: Path
     device: str
-    tumor_labels: tuple[int, ...] = (1,)
-    trusted: bool = False
+    false_positives_per_scan: float | None = None
 
 
 def cross_validate(task: CrossValidation) -> str:
     """Predict each patient with the models of the fold that left the patient out, and score on the whole CT.
 
-    Stage 1's mask is its out-of-fold prediction, stage 2 is cropped at the boxes the
-    rules keep of it, and the result is pasted back into the CT.
+    Stage 1's mask is its out-of-fold proposal, stage 2 is cropped at the boxes of its candidates, and the result is
+    pasted back into the CT. A score is fitted to the candidates of all patients; each patient's result is judged by
+    a fit to others.
 
     Returns:
-        The table, as Markdown; it is also written.
+        The table, as Markdown; it is also written. The score stands in `score.json`; null where the rules decide.
 
     Raises:
         DatasetError: A patient has no out-of-fold prediction.
@@ -63,34 +71,108 @@ def cross_validate(task: CrossValidation) -> str:
     """
     task.output.mkdir(parents=True, exist_ok=True)
     spec = read_spec(task.bundle)
-    scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
-    for number, fold in enumerate(task.splits):
-        of_fold = replace(spec, stage2=replace(spec.stage2, folds=(number,)))
-        device = torch.device(task.device)
-        cascade = load_cascade(task.bundle, device=device, spec=of_fold, with_stage1=False, trusted=task.trusted)
-        masks = out_of_fold_masks(task.stage1_model, fold["val"])
-        for case in tqdm(fold["val"], desc=f"cross-validate fold {number}", unit="case"):
-            result, truth = _predict(task, case, masks[case], cascade)
+    fits = task.false_positives_per_scan is not None
+    spec = replace(spec, scoring=CandidateScore.unfitted() if fits else None)
+    with TemporaryDirectory(dir=task.output, prefix=".refined") as store:
+        refined = dict(_refined(task, spec, Path(store)))
+        fitted = _fitted(task, refined, spec)
+        if fits and fitted is None:
+            return cross_validate(replace(task, false_positives_per_scan=None))
+        scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
+        for case, path in tqdm(refined.items(), desc="results", unit="case"):
+            of_case = replace(spec, scoring=None if fitted is None else fitted.held_out[case])
+            result = assemble_result(_load(path), of_case)
+            write_case(result, task.output, case, spec=of_case)
+            truth = _truth(task, case, result.grid)
             for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
                 scores[method].append(score)
     table = format_table([summarize(method, scores[method]) for method in METHODS])
     (task.output / "scores.md").write_text(table)
+    write_json(task.output / SCORE_NAME, None if fitted is None else to_json(fitted.score))
     write_scores(scores, task.output)
     return table
 
 
+def read_score(folder: Path) -> CandidateScore | None:
+    """Read the score that a cross-validation fitted; None if it fitted none, or is of an earlier release.
+
+    Raises:
+        OSError, SettingsError: It cannot be read.
+    """
+    path = folder / SCORE_NAME
+    if not path.is_file():
+        return None
+    block = json.loads(path.read_text(encoding="utf-8"))
+    return None if block is None else CandidateScore.from_json(block, where=str(path))
+
+
 def score_methods(case: str, result: CaseResult, truth: Mask) -> tuple[CaseScore, CaseScore, CaseScore]:
-    """Score what the three stages of one result give: stage 1, what the rules keep of it, the cascade."""
+    """Score what the three stages of one result give: stage 1, what is kept of it, the cascade."""
     predictions = (result.stage1, result.filtered.kept_mask(), result.tumor)
     first, second, third = (score_case(case, truth, mask, result.grid.spacing_mm) for mask in predictions)
     return first, second, third
 
 
-def _predict(task: CrossValidation, case: str, stage1: Path, cascade: LoadedCascade) -> tuple[CaseResult, Mask]:
-    image = read_ct(task.source / "imagesTr" / f"{case}_0000{ENDING}")
-    coarse = np.isin(read_labels(stage1, image.grid, what="stage-1 prediction"), task.tumor_labels)
-    labels = read_labels(task.source / "labelsTr" / f"{case}{ENDING}", image.grid, what="label")
-    truth = np.isin(labels, task.tumor_labels)
-    result = predict_case(image, cascade, PrecomputedInputs(case=case, stage1=coarse))
-    write_case(result, task.output, case, spec=cascade.spec)
-    return result, truth
+def _refined(task: CrossValidation, spec: CascadeSpec, store: Path) -> Iterator[tuple[str, Path]]:
+    """Take every patient through stage 2 of the fold; yield where it is kept until the score is known."""
+    for number, fold in enumerate(task.proposals.splits):
+        of_fold = replace(spec, stage2=replace(spec.stage2, folds=(number,)))
+        cascade = load_cascade(
+            task.bundle,
+            device=torch.device(task.device),
+            spec=of_fold,
+            with_stage1=False,
+            trusted=task.proposals.trusted,
+        )
+        for case in tqdm(fold["val"], desc=f"cross-validate fold {number}", unit="case"):
+            path = store / f"{case}.joblib"
+            joblib.dump(_predict(task, case, cascade), path, compress=1)
+            yield case, path
+
+
+def _predict(task: CrossValidation, case: str, cascade: LoadedCascade) -> RefinedCase:
+    image = read_ct(task.proposals.source / "imagesTr" / f"{case}_0000{ENDING}")
+    proposal = read_proposal(task.proposals, case, image.grid)
+    mask = proposal.mask(cascade.spec.stage1.threshold)
+    return refine_case(
+        image, cascade, PrecomputedInputs(case=case, stage1=mask, stage1_probability=proposal.probability)
+    )
+
+
+def _load(path: Path) -> RefinedCase:
+    """Read what this run has just written into a folder of its own."""
+    return cast(RefinedCase, joblib.load(path))
+
+
+def _truth(task: CrossValidation, case: str, grid: Grid) -> Mask:
+    labels = read_labels(task.proposals.source / "labelsTr" / f"{case}{ENDING}", grid, what="label")
+    return np.asarray(np.isin(labels, task.proposals.tumor_labels))
+
+
+def _fitted(task: CrossValidation, refined: dict[str, Path], spec: CascadeSpec) -> FittedScore | None:
+    if task.false_positives_per_scan is None:
+        return None
+    examples: list[Example] = []
+    for case, path in refined.items():
+        found = _load(path)
+        examples += examples_of(case, found, spec, _truth(task, case, found.grid))
+    fitted = fit_score(examples, list(refined), false_positives_per_scan=task.false_positives_per_scan)
+    if isinstance(fitted, FittedScore):
+        return fitted
+    _log.warning("no score is stored, the rules decide alone: %s", fitted)
+    return None
+
+
+def examples_of(case: str, refined: RefinedCase, spec: CascadeSpec, truth: Mask) -> Sequence[Example]:
+    """Return the candidates of a case that stage 2 looked at, each with the truth about it."""
+    measured, findings = measured_candidates(refined, spec)
+    here = truth[findings.box.slices]
+    return [
+        Example(
+            scan=case,
+            candidate=each,
+            candidate_is_tumor=bool((truth[each.box.slices] & (measured.labels[each.box.slices] == each.id)).any()),
+            finding_is_tumor=bool(here[findings.mask_of(each.id)].any()),
+        )
+        for each in measured.kept
+    ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_cascade.bundles.bundle import make_bundle
+from nnunet_cascade.bundles.bundle import SPEC_NAME, make_bundle, read_spec
 from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
@@ -32,14 +32,17 @@ from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
+from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate, read_score
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.planning import write_plans
+from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, choose_threshold, make_proposals
 from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
 _log = logging.getLogger(__name__)
 _FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
+_BEFORE = {"false_positives_per_scan": None}
+"""What requests of earlier releases, which do not name it, meant."""
 _ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
@@ -82,6 +85,7 @@ def _model_steps(request: TrainingRequest) -> _Steps:
     return [
         ("folds", lambda: make_folds(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
+        ("proposals", lambda: _propose(request)),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
         ("bundle", lambda: _make_bundle(request)),
@@ -105,6 +109,7 @@ def _run(request: TrainingRequest, steps: _Steps) -> None:
 def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
     """Fill in what an earlier release did not write: it did what the defaults still do."""
     own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
+    own |= _BEFORE
     return _filled(known, json.loads(json.dumps({**own, "spec": to_json(CascadeSpec())})))
 
 
@@ -206,6 +211,38 @@ def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: s
     )
 
 
+def proposals_of(request: TrainingRequest) -> ProposalRequest:
+    """Return what stage 1 proposes out of fold: with a score, masks of several thresholds to choose from."""
+    return ProposalRequest(
+        source=raw_folder(request.dataset),
+        splits=patient_folds(request.dataset),
+        model=model_of(request.dataset, request.stage1),
+        spec=final_spec(request),
+        thresholds=(request.spec.stage1.threshold,) if request.false_positives_per_scan is None else SENSITIVE,
+        tumor_labels=request.tumor_labels,
+        device=request.device,
+        trusted=request.trusted,
+    )
+
+
+def _propose(request: TrainingRequest) -> None:
+    wanted = proposals_of(request)
+    make_proposals(wanted)
+    if request.false_positives_per_scan is not None and not _threshold_file(request).is_file():
+        choose_threshold(wanted, _threshold_file(request))
+
+
+def _threshold_file(request: TrainingRequest) -> Path:
+    return log_folder(request) / "stage1_threshold.json"
+
+
+def _threshold(request: TrainingRequest) -> float:
+    """Return stage 1's threshold: that of the settings, or the one that was chosen out of fold."""
+    if request.false_positives_per_scan is None:
+        return request.spec.stage1.threshold
+    return float(read_json(_threshold_file(request))["threshold"])
+
+
 def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
@@ -213,7 +250,9 @@ def _make_roi_dataset(request: TrainingRequest) -> None:
         source=source,
         target=target,
         splits=patient_folds(request.dataset),
-        stage1=None if request.oracle_boxes else model_of(request.dataset, request.stage1),
+        proposals=None if request.oracle_boxes else proposals_of(request),
+        threshold=_threshold(request),
+        ask_stage2=request.false_positives_per_scan is not None,
         tumor_labels=request.tumor_labels,
         anatomy=request.spec.anatomy,
         lungs=request.spec.lungs,
@@ -269,6 +308,10 @@ def tumor_label(request: TrainingRequest) -> str:
     return names[0]
 
 
+def _with_threshold(spec: CascadeSpec, threshold: float) -> CascadeSpec:
+    return replace(spec, stage1=replace(spec.stage1, threshold=threshold))
+
+
 def _make_bundle(request: TrainingRequest) -> None:
     if request.bundle.is_dir():
         return
@@ -276,7 +319,7 @@ def _make_bundle(request: TrainingRequest) -> None:
         request.bundle,
         stage1=model_of(request.dataset, request.stage1),
         stage2=model_of(request.roi_dataset, request.stage2),
-        spec=final_spec(request),
+        spec=_with_threshold(final_spec(request), _threshold(request)),
         notes=request.notes,
         trusted=request.trusted,
     )
@@ -284,16 +327,15 @@ def _make_bundle(request: TrainingRequest) -> None:
 
 def _cross_validate(request: TrainingRequest) -> None:
     folder = cross_validation_folder(request)
-    if (folder / "scores.json").is_file():
-        return
-    task = CrossValidation(
-        source=raw_folder(request.dataset),
-        splits=patient_folds(request.dataset),
-        stage1_model=model_of(request.dataset, request.stage1),
-        bundle=request.bundle,
-        output=folder,
-        device=request.device,
-        tumor_labels=request.tumor_labels,
-        trusted=request.trusted,
-    )
-    _log.info("%s", cross_validate(task))
+    if not (folder / "scores.json").is_file():
+        task = CrossValidation(
+            proposals=proposals_of(request),
+            bundle=request.bundle,
+            output=folder,
+            device=request.device,
+            false_positives_per_scan=request.false_positives_per_scan,
+        )
+        _log.info("%s", cross_validate(task))
+    score, spec = read_score(folder), read_spec(request.bundle)
+    if score is not None and spec.scoring is None:
+        write_json(request.bundle / SPEC_NAME, replace(spec, scoring=score).to_json())

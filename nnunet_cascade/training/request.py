@@ -47,6 +47,8 @@ class TrainingRequest:
         folds: Number of folds; all of them are trained, and predict together.
         oracle_boxes: Train stage 2 on boxes from the ground truth.
         jitter_mm: How far a face of a box may move in training.
+        false_positives_per_scan: How many the score that judges candidates may let through, in the mean, on scans that
+            its fit had not seen. Stage 1's threshold is chosen with it. None fits no score: the rules decide alone.
         edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
         tumor_labels: Label values of the dataset that are tumor.
         device: cpu, cuda or mps.
@@ -69,6 +71,7 @@ class TrainingRequest:
     folds: int = 5
     oracle_boxes: bool = False
     jitter_mm: float = 8.0
+    false_positives_per_scan: float | None = 0.25
     edge_channel: bool = False
     tumor_labels: tuple[int, ...] = (1,)
     device: str = "cuda"
@@ -103,6 +106,7 @@ class TrainingRequest:
             spec=CascadeSpec.of_preset(preset),
             oracle_boxes=paper,
             jitter_mm=0.0 if paper else 8.0,
+            false_positives_per_scan=None if paper else 0.25,
             device=str(find_device(device)),
         )
 
@@ -111,3 +115,5 @@ class TrainingRequest:
             self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
         )
         require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
+        allowed = self.false_positives_per_scan
+        require(allowed is None or allowed > 0, f"false_positives_per_scan must be positive or None; found {allowed}")

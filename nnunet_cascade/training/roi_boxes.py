@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.geometry import Box, Labels
-from nnunet_cascade.images import ENDING
 from nnunet_cascade.trainers.roi_manifest import RoiKind
 
 
@@ -63,22 +60,6 @@ def limit_false_positives(found: Sequence[FoundBox], *, share: float, seed: int)
     drawn = np.random.default_rng(seed).permutation(len(wrong))[:allowed]
     kept = {wrong[index] for index in drawn.tolist()}
     return [box for index, box in enumerate(found) if box.kind != "false_positive" or index in kept]
-
-
-def out_of_fold_masks(stage1: Path, patients: Sequence[str]) -> dict[str, Path]:
-    """Find the out-of-fold prediction of each patient in a stage-1 model folder.
-
-    Raises:
-        DatasetError: Some patient has none.
-    """
-    found = {path.name.removesuffix(ENDING): path for path in sorted(stage1.glob(f"fold_[0-9]*/validation/*{ENDING}"))}
-    missing = [patient for patient in patients if patient not in found]
-    if missing:
-        raise DatasetError(
-            f"{len(missing)} of {len(patients)} cases, such as {missing[0]}, have no prediction in {stage1}/fold_*/"
-            "validation; train every fold of stage 1 to its end, or take boxes from the ground truth"
-        )
-    return {patient: found[patient] for patient in patients}
 
 
 def _ids(labels: Labels) -> list[int]:

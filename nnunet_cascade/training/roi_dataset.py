@@ -27,12 +27,12 @@ from nnunet_cascade.prediction.roi import patch_voxels, with_margin
 from nnunet_cascade.prediction.spec import RoiSettings
 from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, write_manifest
+from nnunet_cascade.training.proposals import Proposal, ProposalRequest, read_proposal
 from nnunet_cascade.training.roi_boxes import (
     FoundBox,
     boxes_from_candidates,
     boxes_from_truth,
     limit_false_positives,
-    out_of_fold_masks,
 )
 from nnunet_cascade.versions import versions
 
@@ -41,6 +41,8 @@ LEAK = (
     "fold's validation patients: stage 2 never sees a validation patient, but its training boxes were drawn by "
     "networks that did."
 )
+_BEFORE = {"threshold": 0.5, "ask_stage2": False}
+"""How crops of earlier releases were cut."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +53,9 @@ class RoiDatasetRequest:
         source: Folder of the raw nnU-Net dataset with whole images.
         target: Folder of the raw dataset to make; it must not be there yet.
         splits: Folds of the source, patient by patient: nnU-Net's splits_final.json.
-        stage1: Model folder whose `fold_*/validation` holds the out-of-fold
-            predictions, or None for boxes from the ground truth.
+        proposals: What stage 1 proposed out of fold, as it was made; None takes boxes from the ground truth.
+        threshold: Of stage 1's masks, one of those of the proposals.
+        ask_stage2: Cut what the rules leave to stage 2 as well.
         tumor_labels: Label values of the source that are tumor.
         anatomy: The rules a candidate must pass; every one that passes is cut, not
             the top k alone.
@@ -68,7 +71,9 @@ class RoiDatasetRequest:
     source: Path
     target: Path
     splits: Sequence[Mapping[str, Sequence[str]]]
-    stage1: Path | None = None
+    proposals: ProposalRequest | None = None
+    threshold: float = 0.5
+    ask_stage2: bool = False
     tumor_labels: tuple[int, ...] = (1,)
     anatomy: AnatomySettings = field(default_factory=AnatomySettings.recommended)
     lungs: LungSource = field(default_factory=LungSource)
@@ -154,16 +159,14 @@ def patient_splits(
 
 
 def _found_boxes(patients: Sequence[str], request: RoiDatasetRequest) -> Iterator[FoundBox]:
-    out_of_fold = {} if request.stage1 is None else out_of_fold_masks(request.stage1, patients)
     for patient in tqdm(patients, desc="boxes", unit="case"):
         image = read_ct(request.source / "imagesTr" / f"{patient}_0000{ENDING}")
         tumors = true_tumors(request, patient, image.grid)
-        if request.stage1 is None:
+        if request.proposals is None:
             yield from boxes_from_truth(patient, tumors)
         else:
-            predicted = read_labels(out_of_fold[patient], image.grid, what="stage-1 prediction")
-            coarse = np.isin(predicted, request.tumor_labels)
-            yield from boxes_from_candidates(patient, _passing(image, coarse, request, patient), tumors)
+            proposal = read_proposal(request.proposals, patient, image.grid)
+            yield from boxes_from_candidates(patient, _passing(image, proposal, request, patient), tumors)
 
 
 def true_tumors(request: RoiDatasetRequest, patient: str, grid: Grid) -> Labels:
@@ -173,15 +176,19 @@ def true_tumors(request: RoiDatasetRequest, patient: str, grid: Grid) -> Labels:
     return label_candidates(mask, grid, request.anatomy.merge)
 
 
-def _passing(image: Volume, coarse: Mask, request: RoiDatasetRequest, patient: str) -> Labels:
+def _passing(image: Volume, proposal: Proposal, request: RoiDatasetRequest, patient: str) -> Labels:
     """Return the candidates that pass the rules, however many they are."""
+    coarse = proposal.mask(request.threshold)
     if not coarse.any():
         return np.zeros(image.grid.shape, dtype=np.int32)
     try:
         lungs = find_lungs(image, request.lungs, case=patient)
     except NoLungsError:
         lungs = None
-    filtered = filter_candidates(coarse, image.grid, lungs, replace(request.anatomy, top_k="all"))
+    every = replace(request.anatomy, top_k="all")
+    filtered = filter_candidates(
+        coarse, image.grid, lungs, every, probability=proposal.probability, ask_stage2=request.ask_stage2
+    )
     return np.where(filtered.kept_mask(), filtered.labels, 0)
 
 
@@ -253,16 +260,18 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
 def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
     """Return what decides the crops."""
     return {
-        "boxes": "ground_truth" if request.stage1 is None else "out_of_fold",
+        "boxes": "ground_truth" if request.proposals is None else "out_of_fold",
         "source": request.source.name,
-        "stage1": None if request.stage1 is None else request.stage1.name,
+        "stage1": None if request.proposals is None else request.proposals.model.name,
+        "threshold": request.threshold,
+        "ask_stage2": request.ask_stage2,
         "anatomy": to_json(request.anatomy),
         "margin_mm": request.roi.margin_mm,
         "margin_voxels": request.roi.margin_voxels,
         "jitter_mm": request.jitter_mm,
         "context_mm": request.context_mm,
         "seed": request.seed,
-        "leak": LEAK if request.stage1 is not None else None,
+        "leak": LEAK if request.proposals is not None else None,
     }
 
 
@@ -276,10 +285,10 @@ def require_made_so(request: RoiDatasetRequest) -> None:
     wanted = json.loads(json.dumps(_provenance(request)))
     require_same_settings(
         wanted,
-        {**wanted, **known},
+        {**wanted, **_BEFORE, **known},
         what=f"{request.target} was cut",
         advice="give another number for the ROI dataset, or remove it with its preprocessed data and models",
-        free={"leak", "anatomy"} if request.stage1 is None else {"leak"},
+        free={"leak", "anatomy", "threshold", "ask_stage2"} if request.proposals is None else {"leak"},
     )
 
 

@@ -6,7 +6,6 @@ share of its samples, so that volumes have a spread.
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 from builders.drawn_chests import GRID, IN_LEFT, LUNGS, MIDDLE, SPECK, blocks, chest_ct
@@ -15,9 +14,9 @@ from nnunet_cascade.case_folders.run_report import CaseLine, RunContext, RunRepo
 from nnunet_cascade.images import write_image
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
 from nnunet_cascade.postprocessing.lungs.result import LungMask
-from nnunet_cascade.prediction.case import AnatomyResult, LungsOrReason, assemble_result
 from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.refinement import Refinement
+from nnunet_cascade.prediction.result import AnatomyResult, LungsOrReason, RefinedCase, assemble_result
 from nnunet_cascade.prediction.roi import plan_rois
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
@@ -93,8 +92,8 @@ def _result(spec, stage1, agreeing, thinner):
         sample_masks=sample_masks,
         moved_results=False,
     )
-    bundle = SimpleNamespace(spec=spec, stage1=None, stage2=SimpleNamespace(sampling=SAMPLING if agreeing else None))
-    return assemble_result(GRID, bundle, judgement, refinement)
+    sampling = SAMPLING if agreeing else None
+    return assemble_result(RefinedCase(grid=GRID, judgement=judgement, refinement=refinement, sampling=sampling), spec)
 
 
 def _sample_masks(seen, agreeing):

@@ -30,7 +30,8 @@ def test_presets_hold_the_numbers_of_the_decision():
     assert (paper.rescue_near_surface_share_central, recommended.rescue_near_surface_share_central) == (0.0, 0.4)
     for preset in (paper, recommended):
         assert (preset.min_lung_overlap, preset.min_lung_overlap_central) == (0.8, 0.9)
-        assert (preset.central_zone_share, preset.rescue_distance_mm, preset.top_k) == (0.5, 5.0, 1)
+        assert (preset.central_zone_share, preset.rescue_distance_mm) == (0.5, 5.0)
+    assert (paper.top_k, recommended.top_k) == (1, "all")
 
 
 @pytest.mark.parametrize(

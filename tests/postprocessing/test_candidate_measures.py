@@ -126,7 +126,7 @@ def test_a_candidate_is_plain_json(chest):
     candidate = measure(label_candidates(tumor, grid, MergeSettings()), grid, lungs)[0]
     plain = json.loads(json.dumps(candidate.to_record().to_json()))
     assert plain["box"] == {"start": [8, 8, 6], "stop": [10, 10, 8]}
-    assert plain["verdict"] == {"kept": False, "rule": "undecided", "reason": "no rule has judged it yet"}
+    assert plain["verdict"] == {"kept": False, "rule": "unjudged", "reason": "no rule has judged it yet"}
     assert plain["centroid_mm"] == [6.5, 8.5, 8.5]
     assert plain["centroid_voxels"] == [8.5, 8.5, 6.5]
     assert (plain["volume_mm3"], plain["volume_ml"]) == (8.0, 0.008)

@@ -16,7 +16,6 @@ from nnunet_cascade.training.roi_boxes import (
     boxes_from_candidates,
     boxes_from_truth,
     limit_false_positives,
-    out_of_fold_masks,
 )
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, patient_splits, stored_roi
 
@@ -95,15 +94,6 @@ def test_a_stored_crop_holds_box_margin_context_and_jitter(tmp_path):
     assert crop.shape == (6 + 2, 6 + 4, 6 + 4)
     assert roi.cut_at == crop.start
     assert tuple(a + b for a, b in zip(roi.cut_at, roi.box.start, strict=True)) == (7, 6, 6)
-
-
-def test_a_missing_out_of_fold_prediction_is_named(tmp_path):
-    folder = tmp_path / "fold_0" / "validation"
-    folder.mkdir(parents=True)
-    (folder / "p.nii.gz").touch()
-    assert out_of_fold_masks(tmp_path, ["p"]) == {"p": folder / "p.nii.gz"}
-    with pytest.raises(DatasetError, match="1 of 2 cases, such as q"):
-        out_of_fold_masks(tmp_path, ["p", "q"])
 
 
 @pytest.mark.parametrize(
