@@ -12,8 +12,8 @@ import numpy as np
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.calibration.counts import WIDTH_BINS, CalibrationCounts
-from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING, case_weights, percentile_interval
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import RESAMPLING, case_weights, percentile_interval
 
 # Each method differs in line and marker as well as in grey, so that print and every eye can tell them apart.
 _STYLES = (
