@@ -126,7 +126,10 @@ class VerdictRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord(RecordPart):
-    """A candidate of stage 1; the attributes are those of `postprocessing.candidates.Candidate`."""
+    """A candidate of stage 1; the attributes are those of `postprocessing.candidates.Candidate`.
+
+    `score` says how surely it is a tumor, from 0 to 1; None if nothing scored it.
+    """
 
     id: int | None = None
     voxels: int | None = None
@@ -145,6 +148,7 @@ class CandidateRecord(RecordPart):
     mean_uncertainty: float | None = None
     verdict: VerdictRecord = VerdictRecord()
     volume_ml: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
