@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import image
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.findings import ScoredFindings
 from nnunet_cascade.evaluation.froc import NO_LESIONS, RATES, compare_froc, froc_curve, froc_of
+from nnunet_cascade.evaluation.froc_figure import draw_froc
+from nnunet_cascade.evaluation.method_styles import method_style
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 
 QUICK = Resampling(resamples=100)
@@ -192,3 +195,22 @@ def test_few_scans_with_lesions_have_no_interval_and_draws_without_one_are_count
     assert froc.sensitivities[0].percentile is None
     assert froc.sensitivities[0].note.startswith("n = 2: no interval below 3 cases; no lesion in ")
     assert 50 < froc.sensitivities[0].undefined_resamples < 170  # (8 / 10)^10 of 1000 are 107
+
+
+def test_the_picture_is_grey_and_tells_methods_apart(systems, tmp_path):
+    frocs = {f"method {number}": froc_of(systems[number % 2], QUICK) for number in range(6)}
+    path = tmp_path / "froc.png"
+    draw_froc(frocs, path, title="synthetic, n = 12")
+    pixels = image.imread(path)[..., :3]
+    assert pixels.std() > 0.05
+    assert np.ptp(pixels, axis=-1).max() < 0.02
+    assert [each.name for each in tmp_path.iterdir()] == ["froc.png"]
+    assert len({str(method_style(number)) for number in range(25)}) == 25
+
+
+@pytest.mark.parametrize("scan", [scan_of(lesions=0), scan_of(lesions=1), scan_of((0.5,), lesions=0)])
+def test_a_picture_without_lesions_or_findings_can_be_drawn(scan, tmp_path):
+    draw_froc({"none": froc_of([scan], QUICK)}, tmp_path / "froc.png", title="nothing")
+    assert (tmp_path / "froc.png").stat().st_size > 0
+    with pytest.raises(SettingsError, match="at least one"):
+        draw_froc({}, tmp_path / "froc.png", title="nothing")
