@@ -17,6 +17,7 @@ from nnunet_cascade.evaluation.statistics.samples import few_cases_note, is_cons
 
 RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per scan at which the sensitivity is read, as in LUNA16."""
+RATE_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 FROC_DEFINITION = (
     "sensitivity at a rate: the highest share of all lesions that are found at a threshold with at most so many false "
     "positives per scan, without interpolation; scans without lesions count as scans; mean: over the seven rates, as "

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.froc import RATES, Froc
+from nnunet_cascade.evaluation.froc import RATE_NAMES, RATES, Froc
 from nnunet_cascade.evaluation.method_styles import method_style
 from nnunet_cascade.files import atomic_file
 
-_NAMES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
 _MARGIN = 2**0.25
 
 
@@ -38,7 +37,7 @@ def draw_froc(frocs: Mapping[str, Froc], path: Path, *, title: str) -> None:
     for number, (name, froc) in enumerate(frocs.items()):
         _draw(axes, name, froc, number)
     axes.set_xscale("log", base=2)
-    axes.set_xticks(RATES, labels=_NAMES)
+    axes.set_xticks(RATES, labels=RATE_NAMES)
     axes.set(xlim=(RATES[0] / _MARGIN, RATES[-1] * _MARGIN), ylim=(0, 1.02), title=title)
     axes.set(xlabel="false positives per scan", ylabel="sensitivity per lesion")
     axes.legend(frameon=False, fontsize=8, loc="lower right")
@@ -53,8 +52,8 @@ def _draw(axes: Any, name: str, froc: Froc, number: int) -> None:
     heights = np.concatenate([[0.0], froc.curve.sensitivities, froc.curve.sensitivities[-1:] if froc.findings else [0]])
     axes.step(steps, heights, where="post", **{**style, "marker": ""})
     shifted = [rate * 2 ** (0.04 * ((number + 1) // 2) * (-1) ** number) for rate in froc.rates]
-    label = f"{name}, mean {froc.mean.value:.3f}"
-    axes.plot(shifted, [found.value for found in froc.sensitivities], label=label, **{**style, "linestyle": ""})
+    axes.plot(shifted, [found.value for found in froc.sensitivities], **{**style, "linestyle": ""})
+    axes.plot([], [], label=f"{name}, mean {froc.mean.value:.3f}", **style)  # the legend has line and marker
     for at, found in zip(shifted, froc.sensitivities, strict=True):
         if found.percentile is not None:
             axes.plot([at, at], [found.percentile.low, found.percentile.high], color=style["color"], linewidth=0.8)
