@@ -140,7 +140,10 @@ class Stage2FindingRecord(RecordPart):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CandidateRecord(RecordPart):
-    """A candidate of stage 1; the attributes are those of `postprocessing.candidates.Candidate`."""
+    """A candidate of stage 1; the attributes are those of `postprocessing.candidates.Candidate`.
+
+    `score` says how surely it is a tumor, from 0 to 1; None if nothing scored it.
+    """
 
     id: int | None = None
     voxels: int | None = None
@@ -162,6 +165,7 @@ class CandidateRecord(RecordPart):
     score_fit: Line = ""
     verdict: VerdictRecord = VerdictRecord()
     volume_ml: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,7 +41,7 @@ def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.case_folders.run import prepare_output
     from nnunet_cascade.case_folders.run_report import RunContext
-    from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
+    from nnunet_cascade.evaluation.statistics.replicates import RESAMPLING
     from nnunet_cascade.workflows.calibration import CalibrationRequest, calibrate, find_results, measure_results
     from nnunet_cascade.workflows.calibration_report import (
         CalibrationReport,

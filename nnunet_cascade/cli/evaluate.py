@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from nnunet_cascade.errors import InputImageError, SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.case_folders.prediction_files import TumorLabel
+    from nnunet_cascade.case_folders.run_report import RunContext
     from nnunet_cascade.workflows.evaluation import EvaluationRequest
 
 _TRUTH = "gt"
@@ -24,7 +25,8 @@ def build_parser() -> CommandParser:
     """Describe the command."""
     parser = CommandParser(
         "nnc-evaluate",
-        "Score predictions of any nnU-Net models against ground truth, with confidence intervals, and compare methods.",
+        "Score predictions of any nnU-Net models against ground truth, with confidence intervals, and compare methods. "
+        "Draw the FROC if candidates have scores.",
         "nnc-evaluate -gt LABELS -pred cascade=RESULTS nnunet=PREDICTIONS -o EVALUATION",
     )
     files = parser.options("input and output")
@@ -74,13 +76,36 @@ def _body(args: argparse.Namespace) -> int:
     comparison = compare(values_by_method(request, outcomes), settings, expected=sorted(cases))
     _, details, page = write_evaluation(request, outcomes, comparison, context)
     print(overview_table(comparison))
+    froc_failed = _froc(args, request, cases, context)
     statuses = [outcome.status for of_case in outcomes.values() for outcome in of_case.values()]
     bad = statuses.count("failed") + (0 if args.chill else statuses.count("missing"))
     print(
         f"{len(statuses) - statuses.count('failed') - statuses.count('missing')} of {len(statuses)} predictions scored"
     )
     print(f"tables: {page}; details: {details}")
-    return FAILED if bad else DONE
+    return FAILED if bad or froc_failed else DONE
+
+
+def _froc(args: argparse.Namespace, request: EvaluationRequest, cases: Mapping[str, Path], context: RunContext) -> bool:
+    """Write and print the FROC of methods whose candidates are scored; tells whether a file could not be read."""
+    from tqdm import tqdm
+
+    from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
+    from nnunet_cascade.evaluation.tables import froc_table
+    from nnunet_cascade.workflows.froc import froc_of_methods, read_findings, scored_proposals, tell_of_no_froc
+    from nnunet_cascade.workflows.froc_output import write_froc
+
+    proposals = scored_proposals(request, cases)
+    reading = read_findings(request, cases, proposals) if proposals else ()
+    findings = dict(tqdm(reading, total=len(cases), desc="candidates", unit="case", disable=not proposals))
+    sys.stderr.writelines(f"{line}\n" for line in tell_of_no_froc(proposals, findings))
+    resampling = Resampling(resamples=args.resamples, seed=args.seed)
+    result = froc_of_methods(proposals, findings, resampling, args.reference)
+    written = write_froc(result, args.o, context)
+    if written:
+        print(froc_table(result.frocs, result.differences, reference=result.reference))
+        print(f"FROC: {written[0]}; picture: {written[-1]}")
+    return any(each.failed for of_case in findings.values() for each in of_case.values())
 
 
 def _request(args: argparse.Namespace) -> EvaluationRequest:

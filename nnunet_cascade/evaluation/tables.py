@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from nnunet_cascade.evaluation.comparison import GAIN_DEFINITION, MethodComparison, MethodFigures
+from nnunet_cascade.evaluation.froc import RATE_NAMES, Froc, FrocDifference
 from nnunet_cascade.evaluation.mask_pair import EMPTY_POLICY
 from nnunet_cascade.evaluation.metric_info import MetricInfo, in_order, metric_info
 from nnunet_cascade.evaluation.statistics.agreement import (
@@ -74,6 +75,31 @@ def overview_table(
             row.append(_difference(comparison, name, metric))
         rows.append(row)
     return f"{_table(head, rows)}\n{_legend(comparison)}\n"
+
+
+def froc_table(frocs: Mapping[str, Froc], differences: Mapping[str, FrocDifference], *, reference: str) -> str:
+    """Set the FROC of methods as a table: sensitivity at each rate with its interval, and differences below.
+
+    Args:
+        frocs: By method, at least one.
+        differences: From the reference, by method; may be empty.
+        reference: Name of the method that the others are compared with.
+
+    Returns:
+        Lines that end in a newline.
+    """
+    head = ["False positives per scan", "scans", "lesions", *RATE_NAMES, "mean"]
+    rows = [[name, str(each.scans), str(each.lesions), *_froc_cells(each)] for name, each in frocs.items()]
+    rows += [
+        [f"{name} less {reference}", "", "", *_froc_cells(each, signed=True)] for name, each in differences.items()
+    ]
+    told = "Sensitivity per lesion [percentile interval over scans]"
+    note = few_cases_note(min(each.scans_with_lesions for each in frocs.values()))
+    return f"{_table(head, rows)}\n{told}. {f'**Scans with lesions: {note}.**' if note else ''}".rstrip() + "\n"
+
+
+def _froc_cells(found: Froc | FrocDifference, *, signed: bool = False) -> list[str]:
+    return [_estimate(each, 3, signed=signed, percentile=True) for each in (*found.sensitivities, found.mean)]
 
 
 def _legend(comparison: MethodComparison) -> str:

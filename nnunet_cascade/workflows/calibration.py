@@ -21,7 +21,6 @@ from nnunet_cascade.evaluation.calibration.comparison import CalibrationComparis
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts, added, count_voxels
 from nnunet_cascade.evaluation.calibration.overlap import ErrorOverlap, error_overlap
 from nnunet_cascade.evaluation.calibration.regions import REGIONS, RegionName, region_of
-from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING
 from nnunet_cascade.evaluation.calibration.temperature import (
     HeldOut,
     TemperatureError,
@@ -33,6 +32,7 @@ from nnunet_cascade.evaluation.calibration.temperature import (
 )
 from nnunet_cascade.evaluation.overlap import dice
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import RESAMPLING
 from nnunet_cascade.files import sha256_of
 from nnunet_cascade.images import ENDING, read_labels, read_volume
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 from builders.oriented_grids import grid_towards
 
-from nnunet_cascade.images import write_image
+from nnunet_cascade.images import ENDING, read_volume, write_image
+from nnunet_cascade.morphology import label_components
 
 SHAPE, SPACING_MM = (10, 24, 24), (3.0, 1.0, 1.0)
 GRID = grid_towards("LPS", SHAPE, SPACING_MM)
@@ -40,6 +41,19 @@ class LabelFolders:
     def write(self, folder, case, labels, grid=GRID):
         (self.root / folder).mkdir(exist_ok=True)
         write_image(labels, grid, self.root / folder / f"{case}.nii.gz")
+
+    def score_candidates(self, folder, score):
+        """Leave what a cascade with scores does: each component is a candidate with the score that its number gets.
+
+        `score(number, touches)` takes the candidate's id and whether it lies on a lesion; None is no score.
+        """
+        for path in sorted((self.root / folder).glob("case_??.nii.gz")):
+            case = path.name.removesuffix(ENDING)
+            ids = label_components(read_volume(path).array > 0).astype(np.uint16)
+            true = ids[read_volume(self.root / "gt" / path.name).array > 0]
+            candidates = [{"id": each, "score": score(each, each in true)} for each in range(1, int(ids.max()) + 1)]
+            self.write(folder, f"{case}_proposals", ids)
+            (self.root / folder / f"{case}.json").write_text(json.dumps({"case": case, "candidates": candidates}))
 
     def write_labels(self, folder, **labels):
         (self.root / folder / "dataset.json").write_text(json.dumps({"labels": labels}))

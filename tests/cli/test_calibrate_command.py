@@ -7,7 +7,7 @@ from builders.drawn_results import DrawnResults
 
 from nnunet_cascade.bundles.bundle import read_spec
 from nnunet_cascade.cli import calibrate
-from nnunet_cascade.evaluation.calibration import replicates
+from nnunet_cascade.evaluation.statistics import replicates
 from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 
 

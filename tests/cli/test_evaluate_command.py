@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 
 import numpy as np
 import pytest
@@ -167,3 +168,98 @@ def test_a_label_that_no_file_holds_is_told(command, capsys):
     told = capsys.readouterr().err
     assert "no true label holds 7; is that the tumor's label?" in told
     assert "fine: no prediction holds 7; is that the tumor's label?" in told
+
+
+class TestFroc:
+    FILES = ("froc.csv", "froc.json", "froc.png")
+
+    @pytest.fixture
+    def scored(self, folders):
+        """In `coarse`, 42 false islands of 12 scans, 3.5 per scan, are surer than lesions; `fine` has lesions only."""
+        folders.score_candidates("coarse", lambda _id, touches: 0.5 if touches else 0.9)
+        folders.score_candidates("fine", lambda _id, _touches: 0.1)
+        return folders
+
+    def written(self, folders):
+        return sorted(path.name for path in folders["out"].glob("froc.*"))
+
+    def test_scored_candidates_give_tables_a_picture_and_differences(self, command, scored, capsys):
+        assert command() == 0
+        assert self.written(scored) == [*self.FILES]
+        found = json.loads((scored["out"] / "froc.json").read_text())
+        coarse, fine = found["methods"]["coarse"], found["methods"]["fine"]
+        assert [each["value"] for each in coarse["sensitivities"]] == [0, 0, 0, 0, 0, 1, 1]
+        assert [each["value"] for each in fine["sensitivities"]] == [1] * 7
+        assert (coarse["scans"], coarse["lesions"], coarse["false_positives"]) == (12, 24, 42)
+        assert coarse["curve"] == {
+            "thresholds": [0.9, 0.5], "false_positives_per_scan": [3.5, 3.5], "sensitivities": [0, 1]
+        }  # fmt: skip
+        assert (found["reference"], found["resampling"]["resamples"]) == ("coarse", 200)
+        assert found["differences"]["fine"]["mean"]["value"] == pytest.approx(5 / 7)
+        ends = coarse["mean"]
+        assert ends["low"] < ends["value"] <= ends["high"]
+        with (scored["out"] / "froc.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["false_positives_per_scan"] == "mean"]
+        assert [(row["method"], row["less"], round(float(row["sensitivity"]), 3)) for row in rows] == [
+            ("coarse", "", 0.286), ("fine", "", 1.0), ("fine", "coarse", 0.714)
+        ]  # fmt: skip
+        out = capsys.readouterr().out
+        assert "| fine | 12 | 24 | 1.000 | 1.000 |" in out
+        assert "| fine less coarse |" in out
+
+    def test_a_method_without_scores_has_none_and_the_other_stays(self, command, scored, capsys):
+        for path in scored["coarse"].glob("*.json"):
+            path.unlink()
+        for path in scored["coarse"].glob("*_proposals.nii.gz"):
+            path.unlink()
+        assert command() == 0
+        assert list(json.loads((scored["out"] / "froc.json").read_text())["methods"]) == ["fine"]
+        assert "no FROC" not in capsys.readouterr().err
+
+    def test_folders_without_scores_are_as_ever_and_no_old_froc_stays(self, command, folders, capsys):
+        (folders.root / "out").mkdir()
+        for name in self.FILES:
+            (folders["out"] / name).write_text("of an earlier run")
+        assert command() == 0
+        assert self.written(folders) == []
+        told = capsys.readouterr()
+        assert "FROC" not in told.out + told.err
+        assert "candidates" not in told.err
+
+    @pytest.mark.parametrize(
+        ("change", "reason", "code"),
+        [
+            (lambda f: (f["fine"] / "case_03_proposals.nii.gz").unlink(), "no case_03_proposals.nii.gz", 0),
+            (lambda f: (f["fine"] / "case_03.json").unlink(), "no case_03.json", 0),
+            (lambda f: (f["fine"] / "case_03.json").write_text("{}"), "candidate 1 has no score; expected one ", 0),
+            (lambda f: (f["fine"] / "case_03.json").write_text("{"), "case_03.json is damaged", 1),
+            (lambda f: (f["fine"] / "case_03_proposals.nii.gz").write_bytes(b"bad"), "cannot be read", 1),
+        ],
+    )
+    def test_a_case_that_lacks_scores_is_named_and_nothing_drawn(self, command, scored, capsys, change, reason, code):
+        change(scored)
+        assert command(pred=("fine",)) == code
+        assert self.written(scored) == []
+        lines = [line for line in capsys.readouterr().err.splitlines() if "no FROC" in line]
+        assert len(lines) == 1
+        assert lines[0].startswith("fine: no FROC: 1 of 12 cases lack scored candidates: case_03 (")
+        assert reason in lines[0]
+
+    def test_a_candidate_without_a_score_lacks_it_whichever_process_reads_it(self, command, scored, capsys):
+        scored.score_candidates("fine", lambda number, _touches: None if number == 2 else 0.5)
+        assert command("-np", "2") == 0
+        line = next(line for line in capsys.readouterr().err.splitlines() if "no FROC" in line)
+        assert "fine: no FROC: 8 of 12 cases" in line
+        assert line.endswith(" and 3 more")
+        assert list(json.loads((scored["out"] / "froc.json").read_text())["methods"]) == ["coarse"]
+
+    def test_without_lesions_sensitivities_are_undefined(self, command, scored):
+        for path in scored["gt"].glob("*.nii.gz"):
+            scored.write("gt", path.name.removesuffix(".nii.gz"), balls())
+        assert command(pred=("coarse",)) == 0
+        found = json.loads((scored["out"] / "froc.json").read_text())["methods"]["coarse"]
+        assert found["mean"] == {
+            "value": None, "low": None, "high": None, "note": "no scan has a lesion: the sensitivity is undefined"
+        }  # fmt: skip
+        with (scored["out"] / "froc.csv").open() as file:
+            assert all(math.isnan(float(row["sensitivity"])) for row in csv.DictReader(file))

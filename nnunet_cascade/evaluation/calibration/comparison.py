@@ -11,14 +11,14 @@ import numpy as np
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.calibration.counts import CalibrationCounts
 from nnunet_cascade.evaluation.calibration.figures import MEASURES, Measure, figures_of
-from nnunet_cascade.evaluation.calibration.replicates import (
+from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import (
     RESAMPLING,
     Values,
     case_weights,
     percentile_interval,
     replicated_sums,
 )
-from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

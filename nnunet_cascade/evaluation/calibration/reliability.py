@@ -12,17 +12,11 @@ import numpy as np
 
 from nnunet_cascade.errors import SettingsError
 from nnunet_cascade.evaluation.calibration.counts import WIDTH_BINS, CalibrationCounts
-from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING, case_weights, percentile_interval
+from nnunet_cascade.evaluation.method_styles import method_style
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import RESAMPLING, case_weights, percentile_interval
 
-# Each method differs in line and marker as well as in grey, so that print and every eye can tell them apart.
-_STYLES = (
-    ("-", "o", "0.0"),
-    ("--", "s", "0.35"),
-    (":", "^", "0.5"),
-    ("-.", "D", "0.2"),
-    ((0, (6, 1, 1, 1)), "v", "0.6"),
-)
+_MOST_METHODS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,28 +85,26 @@ def draw_reliability(curves: Mapping[str, Sequence[ReliabilityPoint]], path: Pat
     Raises:
         SettingsError: There is no method, or more than 5.
     """
-    if not 1 <= len(curves) <= len(_STYLES):
-        raise SettingsError(f"{len(curves)} methods in one diagram; expected 1 to {len(_STYLES)}")
+    if not 1 <= len(curves) <= _MOST_METHODS:
+        raise SettingsError(f"{len(curves)} methods in one diagram; expected 1 to {_MOST_METHODS}")
     from matplotlib.figure import Figure  # noqa: PLC0415 - for pictures alone
 
     figure = Figure(figsize=(5, 6.2), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     upper.plot([0, 1], [0, 1], color="0.75", linewidth=1, label="perfectly calibrated")
-    for (name, points), style in zip(curves.items(), _STYLES, strict=False):
-        _draw_curve(upper, lower, name, [point for point in points if point.voxels], style)
+    for number, (name, points) in enumerate(curves.items()):
+        _draw_curve(upper, lower, name, [point for point in points if point.voxels], method_style(number))
     upper.set(ylabel="share that is tumor", ylim=(0, 1), title=title)
     upper.legend(frameon=False, fontsize=8)
     lower.set(xlabel="predicted tumor probability", ylabel="voxels", yscale="log", xlim=(0, 1))
     figure.savefig(path, dpi=150)
 
 
-def _draw_curve(upper: Any, lower: Any, name: str, points: Sequence[ReliabilityPoint], style: tuple[Any, ...]) -> None:
-    line, marker, grey = style
-    drawn: dict[str, Any] = {"linestyle": line, "marker": marker, "color": grey, "markersize": 4, "linewidth": 1.2}
+def _draw_curve(upper: Any, lower: Any, name: str, points: Sequence[ReliabilityPoint], drawn: dict[str, Any]) -> None:
     promised = [point.mean_probability for point in points]
     upper.plot(promised, [point.tumor_share for point in points], label=name, **drawn)
     for at, point in zip(promised, points, strict=True):
         if point.interval is not None:
-            upper.plot([at, at], [point.interval.low, point.interval.high], color=grey, linewidth=0.8)
+            upper.plot([at, at], [point.interval.low, point.interval.high], color=drawn["color"], linewidth=0.8)
     middles = [(point.low + point.high) / 2 for point in points]
     lower.plot(middles, [point.voxels for point in points], **drawn)

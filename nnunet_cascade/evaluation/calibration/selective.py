@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.evaluation.calibration.replicates import RESAMPLING, Values, percentile_interval
 from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import RESAMPLING, Values, percentile_interval
 
 REVIEWED_SHARES = (0.1, 0.2, 0.3)
 _WORST_SHARE = 0.25

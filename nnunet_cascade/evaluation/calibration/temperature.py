@@ -14,13 +14,13 @@ from scipy.special import expit, logit
 
 from nnunet_cascade.errors import CascadeError, SettingsError
 from nnunet_cascade.evaluation.calibration.counts import CERTAIN, CalibrationCounts, Sums, added, binned
-from nnunet_cascade.evaluation.calibration.replicates import (
+from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
+from nnunet_cascade.evaluation.statistics.replicates import (
     RESAMPLING,
     case_weights,
     percentile_interval,
     replicated_sums,
 )
-from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 
 SMALLEST, LARGEST = 0.05, 20.0
 """Between these a temperature is looked for."""

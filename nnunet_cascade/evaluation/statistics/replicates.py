@@ -1,4 +1,4 @@
-"""Cases drawn again, with replacement, for figures that are pooled over voxels."""
+"""Cases drawn again, with replacement, for figures that are pooled over what the cases hold: voxels or lesions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Interval, Resampling
 from nnunet_cascade.evaluation.statistics.samples import FEWEST_CASES
 
 RESAMPLING = Resampling(resamples=2000)
-"""How intervals of this folder are drawn where nobody says otherwise."""
+"""How intervals of calibration are drawn where nobody says otherwise."""
 
 Values = NDArray[np.float64]
 _AT_ONCE = 64
@@ -20,8 +20,8 @@ _AT_ONCE = 64
 def case_weights(cases: int, resampling: Resampling) -> Values:
     """Return (resamples, cases), how often each replicate draws each case.
 
-    The same number of cases is drawn the same way, so that methods are paired. Voxels of
-    one case are not independent, which is why cases are drawn.
+    The same number of cases is drawn the same way, so that methods are paired. Voxels and
+    lesions of one case are not independent, which is why cases are drawn.
     """
     drawn = np.random.default_rng(resampling.seed).integers(0, cases, (resampling.resamples, cases))
     rows = np.arange(resampling.resamples)[:, None] * cases
