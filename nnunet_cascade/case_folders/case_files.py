@@ -10,7 +10,7 @@ from nnunet_cascade.errors import InputImageError
 from nnunet_cascade.images import ENDING
 
 CHANNEL = "_0000"
-MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty", "_candidates", "_lungs")
+MAPS = ("_probability", "_uncertainty", "_roi", "_stage1", "_stage1_uncertainty", "_candidates", "_proposals", "_lungs")
 """Endings of the maps that a cascade writes next to the label map of a case."""
 _OTHER_CHANNEL = re.compile(r"_(?!0000)\d{4}$")
 

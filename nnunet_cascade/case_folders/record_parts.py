@@ -165,7 +165,6 @@ class CandidateRecord(RecordPart):
     score_fit: Line = ""
     verdict: VerdictRecord = VerdictRecord()
     volume_ml: float | None = None
-    score: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

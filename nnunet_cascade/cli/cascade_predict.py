@@ -51,6 +51,7 @@ def build_parser() -> CommandParser:
     stages = parser.options("stage 1 and candidates")
     meaning = "use existing masks <case>.nii.gz instead of stage 1; every value above 0 is tumor"
     stages.path("--stage1_predictions", "DIR", meaning)
+    options.add_operating_point(stages)
     options.add_top_k(stages, default="the bundle's")
     options.add_margins(stages, default="the bundle's")
     _add_uncertainty(parser.options("uncertainty"))
@@ -197,7 +198,8 @@ def _ray(job: CohortJob, workers: Workers) -> Engine:
 def _changed(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
     """Return a bundle's settings with what the options change."""
     sampling = _sampling(spec.sampling, args)
-    spec = replace(options.with_top_k(spec, args), sampling=sampling, roi=options.with_margins(spec.roi, args))
+    spec = options.with_operating_point(options.with_top_k(spec, args), args)
+    spec = replace(spec, sampling=sampling, roi=options.with_margins(spec.roi, args))
     for stage in ("stage1", "stage2"):
         settings = getattr(spec, stage)
         settings = replace(settings, step_size=args.step_size) if args.step_size is not None else settings

@@ -12,7 +12,13 @@ from nnunet_cascade.versions import NOTICE
 
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Data": ("nnc-convert-nsclc-radiomics", "nnc-convert-dicom", "nnc-lung-mask"),
-    "Training": ("nnc-train-cascade", "nnc-plan", "nnc-roi-dataset", "nnc-import-weights"),
+    "Training": (
+        "nnc-train-cascade",
+        "nnc-plan",
+        "nnc-roi-dataset",
+        "nnc-cross-validate",
+        "nnc-import-weights",
+    ),
     "Bundles": ("nnc-make-bundle", "nnc-export-bundle", "nnc-install-bundle"),
     "Prediction": ("nnc-cascade-predict", "nnc-anatomy-filter"),
     "Viewing results": ("nnc-report", "nnc-figure", "nnc-export-dicom"),

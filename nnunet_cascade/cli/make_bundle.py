@@ -26,7 +26,8 @@ def build_parser() -> CommandParser:
     add_trust(models)
     add_tumor_label(models, of="stage 1")
     use = parser.options("prediction")
-    use.number("--stage1_threshold", "P", "tumor probability from which stage 1 calls a voxel tumor", default=0.5)
+    meaning = "tumor probability from which stage 1 calls a voxel tumor; default: what nnc-roi-dataset chose, or 0.5"
+    use.number("--stage1_threshold", "P", meaning)
     use.whole("--mc_samples", "T", "number of stochastic passes; default: the preset's")
     use.whole("--seed", "N", "random seed of the stochastic passes", default=0)
     meaning = "orientation of the training images; other images are reoriented for the networks"
@@ -52,13 +53,22 @@ def _body(args: argparse.Namespace) -> int:
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
     spec = replace(
         spec,
-        stage1=replace(stage(spec.stage1, args.stage1, args.stage1_folds, tumor), threshold=args.stage1_threshold),
+        stage1=replace(stage(spec.stage1, args.stage1, args.stage1_folds, tumor), threshold=_threshold(args)),
         stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )
     make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec, trusted=args.trust_checkpoint)
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")
     return DONE
+
+
+def _threshold(args: argparse.Namespace) -> float:
+    from nnunet_cascade.training.proposals import THRESHOLD_NAME, kept_threshold
+
+    if args.stage1_threshold is not None:
+        return float(args.stage1_threshold)
+    chosen = args.preset == "recommended" and (args.stage1 / THRESHOLD_NAME).is_file()
+    return kept_threshold(args.stage1) if chosen else 0.5
 
 
 main = new_command(build_parser, _body, __name__)

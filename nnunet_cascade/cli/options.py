@@ -169,6 +169,54 @@ def add_roi_training(options: Options) -> None:
     options.number("--jitter_mm", "MM", meaning)
 
 
+def add_false_positives(options: Options) -> None:
+    """Add the option that says how much the score may let through."""
+    meaning = (
+        "false positives per scan that the score of candidates may let through on scans that its fit had not seen, "
+    )
+    options.add(
+        "--false_positives",
+        f'{meaning}or "none" for no score: the rules decide alone; default: 0.25, with preset paper none',
+        metavar="N",
+        type=_false_positives,
+    )
+
+
+def _false_positives(text: str) -> float | str:
+    try:
+        return text if text == "none" else float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f'{text!r}; expected a number or "none"') from error
+
+
+def false_positives(args: argparse.Namespace, default: float | None) -> float | None:
+    """Return --false_positives, or the preset's value."""
+    asked: float | str | None = args.false_positives
+    return default if asked is None else None if isinstance(asked, str) else asked
+
+
+def add_operating_point(options: Options) -> None:
+    """Add the options that change what goes to stage 2 and what stays after it."""
+    meaning = "score from which a candidate is kept, 0 to 1; default: the one that the bundle's score was fitted for"
+    options.number("--operating_point", "SCORE", meaning)
+    options.whole("--max_candidates", "N", "candidates of a case that go to stage 2 at most; default: the bundle's")
+
+
+def with_operating_point(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
+    """Return a cascade's settings with what the options of `add_operating_point` change.
+
+    Raises:
+        SettingsError: The bundle has no score to cut elsewhere.
+    """
+    if args.max_candidates is not None:
+        spec = replace(spec, roi=replace(spec.roi, max_candidates=args.max_candidates))
+    if args.operating_point is None:
+        return spec
+    if spec.scoring is None:
+        raise SettingsError("--operating_point cuts the score of candidates, and the bundle has none; leave it out")
+    return replace(spec, scoring=spec.scoring.with_operating_point(args.operating_point))
+
+
 def jitter_mm(args: argparse.Namespace) -> float:
     """Return --jitter_mm, or the preset's value: the boxes of the paper are not shifted."""
     if args.jitter_mm is not None:

@@ -6,7 +6,7 @@ import argparse
 from collections import Counter
 
 from nnunet_cascade.cli import options
-from nnunet_cascade.cli.common import DONE, CommandParser, new_command
+from nnunet_cascade.cli.common import DONE, CommandParser, chosen_device, new_command
 
 
 def build_parser() -> CommandParser:
@@ -19,30 +19,50 @@ def build_parser() -> CommandParser:
     files = parser.options("input and output")
     files.whole("-d", "ID", "number of the dataset with whole images", required=True)
     files.whole("-o", "ID", "number of the dataset to make", required=True)
-    meaning = "nnU-Net model folder whose fold_*/validation gives the boxes; default: boxes from the ground truth"
-    files.path("--stage1", "MODEL", meaning)
+    meaning = (
+        "nnU-Net model folder with a trained model of every fold; each proposes boxes in the scans that it had not "
+    )
+    files.path("--stage1", "MODEL", f"{meaning}seen; default: boxes from the ground truth")
     options.add_tumor_label(files, of="the dataset")
     crops = parser.options("crops")
     meaning = "smallest size of a crop in mm: 1.5 times the patch of stage 2"
     crops.number("--context_mm", ("Z", "Y", "X"), meaning, nargs=3, default=(160.0, 160.0, 160.0))
     options.add_roi_training(crops)
     options.add_preset(parser)
+    machine = parser.options("speed and machines")
+    options.add_device(machine)
+    options.add_trust(machine)
     return parser
 
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.nnunet_folders import patient_folds, raw_folder, roi_target
+    from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
     from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
     spec = options.preset_spec(args)
+    tumor_labels = options.dataset_tumor(args.d, args.tumor_label)
+    scored = args.preset == "recommended"
+    proposals = args.stage1 and ProposalRequest(
+        source=raw_folder(args.d),
+        splits=patient_folds(args.d),
+        model=args.stage1,
+        spec=spec,
+        thresholds=SENSITIVE if scored else (spec.stage1.threshold,),
+        tumor_labels=tumor_labels,
+        device=chosen_device(args),
+        trusted=args.trust_checkpoint,
+    )
     target = roi_target(args.d, args.o)
     rois = make_roi_dataset(
         RoiDatasetRequest(
             source=raw_folder(args.d),
             target=target,
             splits=patient_folds(args.d),
-            stage1=args.stage1,
-            tumor_labels=options.dataset_tumor(args.d, args.tumor_label),
+            proposals=proposals,
+            threshold=spec.stage1.threshold if proposals is None else proposed_threshold(proposals),
+            ask_stage2=scored,
+            tumor_labels=tumor_labels,
             anatomy=spec.anatomy,
             lungs=spec.lungs,
             roi=spec.roi,

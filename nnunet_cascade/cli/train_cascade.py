@@ -27,6 +27,7 @@ def build_parser() -> CommandParser:
     training.whole("--folds", "K", "number of folds; all are trained, and they predict together", default=5)
     training.add("--stage1_trainer", "any nnU-Net trainer", default="CascadeTrainer", metavar="TRAINER")
     training.add("--stage2_trainer", "a trainer with dropout", default="UncertaintyROITrainer", metavar="TRAINER")
+    options.add_false_positives(training)
     training.switch("--oracle_boxes", "train stage 2 on boxes from the ground truth")
     options.add_roi_training(training)
     add_plan_options(parser.options("plans of stage 1"), "stage1_")
@@ -58,6 +59,7 @@ def _body(args: argparse.Namespace) -> int:
             folds=args.folds,
             oracle_boxes=args.oracle_boxes or preset.oracle_boxes,
             jitter_mm=options.jitter_mm(args),
+            false_positives_per_scan=options.false_positives(args, preset.false_positives_per_scan),
             edge_channel=args.edge_channel,
             tumor_labels=options.dataset_tumor(args.d, args.tumor_label),
             device=chosen_device(args),

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.bundles.bundle import load_cascade, read_spec
+from nnunet_cascade.bundles.bundle import SPEC_NAME, load_cascade, read_spec
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
 from nnunet_cascade.files import write_json
@@ -93,17 +93,21 @@ def cross_validate(task: CrossValidation) -> str:
     return table
 
 
-def read_score(folder: Path) -> CandidateScore | None:
-    """Read the score that a cross-validation fitted; None if it fitted none, or is of an earlier release.
+def store_score(task: CrossValidation) -> CandidateScore | None:
+    """Put the score that a cross-validation fitted into its bundle; return it, or None where the rules decide.
 
     Raises:
-        OSError, SettingsError: It cannot be read.
+        OSError, SettingsError, BundleError: A file cannot be read or written.
     """
-    path = folder / SCORE_NAME
-    if not path.is_file():
+    path = task.output / SCORE_NAME
+    if not path.is_file():  # of an earlier release
         return None
     block = json.loads(path.read_text(encoding="utf-8"))
-    return None if block is None else CandidateScore.from_json(block, where=str(path))
+    score = None if block is None else CandidateScore.from_json(block, where=str(path))
+    spec = read_spec(task.bundle)
+    if spec.scoring != score:
+        write_json(task.bundle / SPEC_NAME, replace(spec, scoring=score).to_json())
+    return score
 
 
 def score_methods(case: str, result: CaseResult, truth: Mask) -> tuple[CaseScore, CaseScore, CaseScore]:

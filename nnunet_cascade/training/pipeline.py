@@ -12,7 +12,7 @@ from typing import Any
 
 from nnunetv2.utilities.crossval_split import generate_crossval_split
 
-from nnunet_cascade.bundles.bundle import SPEC_NAME, make_bundle, read_spec
+from nnunet_cascade.bundles.bundle import make_bundle
 from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
@@ -32,10 +32,10 @@ from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate, read_score
+from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate, store_score
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.planning import write_plans
-from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, choose_threshold, make_proposals
+from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
 from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
@@ -77,7 +77,7 @@ def train_models(request: TrainingRequest) -> None:
     _run(request, _model_steps(request))
 
 
-_Steps = list[tuple[str, Callable[[], None]]]
+_Steps = list[tuple[str, Callable[[], object]]]
 
 
 def _model_steps(request: TrainingRequest) -> _Steps:
@@ -85,7 +85,7 @@ def _model_steps(request: TrainingRequest) -> _Steps:
     return [
         ("folds", lambda: make_folds(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
-        ("proposals", lambda: _propose(request)),
+        ("proposals", lambda: proposed_threshold(proposals_of(request))),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
         ("bundle", lambda: _make_bundle(request)),
@@ -225,24 +225,6 @@ def proposals_of(request: TrainingRequest) -> ProposalRequest:
     )
 
 
-def _propose(request: TrainingRequest) -> None:
-    wanted = proposals_of(request)
-    make_proposals(wanted)
-    if request.false_positives_per_scan is not None and not _threshold_file(request).is_file():
-        choose_threshold(wanted, _threshold_file(request))
-
-
-def _threshold_file(request: TrainingRequest) -> Path:
-    return log_folder(request) / "stage1_threshold.json"
-
-
-def _threshold(request: TrainingRequest) -> float:
-    """Return stage 1's threshold: that of the settings, or the one that was chosen out of fold."""
-    if request.false_positives_per_scan is None:
-        return request.spec.stage1.threshold
-    return float(read_json(_threshold_file(request))["threshold"])
-
-
 def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
@@ -251,7 +233,7 @@ def _make_roi_dataset(request: TrainingRequest) -> None:
         target=target,
         splits=patient_folds(request.dataset),
         proposals=None if request.oracle_boxes else proposals_of(request),
-        threshold=_threshold(request),
+        threshold=proposed_threshold(proposals_of(request)),
         ask_stage2=request.false_positives_per_scan is not None,
         tumor_labels=request.tumor_labels,
         anatomy=request.spec.anatomy,
@@ -319,23 +301,20 @@ def _make_bundle(request: TrainingRequest) -> None:
         request.bundle,
         stage1=model_of(request.dataset, request.stage1),
         stage2=model_of(request.roi_dataset, request.stage2),
-        spec=_with_threshold(final_spec(request), _threshold(request)),
+        spec=_with_threshold(final_spec(request), proposed_threshold(proposals_of(request))),
         notes=request.notes,
         trusted=request.trusted,
     )
 
 
 def _cross_validate(request: TrainingRequest) -> None:
-    folder = cross_validation_folder(request)
-    if not (folder / "scores.json").is_file():
-        task = CrossValidation(
-            proposals=proposals_of(request),
-            bundle=request.bundle,
-            output=folder,
-            device=request.device,
-            false_positives_per_scan=request.false_positives_per_scan,
-        )
+    task = CrossValidation(
+        proposals=proposals_of(request),
+        bundle=request.bundle,
+        output=cross_validation_folder(request),
+        device=request.device,
+        false_positives_per_scan=request.false_positives_per_scan,
+    )
+    if not (task.output / "scores.json").is_file():
         _log.info("%s", cross_validate(task))
-    score, spec = read_score(folder), read_spec(request.bundle)
-    if score is not None and spec.scoring is None:
-        write_json(request.bundle / SPEC_NAME, replace(spec, scoring=score).to_json())
+    store_score(task)

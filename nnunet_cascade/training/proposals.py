@@ -17,6 +17,7 @@ from nnunet_cascade.evaluation.lesions import count_lesions
 from nnunet_cascade.files import sha256_of, write_json
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
+from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
 from nnunet_cascade.postprocessing.lungs.source import find_lungs
 from nnunet_cascade.prediction.judgement import limit_candidates
@@ -28,6 +29,7 @@ from nnunet_cascade.settings.serialization import to_json
 _log = logging.getLogger(__name__)
 SENSITIVE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Thresholds that a cascade with a score can choose from, rising."""
+THRESHOLD_NAME = "stage1_threshold.json"
 _FOLDER, _PROBABILITY = "proposals", "_probability"
 
 
@@ -50,7 +52,7 @@ class ProposalRequest:
     splits: Sequence[Mapping[str, Sequence[str]]]
     model: Path
     spec: CascadeSpec
-    thresholds: tuple[float, ...] = SENSITIVE
+    thresholds: tuple[float, ...]
     tumor_labels: tuple[int, ...] = (1,)
     device: str = "cpu"
     trusted: bool = False
@@ -177,13 +179,38 @@ class ChosenThreshold:
     trials: tuple[ThresholdTrial, ...] = field(default=())
 
 
-def choose_threshold(request: ProposalRequest, path: Path) -> ChosenThreshold:
-    """Choose the largest threshold that lets stage 2 see as many lesions as any, on proposals out of fold.
+def proposed_threshold(request: ProposalRequest) -> float:
+    """Make the proposals and return the threshold of stage 1's masks; what is done is not done again.
 
-    Args:
-        request: As the proposals were made.
-        path: Where the trials are written, as JSON, for people to read.
+    Where there is a choice it is made by `choose_threshold` and kept in the model folder, in
+    `stage1_threshold.json`, for people to read and for `nnc-make-bundle`.
+
+    Raises:
+        DatasetError, BundleError: As `make_proposals`.
     """
+    make_proposals(request)
+    if len(request.thresholds) == 1:
+        return request.thresholds[0]
+    path = request.model / THRESHOLD_NAME
+    if not path.is_file():
+        write_json(path, to_json(choose_threshold(request)))
+    return kept_threshold(request.model)
+
+
+def kept_threshold(model: Path) -> float:
+    """Return the threshold that was chosen for a model.
+
+    Raises:
+        DatasetError: None was, or the file cannot be read.
+    """
+    found = read_json(model / THRESHOLD_NAME).get("threshold")
+    if not isinstance(found, float):
+        raise DatasetError(f"{model / THRESHOLD_NAME} holds no threshold; remove it, and it is chosen anew")
+    return found
+
+
+def choose_threshold(request: ProposalRequest) -> ChosenThreshold:
+    """Choose the largest threshold that lets stage 2 see as many lesions as any, on proposals out of fold."""
     trials = {threshold: ThresholdTrial(threshold=threshold) for threshold in request.thresholds}
     cases = sorted({case for fold in request.splits for case in fold["val"]})
     for case in tqdm(cases, desc="stage 1's threshold", unit="case"):
@@ -191,8 +218,6 @@ def choose_threshold(request: ProposalRequest, path: Path) -> ChosenThreshold:
             trials[threshold] = trials[threshold].adding(*counts)
     most = max(trial.found for trial in trials.values())
     chosen = max(trial.threshold for trial in trials.values() if trial.found == most)
-    result = ChosenThreshold(threshold=chosen, trials=tuple(trials.values()))
-    write_json(path, to_json(result))
     told = trials[chosen]
     _log.info(
         "stage 1 proposes from a probability of %g on: %d of %d lesions, %.1f candidates a scan",
@@ -201,7 +226,7 @@ def choose_threshold(request: ProposalRequest, path: Path) -> ChosenThreshold:
         told.lesions,
         told.candidates / max(told.scans, 1),
     )
-    return result
+    return ChosenThreshold(threshold=chosen, trials=tuple(trials.values()))
 
 
 def _tried(request: ProposalRequest, case: str) -> Iterator[tuple[float, tuple[int, int, int]]]:

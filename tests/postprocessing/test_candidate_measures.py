@@ -130,6 +130,6 @@ def test_a_candidate_is_plain_json(chest):
     assert plain["centroid_mm"] == [6.5, 8.5, 8.5]
     assert plain["centroid_voxels"] == [8.5, 8.5, 6.5]
     assert (plain["volume_mm3"], plain["volume_ml"]) == (8.0, 0.008)
-    assert set(plain) == {*type(candidate).__slots__, "volume_ml", "score"}
+    assert set(plain) == {*type(candidate).__slots__, "volume_ml"}
     with pytest.raises(SettingsError, match="0 voxels"):
         replace(candidate, voxels=0)

@@ -1,7 +1,5 @@
 """What stage 1 proposes out of fold: how it is read, and which threshold is chosen of it."""
 
-import json
-
 import numpy as np
 import pytest
 from builders.oriented_grids import ORIENTATIONS, grid_towards
@@ -66,10 +64,10 @@ def test_what_was_proposed_is_read_at_each_threshold(tmp_path, code):
 )
 def test_the_largest_threshold_is_chosen_that_loses_no_lesion(tmp_path, changes, chosen):
     request, _, _ = scan(tmp_path, **changes)
-    assert choose_threshold(request, tmp_path / "trials.json").threshold == chosen
-    trials = json.loads((tmp_path / "trials.json").read_text())["trials"]
-    assert [each["threshold"] for each in trials] == list(THRESHOLDS)
-    assert all(each["lesions"] == 2 and each["scans"] == 1 for each in trials)
+    found = choose_threshold(request)
+    assert found.threshold == chosen
+    assert [each.threshold for each in found.trials] == list(THRESHOLDS)
+    assert all(each.lesions == 2 and each.scans == 1 for each in found.trials)
 
 
 def test_a_patient_without_a_proposal_is_named(tmp_path):
