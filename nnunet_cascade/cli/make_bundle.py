@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -37,28 +38,37 @@ def build_parser() -> CommandParser:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.bundle import make_bundle, with_folds
-    from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.prediction.spec import StageSettings
 
     spec = preset_spec(args)
-    tumor = TumorLabel.name_in(args.stage1, args.tumor_label)
 
-    def stage(settings: StageSettings, model: Path, folds: list[str], label: str) -> StageSettings:
-        settings = replace(settings, checkpoint=args.chk, tumor_label=label, orientation=args.orientation)
+    def stage(settings: StageSettings, model: Path, folds: list[str]) -> StageSettings:
+        settings = replace(settings, checkpoint=args.chk, orientation=args.orientation)
         if not folds:
             return with_folds(settings, model)
         return replace(settings, folds=tuple(int(fold) if fold.isdecimal() else fold for fold in folds))
 
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
+    coarse = replace(stage(spec.stage1, args.stage1, args.stage1_folds), threshold=args.stage1_threshold)
     spec = replace(
         spec,
-        stage1=replace(stage(spec.stage1, args.stage1, args.stage1_folds, tumor), threshold=args.stage1_threshold),
-        stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
+        stage1=replace(coarse, tumor_label=_tumor(args.stage1, args.tumor_label)),
+        stage2=stage(spec.stage2, args.stage2, args.stage2_folds),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )
     make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec, trusted=args.trust_checkpoint)
     print(f"{args.o}\nnext: nnc-cascade-predict -i IMAGES -o RESULTS -m {args.o}")
     return DONE
+
+
+def _tumor(model: Path, asked: Sequence[str]) -> str | tuple[str, ...]:
+    """Return what a bundle stores of the labels asked for by name or value; "" if none is asked for."""
+    from nnunet_cascade.dataset_labels import DatasetLabels
+    from nnunet_cascade.nnunet_folders import read_json
+
+    labels = DatasetLabels.of(read_json(model / "dataset.json"), where=str(model))
+    first, *others = labels.names_of(labels.values_of(asked))
+    return (first, *others) if others else first if asked else ""
 
 
 main = new_command(build_parser, _body, __name__)

@@ -58,8 +58,8 @@ def add_tumor_label(options: Options, *, of: str, further: str = "") -> None:
     options.words(
         "--tumor_label",
         "LABEL",
-        f"names or values of the labels of {of} that are tumor{further}; default: the only label of dataset.json, or 1 "
-        "if there is no dataset.json",
+        f"names or values of the labels of {of} that are tumor, several as their union{further}; default: the only "
+        "label of dataset.json, or 1 if there is no dataset.json",
     )
 
 
