@@ -13,7 +13,7 @@ from tqdm import tqdm
 from nnunet_cascade.bundles.bundle import load_cascade, read_spec
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
-from nnunet_cascade.geometry import Mask
+from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels
 from nnunet_cascade.prediction.case import CaseResult, PrecomputedInputs, predict_case
 from nnunet_cascade.prediction.loaded import LoadedCascade
@@ -86,11 +86,20 @@ def score_methods(case: str, result: CaseResult, truth: Mask) -> tuple[CaseScore
     return first, second, third
 
 
+def out_of_fold_tumor(task: CrossValidation, path: Path, grid: Grid) -> Mask:
+    """Read the tumor (Z, Y, X) in an out-of-fold prediction of stage 1."""
+    return np.isin(read_labels(path, grid, what="stage-1 prediction"), task.tumor_labels)
+
+
+def true_tumor(task: CrossValidation, case: str, grid: Grid) -> Mask:
+    """Read the true tumor (Z, Y, X) of a case."""
+    labels = read_labels(task.source / "labelsTr" / f"{case}{ENDING}", grid, what="label")
+    return np.isin(labels, task.tumor_labels)
+
+
 def _predict(task: CrossValidation, case: str, stage1: Path, cascade: LoadedCascade) -> tuple[CaseResult, Mask]:
     image = read_ct(task.source / "imagesTr" / f"{case}_0000{ENDING}")
-    coarse = np.isin(read_labels(stage1, image.grid, what="stage-1 prediction"), task.tumor_labels)
-    labels = read_labels(task.source / "labelsTr" / f"{case}{ENDING}", image.grid, what="label")
-    truth = np.isin(labels, task.tumor_labels)
+    coarse, truth = out_of_fold_tumor(task, stage1, image.grid), true_tumor(task, case, image.grid)
     result = predict_case(image, cascade, PrecomputedInputs(case=case, stage1=coarse))
     write_case(result, task.output, case, spec=cascade.spec)
     return result, truth

@@ -48,7 +48,7 @@ class TrainingRequest:
         oracle_boxes: Train stage 2 on boxes from the ground truth.
         jitter_mm: How far a face of a box may move in training.
         edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
-        tumor_labels: Label values of the dataset that are tumor.
+        tumor_labels: Label values of the dataset that are tumor; several are one tumor. If empty, the only label.
         device: cpu, cuda or mps.
         processes: For preprocessing.
         notes: Lines that every result of the bundle repeats.
@@ -70,7 +70,7 @@ class TrainingRequest:
     oracle_boxes: bool = False
     jitter_mm: float = 8.0
     edge_channel: bool = False
-    tumor_labels: tuple[int, ...] = (1,)
+    tumor_labels: tuple[int, ...] = ()
     device: str = "cuda"
     processes: int = 2
     notes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nnunet_cascade.atomic_folder import atomic_folder
 from nnunet_cascade.case_folders.same_request import require_same_settings
+from nnunet_cascade.dataset_labels import DatasetLabels
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, as_index, crop_with_fill
@@ -53,7 +54,7 @@ class RoiDatasetRequest:
         splits: Folds of the source, patient by patient: nnU-Net's splits_final.json.
         stage1: Model folder whose `fold_*/validation` holds the out-of-fold
             predictions, or None for boxes from the ground truth.
-        tumor_labels: Label values of the source that are tumor.
+        tumor_labels: Label values of the source that are tumor; several become one.
         anatomy: The rules a candidate must pass; every one that passes is cut, not
             the top k alone.
         lungs: Where lung masks come from.
@@ -99,8 +100,9 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
         The crops, by patient.
 
     Raises:
-        DatasetError: The target exists, an image has no out-of-fold prediction, or a
-            fold would have no crop to train or validate on.
+        DatasetError: The target exists, an image has no out-of-fold prediction, a fold would
+            have no crop to train or validate on, or masks of regions do not show the tumor.
+        SettingsError: The tumor is not one or several of the labels, or not one of the regions.
         InputImageError, GridMismatchError: An image of the source is bad.
     """
     _require_possible(request)
@@ -131,6 +133,9 @@ def _require_possible(request: RoiDatasetRequest) -> None:
             f"{request.source} has channels {channels} and labels {description.get('labels')}; "
             "expected one channel, the CT, and no ignore label"
         )
+    labels = DatasetLabels.of(description, where=str(request.source / "dataset.json"))
+    labels.names_of(request.tumor_labels)
+    labels.require_visible(request.tumor_labels)
 
 
 def patient_splits(
@@ -256,6 +261,7 @@ def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
         "boxes": "ground_truth" if request.stage1 is None else "out_of_fold",
         "source": request.source.name,
         "stage1": None if request.stage1 is None else request.stage1.name,
+        "tumor_labels": request.tumor_labels,
         "anatomy": to_json(request.anatomy),
         "margin_mm": request.roi.margin_mm,
         "margin_voxels": request.roi.margin_voxels,
