@@ -106,11 +106,12 @@ def load_cascade(  # noqa: PLR0913 - what is loaded, where, and how far it is tr
 
     Raises:
         BundleError: Something is missing, does not fit, was changed after the bundle was made, or
-            would run code and is not trusted.
+            would run code and is not trusted; or stage 2 has more than one foreground label.
         DropoutError: Monte-Carlo dropout is asked of a stage 2 without active dropout.
         SettingsError: A source of samples is asked for that the models do not offer, candidates are ranked
             by an uncertainty that nobody makes, or the device lacks the precision.
     """
+    from nnunet_cascade.prediction.model_files import require_one_label  # noqa: PLC0415 - as above
     from nnunet_cascade.prediction.stage_model import StageModel  # noqa: PLC0415 - as above
 
     spec = spec or read_spec(folder)
@@ -124,6 +125,7 @@ def load_cascade(  # noqa: PLR0913 - what is loaded, where, and how far it is tr
         require_unchanged(folder, file_checksums(folder, there))
     stage = partial(StageModel, device=device, trusted=trusted, precision=precision)
     stage1 = stage(folder / "stage1", spec.stage1, plan=coarse) if with_stage1 else None
+    require_one_label(folder / "stage2", spec.stage2)
     return LoadedCascade(spec, stage1, stage(folder / "stage2", spec.stage2, plan=fine))
 
 
@@ -145,7 +147,8 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     Args:
         target: The bundle's folder; it must not be there yet.
         stage1: Model folder of any nnU-Net trainer.
-        stage2: Model folder of a trainer with dropout, unless no Monte-Carlo dropout is asked.
+        stage2: Model folder of a trainer with dropout, unless no Monte-Carlo dropout is asked. It has one
+            foreground label.
         spec: The settings; its folds are those that are packed.
         notes: Lines that every result of the bundle repeats, such as what it was trained on.
         trusted: Let the models run code of their own, as nnU-Net itself does.
@@ -157,12 +160,16 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
     """
     import torch  # noqa: PLC0415 - as above
 
+    from nnunet_cascade.prediction.model_files import require_one_label, tumor_channels  # noqa: PLC0415 - as above
+
     require_free(target, BundleError)
     models = (("stage1", stage1, spec.stage1), ("stage2", stage2, spec.stage2))
     for _, source, settings in models:
         for name in _files_of(settings):
             if not (source / name).is_file():
                 raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")
+    tumor_channels(read_json(stage1 / DATASET_NAME), spec.stage1.tumor_names, where=str(stage1))
+    require_one_label(stage2, spec.stage2)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target, error=BundleError) as beside:
         sources: dict[str, str] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.case_folders.case_files import CHANNEL
-from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError, one_line
+from nnunet_cascade.dataset_labels import DatasetLabels
+from nnunet_cascade.errors import InputImageError, SettingsError, one_line
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_volume
 from nnunet_cascade.nnunet_folders import read_json
 
 _LARGEST = 65535
 _AGREEMENT = 0.9
-_NO_TUMOR = ("background", "ignore")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class TumorLabel:
     Attributes:
         values: These.
         known: All values of `dataset.json`; None where there is none.
-        channels: Of the probabilities, to be added up; none where they cannot be told.
+        channels: Of the probabilities, to be added up; none where no single region has these values.
         regions: Whether the channels are regions, each with a probability of its own.
         named: Whether somebody said so: `dataset.json` or the user.
     """
@@ -57,26 +57,15 @@ class TumorLabel:
         path = dataset_file(predictions)
         if path is None:
             return cls() if not asked else cls._of_values(asked)
-        labels = read_json(path).get("labels")
-        if not isinstance(labels, dict):
-            raise DatasetError(f'{path} has no "labels"; expected nnU-Net\'s dataset.json')
-        return cls._of_labels(labels, asked, where=str(path))
-
-    @classmethod
-    def name_in(cls, model: Path, asked: Sequence[str]) -> str:
-        """Return the name of a model's label that is tumor, asked for by name or value; "" if none is asked for.
-
-        Raises:
-            SettingsError: It is not exactly one label of the model's `dataset.json`.
-        """
-        if not asked:
-            return ""
-        cls.of(model, asked)
-        labels = read_json(model / "dataset.json")["labels"]
-        names = [name for name, value in labels.items() if name in asked or str(value) in asked]
-        if len(names) != 1:
-            raise SettingsError(f"--tumor_label {' '.join(asked)}; expected one label of {model}: {', '.join(labels)}")
-        return names[0]
+        labels = DatasetLabels.of(read_json(path), where=str(path))
+        values = labels.values_of(asked)
+        return cls(
+            values=tuple(sorted(values)),
+            known=labels.known,
+            channels=labels.channels_of(values),
+            regions=labels.is_region_based,
+            named=True,
+        )
 
     @classmethod
     def _of_values(cls, asked: Sequence[str]) -> TumorLabel:
@@ -88,36 +77,9 @@ class TumorLabel:
         values = tuple(sorted({int(text) for text in asked}))
         return cls(values=values, channels=values, named=True)
 
-    @classmethod
-    def _of_labels(cls, labels: Mapping[str, Any], asked: Sequence[str], *, where: str) -> TumorLabel:
-        foreground = [name for name in labels if name not in _NO_TUMOR]
-        regions = any(isinstance(value, list) for value in labels.values())
-        try:
-            known = frozenset({0}.union(*(_values(value) for value in labels.values())))
-        except (TypeError, ValueError) as error:
-            raise DatasetError(f"{where} has the labels {labels}; expected numbers, or lists of them") from error
-        if not asked and len(foreground) != 1:
-            raise SettingsError(f"{where} has the labels {', '.join(foreground)}; say which is tumor by --tumor_label")
-        values: set[int] = set()
-        channels: list[int] = []
-        for text in asked or foreground:
-            if text not in foreground and not (text.isdecimal() and int(text) in known - {0}):
-                raise SettingsError(f"{where} has no label {text!r}; found {', '.join(foreground)}")
-            values |= _values(labels[text]) if text in foreground else {int(text)}
-            if not regions:
-                channels.extend(_values(labels[text]) if text in foreground else {int(text)})
-            elif text in foreground:
-                channels.append(foreground.index(text))
-        told = channels if not regions or len(asked or foreground) == len(channels) == 1 else []
-        return cls(values=tuple(sorted(values)), known=known, channels=tuple(told), regions=regions, named=True)
-
     def mask(self, labels: Labels) -> Mask:
         """Mark the tumor in a label map (Z, Y, X)."""
         return np.isin(labels, self.values)
-
-
-def _values(label: Any) -> set[int]:
-    return {int(value) for value in label} if isinstance(label, list) else {int(label)}
 
 
 def dataset_file(predictions: Path) -> Path | None:

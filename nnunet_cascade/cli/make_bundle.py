@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from nnunet_cascade.cli.common import DONE, CommandParser, new_command
-from nnunet_cascade.cli.options import add_preset, add_trust, add_tumor_label, preset_spec
+from nnunet_cascade.cli.options import add_preset, add_trust, add_tumor_label, preset_spec, stored_tumor
 
 
 def build_parser() -> CommandParser:
@@ -38,23 +38,22 @@ def build_parser() -> CommandParser:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.bundles.bundle import make_bundle, with_folds
-    from nnunet_cascade.case_folders.prediction_files import TumorLabel
     from nnunet_cascade.prediction.spec import StageSettings
 
     spec = preset_spec(args)
-    tumor = TumorLabel.name_in(args.stage1, args.tumor_label)
 
-    def stage(settings: StageSettings, model: Path, folds: list[str], label: str) -> StageSettings:
-        settings = replace(settings, checkpoint=args.chk, tumor_label=label, orientation=args.orientation)
+    def stage(settings: StageSettings, model: Path, folds: list[str]) -> StageSettings:
+        settings = replace(settings, checkpoint=args.chk, orientation=args.orientation)
         if not folds:
             return with_folds(settings, model)
         return replace(settings, folds=tuple(int(fold) if fold.isdecimal() else fold for fold in folds))
 
     samples = spec.sampling.mc_samples if args.mc_samples is None else args.mc_samples
+    coarse = replace(stage(spec.stage1, args.stage1, args.stage1_folds), threshold=_threshold(args))
     spec = replace(
         spec,
-        stage1=replace(stage(spec.stage1, args.stage1, args.stage1_folds, tumor), threshold=_threshold(args)),
-        stage2=stage(spec.stage2, args.stage2, args.stage2_folds, ""),
+        stage1=replace(coarse, tumor_label=stored_tumor(args.stage1, args.tumor_label)),
+        stage2=stage(spec.stage2, args.stage2, args.stage2_folds),
         sampling=replace(spec.sampling, mc_samples=samples, seed=args.seed),
     )
     make_bundle(args.o, stage1=args.stage1, stage2=args.stage2, spec=spec, trusted=args.trust_checkpoint)

@@ -58,8 +58,8 @@ def add_tumor_label(options: Options, *, of: str, further: str = "") -> None:
     options.words(
         "--tumor_label",
         "LABEL",
-        f"names or values of the labels of {of} that are tumor{further}; default: the only label of dataset.json, or 1 "
-        "if there is no dataset.json",
+        f"names or values of the labels of {of} that are tumor, several as their union{further}; default: the only "
+        "label of dataset.json, or 1 if there is no dataset.json",
     )
 
 
@@ -230,6 +230,16 @@ def dataset_tumor(dataset: int, asked: Sequence[str]) -> tuple[int, ...]:
     from nnunet_cascade.nnunet_folders import raw_folder
 
     return TumorLabel.of(raw_folder(dataset), asked).values
+
+
+def stored_tumor(model: Path, asked: Sequence[str]) -> str | tuple[str, ...]:
+    """Return what a bundle stores of the labels asked for by name or value; "" if none is asked for."""
+    from nnunet_cascade.dataset_labels import DatasetLabels
+    from nnunet_cascade.nnunet_folders import read_json
+
+    labels = DatasetLabels.of(read_json(model / "dataset.json"), where=str(model))
+    first, *others = labels.names_of(labels.values_of(asked))
+    return (first, *others) if others else first if asked else ""
 
 
 def add_lung_weights(options: Options) -> None:

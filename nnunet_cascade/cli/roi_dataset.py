@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
+from dataclasses import replace
 
 from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, CommandParser, chosen_device, new_command
@@ -43,11 +44,16 @@ def _body(args: argparse.Namespace) -> int:
     spec = options.preset_spec(args)
     tumor_labels = options.dataset_tumor(args.d, args.tumor_label)
     scored = args.preset == "recommended"
+    named = spec
+    if args.stage1 is not None:
+        named = replace(
+            spec, stage1=replace(spec.stage1, tumor_label=options.stored_tumor(args.stage1, args.tumor_label))
+        )
     proposals = args.stage1 and ProposalRequest(
         source=raw_folder(args.d),
         splits=patient_folds(args.d),
         model=args.stage1,
-        spec=spec,
+        spec=named,
         thresholds=SENSITIVE if scored else (spec.stage1.threshold,),
         tumor_labels=tumor_labels,
         device=chosen_device(args),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -14,7 +14,8 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-from nnunet_cascade.errors import BundleError, WeightsError, one_line
+from nnunet_cascade.dataset_labels import DatasetLabels
+from nnunet_cascade.errors import BundleError, DatasetError, SettingsError, WeightsError, one_line
 from nnunet_cascade.networks.checkpoints import is_plain_weight, read_checkpoint, write_checkpoint
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.allowlist import IF_TRUSTED, known_trainer, require_known_names
@@ -165,9 +166,9 @@ def _require_usable(predictor: Any, folder: Path, settings: StageSettings) -> No
     if [forward[axis] for axis in backward] != [0, 1, 2] or len(forward) != 3:
         raise BundleError(f"{folder}: axes are turned by {forward!r} and back by {backward!r}; expected inverse orders")
     heads = predictor.label_manager.num_segmentation_heads
-    channel = tumor_channel(predictor.dataset_json, settings.tumor_label, where=str(folder))
-    if not 0 <= channel < heads:
-        raise BundleError(f"{folder}: the tumor is label {channel}, of {heads}; expected labels numbered from 0 on")
+    for channel in tumor_channels(predictor.dataset_json, settings.tumor_names, where=str(folder)):
+        if not 0 <= channel < heads:
+            raise BundleError(f"{folder}: the tumor is label {channel}, of {heads}; expected labels numbered from 0 on")
 
 
 def _try_preprocessing(predictor: Any) -> None:
@@ -236,36 +237,46 @@ def takes_edges(dataset_json: Mapping[str, Any], *, where: str) -> bool:
     )
 
 
-def tumor_channel(dataset_json: Mapping[str, Any], label: str, *, where: str) -> int:
-    """Find the output channel of the tumor.
+def tumor_channels(dataset_json: Mapping[str, Any], names: Sequence[str], *, where: str) -> tuple[int, ...]:
+    """Find the output channels whose probabilities add up to that of the tumor.
 
     Args:
         dataset_json: Of the trained model.
-        label: Name of the tumor, or "" where there is one foreground label only.
+        names: Of the labels that are tumor; none where there is one foreground label only.
         where: Names the model in the error message.
 
+    Returns:
+        One channel for each label; a single one if the model was trained on regions.
+
     Raises:
-        BundleError: There is no such label, none was named and there are several, or labels are not as nnU-Net's.
+        BundleError: There is no such label, none was named and there are several, no region has exactly the
+            values of these labels, or labels are not as nnU-Net's.
     """
-    labels: Any = dataset_json.get("labels")
-    if not isinstance(labels, Mapping):
-        raise BundleError(
-            f"{where}: labels is {_short(labels)}; expected numbers by name, as in nnU-Net's dataset.json"
-        )
-    values = cast("Mapping[str, Any]", labels)
-    foreground = [name for name in values if name not in ("background", "ignore")]
-    if label == "" and len(foreground) == 1:
-        label = foreground[0]
-    if label not in foreground:
-        asked = f"no label {label!r}" if label else "several foreground labels and none was named"
-        raise BundleError(f"{where}: {asked}; found {', '.join(foreground)}; name the tumor")
-    value = values[label]
-    if any(isinstance(each, (list, tuple)) and len(cast("list[Any]", each)) > 1 for each in values.values()):
-        return foreground.index(label)
     try:
-        return int(cast("list[Any]", value)[0] if isinstance(value, (list, tuple)) else value)
-    except (TypeError, ValueError, OverflowError, IndexError) as error:
-        raise BundleError(f"{where}: label {label} is {_short(value)}; expected a whole number") from error
+        labels = DatasetLabels.of(dataset_json, where=where)
+        tumor = labels.values_of(names)
+        labels.names_of(tumor)
+    except (DatasetError, SettingsError) as error:
+        raise BundleError(str(error)) from error
+    return labels.channels_of(tumor)
+
+
+def require_one_label(folder: Path, settings: StageSettings) -> None:
+    """Raise if a stage 2 has more than one foreground label: it decides by the tumor's probability alone.
+
+    Raises:
+        BundleError: It has, a file is missing, or labels are not as nnU-Net's.
+    """
+    require_files(folder, settings)
+    try:
+        labels = DatasetLabels.of(read_json(folder / "dataset.json"), where=str(folder))
+    except DatasetError as error:
+        raise BundleError(str(error)) from error
+    if len(labels.values) > 1:
+        raise BundleError(
+            f"{folder}: stage 2 has the labels {labels}; expected one, the tumor; "
+            "train it on crops of nnc-roi-dataset, which join the labels of --tumor_label"
+        )
 
 
 def _short(found: Any) -> str:

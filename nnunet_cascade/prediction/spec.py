@@ -34,10 +34,11 @@ class StageSettings:
         further_checkpoints: File names of more checkpoints in these folders, which predict together
             with the first. Default: none.
         tumor_label: Name of the tumor in the model's dataset.json, or "" if that has only one
-            foreground label.
+            foreground label. Several names, such as a primary tumor and lymph nodes, are one tumor:
+            their probabilities are added up. Stage 2 has only one label.
         threshold: A voxel is tumor from this share on: the tumor's probability divided by the sum
-            of it and that of the strongest other label. 0.5 is nnU-Net's own decision. A lower
-            value makes stage 1 miss fewer tumors and find more false ones.
+            of it and that of the strongest other label. 0.5 is nnU-Net's own decision if the tumor
+            is one label. A lower value makes stage 1 miss fewer tumors and find more false ones.
         step_size: Step of the sliding window, as a share of the patch.
         mirroring: Average over mirrored images. In stage 2 this adds to the variance.
         orientation: Orientation of the images that the network sees: as stored in the file, which
@@ -56,7 +57,7 @@ class StageSettings:
     folds: tuple[int | Literal["all"], ...] = (0,)
     checkpoint: str = "checkpoint_final.pth"
     further_checkpoints: tuple[str, ...] = ()
-    tumor_label: str = ""
+    tumor_label: str | tuple[str, ...] = ""
     threshold: float = 0.5
     step_size: float = 0.5
     mirroring: bool = True
@@ -73,6 +74,7 @@ class StageSettings:
             require(plain, f"checkpoint and further_checkpoints are file names without folder; found {name!r}")
         once = len(set(self.checkpoints)) == len(self.checkpoints)
         require(once, f"further_checkpoints must differ from each other and from checkpoint; found {self.checkpoints}")
+        _require_names("tumor_label", self.tumor_label)
         flag = type(self.mirroring) is bool
         require(flag, f"mirroring must be true or false; found {self.mirroring!r}")
         require(0 < self.threshold < 1, f"threshold must lie between 0 and 1; found {self.threshold}")
@@ -86,6 +88,21 @@ class StageSettings:
     def checkpoints(self) -> tuple[str, ...]:
         """File names of all checkpoints of a fold."""
         return (self.checkpoint, *self.further_checkpoints)
+
+    @property
+    def tumor_names(self) -> tuple[str, ...]:
+        """Names of all labels that are tumor; none if the model has only one."""
+        if isinstance(self.tumor_label, str):
+            return (self.tumor_label,) if self.tumor_label else ()
+        return self.tumor_label
+
+
+def _require_names(name: str, found: Any) -> None:
+    """Raise unless it is a text, or several texts that differ."""
+    names: Any = found if isinstance(found, tuple) else ()
+    texts = len(names) > 0 and all(isinstance(each, str) and each for each in names)
+    valid = isinstance(found, str) or (texts and len(set(names)) == len(names))
+    require(valid, f"{name} must be a text or a list of different texts; found {found!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

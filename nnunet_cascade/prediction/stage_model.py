@@ -28,12 +28,13 @@ from nnunet_cascade.prediction.model_files import (
     require_files,
     require_reader,
     takes_edges,
-    tumor_channel,
+    tumor_channels,
 )
 from nnunet_cascade.prediction.preprocessing import Prepared, preprocess
 from nnunet_cascade.prediction.spec import SamplingSettings, StageSettings
 from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
 from nnunet_cascade.uncertainty.measures import uncertainty
+from nnunet_cascade.uncertainty.passes import joint_probability
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
 from nnunet_cascade.uncertainty.sample_masks import Decision
 from nnunet_cascade.uncertainty.sampling_types import SamplingPlan, SamplingSummary, Source
@@ -115,13 +116,13 @@ class StageModel:
         require_files(folder, settings)
         dataset_json = read_json(folder / "dataset.json")
         self._with_edges = takes_edges(dataset_json, where=str(folder))
-        self._tumor_channel = tumor_channel(dataset_json, settings.tumor_label, where=str(folder))
+        self._tumor_channels = tumor_channels(dataset_json, settings.tumor_names, where=str(folder))
         require_reader(read_json(folder / "plans.json"), settings, where=str(folder))
         register()
         self._folder, self._threshold = folder, settings.threshold
         # What it loads is None to a type checker until it is loaded.
         with redirect_stdout(io.StringIO()):  # nnU-Net prints its whole search for the trainer
-            self._predictor: Any = _predictor(settings, plan, device, self._tumor_channel)
+            self._predictor: Any = _predictor(settings, plan, device, self._tumor_channels[0])
             load_members(self._predictor, folder, settings, trusted=trusted)
         self._predictor.half_precision = precision == "bfloat16"
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
@@ -198,12 +199,12 @@ class StageModel:
         if self.sampling is None:
             logits = self._predictor.predict_logits_from_preprocessed_data(data).float()
         else:
-            logits, moments = self._predictor.predict_with_uncertainty(data, channel=self._tumor_channel)
+            logits, moments = self._predictor.predict_with_uncertainty(data, channels=self._tumor_channels)
             logits, spreads = logits.float(), (self._measured(*moments),)
         probabilities = self._probabilities(logits)
         self._require_finite(probabilities, *spreads)
-        tumor = probabilities[self._tumor_channel]
-        others = [channel for channel in range(len(probabilities)) if channel != self._tumor_channel]
+        tumor = joint_probability(probabilities, self._tumor_channels)
+        others = [channel for channel in range(len(probabilities)) if channel not in self._tumor_channels]
         alone = self._predictor.label_manager.has_regions or len(others) == 1
         return tumor[None] if alone else torch.stack((tumor, probabilities[others].amax(0))), spreads
 
@@ -236,7 +237,7 @@ class StageModel:
         return turn.apply(whole).transpose(forward)[prepared.box.slices]
 
     def predict_roi(self, crop: Image, spacing_mm: Spacing, *, seed: int) -> RoiPrediction:
-        """Predict a crop, sampled where the model was loaded for it.
+        """Predict a crop with a model of one foreground label, sampled where the model was loaded for it.
 
         Args:
             crop: (Z, Y, X) in HU. Left unchanged.
@@ -244,7 +245,7 @@ class StageModel:
             seed: Of the dropout masks; the global generators are left as they were.
         """
         prepared = self._preprocessed(crop, spacing_mm)
-        data, channel = torch.from_numpy(prepared.data), self._tumor_channel
+        data, channel = torch.from_numpy(prepared.data), self._tumor_channels[0]
         self._predictor.moved_results = False
         if self.sampling is None:
             logits = self._predictor.predict_logits_from_preprocessed_data(data).float()

@@ -83,7 +83,7 @@ def cross_validate(task: CrossValidation) -> str:
             of_case = replace(spec, scoring=None if fitted is None else fitted.held_out[case])
             result = assemble_result(_load(path), of_case)
             write_case(result, task.output, case, spec=of_case)
-            truth = _truth(task, case, result.grid)
+            truth = true_tumor(task, case, result.grid)
             for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
                 scores[method].append(score)
     table = format_table([summarize(method, scores[method]) for method in METHODS])
@@ -148,7 +148,8 @@ def _load(path: Path) -> RefinedCase:
     return cast(RefinedCase, joblib.load(path))
 
 
-def _truth(task: CrossValidation, case: str, grid: Grid) -> Mask:
+def true_tumor(task: CrossValidation, case: str, grid: Grid) -> Mask:
+    """Read the true tumor (Z, Y, X) of a case."""
     labels = read_labels(task.proposals.source / "labelsTr" / f"{case}{ENDING}", grid, what="label")
     return np.asarray(np.isin(labels, task.proposals.tumor_labels))
 
@@ -159,7 +160,7 @@ def _fitted(task: CrossValidation, refined: dict[str, Path], spec: CascadeSpec) 
     examples: list[Example] = []
     for case, path in refined.items():
         found = _load(path)
-        examples += examples_of(case, found, spec, _truth(task, case, found.grid))
+        examples += examples_of(case, found, spec, true_tumor(task, case, found.grid))
     fitted = fit_score(examples, list(refined), false_positives_per_scan=task.false_positives_per_scan)
     if isinstance(fitted, FittedScore):
         return fitted

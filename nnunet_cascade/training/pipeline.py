@@ -14,6 +14,7 @@ from nnunetv2.utilities.crossval_split import generate_crossval_split
 
 from nnunet_cascade.bundles.bundle import make_bundle
 from nnunet_cascade.case_folders.same_request import require_same_request
+from nnunet_cascade.dataset_labels import DatasetLabels
 from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
@@ -57,6 +58,7 @@ def train_cascade(request: TrainingRequest) -> None:
 
     Raises:
         DatasetError: The dataset is not as expected, or an earlier run had other settings.
+        SettingsError: Its labels do not say what is the tumor.
         StepFailedError: A command of nnU-Net did not succeed.
         CascadeError: As the steps raise.
 
@@ -65,6 +67,7 @@ def train_cascade(request: TrainingRequest) -> None:
         >>> nnc.train_cascade(request)  # doctest: +SKIP
     """
     require_type(request, TrainingRequest, "a TrainingRequest", what="request")
+    request = with_tumor_values(request)
     _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
 
 
@@ -74,6 +77,7 @@ def train_models(request: TrainingRequest) -> None:
     Raises:
         DatasetError, StepFailedError, CascadeError: As `train_cascade`.
     """
+    request = with_tumor_values(request)
     _run(request, _model_steps(request))
 
 
@@ -275,19 +279,38 @@ def final_spec(request: TrainingRequest) -> CascadeSpec:
     )
 
 
-def tumor_label(request: TrainingRequest) -> str:
-    """Return the names of the tumor where the dataset has several labels; "" where it has one.
+def tumor_label(request: TrainingRequest) -> str | tuple[str, ...]:
+    """Return the name of the tumor, or its names, if the dataset has several labels; "" if it has one.
 
     Raises:
-        DatasetError: The tumor is not exactly one of several labels.
+        SettingsError: A value is no label, or there are regions of which none has exactly these values.
+        DatasetError: Labels are not as nnU-Net's.
     """
-    labels: dict[str, Any] = read_json(raw_folder(request.dataset) / "dataset.json")["labels"]
-    names = [name for name, value in labels.items() if value in request.tumor_labels]
-    if len(labels) == 2 and len(names) == 1:
+    labels = _labels(request)
+    tumor = _tumor_values(request, labels)
+    first, *others = labels.names_of(tumor)
+    if len(labels.values) == 1:
         return ""
-    if len(names) != 1:
-        raise DatasetError(f"labels {labels} with tumor labels {request.tumor_labels}; expected exactly one of them")
-    return names[0]
+    return (first, *others) if others else first
+
+
+def with_tumor_values(request: TrainingRequest) -> TrainingRequest:
+    """Return a request with the values of the dataset's only label if it names none.
+
+    Raises:
+        SettingsError: A value is no label, or there are several labels and none is named.
+        DatasetError: Labels are not as nnU-Net's.
+    """
+    return replace(request, tumor_labels=tuple(sorted(_tumor_values(request, _labels(request)))))
+
+
+def _labels(request: TrainingRequest) -> DatasetLabels:
+    path = raw_folder(request.dataset) / "dataset.json"
+    return DatasetLabels.of(read_json(path), where=str(path))
+
+
+def _tumor_values(request: TrainingRequest, labels: DatasetLabels) -> frozenset[int]:
+    return labels.values_of(request.tumor_labels)
 
 
 def _with_threshold(spec: CascadeSpec, threshold: float) -> CascadeSpec:

@@ -50,7 +50,7 @@ class TrainingRequest:
         false_positives_per_scan: How many the score that judges candidates may let through, in the mean, on scans that
             its fit had not seen. Stage 1's threshold is chosen with it. None fits no score: the rules decide alone.
         edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
-        tumor_labels: Label values of the dataset that are tumor.
+        tumor_labels: Label values of the dataset that are tumor; several are one tumor. If empty, the only label.
         device: cpu, cuda or mps.
         processes: For preprocessing.
         notes: Lines that every result of the bundle repeats.
@@ -73,7 +73,7 @@ class TrainingRequest:
     jitter_mm: float = 8.0
     false_positives_per_scan: float | None = 0.25
     edge_channel: bool = False
-    tumor_labels: tuple[int, ...] = (1,)
+    tumor_labels: tuple[int, ...] = ()
     device: str = "cuda"
     processes: int = 2
     notes: tuple[str, ...] = ()

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from nnunet_cascade.atomic_folder import atomic_folder
 from nnunet_cascade.case_folders.same_request import require_same_settings
+from nnunet_cascade.dataset_labels import DatasetLabels
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, as_index, crop_with_fill
@@ -56,7 +57,7 @@ class RoiDatasetRequest:
         proposals: What stage 1 proposed out of fold, as it was made; None takes boxes from the ground truth.
         threshold: Of stage 1's masks, one of those of the proposals.
         ask_stage2: Cut what the rules leave to stage 2 as well.
-        tumor_labels: Label values of the source that are tumor.
+        tumor_labels: Label values of the source that are tumor; several become one.
         anatomy: The rules a candidate must pass; every one that passes is cut, not
             the top k alone.
         lungs: Where lung masks come from.
@@ -104,8 +105,9 @@ def make_roi_dataset(request: RoiDatasetRequest) -> list[StoredRoi]:
         The crops, by patient.
 
     Raises:
-        DatasetError: The target exists, an image has no out-of-fold prediction, or a
-            fold would have no crop to train or validate on.
+        DatasetError: The target exists, an image has no out-of-fold prediction or a fold
+            would have no crop to train or validate on.
+        SettingsError: The tumor is not one or several of the labels, or not one of the regions.
         InputImageError, GridMismatchError: An image of the source is bad.
     """
     _require_possible(request)
@@ -136,6 +138,8 @@ def _require_possible(request: RoiDatasetRequest) -> None:
             f"{request.source} has channels {channels} and labels {description.get('labels')}; "
             "expected one channel, the CT, and no ignore label"
         )
+    labels = DatasetLabels.of(description, where=str(request.source / "dataset.json"))
+    labels.names_of(request.tumor_labels)
 
 
 def patient_splits(
@@ -265,6 +269,7 @@ def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
         "stage1": None if request.proposals is None else request.proposals.model.name,
         "threshold": request.threshold,
         "ask_stage2": request.ask_stage2,
+        "tumor_labels": request.tumor_labels,
         "anatomy": to_json(request.anatomy),
         "margin_mm": request.roi.margin_mm,
         "margin_voxels": request.roi.margin_voxels,

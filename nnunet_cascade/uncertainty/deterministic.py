@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from nnunet_cascade.uncertainty.passes import as_outputs, probabilities
+from nnunet_cascade.uncertainty.passes import as_outputs, joint_probability, probabilities
 from nnunet_cascade.uncertainty.sampling import Moments
 from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, unpadded, window_weights
 
 
 class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
-    """Predict nnU-Net's logits, bit for bit, and the moments of one channel's probability.
+    """Predict nnU-Net's logits, bit for bit, and the moments of the tumor's probability.
 
     Each mirrored image of each fold is a sample. Windows are blended with nnU-Net's
     Gaussian, so that where they overlap they are further samples. Nothing is predicted
@@ -31,19 +31,25 @@ class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
     ) -> None:
         super().__init__(device=device, step_size=step_size, mirroring=mirroring)
         self._entropy = entropy
-        self._channel = 0
+        self._channels: tuple[int, ...] = ()
         self._places: Iterator[tuple[slice, ...]] = iter(())
         self._weights = self._blended = self._total = torch.empty(0)
         self._members: list[torch.Tensor] = []
 
-    def predict_with_uncertainty(self, data: torch.Tensor, *, channel: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict a preprocessed image (C, Z, Y, X).
+    def predict_with_uncertainty(
+        self, data: torch.Tensor, *, channels: tuple[int, ...]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict a preprocessed image.
+
+        Args:
+            data: (C, Z, Y, X).
+            channels: Of the network's output, whose probabilities add up to that of the tumor.
 
         Returns:
             nnU-Net's logits; and (2, Z, Y, X) or, with entropies, (3, Z, Y, X): the mean of the
-            channel's probability over the samples, of its square, of its binary entropy in nats.
+            tumor's probability over the samples, of its square, of its binary entropy in nats.
         """
-        self._members, self._channel = [], channel
+        self._members, self._channels = [], channels
         logits: torch.Tensor = self.predict_logits_from_preprocessed_data(data)
         return logits, torch.stack(self._members).mean(0)
 
@@ -85,4 +91,4 @@ class DeterministicUncertaintyPredictor(SlidingWindowPredictor):
 
     def _note(self, logits: torch.Tensor, moments: Moments) -> None:
         (probability,) = probabilities([logits], regions=self.label_manager.has_regions)
-        moments.add(probability[0, self._channel])
+        moments.add(joint_probability(probability[0], self._channels))

@@ -167,3 +167,18 @@ def probabilities(outputs: Sequence[torch.Tensor], *, regions: bool) -> Outputs:
     """Return logits as probabilities in float32, without gradient: sigmoid of regions, else softmax."""
     logits = [output.detach().float() for output in outputs]
     return [torch.sigmoid(x) if regions else torch.softmax(x, 1) for x in logits]
+
+
+def joint_probability(probabilities: torch.Tensor, channels: Sequence[int]) -> torch.Tensor:
+    """Return the probability of some labels together.
+
+    Args:
+        probabilities: (C, Z, Y, X), of labels that exclude each other, or of regions.
+        channels: Of the labels, at least one; of regions, exactly one.
+
+    Returns:
+        (Z, Y, X), the sum, at most 1; of one channel a view.
+    """
+    if len(channels) == 1:
+        return probabilities[channels[0]]
+    return probabilities[list(channels)].sum(0).clamp_(max=1)

@@ -15,11 +15,11 @@ from builders.tiny_plans import RESIDUAL, write_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cascade._startup import register
-from nnunet_cascade.bundles.bundle import load_cascade
+from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.allowlist import known_trainer, require_known_names
-from nnunet_cascade.prediction.model_files import Checkpoint, load_members, takes_edges, tumor_channel
+from nnunet_cascade.prediction.model_files import Checkpoint, load_members, takes_edges, tumor_channels
 from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 
@@ -114,6 +114,15 @@ class TestHonestModels:
         ours = loaded(folder, tumor_label="tumor")
         assert ours.label_manager.has_regions
         assert_alike(ours, loaded(folder, tumor_label="tumor", trusted=True))
+
+    def test_so_are_several_labels_of_a_tumor(self, bundle):
+        labels = {"background": 0, "primary": 1, "nodes": 2}
+        put(bundle / "stage1", "dataset", {"labels": labels})
+        told = refusal(bundle / "stage1", tumor_label=("primary", "nodes"))
+        assert "size mismatch" in told, "a network of two labels, not three"
+        put(bundle / "stage1", "dataset", {"labels": {"background": 0, "tumor": 1, "lesion": 1}})
+        settings = {"tumor_label": ("tumor", "lesion")}
+        assert_alike(loaded(bundle / "stage1", **settings), loaded(bundle / "stage1", **settings, trusted=True))
 
     def test_so_is_a_trainer_of_nnunets_own(self, bundle):
         evil.rename_trainer(bundle / "stage1", "nnUNetTrainerNoMirroring")
@@ -271,6 +280,24 @@ class TestUnusableModels:
     """What loads and could not predict is refused where it is loaded."""
 
     @pytest.mark.parametrize(
+        ("changes", "told"),
+        [
+            ({"labels": {"background": 0, "node": 1, "tumor": 2}}, "has the labels node 1, tumor 2; expected one"),
+            (
+                {"labels": {"background": 0, "both": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]},
+                r"has the labels both \[1, 2\], tumor 2; expected one",
+            ),
+        ],
+    )
+    def test_a_stage_2_of_more_than_one_label(self, bundle, tiny_cascade, tmp_path, changes, told):
+        put(bundle / "stage2", "dataset", changes)
+        with pytest.raises(BundleError, match=f"{bundle / 'stage2'}: stage 2 {told}"):
+            load_cascade(bundle, device=CPU)
+        with pytest.raises(BundleError, match=f"{bundle / 'stage2'}: stage 2 {told}"):
+            make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=bundle / "stage2", spec=read_spec(bundle))
+        assert not (tmp_path / "b").exists()
+
+    @pytest.mark.parametrize(
         ("place", "values", "told"),
         [
             ("plans", {"foreground_intensity_properties_per_channel": ...}, "intensity"),
@@ -314,10 +341,10 @@ class TestUnusableModels:
     )
     def test_labels_and_channels_that_are_none(self, dataset, told):
         with pytest.raises(BundleError, match=told):
-            tumor_channel(dataset, "", where="model") if "labels" in dataset else takes_edges(dataset, where="model")
+            tumor_channels(dataset, (), where="model") if "labels" in dataset else takes_edges(dataset, where="model")
 
     def test_a_list_of_one_label_is_no_region(self):
-        assert tumor_channel({"labels": {"background": 0, "tumor": [1]}}, "", where="model") == 1
+        assert tumor_channels({"labels": {"background": 0, "tumor": [1]}}, (), where="model") == (1,)
 
 
 class TestPlans:

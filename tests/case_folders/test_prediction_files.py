@@ -10,13 +10,12 @@ from nnunet_cascade.case_folders.prediction_files import TumorLabel, dataset_fil
 from nnunet_cascade.errors import DatasetError, InputImageError, SettingsError
 from nnunet_cascade.images import write_image
 
-LABELS = {"background": 0, "tumor": 1, "lung": 2, "both": 1}
 ONE = {"background": 0, "tumor": 1}
 THREE = {"background": 0, "lung": 1, "tumor": 2, "ignore": 3}
 REGIONS = {"background": 0, "both": [1, 2], "tumor": [2]}
 
 
-def write_labels(folder, labels=LABELS):
+def write_labels(folder, labels=ONE):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
 
@@ -36,19 +35,6 @@ def test_dataset_json_is_next_to_label_maps_or_above_those_of_a_model_or_a_datas
     assert dataset_file(maps / place) == maps / "dataset.json"
 
 
-class TestNameOfOneLabel:
-    @pytest.mark.parametrize(("asked", "name"), [([], ""), (["lung"], "lung"), (["2"], "lung"), (["tumor"], "tumor")])
-    def test_a_name_or_a_value_names_it(self, tmp_path, asked, name):
-        write_labels(tmp_path)
-        assert TumorLabel.name_in(tmp_path, asked) == name
-
-    @pytest.mark.parametrize("asked", [["1"], ["tumor", "lung"], ["liver"], ["0"]])
-    def test_what_names_not_exactly_one_label_is_refused(self, tmp_path, asked):
-        write_labels(tmp_path)
-        with pytest.raises(SettingsError):
-            TumorLabel.name_in(tmp_path, asked)
-
-
 class TestTumorLabel:
     @pytest.mark.parametrize(
         ("labels", "asked", "values", "channels"),
@@ -59,7 +45,9 @@ class TestTumorLabel:
             (THREE, ("lung", "tumor"), (1, 2), (1, 2)),
             (REGIONS, ("tumor",), (2,), (1,)),
             (REGIONS, ("both",), (1, 2), (0,)),
-            (REGIONS, ("2",), (2,), ()),
+            (REGIONS, ("2",), (2,), (1,)),
+            (REGIONS, ("1", "2"), (1, 2), (0,)),
+            (REGIONS, ("1",), (1,), ()),
             (None, (), (1,), (1,)),
             (None, ("3", "2"), (2, 3), (2, 3)),
         ],
@@ -77,6 +65,7 @@ class TestTumorLabel:
             (THREE, ("tumour",), "has no label 'tumour'; found lung, tumor"),
             (THREE, ("9",), "has no label '9'"),
             (THREE, ("0",), "has no label '0'"),
+            (THREE, ("3",), "has no label '3'"),
             (None, ("tumor",), "without a dataset.json"),
         ],
     )
@@ -88,7 +77,7 @@ class TestTumorLabel:
 
     def test_a_file_without_labels_is_refused(self, tmp_path):
         (tmp_path / "dataset.json").write_text("{}")
-        with pytest.raises(DatasetError, match='has no "labels"'):
+        with pytest.raises(DatasetError, match="labels is None; expected numbers by name"):
             TumorLabel.of(tmp_path)
 
 

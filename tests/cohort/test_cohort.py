@@ -20,7 +20,6 @@ from nnunet_cascade.cohort.jobs import CaseFiles, CaseOutcome, CohortJob
 from nnunet_cascade.errors import BundleError, InputImageError, RunError
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.postprocessing.lungs.source import LungSource
-from nnunet_cascade.prediction.model_files import tumor_channel
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.prediction.stage_model import roi_seed
 from nnunet_cascade.scans.scans import Scan
@@ -339,18 +338,6 @@ def test_the_seed_of_a_region_depends_on_setting_and_box_alone():
     assert roi_seed(SamplingSettings(), box) == roi_seed(
         SamplingSettings(mc_samples=3, sources=("mc_dropout", "tta")), box
     )
-
-
-def test_the_tumor_has_an_output_channel():
-    assert tumor_channel({"labels": {"background": 0, "lung": 1, "tumor": 2}}, "tumor", where="model") == 2
-    regions = {"background": 0, "both": [1, 2], "tumor": [2], "ignore": 3}
-    assert tumor_channel({"labels": regions}, "tumor", where="model") == 1
-
-
-@pytest.mark.parametrize("name", ["", "tumour"])
-def test_a_tumor_that_cannot_be_told_is_refused(name):
-    with pytest.raises(BundleError, match="found lung, tumor"):
-        tumor_channel({"labels": {"background": 0, "lung": 1, "tumor": 2}}, name, where="model")
 
 
 class Exports:

@@ -39,7 +39,7 @@ def test_values_in_a_box_are_pytorchs(rng, coarse, fine):
     np.testing.assert_array_equal(grid.values(channels.numpy(), box), whole[(slice(None), *box.slices)])
 
 
-def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channel=1):
+def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channels=(1,)):
     """A stage whose network gives these logits."""
     model = StageModel.__new__(StageModel)
     backward = [forward.index(axis) for axis in range(3)]
@@ -49,16 +49,17 @@ def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channel=1)
         predict_logits_from_preprocessed_data=lambda _: logits,
         moved_results=False,
     )
-    model._threshold, model._tumor_channel, model._folder, model.sampling = threshold, channel, "stage1", None
+    model._threshold, model._tumor_channels, model._folder, model.sampling = threshold, channels, "stage1", None
     return model
 
 
-def expected_mask(logits, fine, *, regions, threshold, channel=1):
+def expected_mask(logits, fine, *, regions, threshold, channels=(1,)):
     probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
-    if regions or len(logits) == 2:
-        return full(probabilities[channel][None], fine)[0] > threshold
-    others = [place for place in range(len(logits)) if place != channel]
-    tumor, rival = full(torch.stack((probabilities[channel], probabilities[others].amax(0))), fine)
+    tumor = sum(probabilities[channel] for channel in channels)
+    others = [place for place in range(len(logits)) if place not in channels]
+    if regions or len(others) == 1:
+        return full(tumor[None], fine)[0] > threshold
+    tumor, rival = full(torch.stack((tumor, probabilities[others].amax(0))), fine)
     return tumor > threshold * (tumor + rival)
 
 
@@ -73,6 +74,30 @@ def test_the_mask_is_that_of_full_interpolation(rng, coarse, fine, labels, regio
     np.testing.assert_array_equal(found.mask, expected)
     probabilities = torch.sigmoid(logits) if regions else torch.softmax(logits, 0)
     np.testing.assert_allclose(found.probability[expected], full(probabilities, fine)[1][expected], atol=3e-7)
+
+
+@pytest.mark.parametrize(("labels", "channels"), [(4, (1, 3)), (4, (1, 2, 3)), (3, (1, 2))])
+def test_several_labels_are_one_tumor_of_their_joint_probability(rng, labels, channels):
+    coarse, fine = (6, 7, 8), (11, 9, 15)
+    logits = torch.stack([smooth(rng, coarse) for _ in range(labels)])
+    prepared = Prepared(np.zeros((1, *coarse), np.float32), fine, Box.whole(fine))
+    found = stage(logits, channels=channels).predict_coarse(prepared)
+    expected = expected_mask(logits, fine, regions=False, threshold=0.5, channels=channels)
+    np.testing.assert_array_equal(found.mask, expected)
+    joint = full(torch.softmax(logits, 0)[list(channels)].sum(0)[None], fine)[0]
+    np.testing.assert_allclose(found.probability[expected], joint[expected], atol=4e-7)
+    assert found.probability.max() <= 1
+    assert 0 < expected.sum() < expected.size
+
+
+def test_what_nnunet_calls_one_of_several_labels_is_in_their_joint_mask(rng):
+    shape = (6, 7, 8)
+    logits = torch.stack([smooth(rng, shape) for _ in range(4)])
+    prepared = Prepared(np.zeros((1, *shape), np.float32), shape, Box.whole(shape))
+    found = stage(logits, channels=(1, 3)).predict_coarse(prepared)
+    nnunets = np.isin(logits.argmax(0), (1, 3))
+    assert found.mask[nnunets].all()
+    assert nnunets.sum() < found.mask.sum() < found.mask.size
 
 
 def test_a_turned_cropped_and_transposed_image_gets_its_mask_where_it_belongs(rng):

@@ -63,6 +63,17 @@ def test_a_spec_survives_json(preset):
 
 
 @pytest.mark.parametrize(
+    ("label", "names"),
+    [("", ()), ("tumor", ("tumor",)), (["primary", "nodes"], ("primary", "nodes")), (["tumor"], ("tumor",))],
+)
+def test_a_tumor_is_one_label_or_several_and_is_written_as_it_was_read(label, names):
+    content = {"version": 1, "stage1": {"tumor_label": label}}
+    spec = CascadeSpec.from_json(content, where="b/cascade.json")
+    assert spec.stage1.tumor_names == names
+    assert json.loads(json.dumps(spec.to_json()))["stage1"]["tumor_label"] == label
+
+
+@pytest.mark.parametrize(
     ("changed", "told"),
     [
         ({"stage1": []}, r"stage1: expected a JSON object of settings; found \[\]"),
@@ -72,6 +83,10 @@ def test_a_spec_survives_json(preset):
         ({"lungs": {"kind": "lungmask", "weights": ["a"]}}, "lungs: weights must be text or null"),
         ({"a\nb": 1}, "unknown settings"),
         ({"roi": {"margin": 3}}, "unknown settings margin"),
+        *(
+            ({"stage1": {"tumor_label": label}}, "tumor_label must be a text or a list of different texts; found")
+            for label in (1, None, [], [1, 2], [""], ["tumor", "tumor"], [["tumor"]], [{}])
+        ),
         *(({"version": version}, "bundle version") for version in (None, 0, 2, "1")),
     ],
 )

@@ -111,7 +111,7 @@ def raw(tmp_path, monkeypatch):
     source = tmp_path / "raw"
     (source / "imagesTr").mkdir(parents=True)
     (source / "labelsTr").mkdir()
-    (source / "dataset.json").write_text('{"channel_names": {"0": "CT"}}')
+    (source / "dataset.json").write_text('{"channel_names": {"0": "CT"}, "labels": {"background": 0, "tumor": 1}}')
     for name, start in (("p", 0), ("q", 9)):
         ct = np.full(SHAPE, -800, dtype=np.int16)
         truth = np.zeros(SHAPE, dtype=np.uint8)

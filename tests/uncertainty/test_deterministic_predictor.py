@@ -27,7 +27,7 @@ def test_the_logits_are_nnunets_bit_for_bit(shape, mirroring, axes, count):
     stock = nnUNetPredictor(device=CPU, use_mirroring=mirroring, allow_tqdm=False)
     expected = initialized(stock, plain(3), axes=axes, members=members).predict_logits_from_preprocessed_data(image)
     made = observed(plain(3), mirroring=mirroring, axes=axes, members=members)
-    logits, moments = made.predict_with_uncertainty(image, channel=1)
+    logits, moments = made.predict_with_uncertainty(image, channels=(1,))
     assert torch.equal(logits, expected)
     assert moments.shape == (2, *shape)
 
@@ -40,7 +40,7 @@ def test_every_measure_is_that_of_all_samples_kept(regions, axes, count):
         [naive_samples(member, image, flips=flips_of(axes), regions=regions)[:, 2] for member in members]
     )
     made = observed(plain(3), entropy=True, axes=axes, regions=regions, members=members)
-    mean, mean_square, mean_entropy = made.predict_with_uncertainty(image, channel=2)[1]
+    mean, mean_square, mean_entropy = made.predict_with_uncertainty(image, channels=(2,))[1]
     for measure in MEASURES:
         found = uncertainty(measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
         expected = of_kept_samples(measure, samples)
@@ -48,14 +48,27 @@ def test_every_measure_is_that_of_all_samples_kept(regions, axes, count):
         assert expected.mean() > 1e-5
 
 
+@pytest.mark.parametrize("channels", [(1, 2), (0, 2)])
+def test_several_channels_are_sampled_as_one_probability(channels):
+    image, members = torch.randn(1, *PATCH), [plain(3, seed) for seed in range(2)]
+    samples = np.concatenate(
+        [naive_samples(member, image, flips=flips_of((0, 2)), regions=False) for member in members]
+    )[:, list(channels)].sum(1)
+    made = observed(plain(3), entropy=True, axes=(0, 2), regions=False, members=members)
+    mean, mean_square, mean_entropy = made.predict_with_uncertainty(image, channels=channels)[1]
+    for measure in MEASURES:
+        found = uncertainty(measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
+        np.testing.assert_allclose(found, of_kept_samples(measure, samples), atol=2e-6)
+
+
 def test_mirrored_images_do_not_differ_to_a_symmetric_network():
-    mean, mean_square = observed(symmetric()).predict_with_uncertainty(torch.randn(1, *PATCH), channel=1)[1]
+    mean, mean_square = observed(symmetric()).predict_with_uncertainty(torch.randn(1, *PATCH), channels=(1,))[1]
     assert (mean_square - mean**2).abs().max() < 1e-6
 
 
 def test_dropouts_stay_off():
     network, image = dropping(), torch.randn(1, *PATCH)
-    first = observed(network).predict_with_uncertainty(image, channel=1)
-    second = observed(network).predict_with_uncertainty(image, channel=1)
+    first = observed(network).predict_with_uncertainty(image, channels=(1,))
+    second = observed(network).predict_with_uncertainty(image, channels=(1,))
     assert torch.equal(first[0], second[0])
     assert torch.equal(first[1], second[1])
