@@ -29,8 +29,9 @@ def build_parser() -> CommandParser:
     training.add("--stage2_trainer", "a trainer with dropout", default="UncertaintyROITrainer", metavar="TRAINER")
     training.switch("--oracle_boxes", "train stage 2 on boxes from the ground truth")
     options.add_roi_training(training)
-    add_plan_options(parser.options("plans of stage 1"), "stage1_")
-    add_plan_options(parser.options("plans of stage 2"), "stage2_")
+    kept = "with preset paper 1 mm"
+    add_plan_options(parser.options("plans of stage 1"), "stage1_", grid=f"coarse; {kept}")
+    add_plan_options(parser.options("plans of stage 2"), "stage2_", grid=f"fine; {kept}", max_patch="112")
     options.add_preset(parser)
     machine = parser.options("speed and machines")
     options.add_device(machine)
@@ -46,8 +47,6 @@ def _body(args: argparse.Namespace) -> int:
     preset = TrainingRequest.of_preset(args.d, args.o, preset=args.preset)
     coarse = changed_plan(preset.stage1.plan, args, "stage1_")
     fine = changed_plan(preset.stage2.plan, args, "stage2_")
-    if args.stage2_patch_size is not None:  # a patch that is asked for is not cut
-        fine = replace(fine, max_patch_mm=None)
     train_cascade(
         replace(
             preset,

@@ -6,7 +6,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,9 @@ from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
+from nnunet_cascade.training.earlier_runs import PLAN_BEFORE, as_begun, completed
 from nnunet_cascade.training.nnunet_commands import run_nnunet
-from nnunet_cascade.training.planning import write_plans
+from nnunet_cascade.training.planning import plan_summary, write_plans
 from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
@@ -62,6 +63,7 @@ def train_cascade(request: TrainingRequest) -> None:
         >>> nnc.train_cascade(request)  # doctest: +SKIP
     """
     require_type(request, TrainingRequest, "a TrainingRequest", what="request")
+    request = as_begun(request, _record(request))
     _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
 
 
@@ -71,6 +73,7 @@ def train_models(request: TrainingRequest) -> None:
     Raises:
         DatasetError, StepFailedError, CascadeError: As `train_cascade`.
     """
+    request = as_begun(request, _record(request))
     _run(request, _model_steps(request))
 
 
@@ -81,6 +84,7 @@ def _model_steps(request: TrainingRequest) -> _Steps:
     logs = log_folder(request)
     return [
         ("folds", lambda: make_folds(request)),
+        ("plans", lambda: _plan_first(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
@@ -91,33 +95,24 @@ def _model_steps(request: TrainingRequest) -> _Steps:
 def _run(request: TrainingRequest, steps: _Steps) -> None:
     tumor_label(request)
     require_same_request(
-        log_folder(request) / "request.json",
+        _record(request),
         to_json(request),
         advice="give the same options to go on, or other names and dataset numbers to train anew",
         free=_FREE,
-        complete=_with_defaults,
+        complete=completed,
     )
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
         step()
 
 
-def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what an earlier release did not write: it did what the defaults still do."""
-    own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
-    return _filled(known, json.loads(json.dumps({**own, "spec": to_json(CascadeSpec())})))
-
-
-def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    nested = {
-        name: _filled(known[name], value) for name, value in defaults.items() if isinstance(known.get(name), dict)
-    }
-    return {**defaults, **known, **nested}
-
-
 def log_folder(request: TrainingRequest) -> Path:
     """Return the folder of the commands' logs."""
     return request.bundle.with_name(f"{request.bundle.name}_logs")
+
+
+def _record(request: TrainingRequest) -> Path:
+    return log_folder(request) / "request.json"
 
 
 def cross_validation_folder(request: TrainingRequest) -> Path:
@@ -161,17 +156,22 @@ def make_folds(request: TrainingRequest) -> None:
     write_json(path, [{part: [str(case) for case in cases] for part, cases in fold.items()} for fold in splits])
 
 
+def _plan_first(request: TrainingRequest) -> None:
+    _plan(request.dataset, request.stage1)
+
+
 def _plan(dataset: int, stage: StageTraining) -> None:
     path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
     wanted = json.loads(json.dumps(to_json(stage.plan)))
     if path.is_file():
-        if read_json(path).get(_REQUEST) != wanted:
+        if {**PLAN_BEFORE, **read_json(path).get(_REQUEST, {})} != wanted:
             raise DatasetError(
                 f"{path} was planned with other settings; choose another plans name, or remove it and its models"
             )
-        return
-    write_plans(dataset, stage.plan)
-    write_json(path, {**read_json(path), _REQUEST: wanted})
+    else:
+        write_plans(dataset, stage.plan)
+        write_json(path, {**read_json(path), _REQUEST: wanted})
+    _log.info("%s", plan_summary(path))
 
 
 def _preprocess(dataset: int, stage: StageTraining, request: TrainingRequest, logs: Path) -> None:

@@ -93,12 +93,13 @@ class TrainingRequest:
             batch_dice=False if paper else None,
             training=PAPER_TRAINING if paper else {},
         )
-        fine = plan(name="nnUNetCascadeROIPlans", max_patch_mm=DEFAULT_PATCH_MM)
+        coarse = plan(name="nnUNetCascadeCoarsePlans", grid=None if paper else "coarse")
+        fine = plan(name="nnUNetCascadeROIPlans", grid=None if paper else "fine", max_patch_mm=DEFAULT_PATCH_MM)
         return cls(
             dataset=dataset,
             roi_dataset=dataset + 100,
             bundle=Path(bundle),
-            stage1=StageTraining(plan=plan(name="nnUNetCascadeCoarsePlans"), trainer="CascadeTrainer"),
+            stage1=StageTraining(plan=coarse, trainer="CascadeTrainer"),
             stage2=StageTraining(plan=fine, trainer="UncertaintyROITrainer"),
             spec=CascadeSpec.of_preset(preset),
             oracle_boxes=paper,
