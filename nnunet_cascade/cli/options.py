@@ -13,6 +13,7 @@ from nnunet_cascade.cli.common import CommandParser, Options, device_name
 from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
+    from nnunet_cascade.geometry import Spacing
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
@@ -167,6 +168,16 @@ def add_roi_training(options: Options) -> None:
     options.switch("--edge_channel", "give stage 2 the edge magnitude of the CT as a second channel")
     meaning = "largest shift of a box's face in training, in mm; default: 8, with preset paper 0"
     options.number("--jitter_mm", "MM", meaning)
+
+
+def add_context(options: Options, *, default: str) -> None:
+    """Add the option that says how large crops are."""
+    options.number("--context_mm", ("Z", "Y", "X"), f"smallest size of a crop in mm; default: {default}", nargs=3)
+
+
+def context_mm(args: argparse.Namespace) -> Spacing | None:
+    """Return --context_mm, or None."""
+    return None if args.context_mm is None else tuple(args.context_mm)
 
 
 def jitter_mm(args: argparse.Namespace) -> float:

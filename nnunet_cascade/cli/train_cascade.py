@@ -29,6 +29,7 @@ def build_parser() -> CommandParser:
     training.add("--stage2_trainer", "a trainer with dropout", default="UncertaintyROITrainer", metavar="TRAINER")
     training.switch("--oracle_boxes", "train stage 2 on boxes from the ground truth")
     options.add_roi_training(training)
+    options.add_context(training, default="what training cuts for the patch of stage 2, with rotation and scaling")
     kept = "with preset paper 1 mm"
     add_plan_options(parser.options("plans of stage 1"), "stage1_", grid=f"coarse; {kept}")
     add_plan_options(parser.options("plans of stage 2"), "stage2_", grid=f"fine; {kept}", max_patch="112")
@@ -57,6 +58,7 @@ def _body(args: argparse.Namespace) -> int:
             folds=args.folds,
             oracle_boxes=args.oracle_boxes or preset.oracle_boxes,
             jitter_mm=options.jitter_mm(args),
+            context_mm=options.context_mm(args),
             edge_channel=args.edge_channel,
             tumor_labels=options.dataset_tumor(args.d, args.tumor_label),
             device=chosen_device(args),

@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,6 @@ from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.networks.backbones import BACKBONES
-from nnunet_cascade.networks.patch import legal_patch
 from nnunet_cascade.nnunet_folders import (
     model_folder,
     patient_folds,
@@ -27,21 +26,20 @@ from nnunet_cascade.nnunet_folders import (
     read_json,
     roi_target,
 )
-from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.training.crop_plan import crop_extent_mm, read_crop_plan
 from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate
 from nnunet_cascade.training.earlier_runs import PLAN_BEFORE, as_begun, completed
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.planning import plan_summary, write_plans
-from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
 _log = logging.getLogger(__name__)
 _FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
-_ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
 
@@ -99,7 +97,7 @@ def _run(request: TrainingRequest, steps: _Steps) -> None:
         to_json(request),
         advice="give the same options to go on, or other names and dataset numbers to train anew",
         free=_FREE,
-        complete=completed,
+        complete=partial(completed, stage2=request.stage2),
     )
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
@@ -157,11 +155,18 @@ def make_folds(request: TrainingRequest) -> None:
 
 
 def _plan_first(request: TrainingRequest) -> None:
+    """Plan both stages on whole images; crops of a size that is asked for have plans of their own."""
     _plan(request.dataset, request.stage1)
+    if request.context_mm is None:
+        _plan(request.dataset, request.stage2)
+
+
+def _plans_of(dataset: int, stage: StageTraining) -> Path:
+    return preprocessed_folder(dataset) / f"{stage.plan.name}.json"
 
 
 def _plan(dataset: int, stage: StageTraining) -> None:
-    path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
+    path = _plans_of(dataset, stage)
     wanted = json.loads(json.dumps(to_json(stage.plan)))
     if path.is_file():
         if {**PLAN_BEFORE, **read_json(path).get(_REQUEST, {})} != wanted:
@@ -209,6 +214,7 @@ def train_fold(dataset: int, stage: StageTraining, fold: int | str, *, device: s
 def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
+    plans = _plans_of(request.dataset, request.stage2)
     wanted = RoiDatasetRequest(
         source=source,
         target=target,
@@ -220,26 +226,13 @@ def _make_roi_dataset(request: TrainingRequest) -> None:
         roi=request.spec.roi,
         edge_channel=request.edge_channel,
         jitter_mm=request.jitter_mm,
-        context_mm=context_mm(request.stage2),
+        context_mm=request.context_mm or crop_extent_mm(plans, request.stage2.trainer),
+        plan=read_crop_plan(plans) if request.context_mm is None else None,
     )
     if target.is_dir():
         require_made_so(wanted)
     else:
         make_roi_dataset(wanted)
-
-
-def context_mm(stage: StageTraining) -> tuple[float, float, float]:
-    """Return what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
-    plan = stage.plan
-    if plan.patch_size is None or plan.spacing_mm is None:
-        patch_mm = DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
-    else:
-        backbone = getattr(getattr(nnunet_cascade_trainers, stage.trainer, None), "backbone", None)
-        patch = plan.patch_size if backbone is None else legal_patch(plan.patch_size, BACKBONES[backbone])
-        # nnU-Net may order the axes anew: the longest one serves for all.
-        patch_mm = max(voxels * size for voxels, size in zip(patch, plan.spacing_mm, strict=True))
-    extent_mm = _ROOM_TO_TURN * patch_mm
-    return extent_mm, extent_mm, extent_mm
 
 
 def final_spec(request: TrainingRequest) -> CascadeSpec:

@@ -22,9 +22,10 @@ from nnunet_cascade.files import write_text
 from nnunet_cascade.geometry import Index, Spacing, as_index
 from nnunet_cascade.nnunet_folders import dataset_name, nnunet_folder, preprocessed_folder, raw_folder, read_json
 from nnunet_cascade.processes import environment
-from nnunet_cascade.settings.serialization import require, to_json
+from nnunet_cascade.settings.serialization import from_json, require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, read_manifest
+from nnunet_cascade.training.crop_plan import CropPlan
 from nnunet_cascade.training.grids import Fingerprint, PlannedGrid, coarse_spacing_mm, fine_spacing_mm
 
 _WORKERS = "nnUNet_n_proc_DA"
@@ -114,7 +115,7 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     folder = preprocessed_folder(dataset_id)
     if not (folder / _FINGERPRINT).is_file():
         _fingerprint(dataset_id)
-    request = _on_grid(dataset_id, request)
+    request = _on_grid(dataset_id, _as_cut(dataset_id, request))
     if request.batch_dice is None and _has_crops_without_tumor(dataset_id):
         request = replace(request, batch_dice=True)
     path = folder / f"{request.name}.json"
@@ -143,6 +144,25 @@ def _planner(dataset_id: int, request: PlanRequest) -> ExperimentPlanner:
         dataset_name(dataset_id),
         plans_name=f"{request.name}Draft",
         overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
+    )
+
+
+def _as_cut(dataset_id: int, request: PlanRequest) -> PlanRequest:
+    """Return the request with the plan that crops were cut for, unless it asks for another voxel size."""
+    manifest = raw_folder(dataset_id) / MANIFEST_NAME
+    recorded = read_json(manifest).get("provenance", {}).get("plan") if manifest.is_file() else None
+    if recorded is None or request.grid == "coarse":
+        return request
+    plan = from_json(CropPlan, recorded, where=f"{manifest}, plan")
+    if request.spacing_mm not in (None, plan.spacing_mm):
+        return request
+    return replace(
+        request,
+        grid=None,
+        spacing_mm=plan.spacing_mm,
+        patch_size=request.patch_size or plan.patch_size,
+        max_patch_mm=None,  # the patch is cut already
+        features=request.features or plan.features,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nnunet_cascade.geometry import Spacing
 from nnunet_cascade.machine import find_device
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.settings.serialization import require
@@ -47,6 +48,8 @@ class TrainingRequest:
         folds: Number of folds; all of them are trained, and predict together.
         oracle_boxes: Train stage 2 on boxes from the ground truth.
         jitter_mm: How far a face of a box may move in training.
+        context_mm: Extent along (Z, Y, X) that a crop has at least. None is what training cuts,
+            for which stage 2 is planned before the crops are cut.
         edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
         tumor_labels: Label values of the dataset that are tumor.
         device: cpu, cuda or mps.
@@ -69,6 +72,7 @@ class TrainingRequest:
     folds: int = 5
     oracle_boxes: bool = False
     jitter_mm: float = 8.0
+    context_mm: Spacing | None = None
     edge_channel: bool = False
     tumor_labels: tuple[int, ...] = (1,)
     device: str = "cuda"
@@ -111,4 +115,6 @@ class TrainingRequest:
         require(
             self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
         )
+        positive = self.context_mm is None or min(self.context_mm) > 0
+        require(positive, f"context_mm must be positive; found {self.context_mm}")
         require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")

@@ -1,14 +1,10 @@
 """Voxel sizes of both stages from a dataset's fingerprint."""
 
-import json
-from pathlib import Path
-
 import pytest
 
 from nnunet_cascade.errors import DatasetError, SettingsError
-from nnunet_cascade.training import planning
 from nnunet_cascade.training.grids import Fingerprint, coarse_spacing_mm, count_windows, fine_spacing_mm
-from nnunet_cascade.training.planning import PlanRequest, write_plans
+from nnunet_cascade.training.planning import PlanRequest
 
 NNUNET = (128, 128, 128)
 """About what nnU-Net plans for cubic voxels and 8 GB."""
@@ -84,60 +80,3 @@ def test_a_grid_and_a_spacing_exclude_each_other():
         PlanRequest(name="Ours", grid="rough")
     with pytest.raises(SettingsError, match="a patch of at most 90"):
         PlanRequest(name="Ours", grid="coarse", max_patch_mm=90.0)
-
-
-@pytest.fixture
-def datasets(tmp_path, monkeypatch):
-    """A dataset of whole images, 501, and one of crops of it, 601, as far as planning reads them."""
-    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.setenv("nnUNet_n_proc_DA", "1")
-    intensities = {"mean": -300.0, "std": 300.0, "percentile_00_5": -1000.0, "percentile_99_5": 300.0}
-    of_whole = FINGERPRINTS["phantoms, tiny patch"][0]
-    of_crops = fingerprint(((3.0, 3.0, 3.0), (40, 40, 40)), ((1.0, 1.0, 1.0), (60, 60, 60)))
-    for name, content in (("Dataset501_X", of_whole), ("Dataset601_XROI", of_crops)):
-        raw, preprocessed = tmp_path / "nnUNet_raw" / name, tmp_path / "nnUNet_preprocessed" / name
-        for folder in (raw / "imagesTr", raw / "labelsTr", preprocessed):
-            folder.mkdir(parents=True)
-        for path in (raw / "imagesTr" / "a_0000.nii.gz", raw / "labelsTr" / "a.nii.gz"):
-            path.touch()
-        described = {
-            "channel_names": {"0": "CT"}, "labels": {"background": 0, "tumor": 1}, "numTraining": 1,
-            "file_ending": ".nii.gz", "overwrite_image_reader_writer": "SimpleITKIO",
-        }  # fmt: skip
-        (raw / "dataset.json").write_text(json.dumps(described))
-        properties = {"foreground_intensity_properties_per_channel": {"0": intensities}}
-        (preprocessed / "dataset_fingerprint.json").write_text(json.dumps({**content, **properties}))
-    manifest = {"version": 1, "provenance": {"source": "Dataset501_X"}, "rois": {}}
-    (tmp_path / "nnUNet_raw" / "Dataset601_XROI" / "roi_manifest.json").write_text(json.dumps(manifest))
-    return tmp_path / "nnUNet_preprocessed"
-
-
-def spacing_of(path):
-    (configuration,) = json.loads(Path(path).read_text())["configurations"].values()
-    return configuration["spacing"], configuration["patch_size"]
-
-
-def test_plans_are_on_the_grid_they_ask_for(datasets):
-    tiny = {"features": (4, 8), "batch_size": 1}
-    coarse = PlanRequest(name="Coarse", grid="coarse", patch_size=(40, 32, 48), **tiny)
-    assert spacing_of(write_plans(501, coarse)) == ([7.2] * 3, [40, 32, 48])
-    small = {"patch_size": (16, 16, 16), **tiny}
-    assert spacing_of(write_plans(501, PlanRequest(name="Fine", grid="fine", **small)))[0] == [3.0] * 3
-    # Crops of patients with thin slices are many: the grid is not theirs but that of the images.
-    assert spacing_of(write_plans(601, PlanRequest(name="Fine", grid="fine", **small)))[0] == [3.0] * 3
-    with pytest.raises(DatasetError, match="dataset 601 holds crops"):
-        write_plans(601, coarse)
-    (datasets / "Dataset501_X" / "dataset_fingerprint.json").unlink()
-    with pytest.raises(DatasetError, match="crops have the grid of the dataset they were cut from"):
-        write_plans(601, PlanRequest(name="Fine", grid="fine", **small))
-
-
-@pytest.mark.usefixtures("datasets")
-def test_the_patch_of_the_search_is_the_one_that_is_planned(monkeypatch):
-    asked = {}
-    search = planning.coarse_spacing_mm
-    kept = lambda images, patch_at: search(images, lambda edge: asked.setdefault(edge, patch_at(edge)))  # noqa: E731
-    monkeypatch.setattr(planning, "coarse_spacing_mm", kept)
-    spacing, patch = spacing_of(write_plans(501, PlanRequest(name="Coarse", grid="coarse")))
-    assert asked == {spacing[0]: tuple(patch)}

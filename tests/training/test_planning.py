@@ -1,12 +1,16 @@
 """Plans of our own, made from nnU-Net's."""
 
 import copy
+import json
 
 import pytest
 
 from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.planning import PlanRequest, adapted
+from nnunet_cascade.training import planning
+from nnunet_cascade.training.crop_plan import read_crop_plan
+from nnunet_cascade.training.planning import PlanRequest, adapted, write_plans
 
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 STOCK = {
@@ -35,6 +39,12 @@ STOCK = {
         },
     },
 }  # fmt: skip
+
+
+def planned(path):
+    """The one configuration of a plans file."""
+    (configuration,) = json.loads(path.read_text())["configurations"].values()
+    return configuration
 
 
 def adapt(**changes):
@@ -115,3 +125,43 @@ def test_an_unknown_configuration_is_named():
 def test_a_request_out_of_range_is_refused(wrong, message):
     with pytest.raises(SettingsError, match=message or None):
         PlanRequest(**{"name": "Ours", **wrong})
+
+
+def test_plans_are_on_the_grid_they_ask_for(datasets):
+    tiny = {"features": (4, 8), "batch_size": 1}
+    coarse = PlanRequest(name="Coarse", grid="coarse", patch_size=(40, 32, 48), **tiny)
+    found = planned(write_plans(501, coarse))
+    assert (found["spacing"], found["patch_size"]) == ([7.2] * 3, [40, 32, 48])
+    small = {"patch_size": (16, 16, 16), **tiny}
+    assert planned(write_plans(501, PlanRequest(name="Fine", grid="fine", **small)))["spacing"] == [3.0] * 3
+    # Crops of patients with thin slices are many: the grid is not theirs but that of the images.
+    assert planned(write_plans(601, PlanRequest(name="Fine", grid="fine", **small)))["spacing"] == [3.0] * 3
+    with pytest.raises(DatasetError, match="dataset 601 holds crops"):
+        write_plans(601, coarse)
+    (datasets / "Dataset501_X" / "dataset_fingerprint.json").unlink()
+    with pytest.raises(DatasetError, match="crops have the grid of the dataset they were cut from"):
+        write_plans(601, PlanRequest(name="Fine", grid="fine", **small))
+
+
+@pytest.mark.usefixtures("datasets")
+def test_the_patch_of_the_search_is_the_one_that_is_planned(monkeypatch):
+    asked = {}
+    search = planning.coarse_spacing_mm
+    kept = lambda images, patch_at: search(images, lambda edge: asked.setdefault(edge, patch_at(edge)))  # noqa: E731
+    monkeypatch.setattr(planning, "coarse_spacing_mm", kept)
+    found = planned(write_plans(501, PlanRequest(name="Coarse", grid="coarse")))
+    assert asked == {found["spacing"][0]: tuple(found["patch_size"])}
+
+
+def test_plans_of_crops_take_over_the_plan_that_the_crops_were_cut_for(datasets):
+    request = PlanRequest(name="Fine", grid="fine", max_patch_mm=50.0, features=(4, 8, 8))
+    ahead = write_plans(501, request)
+    manifest = datasets.parent / "nnUNet_raw" / "Dataset601_XROI" / "roi_manifest.json"
+    provenance = {"source": "Dataset501_X", "plan": to_json(read_crop_plan(ahead))}
+    manifest.write_text(json.dumps({"version": 1, "provenance": provenance, "rois": {}}))
+    for asked in (request, PlanRequest(name="Fine", batch_size=3), PlanRequest(name="Fine", spacing_mm=(3, 3, 3))):
+        found = planned(write_plans(601, asked))
+        for name in ("spacing", "patch_size", "architecture"):
+            assert found[name] == planned(ahead)[name]
+    other = planned(write_plans(601, PlanRequest(name="Fine", spacing_mm=(2, 2, 2), patch_size=(8, 8, 8))))
+    assert (other["spacing"], other["patch_size"]) == ([2.0] * 3, [8, 8, 8])

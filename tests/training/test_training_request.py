@@ -1,6 +1,7 @@
 """The training that Python asks for is the one that the command asks for, and an earlier one goes on as it began."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -47,26 +48,30 @@ def test_stage_1_is_planned_coarse_and_stage_2_fine_unless_told_otherwise(option
 
 
 def recorded(request, path):
-    """Write a request as a release without grids did."""
+    """Write a request as a release did that had no grids and planned stage 2 on its crops."""
     known = json.loads(json.dumps(to_json(request)))
+    del known["context_mm"]
     for stage in ("stage1", "stage2"):
         del known[stage]["plan"]["grid"]
     path.parent.mkdir()
     path.write_text(json.dumps(known))
 
 
-def test_a_run_that_a_release_without_grids_began_goes_on_with_nnunets(monkeypatch, tmp_path):
+def test_a_run_that_an_earlier_release_began_goes_on_with_its_grids_and_crops(monkeypatch, tmp_path):
     asked = nnc.TrainingRequest.of_preset(501, tmp_path / "bundle", device="cpu")
     record = tmp_path / "bundle_logs" / "request.json"
     assert as_begun(asked, record) == asked
     recorded(asked, record)
     begun = as_begun(asked, record)
     assert [begun.stage1.plan.grid, begun.stage2.plan.grid] == [None, None]
+    assert begun.context_mm == (168, 168, 168)  # half as much again as a patch of 112 mm
     done = []
     monkeypatch.setattr(pipeline, "tumor_label", lambda _: "")
     monkeypatch.setattr(pipeline, "_model_steps", lambda request: [("nothing", lambda: done.append(request))])
     pipeline.train_models(asked)
     assert done == [begun]
+    with pytest.raises(DatasetError, match=r"other settings \(context_mm\)"):
+        pipeline.train_models(replace(asked, context_mm=(99, 99, 99)))
 
 
 def test_a_run_of_this_release_does_not_go_on_with_another_grid(monkeypatch, tmp_path):
