@@ -26,6 +26,7 @@ from nnunet_cascade.settings.serialization import from_json, require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, read_manifest
 from nnunet_cascade.training.crop_plan import CropPlan
+from nnunet_cascade.training.edge_scale import with_edge_scale
 from nnunet_cascade.training.grids import Fingerprint, PlannedGrid, coarse_spacing_mm, fine_spacing_mm
 
 _WORKERS = "nnUNet_n_proc_DA"
@@ -124,7 +125,8 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
     planner = _planner(dataset_id, request)
     with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
         plans = cast(dict[str, Any], planner.plan_experiment())
-    write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
+    ours = with_edge_scale(adapted(plans, request), read_json(raw_folder(dataset_id) / "dataset.json"))
+    write_text(path, json.dumps(ours, indent=2, default=_plain))
     (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
     return path
 
