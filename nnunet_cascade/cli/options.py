@@ -13,6 +13,7 @@ from nnunet_cascade.cli.common import CommandParser, Options, device_name
 from nnunet_cascade.errors import DicomError, SettingsError
 
 if TYPE_CHECKING:
+    from nnunet_cascade.geometry import Spacing
     from nnunet_cascade.postprocessing.lungs.source import LungSource
     from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 
@@ -215,6 +216,16 @@ def with_operating_point(spec: CascadeSpec, args: argparse.Namespace) -> Cascade
     if spec.scoring is None:
         raise SettingsError("--operating_point cuts the score of candidates, and the bundle has none; leave it out")
     return replace(spec, scoring=spec.scoring.with_operating_point(args.operating_point))
+
+
+def add_context(options: Options, *, default: str) -> None:
+    """Add the option that says how large crops are."""
+    options.number("--context_mm", ("Z", "Y", "X"), f"smallest size of a crop in mm; default: {default}", nargs=3)
+
+
+def context_mm(args: argparse.Namespace) -> Spacing | None:
+    """Return --context_mm, or None."""
+    return None if args.context_mm is None else tuple(args.context_mm)
 
 
 def jitter_mm(args: argparse.Namespace) -> float:

@@ -9,13 +9,15 @@ from dataclasses import replace
 from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, CommandParser, chosen_device, new_command
 
+_CONTEXT_MM = (160.0, 160.0, 160.0)
+
 
 def build_parser() -> CommandParser:
     """Describe the command."""
     parser = CommandParser(
         "nnc-roi-dataset",
         "Cut regions of interest out of a raw nnU-Net dataset and write them as a raw dataset for stage 2.",
-        "nnc-roi-dataset -d 501 -o 601 --stage1 MODEL_FOLDER",
+        "nnc-roi-dataset -d 501 -o 601 --stage1 MODEL_FOLDER --plans nnUNetCascadeROIPlans.json",
     )
     files = parser.options("input and output")
     files.whole("-d", "ID", "number of the dataset with whole images", required=True)
@@ -26,8 +28,12 @@ def build_parser() -> CommandParser:
     files.path("--stage1", "MODEL", f"{meaning}seen; default: boxes from the ground truth")
     options.add_tumor_label(files, of="the dataset")
     crops = parser.options("crops")
-    meaning = "smallest size of a crop in mm: 1.5 times the patch of stage 2"
-    crops.number("--context_mm", ("Z", "Y", "X"), meaning, nargs=3, default=(160.0, 160.0, 160.0))
+    size = crops.one_of()
+    meaning = "plans of stage 2 on the same dataset (nnc-plan --grid fine): crops hold what training cuts for its patch"
+    size.path("--plans", "FILE", meaning)
+    options.add_context(size, default="160 on each axis")
+    meaning = "trainer of stage 2, whose network may need a larger patch than --plans has"
+    crops.add("-tr", meaning, default="UncertaintyROITrainer", metavar="TRAINER")
     options.add_roi_training(crops)
     options.add_preset(parser)
     machine = parser.options("speed and machines")
@@ -38,6 +44,7 @@ def build_parser() -> CommandParser:
 
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.nnunet_folders import patient_folds, raw_folder, roi_target
+    from nnunet_cascade.training.crop_plan import crop_extent_mm, read_crop_plan
     from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
     from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
@@ -74,12 +81,13 @@ def _body(args: argparse.Namespace) -> int:
             roi=spec.roi,
             edge_channel=args.edge_channel,
             jitter_mm=options.jitter_mm(args),
-            context_mm=tuple(args.context_mm),
+            context_mm=crop_extent_mm(args.plans, args.tr) if args.plans else options.context_mm(args) or _CONTEXT_MM,
+            plan=read_crop_plan(args.plans) if args.plans else None,
         )
     )
     kinds = Counter(roi.kind for roi in rois)
     print(f"{target}: {len(rois)} crops ({', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))})")
-    print(f"next: nnc-plan -d {args.o}, nnUNetv2_preprocess, nnUNetv2_train -tr UncertaintyROITrainer")
+    print(f"next: nnc-plan -d {args.o}, nnUNetv2_preprocess, nnUNetv2_train -tr {args.tr}")
     return DONE
 
 

@@ -30,8 +30,10 @@ def build_parser() -> CommandParser:
     options.add_false_positives(training)
     training.switch("--oracle_boxes", "train stage 2 on boxes from the ground truth")
     options.add_roi_training(training)
-    add_plan_options(parser.options("plans of stage 1"), "stage1_")
-    add_plan_options(parser.options("plans of stage 2"), "stage2_")
+    options.add_context(training, default="what training cuts for the patch of stage 2, with rotation and scaling")
+    kept = "with preset paper 1 mm"
+    add_plan_options(parser.options("plans of stage 1"), "stage1_", grid=f"coarse; {kept}")
+    add_plan_options(parser.options("plans of stage 2"), "stage2_", grid=f"fine; {kept}", max_patch="112")
     options.add_preset(parser)
     machine = parser.options("speed and machines")
     options.add_device(machine)
@@ -47,8 +49,6 @@ def _body(args: argparse.Namespace) -> int:
     preset = TrainingRequest.of_preset(args.d, args.o, preset=args.preset)
     coarse = changed_plan(preset.stage1.plan, args, "stage1_")
     fine = changed_plan(preset.stage2.plan, args, "stage2_")
-    if args.stage2_patch_size is not None:  # a patch that is asked for is not cut
-        fine = replace(fine, max_patch_mm=None)
     train_cascade(
         replace(
             preset,
@@ -60,6 +60,7 @@ def _body(args: argparse.Namespace) -> int:
             oracle_boxes=args.oracle_boxes or preset.oracle_boxes,
             jitter_mm=options.jitter_mm(args),
             false_positives_per_scan=options.false_positives(args, preset.false_positives_per_scan),
+            context_mm=options.context_mm(args),
             edge_channel=args.edge_channel,
             tumor_labels=options.dataset_tumor(args.d, args.tumor_label),
             device=chosen_device(args),

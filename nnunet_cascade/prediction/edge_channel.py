@@ -39,5 +39,8 @@ def edge_magnitude(image: Stored, spacing_mm: Spacing) -> Image:
 
 
 def with_edge_channel(image: Stored, spacing_mm: Spacing) -> NDArray[np.float32]:
-    """Return an image with its edge magnitude behind it, as stage 2 is trained and asked: (2, Z, Y, X), float32."""
+    """Return an image with its edge magnitude behind it, as stage 2 is trained and asked: (2, Z, Y, X), float32.
+
+    The plans of the model say how it is scaled.
+    """
     return np.stack([image.astype(np.float32), edge_magnitude(image, spacing_mm)])

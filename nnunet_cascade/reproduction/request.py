@@ -12,6 +12,7 @@ from nnunet_cascade.reproduction.systems import STAGE1_TRAINERS, Backbone, RoiMo
 from nnunet_cascade.reproduction.tables import Table, systems_of
 from nnunet_cascade.reproduction.tiny_plans import tiny_plan
 from nnunet_cascade.settings.serialization import require
+from nnunet_cascade.training.earlier_runs import context_mm_before
 from nnunet_cascade.training.planning import PlanRequest
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
@@ -129,16 +130,18 @@ def preset_of(request: ReproductionRequest, model: RoiModel) -> Preset:
 def training_request(request: ReproductionRequest, model: RoiModel) -> TrainingRequest:
     """Return the training of one stage-2 model and the stage 1 before it; chains share what they have in common."""
     paper = preset_of(request, model) == "paper"
+    stage2 = StageTraining(plan=_plan(request, model, stage=2), trainer=stage2_trainer(model.backbone, model.loss))
     return TrainingRequest(
         dataset=request.number,
         roi_dataset=roi_dataset(request, model),
         bundle=request.folder / "bundles" / model.name,
         stage1=stage1_of(request, model.backbone),
-        stage2=StageTraining(plan=_plan(request, model, stage=2), trainer=stage2_trainer(model.backbone, model.loss)),
+        stage2=stage2,
         spec=spec_of(request, model),
         folds=request.folds,
         oracle_boxes=paper,
         jitter_mm=0.0 if paper else 8.0,
+        context_mm=context_mm_before(stage2),  # as the published figures were made
         tumor_labels=request.tumor_labels,
         device=request.device,
         notes=(f"Trained by nnc-reproduce-paper, size {request.size}, preset {request.preset}, seed {request.seed}.",),

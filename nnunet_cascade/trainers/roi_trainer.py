@@ -82,7 +82,8 @@ class ROITrainer(CascadeTrainer):
             wanted_mm = max(edge * size for edge, size in zip(window, spacing, strict=True))
             self.print_to_log_file(
                 f"Some stored crops have edges of {shortest} voxels, but training cuts {window} for rotation and "
-                f"scaling: the rest is padding. Make the set again, --context_mm at least {wanted_mm:.0f} each."
+                f"scaling: the rest is padding. Make the set again with nnc-roi-dataset --plans, or --context_mm at "
+                f"least {wanted_mm:.0f} each."
             )
 
     def _report_single_dice(self, cases: Sequence[str], manifest: dict[str, StoredRoi]) -> None:

@@ -6,7 +6,8 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,6 @@ from nnunet_cascade.dataset_labels import DatasetLabels
 from nnunet_cascade.errors import DatasetError, require_type
 from nnunet_cascade.files import write_json
 from nnunet_cascade.images import ENDING
-from nnunet_cascade.networks.backbones import BACKBONES
-from nnunet_cascade.networks.patch import legal_patch
 from nnunet_cascade.nnunet_folders import (
     model_folder,
     patient_folds,
@@ -28,23 +27,21 @@ from nnunet_cascade.nnunet_folders import (
     read_json,
     roi_target,
 )
-from nnunet_cascade.plugin import nnunet_cascade_trainers
 from nnunet_cascade.postprocessing.lungs.source import LungSource
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
+from nnunet_cascade.training.crop_plan import crop_extent_mm, read_crop_plan
 from nnunet_cascade.training.cross_validation import CrossValidation, cross_validate, store_score
+from nnunet_cascade.training.earlier_runs import PLAN_BEFORE, as_begun, completed
 from nnunet_cascade.training.nnunet_commands import run_nnunet
-from nnunet_cascade.training.planning import write_plans
+from nnunet_cascade.training.planning import plan_summary, write_plans
 from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
-from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
 _log = logging.getLogger(__name__)
 _FREE = ("bundle", "device", "notes", "processes", "trusted")  # may change from run to run
-_BEFORE = {"false_positives_per_scan": None}
-"""What requests of earlier releases, which do not name it, meant."""
-_ROOM_TO_TURN = 1.5
 _REQUEST = "nnunet_cascade_request"
 _NNUNET_SEED = 12345  # nnU-Net's own, so that our folds are the ones it would make
 
@@ -67,7 +64,7 @@ def train_cascade(request: TrainingRequest) -> None:
         >>> nnc.train_cascade(request)  # doctest: +SKIP
     """
     require_type(request, TrainingRequest, "a TrainingRequest", what="request")
-    request = with_tumor_values(request)
+    request = as_begun(with_tumor_values(request), _record(request))
     _run(request, [*_model_steps(request), ("cross-validation", lambda: _cross_validate(request))])
 
 
@@ -77,7 +74,7 @@ def train_models(request: TrainingRequest) -> None:
     Raises:
         DatasetError, StepFailedError, CascadeError: As `train_cascade`.
     """
-    request = with_tumor_values(request)
+    request = as_begun(with_tumor_values(request), _record(request))
     _run(request, _model_steps(request))
 
 
@@ -88,6 +85,7 @@ def _model_steps(request: TrainingRequest) -> _Steps:
     logs = log_folder(request)
     return [
         ("folds", lambda: make_folds(request)),
+        ("plans", lambda: _plan_first(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
         ("proposals", lambda: proposed_threshold(proposals_of(request))),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
@@ -99,34 +97,24 @@ def _model_steps(request: TrainingRequest) -> _Steps:
 def _run(request: TrainingRequest, steps: _Steps) -> None:
     tumor_label(request)
     require_same_request(
-        log_folder(request) / "request.json",
+        _record(request),
         to_json(request),
         advice="give the same options to go on, or other names and dataset numbers to train anew",
         free=_FREE,
-        complete=_with_defaults,
+        complete=partial(completed, stage2=request.stage2),
     )
     for number, (title, step) in enumerate(steps, start=1):
         _log.info("[%d/%d] %s", number, len(steps), title)
         step()
 
 
-def _with_defaults(known: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what an earlier release did not write: it did what the defaults still do."""
-    own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
-    own |= _BEFORE
-    return _filled(known, json.loads(json.dumps({**own, "spec": to_json(CascadeSpec())})))
-
-
-def _filled(known: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
-    nested = {
-        name: _filled(known[name], value) for name, value in defaults.items() if isinstance(known.get(name), dict)
-    }
-    return {**defaults, **known, **nested}
-
-
 def log_folder(request: TrainingRequest) -> Path:
     """Return the folder of the commands' logs."""
     return request.bundle.with_name(f"{request.bundle.name}_logs")
+
+
+def _record(request: TrainingRequest) -> Path:
+    return log_folder(request) / "request.json"
 
 
 def cross_validation_folder(request: TrainingRequest) -> Path:
@@ -170,17 +158,29 @@ def make_folds(request: TrainingRequest) -> None:
     write_json(path, [{part: [str(case) for case in cases] for part, cases in fold.items()} for fold in splits])
 
 
+def _plan_first(request: TrainingRequest) -> None:
+    """Plan both stages on whole images; crops of a size that is asked for have plans of their own."""
+    _plan(request.dataset, request.stage1)
+    if request.context_mm is None:
+        _plan(request.dataset, request.stage2)
+
+
+def _plans_of(dataset: int, stage: StageTraining) -> Path:
+    return preprocessed_folder(dataset) / f"{stage.plan.name}.json"
+
+
 def _plan(dataset: int, stage: StageTraining) -> None:
-    path = preprocessed_folder(dataset) / f"{stage.plan.name}.json"
+    path = _plans_of(dataset, stage)
     wanted = json.loads(json.dumps(to_json(stage.plan)))
     if path.is_file():
-        if read_json(path).get(_REQUEST) != wanted:
+        if {**PLAN_BEFORE, **read_json(path).get(_REQUEST, {})} != wanted:
             raise DatasetError(
                 f"{path} was planned with other settings; choose another plans name, or remove it and its models"
             )
-        return
-    write_plans(dataset, stage.plan)
-    write_json(path, {**read_json(path), _REQUEST: wanted})
+    else:
+        write_plans(dataset, stage.plan)
+        write_json(path, {**read_json(path), _REQUEST: wanted})
+    _log.info("%s", plan_summary(path))
 
 
 def _preprocess(dataset: int, stage: StageTraining, request: TrainingRequest, logs: Path) -> None:
@@ -232,6 +232,7 @@ def proposals_of(request: TrainingRequest) -> ProposalRequest:
 def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
+    plans = _plans_of(request.dataset, request.stage2)
     wanted = RoiDatasetRequest(
         source=source,
         target=target,
@@ -245,26 +246,13 @@ def _make_roi_dataset(request: TrainingRequest) -> None:
         roi=request.spec.roi,
         edge_channel=request.edge_channel,
         jitter_mm=request.jitter_mm,
-        context_mm=context_mm(request.stage2),
+        context_mm=request.context_mm or crop_extent_mm(plans, request.stage2.trainer),
+        plan=read_crop_plan(plans) if request.context_mm is None else None,
     )
     if target.is_dir():
         require_made_so(wanted)
     else:
         make_roi_dataset(wanted)
-
-
-def context_mm(stage: StageTraining) -> tuple[float, float, float]:
-    """Return what a crop must hold: stage 2's patch, and half as much again for rotation and scaling in training."""
-    plan = stage.plan
-    if plan.patch_size is None or plan.spacing_mm is None:
-        patch_mm = DEFAULT_PATCH_MM if plan.max_patch_mm is None else plan.max_patch_mm
-    else:
-        backbone = getattr(getattr(nnunet_cascade_trainers, stage.trainer, None), "backbone", None)
-        patch = plan.patch_size if backbone is None else legal_patch(plan.patch_size, BACKBONES[backbone])
-        # nnU-Net may order the axes anew: the longest one serves for all.
-        patch_mm = max(voxels * size for voxels, size in zip(patch, plan.spacing_mm, strict=True))
-    extent_mm = _ROOM_TO_TURN * patch_mm
-    return extent_mm, extent_mm, extent_mm
 
 
 def final_spec(request: TrainingRequest) -> CascadeSpec:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
+import numpy as np
 import torch
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.experiment_planning.experiment_planners.network_topology import get_pool_and_conv_props
@@ -18,15 +19,19 @@ from nnunetv2.experiment_planning.plan_and_preprocess_api import extract_fingerp
 
 from nnunet_cascade.errors import DatasetError, one_line
 from nnunet_cascade.files import write_text
-from nnunet_cascade.geometry import Index, Spacing
-from nnunet_cascade.nnunet_folders import dataset_name, preprocessed_folder, raw_folder, read_json
+from nnunet_cascade.geometry import Index, Spacing, as_index
+from nnunet_cascade.nnunet_folders import dataset_name, nnunet_folder, preprocessed_folder, raw_folder, read_json
 from nnunet_cascade.processes import environment
-from nnunet_cascade.settings.serialization import require, to_json
+from nnunet_cascade.settings.serialization import from_json, require, to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, read_manifest
+from nnunet_cascade.training.crop_plan import CropPlan
+from nnunet_cascade.training.edge_scale import with_edge_scale
+from nnunet_cascade.training.grids import Fingerprint, PlannedGrid, coarse_spacing_mm, fine_spacing_mm
 
 _WORKERS = "nnUNet_n_proc_DA"
 _STOCK_PLANS = "nnUNetPlans"
+_FINGERPRINT = "dataset_fingerprint.json"
 _SMALLEST_FEATURE_MAP = 4
 
 
@@ -39,6 +44,8 @@ class PlanRequest:
             preprocessed data of other plans are never overwritten.
         configuration: The one configuration of the new plans.
         spacing_mm: Voxel size along (Z, Y, X), or None for nnU-Net's choice.
+        grid: Instead of `spacing_mm`: "coarse" or "fine" cubic voxels, whose size follows from
+            the fingerprint of the dataset, for crops from that of the dataset they were cut from.
         window_hu: Lowest and highest Hounsfield unit; values are clipped to it and
             scaled to −1…1. None keeps nnU-Net's normalisation.
         patch_size: Along the preprocessed axes, or None for nnU-Net's choice.
@@ -61,6 +68,7 @@ class PlanRequest:
     name: str
     configuration: str = "3d_fullres"
     spacing_mm: Spacing | None = None
+    grid: PlannedGrid | None = None
     window_hu: tuple[float, float] | None = None
     patch_size: Index | None = None
     max_patch_mm: float | None = None
@@ -72,6 +80,14 @@ class PlanRequest:
     def __post_init__(self) -> None:
         require(self.name.isidentifier(), f"a plans name has letters, digits and underscores; found {self.name!r}")
         require(self.name != _STOCK_PLANS, f"{_STOCK_PLANS} are the baseline's plans; choose another name")
+        known = (None, *get_args(PlannedGrid))
+        require(self.grid in known, f"grid must be one of {known}; found {self.grid!r}")
+        both = self.grid is not None and self.spacing_mm is not None
+        require(not both, f"grid {self.grid} and spacing {self.spacing_mm} exclude each other; give one")
+        require(
+            self.grid != "coarse" or self.max_patch_mm is None,
+            f"on the coarse grid few windows hold an image, which a patch of at most {self.max_patch_mm} mm prevents",
+        )
         if self.window_hu is not None:
             low, high = self.window_hu
             require(low < high, f"the window must grow from low to high; found {low} to {high} HU")
@@ -94,27 +110,102 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
         The plans file, in the dataset's preprocessed folder.
 
     Raises:
-        DatasetError: The dataset is missing or has no such configuration, or plans of
-            that name are there that are not ours.
+        DatasetError: The dataset is missing or has no such configuration, plans of that
+            name are there that are not ours, or no grid follows from the fingerprint.
     """
     folder = preprocessed_folder(dataset_id)
-    if not (folder / "dataset_fingerprint.json").is_file():
+    if not (folder / _FINGERPRINT).is_file():
         _fingerprint(dataset_id)
+    request = _on_grid(dataset_id, _as_cut(dataset_id, request))
     if request.batch_dice is None and _has_crops_without_tumor(dataset_id):
         request = replace(request, batch_dice=True)
     path = folder / f"{request.name}.json"
     if path.is_file() and BLOCK not in read_json(path):
         raise DatasetError(f"{path} is there already and not one of ours; choose another name")
-    planner = ExperimentPlanner(
+    planner = _planner(dataset_id, request)
+    with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
+        plans = cast(dict[str, Any], planner.plan_experiment())
+    ours = with_edge_scale(adapted(plans, request), read_json(raw_folder(dataset_id) / "dataset.json"))
+    write_text(path, json.dumps(ours, indent=2, default=_plain))
+    (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
+    return path
+
+
+def plan_summary(path: Path) -> str:
+    """Return voxel size, patch and batch of plans of ours in a line, along the preprocessed axes."""
+    plans = read_json(path)
+    (configuration,) = plans["configurations"].values()
+    spacing, patch = configuration["spacing"], configuration["patch_size"]
+    extent = (size * side for size, side in zip(spacing, patch, strict=True))
+    voxels, sides, lengths = (" × ".join(f"{value:.4g}" for value in values) for values in (spacing, patch, extent))
+    return f"{path.stem}: voxels of {voxels} mm, patch {sides} ({lengths} mm), batch size {configuration['batch_size']}"
+
+
+def _planner(dataset_id: int, request: PlanRequest) -> ExperimentPlanner:
+    return ExperimentPlanner(
         dataset_name(dataset_id),
         plans_name=f"{request.name}Draft",
         overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
     )
-    with _threads_for_planning(), redirect_stdout(io.StringIO()):  # its prints are the plans we write
-        plans = cast(dict[str, Any], planner.plan_experiment())
-    write_text(path, json.dumps(adapted(plans, request), indent=2, default=_plain))
-    (folder / f"{request.name}Draft.json").unlink()  # as the planner wrote it
+
+
+def _as_cut(dataset_id: int, request: PlanRequest) -> PlanRequest:
+    """Return the request with the plan that crops were cut for, unless it asks for another voxel size."""
+    manifest = raw_folder(dataset_id) / MANIFEST_NAME
+    recorded = read_json(manifest).get("provenance", {}).get("plan") if manifest.is_file() else None
+    if recorded is None or request.grid == "coarse":
+        return request
+    plan = from_json(CropPlan, recorded, where=f"{manifest}, plan")
+    if request.spacing_mm not in (None, plan.spacing_mm):
+        return request
+    return replace(
+        request,
+        grid=None,
+        spacing_mm=plan.spacing_mm,
+        patch_size=request.patch_size or plan.patch_size,
+        max_patch_mm=None,  # the patch is cut already
+        features=request.features or plan.features,
+    )
+
+
+def _on_grid(dataset_id: int, request: PlanRequest) -> PlanRequest:
+    """Return the request with a voxel size in place of a grid; unchanged if it asks for none."""
+    if request.grid is None:
+        return request
+    path = _fingerprint_of_whole_images(dataset_id, request.grid)
+    fingerprint = Fingerprint.of(read_json(path), where=str(path))
+    if request.grid == "fine":
+        edge = fine_spacing_mm(fingerprint)
+    else:
+        edge = coarse_spacing_mm(fingerprint, _patch_at(dataset_id, request, fingerprint))
+    return replace(request, grid=None, spacing_mm=(edge, edge, edge))
+
+
+def _fingerprint_of_whole_images(dataset_id: int, grid: PlannedGrid) -> Path:
+    """Return the fingerprint that a grid follows from: that of crops says little about the images."""
+    manifest = raw_folder(dataset_id) / MANIFEST_NAME
+    if not manifest.is_file():
+        return preprocessed_folder(dataset_id) / _FINGERPRINT
+    if grid == "coarse":
+        raise DatasetError(f"dataset {dataset_id} holds crops, but the coarse grid is for whole images; ask for fine")
+    source = str(read_json(manifest).get("provenance", {}).get("source"))
+    path = nnunet_folder("nnUNet_preprocessed") / source / _FINGERPRINT
+    if not path.is_file():
+        raise DatasetError(f"{path} is missing: crops have the grid of the dataset they were cut from; give a spacing")
     return path
+
+
+def _patch_at(dataset_id: int, request: PlanRequest, fingerprint: Fingerprint) -> Callable[[float], Index]:
+    """Return a function that plans a patch (Z, Y, X) for cubic voxels of an edge in mm, as `write_plans` would."""
+    planner, known = _planner(dataset_id, replace(request, grid=None)), dict[str, Any]()
+
+    def patch_at(edge_mm: float) -> Index:
+        shape = np.array(fingerprint.median_shape(edge_mm))
+        with _threads_for_planning(), redirect_stdout(io.StringIO()):
+            planned = planner.get_plans_for_configuration(np.full(3, edge_mm), shape, "", 1.0, known)
+        return as_index(_sized(planned, request)["patch_size"])
+
+    return patch_at
 
 
 def _has_crops_without_tumor(dataset_id: int) -> bool:
@@ -151,8 +242,7 @@ def adapted(plans: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:
     configuration["data_identifier"] = f"{request.name}_{request.configuration}"
     asked = {"batch_size": request.batch_size, "batch_dice": request.batch_dice}
     configuration |= {name: value for name, value in asked.items() if value is not None}
-    if not (request.patch_size is None and request.features is None and request.max_patch_mm is None):
-        configuration = _resized(configuration, request)
+    configuration = _sized(configuration, request)
     spacing = configuration["spacing"]
     if max(spacing) <= 1.01 * min(spacing):
         configuration = _without_separate_z(configuration)
@@ -177,6 +267,13 @@ def _threads_for_planning() -> Generator[None, None, None]:
             yield
     finally:
         torch.set_num_threads(threads)
+
+
+def _sized(configuration: dict[str, Any], request: PlanRequest) -> dict[str, Any]:
+    """Return a configuration with the patch and the features of a request; unchanged if it asks for none."""
+    if request.patch_size is None and request.features is None and request.max_patch_mm is None:
+        return configuration
+    return _resized(configuration, request)
 
 
 def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str, Any]:

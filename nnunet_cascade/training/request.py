@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from nnunet_cascade.geometry import Spacing
 from nnunet_cascade.machine import find_device
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.settings.serialization import require
@@ -49,6 +50,8 @@ class TrainingRequest:
         jitter_mm: How far a face of a box may move in training.
         false_positives_per_scan: How many the score that judges candidates may let through, in the mean, on scans that
             its fit had not seen. Stage 1's threshold is chosen with it. None fits no score: the rules decide alone.
+        context_mm: Extent along (Z, Y, X) that a crop has at least. None is what training cuts,
+            for which stage 2 is planned before the crops are cut.
         edge_channel: Give stage 2 the CT's edge magnitude as a second channel.
         tumor_labels: Label values of the dataset that are tumor; several are one tumor. If empty, the only label.
         device: cpu, cuda or mps.
@@ -72,6 +75,7 @@ class TrainingRequest:
     oracle_boxes: bool = False
     jitter_mm: float = 8.0
     false_positives_per_scan: float | None = 0.25
+    context_mm: Spacing | None = None
     edge_channel: bool = False
     tumor_labels: tuple[int, ...] = ()
     device: str = "cuda"
@@ -96,12 +100,13 @@ class TrainingRequest:
             batch_dice=False if paper else None,
             training=PAPER_TRAINING if paper else {},
         )
-        fine = plan(name="nnUNetCascadeROIPlans", max_patch_mm=DEFAULT_PATCH_MM)
+        coarse = plan(name="nnUNetCascadeCoarsePlans", grid=None if paper else "coarse")
+        fine = plan(name="nnUNetCascadeROIPlans", grid=None if paper else "fine", max_patch_mm=DEFAULT_PATCH_MM)
         return cls(
             dataset=dataset,
             roi_dataset=dataset + 100,
             bundle=Path(bundle),
-            stage1=StageTraining(plan=plan(name="nnUNetCascadeCoarsePlans"), trainer="CascadeTrainer"),
+            stage1=StageTraining(plan=coarse, trainer="CascadeTrainer"),
             stage2=StageTraining(plan=fine, trainer="UncertaintyROITrainer"),
             spec=CascadeSpec.of_preset(preset),
             oracle_boxes=paper,
@@ -114,6 +119,8 @@ class TrainingRequest:
         require(
             self.dataset != self.roi_dataset, f"dataset and ROI dataset are both {self.dataset}; choose two numbers"
         )
+        positive = self.context_mm is None or min(self.context_mm) > 0
+        require(positive, f"context_mm must be positive; found {self.context_mm}")
         require(self.folds >= 2, f"out-of-fold predictions need at least 2 folds; found {self.folds}")
         allowed = self.false_positives_per_scan
         require(allowed is None or allowed > 0, f"false_positives_per_scan must be positive or None; found {allowed}")

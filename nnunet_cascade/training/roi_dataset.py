@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,10 +25,11 @@ from nnunet_cascade.postprocessing.anatomy import AnatomySettings, filter_candid
 from nnunet_cascade.postprocessing.lungs.source import LungSource, find_lungs
 from nnunet_cascade.postprocessing.merging import label_candidates
 from nnunet_cascade.prediction.edge_channel import EDGE_CHANNEL, edge_magnitude
-from nnunet_cascade.prediction.roi import patch_voxels, with_margin
+from nnunet_cascade.prediction.roi import with_margin
 from nnunet_cascade.prediction.spec import RoiSettings
 from nnunet_cascade.settings.serialization import require, to_json
 from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, StoredRoi, write_manifest
+from nnunet_cascade.training.crop_plan import CropPlan
 from nnunet_cascade.training.proposals import Proposal, ProposalRequest, read_proposal
 from nnunet_cascade.training.roi_boxes import (
     FoundBox,
@@ -42,7 +44,7 @@ LEAK = (
     "fold's validation patients: stage 2 never sees a validation patient, but its training boxes were drawn by "
     "networks that did."
 )
-_BEFORE = {"threshold": 0.5, "ask_stage2": False}
+_BEFORE = {"threshold": 0.5, "ask_stage2": False, "plan": None}
 """How crops of earlier releases were cut."""
 
 
@@ -64,7 +66,9 @@ class RoiDatasetRequest:
         roi: How boxes are grown, as at prediction; regions are cut one by one even where they overlap.
         edge_channel: Whether crops get the CT's edge magnitude as a second channel.
         jitter_mm: How far each face of the box may move in training.
-        context_mm: Extent along (Z, Y, X) a crop has at least: the patch of stage 2.
+        context_mm: Extent along (Z, Y, X) a crop has at least: what training of stage 2 cuts.
+        plan: How stage 2 is planned, which the plans on the crops take over; None lets them follow
+            from the crops.
         max_false_positive_share: Of all crops.
         seed: Of the choice among false positives.
     """
@@ -82,6 +86,7 @@ class RoiDatasetRequest:
     edge_channel: bool = False
     jitter_mm: float = 8.0
     context_mm: Spacing = (96.0, 96.0, 96.0)
+    plan: CropPlan | None = None
     max_false_positive_share: float = 0.25
     seed: int = 0
 
@@ -220,7 +225,7 @@ def _cut(found: Sequence[FoundBox], request: RoiDatasetRequest, folder: Path) ->
 
 
 def stored_roi(found: FoundBox, number: int, grid: Grid, request: RoiDatasetRequest) -> tuple[StoredRoi, Box]:
-    """Plan one stored crop: the box with margin, jitter range, and context up to the patch on top.
+    """Plan one stored crop: the box with margin, at least as large as the context, and the jitter range on top.
 
     Args:
         found: The bare box.
@@ -234,7 +239,7 @@ def stored_roi(found: FoundBox, number: int, grid: Grid, request: RoiDatasetRequ
     """
     box = with_margin(found.box, grid, request.roi)
     jitter = _voxels(request.jitter_mm, grid.spacing_mm)
-    crop = box.at_least(patch_voxels(request.context_mm, grid.spacing_mm)).grown(jitter)
+    crop = box.at_least(_voxels_that_hold(request.context_mm, grid.spacing_mm)).grown(jitter)
     roi = StoredRoi(
         case=f"{found.patient}_roi{number:02d}",
         patient=found.patient,
@@ -275,6 +280,7 @@ def _provenance(request: RoiDatasetRequest) -> dict[str, Any]:
         "margin_voxels": request.roi.margin_voxels,
         "jitter_mm": request.jitter_mm,
         "context_mm": request.context_mm,
+        "plan": None if request.plan is None else to_json(request.plan),
         "seed": request.seed,
         "leak": LEAK if request.proposals is not None else None,
     }
@@ -295,6 +301,11 @@ def require_made_so(request: RoiDatasetRequest) -> None:
         advice="give another number for the ROI dataset, or remove it with its preprocessed data and models",
         free={"leak", "anatomy", "threshold", "ask_stage2"} if request.proposals is None else {"leak"},
     )
+
+
+def _voxels_that_hold(extent_mm: Spacing, spacing_mm: Spacing) -> Index:
+    """Return the fewest voxels that are no shorter than an extent, so that none lacks after resampling."""
+    return as_index(math.ceil(length / size - 1e-6) for length, size in zip(extent_mm, spacing_mm, strict=True))
 
 
 def _voxels(length_mm: float, spacing_mm: Spacing) -> Index:

@@ -27,7 +27,7 @@ from nnunet_cascade.reproduction.request import (
 from nnunet_cascade.reproduction.systems import BASELINE
 from nnunet_cascade.reproduction.tables import TABLES, chosen_tables, systems_of
 from nnunet_cascade.reproduction.training import trainings
-from nnunet_cascade.training.pipeline import context_mm, model_of
+from nnunet_cascade.training.pipeline import model_of
 
 
 def request(*tables, **changed):
@@ -90,7 +90,7 @@ def test_crops_are_shared_where_they_are_the_same_and_only_there(preset):
     asked = request(preset=preset)
     made = {}
     for chain in (training_request(asked, model) for model in asked.roi_models):
-        cut = (chain.spec.roi.margin_mm, chain.oracle_boxes, chain.jitter_mm, context_mm(chain.stage2))
+        cut = (chain.spec.roi.margin_mm, chain.oracle_boxes, chain.jitter_mm, chain.context_mm)
         if not chain.oracle_boxes:
             cut = (*cut, chain.stage1.plan.name)
         made.setdefault(chain.roi_dataset, set()).add(cut)

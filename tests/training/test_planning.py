@@ -1,12 +1,20 @@
 """Plans of our own, made from nnU-Net's."""
 
 import copy
+import json
 
+import numpy as np
 import pytest
+from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
 
 from nnunet_cascade.errors import DatasetError, SettingsError
+from nnunet_cascade.prediction.edge_channel import EDGE_CHANNEL
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.planning import PlanRequest, adapted
+from nnunet_cascade.training import planning
+from nnunet_cascade.training.crop_plan import read_crop_plan
+from nnunet_cascade.training.edge_scale import with_edge_scale
+from nnunet_cascade.training.planning import PlanRequest, adapted, write_plans
 
 RESAMPLING = {"is_seg": False, "order": 3, "order_z": 0, "force_separate_z": None}
 STOCK = {
@@ -35,6 +43,12 @@ STOCK = {
         },
     },
 }  # fmt: skip
+
+
+def planned(path):
+    """The one configuration of a plans file."""
+    (configuration,) = json.loads(path.read_text())["configurations"].values()
+    return configuration
 
 
 def adapt(**changes):
@@ -95,6 +109,23 @@ def test_a_network_has_as_many_stages_as_a_legal_patch_and_features_allow(patch,
     assert len(kwargs["n_conv_per_stage_decoder"]) == stages - 1
 
 
+def test_the_edge_channel_has_a_fixed_scale_and_the_ct_keeps_its_own():
+    stock = copy.deepcopy(STOCK)
+    stock["foreground_intensity_properties_per_channel"]["1"] = {"mean": 9.0, "std": 9.0, "max": 900.0}
+    both = {"normalization_schemes": ["CTNormalization", "ZScoreNormalization"], "use_mask_for_norm": [False, True]}
+    stock["configurations"]["3d_fullres"] |= both
+    ours = adapted(stock, PlanRequest(name="Ours", window_hu=(-1000.0, 400.0)))
+    assert with_edge_scale(ours, {"channel_names": {"0": "CT", "1": "PET"}}) == ours
+    scaled = with_edge_scale(ours, {"channel_names": {"0": "CT", "1": EDGE_CHANNEL}})
+    configuration = scaled["configurations"]["3d_fullres"]
+    assert configuration["normalization_schemes"] == ["CTNormalization"] * 2
+    assert configuration["use_mask_for_norm"] == [False, False]
+    of_channel = scaled["foreground_intensity_properties_per_channel"]
+    assert of_channel["0"] == ours["foreground_intensity_properties_per_channel"]["0"]
+    edges = np.array([0.0, 150.0, 2000.0], dtype=np.float32)
+    np.testing.assert_allclose(CTNormalization(False, of_channel["1"]).run(edges), [0.0, 1.5, 10.0], rtol=1e-6)
+
+
 def test_an_unknown_configuration_is_named():
     with pytest.raises(DatasetError, match="no 3d_lowres; they have 2d, 3d_fullres"):
         adapt(configuration="3d_lowres")
@@ -115,3 +146,51 @@ def test_an_unknown_configuration_is_named():
 def test_a_request_out_of_range_is_refused(wrong, message):
     with pytest.raises(SettingsError, match=message or None):
         PlanRequest(**{"name": "Ours", **wrong})
+
+
+def test_plans_are_on_the_grid_they_ask_for(datasets):
+    tiny = {"features": (4, 8), "batch_size": 1}
+    coarse = PlanRequest(name="Coarse", grid="coarse", patch_size=(40, 32, 48), **tiny)
+    found = planned(write_plans(501, coarse))
+    assert (found["spacing"], found["patch_size"]) == ([7.2] * 3, [40, 32, 48])
+    small = {"patch_size": (16, 16, 16), **tiny}
+    assert planned(write_plans(501, PlanRequest(name="Fine", grid="fine", **small)))["spacing"] == [3.0] * 3
+    # Crops of patients with thin slices are many: the grid is not theirs but that of the images.
+    assert planned(write_plans(601, PlanRequest(name="Fine", grid="fine", **small)))["spacing"] == [3.0] * 3
+    with pytest.raises(DatasetError, match="dataset 601 holds crops"):
+        write_plans(601, coarse)
+    (datasets / "Dataset501_X" / "dataset_fingerprint.json").unlink()
+    with pytest.raises(DatasetError, match="crops have the grid of the dataset they were cut from"):
+        write_plans(601, PlanRequest(name="Fine", grid="fine", **small))
+
+
+@pytest.mark.usefixtures("datasets")
+def test_the_patch_of_the_search_is_the_one_that_is_planned(monkeypatch):
+    asked = {}
+    search = planning.coarse_spacing_mm
+    kept = lambda images, patch_at: search(images, lambda edge: asked.setdefault(edge, patch_at(edge)))  # noqa: E731
+    monkeypatch.setattr(planning, "coarse_spacing_mm", kept)
+    found = planned(write_plans(501, PlanRequest(name="Coarse", grid="coarse")))
+    assert asked == {found["spacing"][0]: tuple(found["patch_size"])}
+
+
+def test_plans_that_are_written_scale_the_edge_channel(datasets):
+    described = datasets.parent / "nnUNet_raw" / "Dataset601_XROI" / "dataset.json"
+    content = json.loads(described.read_text())
+    described.write_text(json.dumps({**content, "channel_names": {"0": "CT", "1": EDGE_CHANNEL}}))
+    request = PlanRequest(name="Edges", spacing_mm=(3, 3, 3), patch_size=(16, 16, 16), features=(4, 8))
+    assert planned(write_plans(601, request))["normalization_schemes"] == ["CTNormalization"] * 2
+
+
+def test_plans_of_crops_take_over_the_plan_that_the_crops_were_cut_for(datasets):
+    request = PlanRequest(name="Fine", grid="fine", max_patch_mm=50.0, features=(4, 8, 8))
+    ahead = write_plans(501, request)
+    manifest = datasets.parent / "nnUNet_raw" / "Dataset601_XROI" / "roi_manifest.json"
+    provenance = {"source": "Dataset501_X", "plan": to_json(read_crop_plan(ahead))}
+    manifest.write_text(json.dumps({"version": 1, "provenance": provenance, "rois": {}}))
+    for asked in (request, PlanRequest(name="Fine", batch_size=3), PlanRequest(name="Fine", spacing_mm=(3, 3, 3))):
+        found = planned(write_plans(601, asked))
+        for name in ("spacing", "patch_size", "architecture"):
+            assert found[name] == planned(ahead)[name]
+    other = planned(write_plans(601, PlanRequest(name="Fine", spacing_mm=(2, 2, 2), patch_size=(8, 8, 8))))
+    assert (other["spacing"], other["patch_size"]) == ([2.0] * 3, [8, 8, 8])

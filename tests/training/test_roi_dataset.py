@@ -1,5 +1,7 @@
 """Which boxes become crops, and how the crops are cut."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +13,20 @@ from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.prediction.spec import RoiSettings
 from nnunet_cascade.trainers.roi_manifest import read_manifest
+from nnunet_cascade.training.crop_plan import CropPlan
 from nnunet_cascade.training.roi_boxes import (
     FoundBox,
     boxes_from_candidates,
     boxes_from_truth,
     limit_false_positives,
 )
-from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, patient_splits, stored_roi
+from nnunet_cascade.training.roi_dataset import (
+    RoiDatasetRequest,
+    make_roi_dataset,
+    patient_splits,
+    require_made_so,
+    stored_roi,
+)
 
 SHAPE = (20, 20, 20)
 BOX = Box((2, 2, 2), (4, 4, 4))
@@ -167,3 +176,21 @@ def test_a_failed_dataset_leaves_nothing_behind(tmp_path, raw):
         make_roi_dataset(task)
     assert not task.target.exists()
     assert not list(tmp_path.glob(".*"))
+
+
+def test_crops_for_a_plan_are_not_those_for_another_one_or_for_none(tmp_path, raw):
+    splits = [{"train": ["p"], "val": ["q"]}]
+    plan = CropPlan(spacing_mm=(1.0, 1.0, 1.0), patch_size=(8, 8, 8), features=(4, 8))
+    task = request(tmp_path, source=raw, splits=splits, plan=plan)
+    make_roi_dataset(task)
+    require_made_so(task)
+    for other in (None, replace(plan, patch_size=(8, 8, 16))):
+        with pytest.raises(DatasetError, match=r"other settings \(plan\)"):
+            require_made_so(replace(task, plan=other))
+    manifest = task.target / "roi_manifest.json"
+    content = json.loads(manifest.read_text())
+    del content["provenance"]["plan"]  # as an earlier release wrote it
+    manifest.write_text(json.dumps(content))
+    require_made_so(replace(task, plan=None))
+    with pytest.raises(DatasetError, match=r"other settings \(plan\)"):
+        require_made_so(task)

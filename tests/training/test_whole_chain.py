@@ -72,6 +72,15 @@ class TestTraining:
         whole = json.loads((tiny_cascade.model(1) / "plans.json").read_text())
         assert whole["configurations"]["3d_fullres"]["batch_dice"] is False
 
+    def test_stage_2_is_planned_ahead_of_its_crops_which_hold_all_that_its_training_cuts(self, tiny_cascade):
+        paths = tiny_cascade.preprocessed / "nnUNetCascadeROIPlans.json", tiny_cascade.model(2) / "plans.json"
+        ahead, trained = (json.loads(path.read_text())["configurations"]["3d_fullres"] for path in paths)
+        for name in ("spacing", "patch_size", "architecture"):
+            assert ahead[name] == trained[name]
+        (log,) = (tiny_cascade.model(2) / "fold_0").glob("training_log_*.txt")
+        assert "Epoch 0" in log.read_text()
+        assert "the rest is padding" not in log.read_text()
+
     def test_a_second_run_does_nothing_twice_and_one_with_other_settings_is_refused(self, tiny_cascade, capsys):
         before = digest(tiny_cascade.root / "nnUNet_results"), digest(tiny_cascade.bundle)
         request = tiny_cascade.bundle.with_name("bundle_logs") / "request.json"
