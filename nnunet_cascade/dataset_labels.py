@@ -8,6 +8,8 @@ from typing import Any, cast
 
 from nnunet_cascade.errors import DatasetError, SettingsError
 
+CUT_FROM = "nnunet_cascade_cut_from"
+"""Key in the `dataset.json` of crops, which nnU-Net copies to their models: `dataset` and `tumor_labels`, values."""
 _NO_TUMOR = ("background", "ignore")
 
 

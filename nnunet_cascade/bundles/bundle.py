@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from nnunet_cascade.atomic_folder import atomic_folder, require_free
 from nnunet_cascade.bundles.manifest import MANIFEST_NAME, file_checksums, require_unchanged, write_manifest
+from nnunet_cascade.dataset_labels import CUT_FROM, DatasetLabels
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.files import sha256_of, write_json, write_text
 from nnunet_cascade.nnunet_folders import read_json
@@ -170,6 +171,7 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
                 raise BundleError(f"{source / name} is missing; expected a trained nnU-Net model folder")
     tumor_channels(read_json(stage1 / DATASET_NAME), spec.stage1.tumor_names, where=str(stage1))
     require_one_label(stage2, spec.stage2)
+    _require_same_tumor(stage1, stage2, spec.stage1)
     target.parent.mkdir(parents=True, exist_ok=True)
     with atomic_folder(target, error=BundleError) as beside:
         sources: dict[str, str] = {}
@@ -182,6 +184,24 @@ def make_bundle(  # noqa: PLR0913 - the words of its command
         write_text(beside / NOTES_NAME, "".join(f"{note}\n" for note in notes))
         write_manifest(beside, {"versions": versions()})
         load_cascade(beside, device=torch.device("cpu"), trusted=trusted)
+
+
+def _require_same_tumor(stage1: Path, stage2: Path, settings: StageSettings) -> None:
+    """Raise if the crops of stage 2 were cut around other labels than the tumor of stage 1, of the same dataset.
+
+    Models of crops that were made otherwise, or from another dataset, are not compared.
+    """
+    cut: Any = read_json(stage2 / DATASET_NAME).get(CUT_FROM)
+    same = isinstance(cut, dict) and cut.get("dataset") == read_json(stage1 / PLANS_NAME).get("dataset_name")
+    if not same:
+        return
+    labels = DatasetLabels.of(read_json(stage1 / DATASET_NAME), where=str(stage1))
+    tumor = sorted(labels.values_of(settings.tumor_names))
+    if cut.get("tumor_labels") != tumor:
+        raise BundleError(
+            f"{stage2} was trained on crops around the labels {cut.get('tumor_labels')} of {cut['dataset']}; the tumor "
+            f"of stage 1 is {tumor}; give the same --tumor_label to nnc-roi-dataset and nnc-make-bundle"
+        )
 
 
 def available_folds(model: Path, checkpoint: str) -> tuple[int, ...]:

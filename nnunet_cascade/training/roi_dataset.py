@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nnunet_cascade.atomic_folder import atomic_folder
 from nnunet_cascade.case_folders.same_request import require_same_settings
-from nnunet_cascade.dataset_labels import DatasetLabels
+from nnunet_cascade.dataset_labels import CUT_FROM, DatasetLabels
 from nnunet_cascade.errors import DatasetError, NoLungsError
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Box, Grid, Index, Labels, Mask, Spacing, as_index, crop_with_fill
@@ -261,6 +261,7 @@ def _write_descriptions(rois: Sequence[StoredRoi], request: RoiDatasetRequest, f
         "file_ending": ENDING,
         "overwrite_image_reader_writer": "SimpleITKIO",
         "description": f"ROI crops of {request.source.name}, made by nnc-roi-dataset for stage 2 of a cascade",
+        CUT_FROM: {"dataset": request.source.name, "tumor_labels": sorted(request.tumor_labels)},
     }
     write_json(folder / "dataset.json", description)
     write_manifest(folder / MANIFEST_NAME, list(rois), provenance={**_provenance(request), "versions": versions()})

@@ -15,7 +15,7 @@ from builders.tiny_plans import RESIDUAL, write_plans
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from nnunet_cascade._startup import register
-from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
+from nnunet_cascade.bundles.bundle import load_cascade
 from nnunet_cascade.errors import BundleError
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.prediction.allowlist import known_trainer, require_known_names
@@ -278,24 +278,6 @@ class TestCheckpoints:
 
 class TestUnusableModels:
     """What loads and could not predict is refused where it is loaded."""
-
-    @pytest.mark.parametrize(
-        ("changes", "told"),
-        [
-            ({"labels": {"background": 0, "node": 1, "tumor": 2}}, "has the labels node 1, tumor 2; expected one"),
-            (
-                {"labels": {"background": 0, "both": [1, 2], "tumor": 2}, "regions_class_order": [1, 2]},
-                r"has the labels both \[1, 2\], tumor 2; expected one",
-            ),
-        ],
-    )
-    def test_a_stage_2_of_more_than_one_label(self, bundle, tiny_cascade, tmp_path, changes, told):
-        put(bundle / "stage2", "dataset", changes)
-        with pytest.raises(BundleError, match=f"{bundle / 'stage2'}: stage 2 {told}"):
-            load_cascade(bundle, device=CPU)
-        with pytest.raises(BundleError, match=f"{bundle / 'stage2'}: stage 2 {told}"):
-            make_bundle(tmp_path / "b", stage1=tiny_cascade.model(1), stage2=bundle / "stage2", spec=read_spec(bundle))
-        assert not (tmp_path / "b").exists()
 
     @pytest.mark.parametrize(
         ("place", "values", "told"),

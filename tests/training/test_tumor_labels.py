@@ -135,6 +135,8 @@ def test_boxes_prediction_and_scores_look_at_the_same_voxels(raw, tmp_path, labe
     assert set(found) == {(case, BLOCKS[value].start) for case in "pq" for value in tumor}
     crops = [read_volume(path).array for path in sorted((task.target / "labelsTr").iterdir())]
     assert sum(crop.sum() for crop in crops) == 2 * expected.sum()
+    cut = json.loads((task.target / "dataset.json").read_text())["nnunet_cascade_cut_from"]
+    assert cut == {"dataset": folder.name, "tumor_labels": list(tumor)}
     # scores
     scored = CrossValidation(proposals=task.proposals, bundle=tmp_path, output=tmp_path, device="cpu")
     np.testing.assert_array_equal(true_tumor(scored, "p", GRID), expected)
