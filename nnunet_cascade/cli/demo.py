@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from nnunet_cascade.cli.common import DONE, RESUMES, CommandParser, chosen_device, new_command
 from nnunet_cascade.cli.options import add_device, add_effort
+
+if TYPE_CHECKING:
+    from nnunet_cascade.reproduction.demo import DemoResult
 
 
 def build_parser() -> CommandParser:
@@ -33,9 +38,26 @@ def _body(args: argparse.Namespace) -> int:
     request = DemoRequest(
         folder=args.o, train=args.train, test=args.test, effort=args.effort, device=chosen_device(args)
     )
-    print(run_demo(request))
-    print(f"bundle: {args.o / 'bundle'}; predictions: {args.o / 'predictions'}")
+    made = run_demo(request, first_predicted=_make_report)
+    print(made.page)
+    print(f"bundle: {made.bundle}; predictions: {made.predictions}; open {_report_folder(made) / 'index.html'}")
     return DONE
+
+
+def _make_report(made: DemoResult) -> None:
+    """Make the report as soon as there is something to see; what it could not show is told."""
+    from nnunet_cascade.report.build import make_report
+    from nnunet_cascade.report.collect import ReportRequest
+
+    request = ReportRequest(
+        results=made.predictions, output=_report_folder(made).absolute(), truths=made.truths, viewer=False
+    )
+    found = make_report(request)
+    sys.stderr.writelines(f"{line}\n" for line in found.problems)
+
+
+def _report_folder(made: DemoResult) -> Path:
+    return made.predictions / "report"
 
 
 main = new_command(build_parser, _body, __name__)

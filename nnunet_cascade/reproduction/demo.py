@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.bundles.bundle import load_cascade, read_notes
-from nnunet_cascade.cohort.cohort import case_name
+from nnunet_cascade.bundles.bundle import read_spec
+from nnunet_cascade.case_folders.case_files import find_images
+from nnunet_cascade.case_folders.case_record import read_record
+from nnunet_cascade.case_folders.records import record_path
+from nnunet_cascade.cohort.cohort import CohortRequest, Workers, predict_cohort
+from nnunet_cascade.cohort.jobs import CohortJob
 from nnunet_cascade.dataset_conversion.cohort import ConversionRequest, convert_download
 from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.errors import StepFailedError
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.summary import Summary, format_table, summarize, write_scores
-from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.nnunet_folders import own_nnunet_folders, raw_folder
+from nnunet_cascade.geometry import Mask
+from nnunet_cascade.images import ENDING, RealVolume, read_ct, read_volume
+from nnunet_cascade.nnunet_folders import own_nnunet_folders
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.phantom.dicom import write_dicom_cohort
 from nnunet_cascade.phantom.record import DESCRIPTION, phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
-from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
-from nnunet_cascade.prediction.outputs import write_case
-from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
+from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.reproduction.tiny_plans import TINY_BATCH, TINY_EPOCHS, tiny_plan
-from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.cross_validation import METHODS, score_methods
+from nnunet_cascade.reproduction.tiny_plans import gradient_voxels, tiny_cascade, tiny_plain
+from nnunet_cascade.scans.search import image_scans
+from nnunet_cascade.training.cross_validation import METHODS
 from nnunet_cascade.training.pipeline import log_folder, model_of, train_cascade, train_stage
+from nnunet_cascade.training.planning import PlanRequest
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 _log = logging.getLogger(__name__)
@@ -42,7 +47,7 @@ PHANTOM_NOTE = (
     "and will not find real tumors well."
 )
 BASELINE = "plain nnU-Net, same budget"
-_DATASET, _ROI_DATASET = 501, 601
+_DATASET = 501
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,27 +71,48 @@ class DemoRequest:
     device: str = "cpu"
 
 
-def run_demo(request: DemoRequest) -> str:
+@dataclass(frozen=True, slots=True)
+class DemoResult:
+    """What a demonstration made.
+
+    Attributes:
+        page: The table and the budgets, as Markdown; also in `demo.md`.
+        bundle: The cascade.
+        predictions: Of the held-out phantoms, as `nnc-cascade-predict` writes them.
+        truths: Their true labels.
+    """
+
+    page: str
+    bundle: Path
+    predictions: Path
+    truths: Path
+
+
+def run_demo(request: DemoRequest, first_predicted: Callable[[DemoResult], None] = lambda _: None) -> DemoResult:
     """Make phantoms as DICOM, convert them, train cascade and baseline, predict held-out phantoms.
 
-    Returns:
-        The table and the budgets, as Markdown; also written to `demo.md`.
+    Args:
+        request: How much of it, and where.
+        first_predicted: Called when the cascade's predictions are there, before the baseline is trained.
 
     Raises:
         CascadeError: As the steps raise.
     """
     with own_nnunet_folders(request.folder):
-        make_demo_dataset(request)
+        dataset = make_demo_dataset(request)
         chain = demo_training(request)
         train_cascade(chain)
+        made = DemoResult("", chain.bundle, request.folder / "predictions", dataset / "labelsTs")
+        scores = _cascade_scores(request, chain, made)
+        first_predicted(made)
         baseline = demo_baseline(request)
         _log.info("[baseline] %s", BASELINE)
         train_stage(_DATASET, baseline, chain, log_folder(chain), folds=("all",))
-        scores = _scores(request, chain, baseline)
+        scores[BASELINE] = _baseline_scores(request, baseline, made)
     write_scores(scores, request.folder)
-    report = demo_report([summarize(method, cases) for method, cases in scores.items()], chain, baseline)
-    (request.folder / "demo.md").write_text(report)
-    return report
+    page = demo_report([summarize(method, cases) for method, cases in scores.items()], chain, baseline)
+    (request.folder / "demo.md").write_text(page)
+    return replace(made, page=page)
 
 
 def make_demo_dataset(request: DemoRequest) -> Path:
@@ -114,57 +140,21 @@ def make_demo_dataset(request: DemoRequest) -> Path:
 
 
 def demo_training(request: DemoRequest) -> TrainingRequest:
-    """Return the cascade of the demonstration: tiny networks at 6 and 3 mm.
-
-    Stage 1 is shown foreground in every patch: it shall miss little. What it finds too much the rules and
-    stage 2 take back.
-    """
-    oversample = {"oversample_foreground": 1.0}
-    coarse_plan = tiny_plan("DemoCoarsePlans", 6.0, (24, 32, 32), 130 * request.effort, oversample)
-    # Some crops hold no tumor: only a Dice over the batch lets them teach anything.
-    fine_plan = tiny_plan("DemoROIPlans", 3.0, (32, 32, 32), 60 * request.effort, {"mc_samples": 3})
-    fine_plan = replace(fine_plan, batch_size=4, batch_dice=True)
-    # Up to two tumors; for speed, no mirroring and 10 samples.
-    spec = CascadeSpec.of_preset("recommended")
-    stage1, anatomy = replace(spec.stage1, mirroring=False), replace(spec.anatomy, top_k="all")
-    spec = replace(spec, stage1=stage1, anatomy=anatomy, sampling=replace(spec.sampling, mc_samples=10))
-    return TrainingRequest(
-        dataset=_DATASET,
-        roi_dataset=_ROI_DATASET,
-        bundle=request.folder / "bundle",
-        stage1=StageTraining(plan=coarse_plan, trainer="CascadeTrainer"),
-        stage2=StageTraining(plan=fine_plan, trainer="UncertaintyROITrainer"),
-        spec=spec,
-        folds=request.folds,
-        device=request.device,
-        notes=(PHANTOM_NOTE,),
-    )
+    """Return the cascade of the demonstration: what `nnc-train-cascade` trains by default, in tiny networks."""
+    asked = TrainingRequest.of_preset(_DATASET, request.folder / "bundle", device=request.device)
+    asked = replace(asked, folds=request.folds, notes=(PHANTOM_NOTE,))
+    return tiny_cascade(asked, steps=request.effort)
 
 
 def demo_baseline(request: DemoRequest) -> StageTraining:
-    """Return a plain nnU-Net at the phantoms' own 3 mm with the gradient voxels of all deployed cascade models."""
-    chain = demo_training(request)
-    wanted = _voxels_of_a_fold(chain) * request.folds
-    patch = (48, 64, 64)
-    iterations = wanted / (TINY_EPOCHS * TINY_BATCH * math.prod(patch))
-    plan = tiny_plan("DemoBaselinePlans", 3.0, patch, iterations, {"final_validation": False})
-    return StageTraining(plan=plan, trainer="CascadeTrainer")
-
-
-def gradient_voxels(stage: StageTraining) -> int:
-    """Return the voxels that pass with gradient through one model of a stage while it is trained."""
-    settings = TrainingSettings.from_plans({BLOCK: stage.plan.training})
-    patch, batch = stage.plan.patch_size or (1, 1, 1), stage.plan.batch_size or 1
-    return settings.epochs * settings.iterations_per_epoch * batch * math.prod(patch)
-
-
-def _voxels_of_a_fold(chain: TrainingRequest) -> int:
-    return gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)
+    """Return a plain nnU-Net with the gradient voxels of all cascade models that predict, in one model."""
+    plain = StageTraining(plan=PlanRequest(name="DemoBaselinePlans"), trainer="CascadeTrainer")
+    return tiny_plain(plain, models=1, steps=request.effort * request.folds / 2)
 
 
 def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: StageTraining) -> str:
     """Return table and training budgets as Markdown; every fold of the cascade predicts, so all of them count."""
-    one_fold, plain = _voxels_of_a_fold(chain), gradient_voxels(baseline)
+    one_fold, plain = gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2), gradient_voxels(baseline)
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",
         "",
@@ -180,22 +170,43 @@ def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: Stage
     return "\n".join(lines) + "\n"
 
 
-def _scores(request: DemoRequest, chain: TrainingRequest, baseline: StageTraining) -> dict[str, list[CaseScore]]:
-    """Predict the held-out phantoms with both methods and score them on the phantoms' own grid."""
+def _cascade_scores(request: DemoRequest, chain: TrainingRequest, made: DemoResult) -> dict[str, list[CaseScore]]:
+    """Predict the held-out phantoms as `nnc-cascade-predict` does, and score them on the phantoms' own grid."""
+    images = find_images(made.truths.with_name("imagesTs"))
+    job = CohortJob(bundle=chain.bundle, spec=read_spec(chain.bundle), output=made.predictions)
+    asked = CohortRequest(cases=image_scans(images), job=job, resume=True, workers=Workers(devices=(request.device,)))
+    with closing(predict_cohort(asked)) as outcomes:
+        for outcome in tqdm(outcomes, total=len(images), desc="held-out phantoms", unit="case"):
+            if outcome.status == "failed":
+                raise StepFailedError(f"{outcome.case}: {outcome.error}")
+    scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
+    for case in images:
+        truth, masks = _truth(made, case), _masks(made.predictions, case)
+        for method, mask in zip(METHODS, masks, strict=True):
+            scores[method].append(score_case(case, truth.array > 0, mask, truth.grid.spacing_mm))
+    return scores
+
+
+def _truth(made: DemoResult, case: str) -> RealVolume:
+    return read_volume(made.truths / f"{case}{ENDING}")
+
+
+def _masks(folder: Path, case: str) -> tuple[Mask, Mask, Mask]:
+    """Read what stage 1 drew, what was kept of it, and what the cascade drew."""
+    kept = [each.id or 0 for each in read_record(record_path(folder, case)).candidates or () if each.verdict.kept]
+    stage1, candidates, tumor = (
+        read_volume(folder / f"{case}{suffix}{ENDING}").array for suffix in ("_stage1", "_candidates", "")
+    )
+    return stage1 > 0, np.isin(candidates, kept), tumor > 0
+
+
+def _baseline_scores(request: DemoRequest, baseline: StageTraining, made: DemoResult) -> list[CaseScore]:
+    """Predict the held-out phantoms with the plain nnU-Net, and score them."""
     device = torch.device(request.device)
-    cascade = load_cascade(chain.bundle, device=device)
-    plain = StageModel(model_of(_DATASET, baseline), StageSettings(folds=("all",), mirroring=False), device=device)
-    source, output = raw_folder(_DATASET), request.folder / "predictions"
-    output.mkdir(parents=True, exist_ok=True)
-    notes = read_notes(chain.bundle)
-    scores: dict[str, list[CaseScore]] = {method: [] for method in (*METHODS, BASELINE)}
-    for path in tqdm(sorted((source / "imagesTs").glob("*.nii.gz")), desc="held-out phantoms", unit="case"):
-        case, image = case_name(path), read_ct(path)
-        truth = read_labels(source / "labelsTs" / f"{case}{ENDING}", image.grid, what="label") > 0
-        result = predict_case(image, cascade, PrecomputedInputs(case=case))
-        write_case(result, output, case, spec=cascade.spec, notes=notes)
-        for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
-            scores[method].append(score)
+    plain = StageModel(model_of(_DATASET, baseline), StageSettings(folds=("all",)), device=device)
+    scores: list[CaseScore] = []
+    for case, path in tqdm(find_images(made.truths.with_name("imagesTs")).items(), desc=BASELINE, unit="case"):
+        image, truth = read_ct(path), _truth(made, case)
         mask = plain.predict_coarse(plain.prepare_coarse(image.array, image.grid.spacing_mm)).mask
-        scores[BASELINE].append(score_case(case, truth, mask, image.grid.spacing_mm))
+        scores.append(score_case(case, truth.array > 0, mask, image.grid.spacing_mm))
     return scores

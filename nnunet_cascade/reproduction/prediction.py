@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from nnunet_cascade.bundles.bundle import DATASET_NAME, PLANS_NAME
+from nnunet_cascade.bundles.bundle import DATASET_NAME, PLANS_NAME, read_spec
 from nnunet_cascade.bundles.checksums import files_checksum
 from nnunet_cascade.case_folders.case_record import CaseRecord
 from nnunet_cascade.case_folders.run import FolderTask, prepare_output, run_cases
@@ -148,7 +148,7 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: Evaluat
         bundle=training_request(request, system.model).bundle,
         spec=system_spec(request, system, part),
         output=system_folder(request, system),
-        with_stage1=False,
+        with_stage1=proposes(request, system),
     )
     with closing(predict_cohort(cohort_of(request, system, part, job))) as outcomes:
         shown = tqdm(outcomes, total=len(part.images), desc=system.key, unit="case")
@@ -156,19 +156,29 @@ def _predict_cascade(request: ReproductionRequest, system: System, part: Evaluat
 
 
 def cohort_of(request: ReproductionRequest, system: System, part: EvaluationSplit, job: CohortJob) -> CohortRequest:
-    """Return what to predict of a system's cases: stage 1's masks are given, and what is done is left out."""
+    """Return what to predict of a system's cases: what is done is left out.
+
+    Stage 1's masks are given, found once for all systems; a cascade with a score proposes on its own.
+    """
     return CohortRequest(
         cases=image_scans(part.images),
         job=job,
-        stage1_masks=coarse_masks(request, system, part),
+        stage1_masks=None if proposes(request, system) else coarse_masks(request, system, part),
         resume=True,
         workers=Workers(devices=(request.device,)),
     )
 
 
+def proposes(request: ReproductionRequest, system: System) -> bool:
+    """Tell whether a cascade's own stage 1 proposes, by its threshold, and its score decides."""
+    scored = training_request(request, system.model).false_positives_per_scan is not None
+    return scored and system.boxes == "predicted"
+
+
 def system_spec(request: ReproductionRequest, system: System, part: EvaluationSplit) -> CascadeSpec:
     """Return the settings that a cascade predicts some cases with."""
-    spec = spec_of(request, system.model)
+    bundle = training_request(request, system.model).bundle
+    spec = read_spec(bundle) if proposes(request, system) else spec_of(request, system.model)
     anatomy = replace(spec.anatomy, top_k=system.top_k)
     if system.boxes == "truth":
         # Nothing drops a true tumor: any share inside the lungs will do.

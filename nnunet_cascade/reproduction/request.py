@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.reproduction.systems import STAGE1_TRAINERS, Backbone, RoiModel, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
-from nnunet_cascade.reproduction.tiny_plans import tiny_plan
+from nnunet_cascade.reproduction.tiny_plans import tiny_cascade, tiny_plain
 from nnunet_cascade.settings.serialization import require
-from nnunet_cascade.training.earlier_runs import context_mm_before
 from nnunet_cascade.training.planning import PlanRequest
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
@@ -26,8 +25,6 @@ _CROPS: tuple[tuple[Preset, Backbone], ...] = tuple(
 )
 _SHARES: dict[Backbone, float] = {"UNet": 1.0, "UNETR": 1 / 3, "SwinUNETR": 1 / 10}
 """Of the steps of a tiny run, by what a step of each costs on a CPU."""
-_TINY_SAMPLES = 10
-_BASELINE_STEPS = 72  # an epoch, of all its models: as many voxels with gradient as both stages of two folds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +108,8 @@ class ReproductionRequest:
 
 
 def spec_of(request: ReproductionRequest, model: RoiModel) -> CascadeSpec:
-    """Return the preset with a model's margin; a tiny run samples less and does not mirror."""
-    spec = CascadeSpec.of_preset(preset_of(request, model))
-    spec = replace(spec, roi=replace(spec.roi, margin_mm=model.margin_mm))
-    if request.size == "full":
-        return spec
-    samples = min(_TINY_SAMPLES, spec.sampling.mc_samples)
-    return replace(
-        spec, stage1=replace(spec.stage1, mirroring=False), sampling=replace(spec.sampling, mc_samples=samples)
-    )
+    """Return the settings of prediction that a model is trained for."""
+    return training_request(request, model).spec
 
 
 def preset_of(request: ReproductionRequest, model: RoiModel) -> Preset:
@@ -128,29 +118,35 @@ def preset_of(request: ReproductionRequest, model: RoiModel) -> Preset:
 
 
 def training_request(request: ReproductionRequest, model: RoiModel) -> TrainingRequest:
-    """Return the training of one stage-2 model and the stage 1 before it; chains share what they have in common."""
-    paper = preset_of(request, model) == "paper"
-    stage2 = StageTraining(plan=_plan(request, model, stage=2), trainer=stage2_trainer(model.backbone, model.loss))
-    return TrainingRequest(
-        dataset=request.number,
+    """Return the training of one stage-2 model and the stage 1 before it; chains share what they have in common.
+
+    It is what `nnc-train-cascade` trains, but for backbone, loss and margin, and in a tiny run for sizes and lengths.
+    """
+    bundle = request.folder / "bundles" / model.name
+    asked = TrainingRequest.of_preset(request.number, bundle, preset=preset_of(request, model), device="cpu")
+    asked = replace(
+        asked,
         roi_dataset=roi_dataset(request, model),
-        bundle=request.folder / "bundles" / model.name,
-        stage1=stage1_of(request, model.backbone),
-        stage2=stage2,
-        spec=spec_of(request, model),
+        stage1=_stage(request, model, asked.stage1.plan, stage=1),
+        stage2=_stage(request, model, asked.stage2.plan, stage=2),
+        spec=replace(asked.spec, roi=replace(asked.spec.roi, margin_mm=model.margin_mm)),
         folds=request.folds,
-        oracle_boxes=paper,
-        jitter_mm=0.0 if paper else 8.0,
-        context_mm=context_mm_before(stage2),  # as the published figures were made
         tumor_labels=request.tumor_labels,
         device=request.device,
         notes=(f"Trained by nnc-reproduce-paper, size {request.size}, preset {request.preset}, seed {request.seed}.",),
     )
+    if request.size == "full":
+        return asked
+    cubic = model.backbone != "UNet"
+    network = {"network_size": "tiny"} if cubic else {}
+    steps = share_of_steps(request, model.backbone) * request.effort
+    # Patients that are not held out are scored by nnU-Net's own validation of stage 1.
+    return tiny_cascade(asked, steps=steps, cubic=cubic, final_validation=not request.is_held_out, **network)
 
 
 def stage1_of(request: ReproductionRequest, backbone: Backbone) -> StageTraining:
     """Return the training of a stage 1."""
-    return StageTraining(plan=_plan(request, RoiModel(backbone=backbone), stage=1), trainer=STAGE1_TRAINERS[backbone])
+    return training_request(request, RoiModel(backbone=backbone)).stage1
 
 
 def baseline_of(request: ReproductionRequest) -> StageTraining:
@@ -163,10 +159,9 @@ def baseline_of(request: ReproductionRequest) -> StageTraining:
         return StageTraining(plan=plan, trainer="nnUNetTrainer")
     models = len(baseline_folds(request))
     whole = "Whole" if models == 1 else ""
-    name = f"PaperBaseline{whole}{_variant(request)}"
-    training = {"seed": request.seed, "final_validation": models > 1}
-    plan = tiny_plan(name, 3.0, (48, 64, 64), _BASELINE_STEPS / models * request.effort, training)
-    return StageTraining(plan=plan, trainer="CascadeTrainer")
+    plan = PlanRequest(name=f"PaperBaseline{whole}{_variant(request)}", training={"seed": request.seed})
+    plain = StageTraining(plan=plan, trainer="CascadeTrainer")
+    return tiny_plain(plain, models=models, steps=request.effort, final_validation=models > 1)
 
 
 def baseline_folds(request: ReproductionRequest) -> tuple[int | Literal["all"], ...]:
@@ -194,38 +189,12 @@ def _variant(request: ReproductionRequest) -> str:
     return seed + effort
 
 
-def _plan(request: ReproductionRequest, model: RoiModel, *, stage: int) -> PlanRequest:
+def _stage(request: ReproductionRequest, model: RoiModel, plan: PlanRequest, *, stage: int) -> StageTraining:
+    """Return a stage of the preset with a name of its own, the run's seed, and the model's trainer."""
     preset = preset_of(request, model)
     own = preset.capitalize() if stage == 2 else "" if preset == "paper" else preset.capitalize()
     name = f"Paper{request.size.capitalize()}Stage{stage}{model.backbone}{own}{_variant(request)}"
-    if request.size == "tiny":
-        return _tiny_stage(request, model, name, stage=stage)
-    training: dict[str, Any] = {"seed": request.seed}
-    if preset == "paper":
-        training |= {"uncertainty_scale": 1.0, "mc_samples": 3, "recipe": "paper", "augmentation": "paper"}
-    return PlanRequest(
-        name=name,
-        training=training,
-        window_hu=(-1000.0, 400.0) if preset == "paper" else None,
-        spacing_mm=(1.0, 1.0, 1.0) if preset == "paper" else None,
-        max_patch_mm=112.0 if stage == 2 else None,
+    trainer = STAGE1_TRAINERS[model.backbone] if stage == 1 else stage2_trainer(model.backbone, model.loss)
+    return StageTraining(
+        plan=replace(plan, name=name, training={**plan.training, "seed": request.seed}), trainer=trainer
     )
-
-
-def _tiny_stage(request: ReproductionRequest, model: RoiModel, name: str, *, stage: int) -> PlanRequest:
-    backbone = model.backbone
-    share = share_of_steps(request, backbone)
-    training: dict[str, Any] = {"seed": request.seed}
-    if stage == 1:
-        patch = (24, 32, 32) if backbone == "UNet" else (32, 32, 32)
-        training |= {"oversample_foreground": 1.0}
-        plan = tiny_plan(name, 6.0, patch, 130 * share * request.effort, training)
-    else:
-        training |= {"mc_samples": 3, "final_validation": False}
-        if preset_of(request, model) == "paper":
-            training |= {"uncertainty_scale": 1.0}
-        plan = tiny_plan(name, 3.0, (32, 32, 32), 60 * share * request.effort, training)
-        plan = replace(plan, batch_size=4, batch_dice=True)
-    if backbone != "UNet":
-        plan = replace(plan, training=dict(plan.training) | {"network_size": "tiny"})
-    return plan

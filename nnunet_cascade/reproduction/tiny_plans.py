@@ -1,44 +1,85 @@
-"""Plans of tiny networks, which train on phantoms in minutes."""
+"""Trainings of minutes on a CPU: what a user's own training is, in smaller networks and for fewer steps.
+
+Nothing that decides accuracy is set here but sizes and lengths; `tests/reproduction/test_tiny_plans.py` lists them all.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from dataclasses import replace
 from typing import Any
 
 from nnunet_cascade.geometry import Index
-from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
-TINY_EPOCHS = 6
-TINY_BATCH = 2
-_TRAINING = {
-    "epochs": TINY_EPOCHS,
+EPOCHS, BATCH = 6, 2
+"""Of every tiny training; nnU-Net plans this batch for so few scans."""
+SAMPLES = 10
+"""Stochastic passes in prediction."""
+COARSE_PATCH, CUBIC_PATCH, PLAIN_PATCH = (40, 32, 48), (32, 32, 32), (48, 64, 64)
+COARSE_STEPS, FINE_STEPS = 60, 80
+"""Of an epoch."""
+_FEATURES = (8, 16, 32, 64)
+_LENGTHS: dict[str, Any] = {
+    "epochs": EPOCHS,
     "validation_iterations_per_epoch": 5,
     "save_every": 2,
-    "recipe": "adamw",
+    "final_validation": False,
+    "recipe": "adamw",  # for trainings of hundreds of steps
     "initial_learning_rate": 0.002,
-    "oversample_foreground": 0.5,
-    "mirroring": False,
+    "mirroring": False,  # would need more steps, and eightfold prediction
 }
 
 
-def tiny_plan(
-    name: str, spacing_mm: float, patch_size: Index, iterations: float, training: Mapping[str, Any]
-) -> PlanRequest:
-    """Return plans of a tiny network.
+def tiny_stage(stage: StageTraining, patch_size: Index, steps: float, **further: Any) -> StageTraining:
+    """Return a stage with a tiny network, trained for minutes.
 
     Args:
-        name: Of the plans.
-        spacing_mm: Edge of the cubic voxels.
+        stage: As a user trains it.
         patch_size: Voxels along each axis.
-        iterations: In each epoch, rounded; at least 1.
-        training: Further settings of the training.
+        steps: Of an epoch, rounded; at least 1.
+        further: More settings of the training.
     """
-    return PlanRequest(
-        name=name,
-        spacing_mm=(spacing_mm, spacing_mm, spacing_mm),
-        window_hu=(-1000.0, 400.0),
-        patch_size=patch_size,
-        batch_size=TINY_BATCH,
-        features=(8, 16, 32, 64),
-        training={**_TRAINING, "iterations_per_epoch": max(1, round(iterations)), **training},
+    training = {**stage.plan.training, **_LENGTHS, "iterations_per_epoch": max(1, round(steps)), **further}
+    return replace(stage, plan=replace(stage.plan, patch_size=patch_size, features=_FEATURES, training=training))
+
+
+def tiny_cascade(
+    request: TrainingRequest, *, steps: float = 1.0, cubic: bool = False, **further: Any
+) -> TrainingRequest:
+    """Return a cascade with tiny networks, trained for minutes.
+
+    Args:
+        request: As a user trains it.
+        steps: Multiplies the steps of both stages.
+        cubic: Whether the network of stage 1 needs a cubic patch.
+        further: More settings of both trainings.
+    """
+    sampling = request.spec.sampling
+    return replace(
+        request,
+        stage1=tiny_stage(request.stage1, CUBIC_PATCH if cubic else COARSE_PATCH, COARSE_STEPS * steps, **further),
+        stage2=tiny_stage(request.stage2, CUBIC_PATCH, FINE_STEPS * steps, mc_samples=3, **further),
+        spec=replace(request.spec, sampling=replace(sampling, mc_samples=min(SAMPLES, sampling.mc_samples))),
     )
+
+
+def tiny_plain(stage: StageTraining, *, models: int, steps: float = 1.0, **further: Any) -> StageTraining:
+    """Return a plain nnU-Net whose models together pass as many voxels with gradient as a tiny cascade of two folds.
+
+    Args:
+        stage: As a user trains it.
+        models: How many are trained.
+        steps: As for the cascade.
+        further: More settings of the training.
+    """
+    a_fold = COARSE_STEPS * math.prod(COARSE_PATCH) + FINE_STEPS * math.prod(CUBIC_PATCH)
+    equal = 2 * a_fold / math.prod(PLAIN_PATCH) / models
+    return tiny_stage(stage, PLAIN_PATCH, equal * steps, **further)
+
+
+def gradient_voxels(stage: StageTraining) -> int:
+    """Return the voxels that pass with gradient through one tiny model while it is trained."""
+    training = stage.plan.training
+    steps = training["epochs"] * training["iterations_per_epoch"]
+    return int(steps * BATCH * math.prod(stage.plan.patch_size or (1, 1, 1)))

@@ -20,7 +20,7 @@ from nnunet_cascade.reproduction.request import (
 from nnunet_cascade.reproduction.systems import RoiModel
 from nnunet_cascade.reproduction.tables import systems_of
 from nnunet_cascade.settings.training import BLOCK, TrainingSettings
-from nnunet_cascade.training.pipeline import log_folder, make_folds, train_models, train_stage
+from nnunet_cascade.training.pipeline import log_folder, make_folds, train_cascade, train_models, train_stage
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 _log = logging.getLogger(__name__)
@@ -67,7 +67,8 @@ def trainings(request: ReproductionRequest) -> tuple[Training, ...]:
         found.append(Training(title=f"stage 1, {backbone}", models=request.folds, stage=chain.stage1, run=run))
         for model in models:
             chain = training_request(request, model)
-            run = partial(train_models, chain)
+            # A score is fitted by the cross-validation.
+            run = partial(train_models if chain.false_positives_per_scan is None else train_cascade, chain)
             found.append(Training(title=f"stage 2, {model.name}", models=request.folds, stage=chain.stage2, run=run))
     if any(system.kind == "baseline" for system in systems_of(request.tables)):
         stage, folds = baseline_of(request), baseline_folds(request)

@@ -26,6 +26,7 @@ from nnunet_cascade.reproduction.request import (
 )
 from nnunet_cascade.reproduction.systems import BASELINE
 from nnunet_cascade.reproduction.tables import TABLES, chosen_tables, systems_of
+from nnunet_cascade.reproduction.tiny_plans import COARSE_STEPS, EPOCHS, FINE_STEPS
 from nnunet_cascade.reproduction.training import trainings
 from nnunet_cascade.training.pipeline import model_of
 
@@ -102,8 +103,8 @@ def test_the_cost_is_told_before_anything_starts():
     asked = request("II", folds=2)
     told = cost_page(asked, trainings(asked))
     assert "1 tables need 3 trainings and 4 systems" in told
-    assert "stage 1, UNet: 2 models × 780 steps" in told
-    assert f"{2 * (780 + 360) + 432} steps in all" in told
+    assert f"stage 1, UNet: 2 models × {EPOCHS * COARSE_STEPS} steps" in told
+    assert f"{2 * EPOCHS * (COARSE_STEPS + FINE_STEPS) + 384} steps in all" in told
 
 
 @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ def test_a_tiny_baseline_is_one_model_where_cases_are_held_out_and_has_the_same_
         len(baseline_folds(asked)) * baseline_of(asked).plan.training["iterations_per_epoch"]
         for asked in (held_out, crossed)
     ]
-    assert steps == [72, 72]
+    assert steps[0] == steps[1]
     assert (baseline_folds(held_out), baseline_folds(crossed)) == (("all",), (0, 1))
     assert baseline_folds(request(size="full", folds=5)) == (0, 1, 2, 3, 4)
 
