@@ -126,11 +126,12 @@ _NAMES = MappingProxyType(
         "Train": ("train_cascade", "TrainingRequest", "StageTraining", "PlanRequest"),
         "Settings": (
             *("CascadeSpec", "StageSettings", "AnatomySettings", "RoiSettings", "SamplingSettings", "LungSource"),
-            "TrainingSettings",
+            *("TrainingSettings", "CandidateScore", "ScoreFit"),
         ),
         "Images": ("Volume", "Grid", "Box"),
         "Results": (
-            *("LungMask", "FilteredCandidates", "Candidate", "Verdict", "Roi", "Islands", "Lesion"),
+            *("LungMask", "FilteredCandidates", "Candidate", "Stage2Finding", "Verdict", "Roi", "Islands"),
+            "Lesion",
             *("VolumeSpreads", "VolumeSpread", "SamplingSummary", "CaseScore"),
         ),
         "Errors": tuple(name for name in nnc.__all__ if name.endswith("Error")),

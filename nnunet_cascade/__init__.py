@@ -31,9 +31,10 @@ if TYPE_CHECKING:
     from nnunet_cascade.geometry import Box, Grid
     from nnunet_cascade.images import Volume
     from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
-    from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
+    from nnunet_cascade.postprocessing.candidates import Candidate, Stage2Finding, Verdict
     from nnunet_cascade.postprocessing.lungs.result import LungMask
     from nnunet_cascade.postprocessing.lungs.source import LungSource
+    from nnunet_cascade.postprocessing.scoring.score import CandidateScore, ScoreFit
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.prediction.result import CaseResult
     from nnunet_cascade.prediction.roi import Islands, Roi
@@ -54,6 +55,7 @@ __all__ = [
     "Box",
     "BundleError",
     "Candidate",
+    "CandidateScore",
     "Cascade",
     "CascadeError",
     "CascadeSpec",
@@ -83,7 +85,9 @@ __all__ = [
     "SamplingSettings",
     "SamplingSummary",
     "Scan",
+    "ScoreFit",
     "SettingsError",
+    "Stage2Finding",
     "StageSettings",
     "StageTraining",
     "StepFailedError",
@@ -114,11 +118,12 @@ _HOMES = {  # all others are errors
     "geometry": "Box Grid",
     "images": "Volume",
     "postprocessing.anatomy": "FilteredCandidates filter_candidates",
-    "postprocessing.candidates": "Candidate Verdict",
+    "postprocessing.candidates": "Candidate Stage2Finding Verdict",
     "postprocessing.lungs.result": "LungMask",
     "postprocessing.lungs.source": "LungSource",
+    "postprocessing.scoring.score": "CandidateScore ScoreFit",
     "postprocessing.settings": "AnatomySettings",
-    "prediction.case": "CaseResult",
+    "prediction.result": "CaseResult",
     "prediction.roi": "Islands Roi",
     "prediction.spec": "CascadeSpec RoiSettings SamplingSettings StageSettings",
     "scans.scans": "Scan",

@@ -43,6 +43,11 @@ class ScoreFit:
 
     Source:
         docs/decisions/0035-candidate-score.md.
+
+    Example:
+        >>> known = {"features": ("overlap",), "means": (0.5,), "spreads": (0.2,)}
+        >>> nnc.ScoreFit(**known, coefficients=(1.2,), intercept=0.3, operating_point=0.4).operating_point
+        0.4
     """
 
     features: tuple[str, ...]
@@ -93,6 +98,16 @@ class CandidateScore:
         false_candidates: How many were not.
         scans: Of how many scans.
         false_positives_per_scan: How many the operating points allow, on candidates that the fit had not seen.
+
+    Raises:
+        SettingsError: A fit has an unknown name.
+
+    Source:
+        docs/decisions/0035-candidate-score.md.
+
+    Example:
+        >>> nnc.CascadeSpec().scoring is None  # a bundle without a score: the rules decide alone
+        True
     """
 
     fits: Mapping[str, ScoreFit]
