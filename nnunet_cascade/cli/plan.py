@@ -36,6 +36,7 @@ def build_parser() -> CommandParser:
 def add_plan_options(options: Options, prefix: str = "", *, grid: str = "nnunet", max_patch: str = "none") -> None:
     """Add the settings of plans; each option begins with `prefix`, and `grid` and `max_patch` say their defaults."""
     flag, default = f"--{prefix}", "default: nnU-Net's"
+    single = flag if prefix else "-"  # nnU-Net's own spelling
     axes = ("Z", "Y", "X")
     options.number(f"{flag}spacing_mm", axes, "voxel size in mm; default: that of the grid", nargs=3)
     grids = (
@@ -51,6 +52,13 @@ def add_plan_options(options: Options, prefix: str = "", *, grid: str = "nnunet"
     sums = "sum the Dice over the crops of a batch; default: true where the dataset has crops without tumor"
     options.add(f"{flag}batch_dice", sums, choices=("true", "false"))
     options.whole(f"{flag}features", "N", f"number of channels at each resolution; {default}", nargs="+")
+    planner = (
+        "nnU-Net's planner: nnUNetPlannerResEncM, nnUNetPlannerResEncL or nnUNetPlannerResEncXL plan residual encoders "
+        "for GPUs of 9 to 11, 24 and 40 GB; default: ExperimentPlanner, as nnU-Net's"
+    )
+    options.add(f"{single}pl", planner, metavar="PLANNER")
+    memory = "GPU memory in GB that patch and batch are planned for; default: the planner's, such as 8"
+    options.number(f"{single}gpu_memory_target", "GB", memory)
     names = ", ".join(get_type_hints(TrainingSettings))
     options.words(f"{flag}set", "NAME=VALUE", f"training settings: {names}")
 
@@ -60,6 +68,8 @@ def changed_plan(plan: PlanRequest, args: argparse.Namespace, prefix: str = "") 
     names = ("spacing_mm", "grid", "window_hu", "patch_size", "max_patch_mm", "batch_size", "features")
     given: dict[str, Any] = {name: getattr(args, f"{prefix}{name}") for name in names}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given["planner"] = getattr(args, f"{prefix}pl")
+    given["gpu_memory_target_gb"] = getattr(args, f"{prefix}gpu_memory_target")
     training = settings_values(TrainingSettings, getattr(args, f"{prefix}set"))
     said = getattr(args, f"{prefix}batch_dice")
     given["batch_dice"] = None if said is None else said == "true"

@@ -17,7 +17,7 @@ from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 
-PLAN_BEFORE: dict[str, Any] = {"grid": None}
+PLAN_BEFORE: dict[str, Any] = {"grid": None, "planner": None, "gpu_memory_target_gb": None}
 """What settings that plans of earlier releases do not name were then."""
 _STAGES = ("stage1", "stage2")
 _ROOM_TO_TURN = 1.5

@@ -28,6 +28,7 @@ from nnunet_cascade.trainers.roi_manifest import MANIFEST_NAME, read_manifest
 from nnunet_cascade.training.crop_plan import CropPlan
 from nnunet_cascade.training.edge_scale import with_edge_scale
 from nnunet_cascade.training.grids import Fingerprint, PlannedGrid, coarse_spacing_mm, fine_spacing_mm
+from nnunet_cascade.training.planners import find_planner, make_planner
 
 _WORKERS = "nnUNet_n_proc_DA"
 _STOCK_PLANS = "nnUNetPlans"
@@ -55,6 +56,9 @@ class PlanRequest:
             gradient; None sums where the dataset has such crops, and else is nnU-Net's choice.
         features: Channels of each resolution, which also bounds their number; None
             for nnU-Net's choice.
+        planner: Name of nnU-Net's planner, such as nnUNetPlannerResEncM; None for nnU-Net's default.
+        gpu_memory_target_gb: Memory of the GPU that patch and batch are planned for; None for the
+            planner's.
         training: The settings block; what it leaves out keeps the defaults.
 
     Raises:
@@ -75,6 +79,8 @@ class PlanRequest:
     batch_size: int | None = None
     batch_dice: bool | None = None
     features: tuple[int, ...] | None = None
+    planner: str | None = None
+    gpu_memory_target_gb: float | None = None
     training: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def __post_init__(self) -> None:
@@ -94,6 +100,8 @@ class PlanRequest:
         sizes = {"spacing": self.spacing_mm, "patch size": self.patch_size, "features": self.features}
         for what, values in sizes.items():
             require(values is None or min(values) > 0, f"{what} must be positive; found {values}")
+        memory_gb = self.gpu_memory_target_gb
+        require(memory_gb is None or memory_gb > 0, f"GPU memory target must be positive; found {memory_gb} GB")
         batch_size = self.batch_size
         require(batch_size is None or batch_size >= 1, f"batch size must be at least 1; found {batch_size}")
         TrainingSettings.from_plans({BLOCK: self.training})
@@ -110,9 +118,11 @@ def write_plans(dataset_id: int, request: PlanRequest) -> Path:
         The plans file, in the dataset's preprocessed folder.
 
     Raises:
+        SettingsError: nnU-Net has no such planner.
         DatasetError: The dataset is missing or has no such configuration, plans of that
             name are there that are not ours, or no grid follows from the fingerprint.
     """
+    find_planner(request.planner)  # before minutes of work
     folder = preprocessed_folder(dataset_id)
     if not (folder / _FINGERPRINT).is_file():
         _fingerprint(dataset_id)
@@ -138,14 +148,20 @@ def plan_summary(path: Path) -> str:
     spacing, patch = configuration["spacing"], configuration["patch_size"]
     extent = (size * side for size, side in zip(spacing, patch, strict=True))
     voxels, sides, lengths = (" × ".join(f"{value:.4g}" for value in values) for values in (spacing, patch, extent))
-    return f"{path.stem}: voxels of {voxels} mm, patch {sides} ({lengths} mm), batch size {configuration['batch_size']}"
+    network = configuration["architecture"]["network_class_name"].rpartition(".")[2]
+    return (
+        f"{path.stem}: voxels of {voxels} mm, patch {sides} ({lengths} mm), batch size {configuration['batch_size']}, "
+        f"{network}"
+    )
 
 
 def _planner(dataset_id: int, request: PlanRequest) -> ExperimentPlanner:
-    return ExperimentPlanner(
+    return make_planner(
         dataset_name(dataset_id),
+        request.planner,
         plans_name=f"{request.name}Draft",
-        overwrite_target_spacing=[float(size) for size in request.spacing_mm] if request.spacing_mm else None,  # pyright: ignore[reportArgumentType]
+        spacing_mm=request.spacing_mm,
+        gpu_memory_target_gb=request.gpu_memory_target_gb,
     )
 
 
@@ -302,7 +318,7 @@ def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str
     ):
         if key in kwargs:
             values = kwargs[key]
-            kwargs[key] = [*values, *[values[-1]] * length][:length]
+            kwargs[key] = [*values, *values[-1:] * length][:length]
     architecture = {**configuration["architecture"], "arch_kwargs": kwargs}
     return {**configuration, "architecture": architecture, "patch_size": [int(size) for size in patch]}
 
@@ -310,6 +326,7 @@ def _resized(configuration: Mapping[str, Any], request: PlanRequest) -> dict[str
 def _without_separate_z(configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Resample all three axes alike: else a 3 mm slice becomes a staircase on an isotropic grid."""
     names = [f"resampling_fn_{what}_kwargs" for what in ("data", "seg", "probabilities")]
+    names = [name for name in names if "force_separate_z" in configuration[name]]  # a planner may resample otherwise
     return {**configuration, **{name: {**configuration[name], "force_separate_z": False} for name in names}}
 
 

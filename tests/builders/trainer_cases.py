@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from builders.oriented_grids import grid_towards
-from builders.tiny_plans import PLAIN
+from builders.tiny_plans import PLAIN, RESIDUAL
 from nnunetv2.run.run_training import get_trainer_from_args
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
@@ -104,19 +104,27 @@ def plans_for(name):
 
 
 def plans_of(
-    labelling, *, block=BLOCK, patch_size=PLANNED_PATCH, features=(4, 8, 8, 8), batch_size=2, batch_dice=False
+    labelling,
+    *,
+    block=BLOCK,
+    patch_size=PLANNED_PATCH,
+    features=(4, 8, 8, 8),
+    batch_size=2,
+    batch_dice=False,
+    network=PLAIN,
 ):
     """The contents of a plans file, with `block` as settings or, if it is None, without any."""
+    of_stages = "n_blocks_per_stage" if network is RESIDUAL else "n_conv_per_stage"
     resampling = {"is_seg": False, "order": 1, "order_z": 0, "force_separate_z": False}
     architecture = {
-        **PLAIN,
+        **network,
         "arch_kwargs": {
-            **PLAIN["arch_kwargs"],
+            **network["arch_kwargs"],
             "n_stages": len(features),
             "features_per_stage": list(features),
             "kernel_sizes": [[3, 3, 3]] * len(features),
             "strides": [[1, 1, 1], *[[2, 2, 2]] * (len(features) - 1)],
-            "n_conv_per_stage": [1] * len(features),
+            of_stages: [1] * len(features),
             "n_conv_per_stage_decoder": [1] * (len(features) - 1),
         },
     }

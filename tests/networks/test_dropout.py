@@ -31,6 +31,7 @@ def test_confined_dropout_is_random_but_leaves_the_encoder_up_to_its_last_stage_
         for _ in range(6):
             moments.add(torch.softmax(net(image), 1))
     assert all(torch.equal(a, b) for a, b in zip(first[:-1], second[:-1], strict=True))
+    assert not torch.equal(first[-1], second[-1]), "the bottleneck is stochastic"
     assert 0 < len(dropout_modules(net.decoder)) < before
     assert float(moments.variance().mean()) > 1e-5
 

@@ -11,7 +11,9 @@ import torch
 from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+from builders.tiny_plans import RESIDUAL
 from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, begun, start, validated, weights
+from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
 from nnunet_cascade.errors import SettingsError, WeightsError
@@ -22,6 +24,7 @@ from nnunet_cascade.trainers import roi_trainer
 from nnunet_cascade.trainers.cascade_trainer import _leaves, seed_of
 from nnunet_cascade.trainers.recipes import RECIPES
 from nnunet_cascade.trainers.roi_sampling import RoiDataset
+from nnunet_cascade.uncertainty.passes import UNetPasses, passes_of
 
 # nnU-Net, MONAI and torch warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -31,6 +34,18 @@ OURS = "UncertaintyROITrainer"
 def quick_with(quick, combinations):
     """Each combination as a parameter; all but the quick ones are for the long acceptance runs."""
     return [pytest.param(*each, marks=[] if each in quick else pytest.mark.long) for each in combinations]
+
+
+def test_a_residual_network_of_the_plans_trains_with_its_encoder_shared_by_all_samples(make_trainer):
+    trainer = start(make_trainer(OURS, planned={"network": RESIDUAL}))
+    assert type(trainer.network) is ResidualEncoderUNet
+    assert isinstance(passes_of(trainer.network), UNetPasses)
+    before = weights(trainer.network)
+    assert np.isfinite(trainer.train_step(next(trainer.dataloader_train))["loss"])
+    after = weights(trainer.network)
+    convolutions = [name for name in before if name.startswith("encoder.") and name.endswith("conv.weight")]
+    assert len(convolutions) > 8
+    assert [name for name in convolutions if torch.equal(before[name], after[name])] == []
 
 
 class TestSettings:

@@ -12,7 +12,7 @@ def datasets(tmp_path, monkeypatch):
         monkeypatch.setenv(name, str(tmp_path / name))
     monkeypatch.setenv("nnUNet_n_proc_DA", "1")
     intensities = {"mean": -300.0, "std": 300.0, "percentile_00_5": -1000.0, "percentile_99_5": 300.0}
-    of_whole = {"spacings": [(3.0, 3.0, 3.0)], "shapes_after_crop": [(96, 128, 128)]}
+    of_whole = {"spacings": [(3.0, 3.0, 3.0)], "shapes_after_crop": [(48, 64, 64)]}
     of_crops = {"spacings": [(3.0, 3.0, 3.0), (1.0, 1.0, 1.0)], "shapes_after_crop": [(40, 40, 40), (60, 60, 60)]}
     for name, content in (("Dataset501_X", of_whole), ("Dataset601_XROI", of_crops)):
         raw, preprocessed = tmp_path / "nnUNet_raw" / name, tmp_path / "nnUNet_preprocessed" / name

@@ -5,8 +5,11 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from nnunetv2.preprocessing.normalization.default_normalization_schemes import CTNormalization
+from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
 
+from nnunet_cascade.cli import plan
 from nnunet_cascade.errors import DatasetError, SettingsError
 from nnunet_cascade.prediction.edge_channel import EDGE_CHANNEL
 from nnunet_cascade.settings.serialization import to_json
@@ -150,9 +153,9 @@ def test_a_request_out_of_range_is_refused(wrong, message):
 
 def test_plans_are_on_the_grid_they_ask_for(datasets):
     tiny = {"features": (4, 8), "batch_size": 1}
-    coarse = PlanRequest(name="Coarse", grid="coarse", patch_size=(40, 32, 48), **tiny)
+    coarse = PlanRequest(name="Coarse", grid="coarse", patch_size=(16, 16, 16), **tiny)
     found = planned(write_plans(501, coarse))
-    assert (found["spacing"], found["patch_size"]) == ([7.2] * 3, [40, 32, 48])
+    assert (found["spacing"], found["patch_size"]) == ([7.9] * 3, [16, 16, 16])
     small = {"patch_size": (16, 16, 16), **tiny}
     assert planned(write_plans(501, PlanRequest(name="Fine", grid="fine", **small)))["spacing"] == [3.0] * 3
     # Crops of patients with thin slices are many: the grid is not theirs but that of the images.
@@ -180,6 +183,41 @@ def test_plans_that_are_written_scale_the_edge_channel(datasets):
     described.write_text(json.dumps({**content, "channel_names": {"0": "CT", "1": EDGE_CHANNEL}}))
     request = PlanRequest(name="Edges", spacing_mm=(3, 3, 3), patch_size=(16, 16, 16), features=(4, 8))
     assert planned(write_plans(601, request))["normalization_schemes"] == ["CTNormalization"] * 2
+
+
+@pytest.mark.usefixtures("datasets")
+def test_a_planner_of_nnunets_is_found_by_name_and_its_residual_network_takes_the_patch_asked_for():
+    asked = {"spacing_mm": (6, 6, 6), "patch_size": (16, 16, 32), "features": (4, 8, 8, 8, 8)}
+    request = PlanRequest(name="ResEnc", planner="nnUNetPlannerResEncM", gpu_memory_target_gb=4.0, **asked)
+    path = write_plans(501, request)
+    assert json.loads(path.read_text())["experiment_planner_used"] == "nnUNetPlannerResEncM"
+    architecture = planned(path)["architecture"]
+    kwargs = architecture["arch_kwargs"]
+    assert architecture["network_class_name"].endswith(".ResidualEncoderUNet")
+    assert planned(path)["patch_size"] == [16, 16, 32]
+    assert (kwargs["n_blocks_per_stage"], kwargs["n_conv_per_stage_decoder"]) == ([1, 3, 4], [1, 1])
+    network = get_network_from_plans(
+        architecture["network_class_name"], kwargs, architecture["_kw_requires_import"], 1, 2, deep_supervision=False
+    )
+    assert network(torch.zeros(1, 1, 16, 16, 32)).shape == (1, 2, 16, 16, 32)
+
+
+@pytest.mark.usefixtures("datasets")
+def test_less_memory_is_a_smaller_patch():
+    sizes = [
+        np.prod(planned(write_plans(501, PlanRequest(name="Memory", gpu_memory_target_gb=memory)))["patch_size"])
+        for memory in (0.1, 1.0)
+    ]
+    assert sizes[0] < sizes[1]
+
+
+@pytest.mark.usefixtures("datasets")
+@pytest.mark.parametrize("wrong", ["nnUNetPlannerResEncS", "DatasetFingerprintExtractor", "os.path"])
+def test_a_planner_that_nnunet_has_not_is_one_clear_line(wrong, capsys):
+    assert plan.main(["-d", "501", "-pl", wrong]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"nnc-plan: nnU-Net has no planner {wrong}; expected one such as ExperimentPlanner, nnUNet")
+    assert error.count("\n") == 1
 
 
 def test_plans_of_crops_take_over_the_plan_that_the_crops_were_cut_for(datasets):

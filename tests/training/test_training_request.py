@@ -11,7 +11,7 @@ from nnunet_cascade.cli import train_cascade
 from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.training import pipeline
-from nnunet_cascade.training.earlier_runs import as_begun
+from nnunet_cascade.training.earlier_runs import PLAN_BEFORE, as_begun
 
 
 def asked_by_command(monkeypatch, *options):
@@ -48,13 +48,21 @@ def test_stage_1_is_planned_coarse_and_stage_2_fine_unless_told_otherwise(option
     assert [(plan.grid, plan.spacing_mm, plan.max_patch_mm) for plan in plans] == stages
 
 
+def test_each_stage_has_its_planner_and_memory(monkeypatch, tmp_path):
+    options = ["--stage1_pl", "nnUNetPlannerResEncL", "--stage2_gpu_memory_target", "11"]
+    asked = asked_by_command(monkeypatch, "-o", str(tmp_path / "bundle"), *options)
+    plans = [asked.stage1.plan, asked.stage2.plan]
+    assert [(plan.planner, plan.gpu_memory_target_gb) for plan in plans] == [("nnUNetPlannerResEncL", None), (None, 11)]
+
+
 def recorded(request, path):
     """Write a request as a release did that had no grids and no score, and planned stage 2 on its crops."""
     known = json.loads(json.dumps(to_json(request)))
     del known["context_mm"], known["false_positives_per_scan"], known["spec"]["roi"]["max_candidates"]
     known["spec"]["anatomy"]["top_k"] = 1
     for stage in ("stage1", "stage2"):
-        del known[stage]["plan"]["grid"]
+        for name in PLAN_BEFORE:
+            del known[stage]["plan"][name]
     path.parent.mkdir()
     path.write_text(json.dumps(known))
 
