@@ -126,12 +126,13 @@ _NAMES = MappingProxyType(
         "Train": ("train_cascade", "TrainingRequest", "StageTraining", "PlanRequest"),
         "Settings": (
             *("CascadeSpec", "StageSettings", "AnatomySettings", "RoiSettings", "SamplingSettings", "LungSource"),
-            *("TrainingSettings", "CandidateScore", "ScoreFit"),
+            "TrainingSettings",
         ),
         "Images": ("Volume", "Grid", "Box"),
         "Results": (
             *("LungMask", "FilteredCandidates", "Candidate", "Stage2Finding", "Verdict", "Roi", "Islands"),
             "Lesion",
+            *("CandidateScore", "ScoreFit"),
             *("VolumeSpreads", "VolumeSpread", "SamplingSummary", "CaseScore"),
         ),
         "Errors": tuple(name for name in nnc.__all__ if name.endswith("Error")),
