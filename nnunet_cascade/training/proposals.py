@@ -9,16 +9,19 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import maximum_bipartite_matching
 from tqdm import tqdm
 
 from nnunet_cascade.case_folders.same_request import require_same_request
 from nnunet_cascade.errors import DatasetError, NoLungsError
-from nnunet_cascade.evaluation.lesions import count_lesions
 from nnunet_cascade.files import sha256_of, write_json
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
+from nnunet_cascade.morphology import label_components
 from nnunet_cascade.nnunet_folders import read_json
-from nnunet_cascade.postprocessing.anatomy import filter_candidates
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
 from nnunet_cascade.postprocessing.lungs.source import find_lungs
 from nnunet_cascade.prediction.judgement import limit_candidates
 from nnunet_cascade.prediction.refinement import stage_turn
@@ -30,6 +33,7 @@ _log = logging.getLogger(__name__)
 SENSITIVE = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5)
 """Thresholds that a cascade with a score can choose from, rising."""
 THRESHOLD_NAME = "stage1_threshold.json"
+_LEAST_SHARE = 0.05
 _FOLDER, _PROBABILITY = "proposals", "_probability"
 
 
@@ -149,7 +153,7 @@ class ThresholdTrial:
     Attributes:
         threshold: It.
         lesions: True lesions of all scans.
-        found: Those that a candidate touches which goes to stage 2.
+        found: Those that have a candidate of their own which goes to stage 2.
         candidates: That go there, of all scans.
         scans: Their number.
     """
@@ -233,7 +237,8 @@ def _tried(request: ProposalRequest, case: str) -> Iterator[tuple[float, tuple[i
     """Yield the number of lesions, of those found, and of candidates, for each threshold."""
     image = read_ct(_image(request.source, case))
     labels = read_labels(request.source / "labelsTr" / f"{case}{ENDING}", image.grid, what="label")
-    truth = np.isin(labels, request.tumor_labels)
+    lesions = label_components(np.isin(labels, request.tumor_labels))
+    count_of_lesions = int(lesions.max())
     try:
         lungs = find_lungs(image, request.spec.lungs, case=case)
     except NoLungsError:
@@ -249,5 +254,22 @@ def _tried(request: ProposalRequest, case: str) -> Iterator[tuple[float, tuple[i
             ask_stage2=True,
         )
         asked = limit_candidates(filtered, request.spec)
-        counts = count_lesions(truth, asked.kept_mask())
-        yield threshold, (counts.lesions, counts.found, len(asked.kept))
+        yield threshold, (count_of_lesions, _standing_for(lesions, asked), len(asked.kept))
+
+
+def _standing_for(lesions: NDArray[np.uint32], asked: FilteredCandidates) -> int:
+    """Return how many lesions have a candidate of their own.
+
+    A candidate stands for one lesion, and only if the lesion makes up a twentieth of it: what covers half the chest has
+    found nothing.
+    """
+    kept = asked.kept
+    if not kept or not lesions.any():
+        return 0
+    pairs = np.zeros((len(kept), int(lesions.max())), dtype=np.bool_)
+    for row, candidate in enumerate(kept):
+        here = candidate.box.slices
+        shared = np.bincount(lesions[here][asked.labels[here] == candidate.id], minlength=pairs.shape[1] + 1)[1:]
+        pairs[row] = shared >= _LEAST_SHARE * candidate.voxels
+    found = maximum_bipartite_matching(csr_array(pairs), perm_type="row")
+    return int(np.count_nonzero(found >= 0))

@@ -14,10 +14,12 @@ BLOCKS = {"plain": (slice(4, 10),) * 3, "faint": (slice(14, 20),) * 3}
 THRESHOLDS = (0.1, 0.3, 0.5)
 
 
-def scan(tmp_path, code="LPS", *, faint=0.2, noise=()):
+def scan(tmp_path, code="LPS", *, faint=0.2, noise=(), everywhere=0.0, bridge=0.0):
     """A scan with two true lesions, of which stage 1 is less sure of one; noise is what it sees besides."""
     grid = grid_towards(code, SHAPE, (3.0, 2.0, 2.0))
-    probability, truth = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.uint8)
+    probability, truth = np.full(SHAPE, everywhere, np.float32), np.zeros(SHAPE, np.uint8)
+    for at in range(4, 20):
+        probability[at, at, at] = max(bridge, everywhere)
     for name, block in BLOCKS.items():
         truth[block] = 1
         probability[block] = faint if name == "faint" else 0.9
@@ -59,8 +61,17 @@ def test_what_was_proposed_is_read_at_each_threshold(tmp_path, code):
         ({"faint": 0.4}, 0.3),
         ({"faint": 0.9}, 0.5),
         ({"faint": 0.05, "noise": [(0, 20, 26), (18, 0, 0)]}, 0.5),
+        ({"everywhere": 0.12, "faint": 0.12}, 0.5),
+        ({"bridge": 0.12, "faint": 0.4}, 0.3),
     ],
-    ids=["a faint lesion asks for a low one", "no lower than needed", "all are sure", "noise alone asks for none"],
+    ids=[
+        "a faint lesion asks for a low one",
+        "no lower than needed",
+        "all are sure",
+        "noise alone asks for none",
+        "what covers the chest has found nothing",
+        "two lesions need two candidates",
+    ],
 )
 def test_the_largest_threshold_is_chosen_that_loses_no_lesion(tmp_path, changes, chosen):
     request, _, _ = scan(tmp_path, **changes)
