@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 from nnunet_cascade.cli import options
 from nnunet_cascade.cli.common import DONE, FAILED, CommandParser, Options, new_command, report_cases
 from nnunet_cascade.cli.settings_values import settings_values
-from nnunet_cascade.errors import SettingsError
+from nnunet_cascade.errors import BundleError, SettingsError
 
 if TYPE_CHECKING:
     from nnunet_cascade.case_folders.run_report import RunContext
+    from nnunet_cascade.postprocessing.scoring.score import CandidateScore
     from nnunet_cascade.postprocessing.settings import AnatomySettings
     from nnunet_cascade.postprocessing.tuning import SearchSpace
     from nnunet_cascade.workflows.anatomy_filter import FilterRequest
@@ -42,6 +43,10 @@ def build_parser() -> CommandParser:
     rules.path("--settings", "FILE", "anatomy.json as --tune writes it")
     rules.words("--set", "NAME=VALUE", "single settings, see docs/anatomy.md")
     options.add_top_k(rules, default="that of the settings; all with --tune")
+    meaning = (
+        "judge candidates by the score of this bundle, as far as it goes without stage 2; needs <case>.npz beside IN"
+    )
+    rules.path("--score", "BUNDLE", meaning)
     _add_tuning(parser.options("tuning"))
     options.add_lungs(parser)
     options.add_device(parser.options("speed and machines"))
@@ -78,6 +83,7 @@ def _body(args: argparse.Namespace) -> int:
         lungs=options.lung_source(args),
         tumor=TumorLabel.of(args.i, args.tumor_label),
         uncertainty=args.uncertainty,
+        score=None if args.score is None else _score_of(args.score),
         resume=args.resume,
     )
     if request.anatomy.rank_by == "mean_uncertainty" and args.uncertainty is None and not args.tune:
@@ -90,6 +96,20 @@ def _body(args: argparse.Namespace) -> int:
         return _filter(cases, request, args.i, context)
 
 
+def _score_of(bundle: Path) -> CandidateScore:
+    """Read the score of a bundle.
+
+    Raises:
+        BundleError: There is no such bundle, or it has none.
+    """
+    from nnunet_cascade.bundles.bundle import read_spec
+
+    score = read_spec(bundle).scoring
+    if score is None:
+        raise BundleError(f"{bundle} has no score of candidates; leave --score out, or fit one by nnc-cross-validate")
+    return score
+
+
 def _require_mode(args: argparse.Namespace) -> None:
     """Refuse options of tuning without it, and of filtering with it."""
     if args.tune and args.gt is None:
@@ -99,6 +119,8 @@ def _require_mode(args: argparse.Namespace) -> None:
     for flag, given in (("-ct", args.ct), ("-gt", args.gt)):
         if given is not None and given.is_file() and not args.i.is_file():
             raise SettingsError(f"{flag} {given} is one file and -i {args.i} is not; give a folder")
+    if args.tune and args.score is not None:
+        raise SettingsError("--tune tunes the rules, which --score does without; give one")
     if not args.tune and (args.gt is not None or args.splits is not None or args.tried):
         raise SettingsError("-gt, --splits and --try are for tuning; add --tune, or leave them out")
 

@@ -27,6 +27,8 @@ _AMOUNTS = (
     "max_lungs_ml",
 )
 
+_UNDECIDED_DISTANCE_MM = 30.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnatomySettings:
@@ -78,7 +80,7 @@ class AnatomySettings:
     rescue_distance_mm: float = 5.0
     rescue_min_volume_mm3: float = 100.0
     rescue_near_surface_share_central: float = 0.40
-    undecided_distance_mm: float = 30.0
+    undecided_distance_mm: float = _UNDECIDED_DISTANCE_MM
     top_k: int | Literal["all"] = "all"
     rank_by: RankBy = "volume"
     keep_best_if_none: bool = False
@@ -127,8 +129,9 @@ class AnatomySettings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, by name."""
-        return asdict(self)
+        """Return the settings as plain values, by name; as earlier releases wrote them, if a newer one has its default."""
+        newer = {"undecided_distance_mm": _UNDECIDED_DISTANCE_MM}
+        return {name: value for name, value in asdict(self).items() if newer.get(name) != value}
 
 
 def _require_number(name: str, value: object, *, high: float) -> None:

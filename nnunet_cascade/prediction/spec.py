@@ -269,8 +269,13 @@ class CascadeSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `cascade.json`."""
-        content = {"version": SPEC_VERSION, **to_json(self)}
-        return content if self.scoring is not None else {k: v for k, v in content.items() if k != "scoring"}
+        content = {"version": SPEC_VERSION, **to_json(self), "anatomy": self.anatomy.to_dict()}
+        # As earlier releases wrote it, where nothing is asked that they did not know.
+        if self.roi.max_candidates is None:
+            del content["roi"]["max_candidates"]
+        if self.scoring is None:
+            del content["scoring"]
+        return content
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any], *, where: str) -> CascadeSpec:

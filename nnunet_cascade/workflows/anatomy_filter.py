@@ -32,8 +32,11 @@ from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_can
 from nnunet_cascade.postprocessing.lungs.inputs import lung_files
 from nnunet_cascade.postprocessing.lungs.result import LungMask
 from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.postprocessing.scoring.score import CandidateScore
 from nnunet_cascade.postprocessing.settings import AnatomySettings
+from nnunet_cascade.prediction.judgement import judge_by_score
 from nnunet_cascade.scans.flags import grid_flags
+from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.workflows.lung_masks import kept_lungs, lung_record, read_thorax, source_settings
 
 LUNG_FOLDER = "lungs"
@@ -50,6 +53,7 @@ class FilterRequest:
         anatomy: What the rules ask.
         lungs: Where lung masks come from.
         tumor: Which values are tumor.
+        score: Judges the candidates, as far as it goes without stage 2; None lets the rules decide alone.
         uncertainty: Folder of maps `<case>_uncertainty.nii.gz` or `<case>.nii.gz`, to rank by; None has none.
         resume: Leave out cases that an earlier run did with the same settings.
     """
@@ -60,6 +64,7 @@ class FilterRequest:
     lungs: LungSource = field(default_factory=LungSource)
     tumor: TumorLabel = field(default_factory=TumorLabel)
     uncertainty: Path | None = None
+    score: CandidateScore | None = None
     resume: bool = False
 
 
@@ -94,6 +99,7 @@ def filter_task(request: FilterRequest) -> FolderTask:
         "lungs": source_settings(request.lungs),
         "tumor_values": list(request.tumor.values),
         "uncertainty": request.uncertainty is not None,
+        **({} if request.score is None else {"score": to_json(request.score)}),
     }
     return FolderTask(output=request.output, settings=settings, work=work, inputs=inputs, resume=request.resume)
 
@@ -129,8 +135,16 @@ def _filter_file(case: str, path: Path, request: FilterRequest) -> CaseRecord:
         lungs = lungs_of(ct, request.lungs, request.output / LUNG_FOLDER, case=case)
     uncertainty = None if request.uncertainty is None else read_uncertainty(request.uncertainty, case, ct.grid)
     filtered = filter_candidates(
-        tumor, ct.grid, lungs.mask, request.anatomy, probability=probability, uncertainty=uncertainty
+        tumor,
+        ct.grid,
+        lungs.mask,
+        request.anatomy,
+        probability=probability,
+        uncertainty=uncertainty,
+        ask_stage2=request.score is not None,
     )
+    if request.score is not None:
+        filtered = judge_by_score(filtered, request.score, request.anatomy)
     kept = filtered.kept_mask()
     name = f"{case}{ENDING}"
     write_image(np.where(tumor & ~kept, 0, labels).astype(labels.dtype), ct.grid, request.output / name)

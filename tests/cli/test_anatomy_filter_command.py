@@ -56,8 +56,8 @@ class TestFiltering:
         assert "outside_lungs 1" in out
         assert "2 of 2 cases done" in out
 
-    def test_the_preset_keeps_the_first_alone_and_the_result_can_be_filtered_again(self, command, folders):
-        assert command() == 0
+    def test_the_first_alone_is_kept_on_request_and_the_result_can_be_filtered_again(self, command, folders):
+        assert command("--top_k", "1") == 0
         assert told(folders)["cases"]["a"]["dropped"] == {"outside_lungs": 1, "top_k": 1}
         places = ["-i", folders.root / "out", "-ct", folders["images"], "-o", folders.root / "again"]
         assert anatomy_filter.main([*map(str, places), "--lungs", str(folders["lung_masks"])]) == 0

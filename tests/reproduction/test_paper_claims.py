@@ -15,6 +15,7 @@ from nnunet_cascade.reproduction.evaluation import TableResult
 from nnunet_cascade.reproduction.report import RunDescription, report_page
 from nnunet_cascade.reproduction.request import ReproductionRequest
 from nnunet_cascade.reproduction.tables import TABLES, Claim, chosen_tables
+from nnunet_cascade.reproduction.tiny_plans import COARSE_STEPS, EPOCHS
 
 REQUEST = ReproductionRequest(folder=Path("out"), tables=chosen_tables(["I"]), size="tiny", folds=2, resamples=500)
 RESAMPLING = Resampling(resamples=500, seed=0)
@@ -136,5 +137,5 @@ def test_the_page_shows_paper_and_ours_and_what_was_not_run():
     assert "cascade, margin 16: not run: nobody gave it." in page
     assert "could not be tested here" in page
     assert "computer-drawn phantoms" in page
-    assert "stage 1, UNet: 2 × 780 steps" in page
+    assert f"stage 1, UNet: 2 × {EPOCHS * COARSE_STEPS} steps" in page
     assert "was not measured: there was no time" in page

@@ -16,6 +16,7 @@ from nnunet_cascade.errors import NoLungsError
 from nnunet_cascade.geometry import AxisTurn, Box
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.postprocessing.lungs.source import LungSource
+from nnunet_cascade.postprocessing.scoring.score import CandidateScore, ScoreFit
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.workflows import lung_masks as lung_folder
 from nnunet_cascade.workflows.anatomy_filter import FilterRequest, filter_figures, filter_task, verdict_table
@@ -82,7 +83,7 @@ class TestFiltering:
     def test_the_least_uncertain_comes_first_where_one_ranks_by_it(self, folders, run, name):
         folders.write("a", [IN_LEFT, IN_RIGHT])
         write_image(blocks(IN_LEFT, value=2).astype(np.float32) / 10, GRID, folders["maps"] / f"{name}.nii.gz")
-        outcome = run(anatomy=AnatomySettings(rank_by="mean_uncertainty"), uncertainty=folders["maps"])["a"]
+        outcome = run(anatomy=AnatomySettings(rank_by="mean_uncertainty", top_k=1), uncertainty=folders["maps"])["a"]
         assert rules(outcome) == ["top_k", "lung_overlap"]
         assert [c.mean_uncertainty for c in outcome.record.candidates] == pytest.approx([0.2, 0.0])
 
@@ -227,6 +228,28 @@ class TestProbabilities:
         assert [round(c.mean_probability, 3) for c in record.candidates] == [0.9, 0.6]
         assert [round(c.max_probability, 3) for c in record.candidates] == [0.9, 0.6]
         assert record.tumor.probability_known
+
+    def test_a_score_judges_by_what_is_known_before_stage_2(self, folders, run, softmax):
+        fit = ScoreFit(
+            features=("stage1_mean",), means=(0.75,), spreads=(0.1,), coefficients=(2.0,), intercept=0.0,
+            operating_point=0.5,
+        )  # fmt: skip
+        counts = {"true_candidates": 10, "false_candidates": 10, "scans": 9, "false_positives_per_scan": 0.25}
+        score = CandidateScore(fits={"before stage 2": fit}, **counts)
+        known, unknown = (run(score=score)["a"].record.candidates for _ in self.with_and_without(folders, softmax))
+        assert [(c.verdict.rule, c.verdict.kept, c.score_fit) for c in known] == [
+            ("score", True, "before stage 2"),
+            ("score", False, "before stage 2"),
+        ]
+        assert {c.verdict.rule for c in unknown} == {"lung_overlap"}
+
+    @staticmethod
+    def with_and_without(folders, softmax):
+        path = folders["predictions"] / "a.npz"
+        np.savez_compressed(path, probabilities=softmax)
+        yield
+        path.unlink()
+        yield
 
     def test_what_does_not_fit_is_not_used_and_flagged(self, folders, run, softmax):
         np.savez_compressed(folders["predictions"] / "a.npz", probabilities=softmax[:, ::-1, ::-1, ::-1])
