@@ -54,16 +54,11 @@ def test_a_folder_that_is_not_there_cannot_be_written(tmp_path, ct):
         write_image(ct, GRID, tmp_path / "nowhere" / "a.nii.gz")
 
 
-def flipped(content):
-    """A byte of the checksum changed on the way."""
-    return content[:-6] + bytes([content[-6] ^ 1]) + content[-5:]
-
-
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda content: gzip.compress(gzip.decompress(content)[:400]), "truncated"),
-        (flipped, r"CRC check failed.*copy it again"),
+        (lambda content: content[:-6] + bytes([content[-6] ^ 1]) + content[-5:], r"CRC check failed.*copy it again"),
         (lambda _: b"hello", "cannot be read"),
         (lambda _: None, r"a\.nii\.gz does not exist"),
     ],

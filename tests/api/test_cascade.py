@@ -15,19 +15,17 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from builders.tiny_cascades import quick_spec
+from builders.tiny_cascades import COARSE, quick_spec
 
 import nnunet_cascade as nnc
 from nnunet_cascade.dicom.ct.writing import write_ct_series
 from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.images import read_labels, to_sitk, write_image
 from nnunet_cascade.phantom.cohort import TEST_SEEDS
-from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 
 # nnU-Net and torch warn about themselves when trainers are looked up, highdicom and pydicom about what they write.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
-SETTINGS = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
 
 
 def write_series(phantom, folder, name):
@@ -40,7 +38,7 @@ def write_series(phantom, folder, name):
 def inputs(tmp_path_factory):
     """One phantom as an image file, as a DICOM series and as one of two, with the truth as stage 1's mask."""
     root = tmp_path_factory.mktemp("inputs")
-    phantom = make_phantom(TEST_SEEDS[0], SETTINGS)
+    phantom = make_phantom(TEST_SEEDS[0], COARSE)
     (root / "images").mkdir()
     (root / "masks").mkdir()
     write_image(np.rint(phantom.ct).astype(np.int16), phantom.grid, root / "images" / "ct_0000.nii.gz")
@@ -187,8 +185,7 @@ class TestSave:
             result.save(tmp_path / "file")
 
     def test_a_record_of_what_was_in_memory_names_no_inputs(self, loaded, inputs, tmp_path):
-        ct = nnc.read_ct(inputs.image)
-        path = loaded.predict(ct, case="memory", stage1=inputs.mask).save(tmp_path)
+        path = loaded.predict(nnc.read_ct(inputs.image), case="memory", stage1=inputs.mask).save(tmp_path)
         record = json.loads(path.read_text())
         assert "inputs" not in record
         assert "image" not in record["varying"]

@@ -21,8 +21,7 @@ ERRORS = [name for name in nnc.__all__ if name.endswith("Error")]
 
 @pytest.mark.parametrize("name", DESCRIBED)
 def test_every_name_can_be_imported_and_is_described(name):
-    first = inspect.getdoc(getattr(nnc, name)).splitlines()[0]
-    assert first.endswith((".", ";", ":", ","))
+    assert inspect.getdoc(getattr(nnc, name)).splitlines()[0].endswith((".", ";", ":", ","))
     assert name in dir(nnc)
 
 
@@ -62,8 +61,7 @@ def test_every_error_is_a_cascade_error_and_a_built_in_one():
 
 
 @pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name in WITH_CASCADE else []) for name in DESCRIBED],
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name in WITH_CASCADE else []) for name in DESCRIBED]
 )
 def test_the_examples_run(name, example_names):
     described = getattr(nnc, name)

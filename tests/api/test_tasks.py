@@ -13,7 +13,6 @@ import nnunet_cascade as nnc
 from nnunet_cascade.images import read_labels, to_sitk, write_image
 
 pytestmark = pytest.mark.filterwarnings("ignore")
-FOLLOWED = ONE.but(cts=(Ct(seed=1), Ct(seed=7, name="CT2")))
 CT = nnc.Volume(chest_ct(), GRID)
 
 
@@ -25,7 +24,7 @@ class TestReadCt:
             assert found.grid.difference(GRID) is None
 
     def test_several_are_refused_with_their_list_unless_one_is_named(self, tmp_path):
-        folder = write_subject(FOLLOWED, tmp_path)
+        folder = write_subject(ONE.but(cts=(Ct(seed=1), Ct(seed=7, name="CT2"))), tmp_path)
         uids = sorted(scan.series_uid for scan in nnc.find_scans(str(folder)).values())
         with pytest.raises(nnc.InputImageError, match="holds 2 CT") as raised:
             nnc.read_ct(folder)
@@ -63,8 +62,7 @@ class TestEvaluate:
             write_image(mask, GRID, tmp_path / f"{name}.nii.gz")
         files = nnc.evaluate(str(tmp_path / "predicted.nii.gz"), tmp_path / "truth.nii.gz")
         mixed = nnc.evaluate(predicted > 0, tmp_path / "truth.nii.gz")
-        arrays = nnc.evaluate(predicted, self.truth > 0, spacing_mm=GRID.spacing_mm)
-        assert files == mixed == arrays
+        assert files == mixed == nnc.evaluate(predicted, self.truth > 0, spacing_mm=GRID.spacing_mm)
         assert 0 < files.dice < 1
 
     def test_the_labels_of_files_that_are_tumor_can_be_named(self, tmp_path):

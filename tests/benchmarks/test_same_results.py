@@ -61,10 +61,6 @@ def table(path, *rows):
         csv.writer(file).writerows([("case", "dice"), *rows])
 
 
-def picture(path, red=0):
-    Image.new("RGB", (4, 3), (red, 0, 0)).save(path)
-
-
 def page(path, cell="12.5 ml", heading="Cases", case="a1"):
     path.write_text(f"<h1>{heading} 1</h1><table><tr><th>2</th></tr><tr><td>{case}</td><td>{cell}</td></tr></table>")
 
@@ -94,7 +90,7 @@ WRITERS = {
     "a.dcm": dicom,
     "a.json": record,
     "deep/a.csv": lambda path, *rows: table(path, *(rows or [("a", "0.8")])),
-    "a.png": picture,
+    "a.png": lambda path, red=0: Image.new("RGB", (4, 3), (red, 0, 0)).save(path),
     "a.html": page,
     "a.md": markdown,
     "a.pth": weights,
@@ -172,8 +168,7 @@ def test_one_changed_value_is_found_and_named(main, folders, capsys, name, chang
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
-    [([("a", "0.9")], "line 2, dice: '0.8' and '0.9'"), ([("a", "0.8"), ("b", "0.8")], "2 lines of")],
+    ("rows", "told"), [([("a", "0.9")], "line 2, dice: '0.8' and '0.9'"), ([("a", "0.8"), ("b", "0.8")], "2 lines of")]
 )
 def test_a_changed_cell_and_a_further_row_are_found(main, folders, capsys, rows, told):
     table(folders[1] / "deep" / "a.csv", *rows)

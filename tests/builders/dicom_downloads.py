@@ -169,8 +169,7 @@ def _write_seg(subject, seg, slices, path):
 def lay_out(source, target, layout):
     """Copy a download into the layout of a collection; names say nothing in "idc" and "one folder"."""
     for number, path in enumerate(sorted(source.rglob("*.dcm"))):
-        header = read_header(path)
-        place = target / _place(header, number, layout)
+        place = target / _place(read_header(path), number, layout)
         place.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, place)
     if layout == "descriptive":

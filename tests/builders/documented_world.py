@@ -4,12 +4,12 @@ import json
 import shutil
 
 import numpy as np
+from builders.tiny_cascades import COARSE
 from scipy.ndimage import gaussian_filter
 
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.phantom.cohort import TEST_SEEDS
 from nnunet_cascade.phantom.dicom import write_dicom_cohort
-from nnunet_cascade.phantom.settings import PhantomSettings
 
 MADE_BEFORE = (
     "nnc-cascade-predict -i IMAGES -o RESULTS -m BUNDLE",
@@ -17,7 +17,6 @@ MADE_BEFORE = (
 )
 """Lines that make what other pages begin with; they run once, here."""
 _CASES = 2
-_PHANTOM = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
 
 
 def make_world(folder, tiny, run_shell):
@@ -30,7 +29,9 @@ def make_world(folder, tiny, run_shell):
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
         (folder / name).mkdir()
     _place_images(folder, tiny)
-    _place_models(folder, tiny)
+    shutil.copytree(tiny.bundle, folder / "BUNDLE")
+    for number in (1, 2):
+        (folder / f"MODEL{number}").symlink_to(tiny.model(number), target_is_directory=True)
     _place_demo(folder, tiny)
     run_shell("\n".join(MADE_BEFORE), folder)
     for name in ("RUN", "OTHER", "results_lower"):
@@ -81,12 +82,6 @@ def _draw_cross_validation(folder):
             write_image(array.astype(kind), truth.grid, drawn / f"{case}{suffix}.nii.gz")
 
 
-def _place_models(folder, tiny):
-    shutil.copytree(tiny.bundle, folder / "BUNDLE")
-    for number in (1, 2):
-        (folder / f"MODEL{number}").symlink_to(tiny.model(number), target_is_directory=True)
-
-
 def _place_demo(folder, tiny):
     """What `nnc-demo` leaves, of one patient, and the same patient as somebody's DICOM export."""
     demo = folder / "demo"
@@ -94,6 +89,6 @@ def _place_demo(folder, tiny):
     raw = demo / "nnUNet_raw" / "Dataset501_Phantoms"
     for name in ("imagesTs", "labelsTs"):
         shutil.copytree(tiny.raw / name, raw / name)
-    write_dicom_cohort(demo / "dicom", train_seeds=(), test_seeds=TEST_SEEDS[:1], settings=_PHANTOM)
+    write_dicom_cohort(demo / "dicom", train_seeds=(), test_seeds=TEST_SEEDS[:1], settings=COARSE)
     shutil.copytree(demo / "dicom", folder / "EXPORT")
     (folder / "EXPORT" / "phantoms.json").unlink()

@@ -19,21 +19,14 @@ class TouchesCanary:
         return os.mkdir, (str(self.canary),)
 
 
-class RunsShell(dict):
+class RunsShell(TouchesCanary, dict):
     """What looks like a dictionary of weights and asks the shell."""
-
-    def __init__(self, canary):
-        super().__init__()
-        self.canary = canary
 
     def __reduce__(self):
         return os.system, (f"mkdir '{self.canary}'",)
 
 
-class Evaluates:
-    def __init__(self, canary):
-        self.canary = canary
-
+class Evaluates(TouchesCanary):
     def __reduce__(self):
         return eval, (f"__import__('os').mkdir({str(self.canary)!r})",)
 
@@ -54,8 +47,7 @@ class TheirTrainer(nnUNetTrainer):
 
 def poison_checkpoint(path, canary, *, kind=TouchesCanary, key="logging"):
     """Put an object that runs code into a checkpoint, the rest of which is honest."""
-    content = torch.load(path, weights_only=False)
-    torch.save({**content, key: kind(canary)}, path)
+    torch.save({**torch.load(path, weights_only=False), key: kind(canary)}, path)
 
 
 def change_json(path, change):

@@ -33,8 +33,7 @@ def symmetric(channels=2):
 
 def initialized(made, network, *, regions=False, axes=(0, 1, 2), members=None):
     """A predictor with a network as nnU-Net's loading would leave it."""
-    channels = network[-1].out_channels
-    labels = SimpleNamespace(num_segmentation_heads=channels, has_regions=regions)
+    labels = SimpleNamespace(num_segmentation_heads=network[-1].out_channels, has_regions=regions)
     plans = SimpleNamespace(get_label_manager=lambda _: labels)
     states = [member.state_dict() for member in members or [network]]
     states = [{name: value.clone() for name, value in state.items()} for state in states]

@@ -22,6 +22,8 @@ from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.training import pipeline
 
 _FACTS = "tiny_cascade.json"
+COARSE = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
+"""Phantoms of few voxels with tumors that are large in them."""
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,7 @@ def tiny_cascade(nnunet_root, request):
 
 def _train(nnunet_root, *, as_users_do):
     raw = nnunet_root / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
-    settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
-    write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=TEST_SEEDS[:1], settings=settings)
+    write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=TEST_SEEDS[:1], settings=COARSE)
     plan = ["nnUNetv2_plan_and_preprocess", "-d", DATASET, "-c", "3d_fullres", "-np", "2", "-npfp", "2"]
     train = ["-o", nnunet_root / "bundle", *TRAIN_CASCADE]
     # nnU-Net's planner refuses the nnUNet_n_proc_DA=0 that the tests train with.

@@ -98,11 +98,6 @@ def stored(path, array):
     return path
 
 
-def plans_for(name):
-    """The plans file to run a trainer on."""
-    return SWIN_PLANS if "Swin" in name else PLANS
-
-
 def plans_of(
     labelling,
     *,
@@ -219,8 +214,8 @@ def size_of(name):
 
 def nnunets(name, *, continues=False):
     """A trainer as `nnUNetv2_train` makes it."""
-    dataset = LABELLINGS["tumor"].dataset
-    return get_trainer_from_args(dataset, CONFIGURATION, 0, name, plans_for(name), continues, torch.device("cpu"))
+    dataset, plans = LABELLINGS["tumor"].dataset, SWIN_PLANS if "Swin" in name else PLANS
+    return get_trainer_from_args(dataset, CONFIGURATION, 0, name, plans, continues, torch.device("cpu"))
 
 
 def weights(network):

@@ -7,14 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+from builders.tiny_cascades import COARSE
 
 from nnunet_cascade.geometry import Box
 from nnunet_cascade.images import Volume
-from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 
 SEED = 3000
-SETTINGS = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
 WHOLE_BODY_SLICES, LEGS_SLICES = 1000, 500
 
 
@@ -29,7 +28,7 @@ class Scan:
 
 @cache
 def chest(**changes):
-    phantom = make_phantom(SEED, replace(SETTINGS, **changes))
+    phantom = make_phantom(SEED, replace(COARSE, **changes))
     return Scan(Volume(phantom.ct, phantom.grid), phantom.tumors > 0, phantom.lungs)
 
 

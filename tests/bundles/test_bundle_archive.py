@@ -157,8 +157,7 @@ class TestSizes:
         extracted(zipped(), text_bytes=1000)
 
     def test_files_that_overlap_are_refused(self, tmp_path, extracted, zipped):
-        path = zipped(files={"cascade.json": bytes(5000), "notes.txt": b""})
-        content = path.read_bytes()
+        content = zipped(files={"cascade.json": bytes(5000), "notes.txt": b""}).read_bytes()
         start = content.index(b"PK\x01\x02")
         entries = content[start:].split(b"PK\x01\x02")
         first, notes = entries[1:3]

@@ -17,22 +17,17 @@ COMMANDS = {"nnc-make-bundle": make_bundle, "nnc-export-bundle": export_bundle, 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def command_lines():
-    return [line for block in re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL) for line in block.splitlines()]
-
-
 def test_every_command_of_the_page_runs(tiny_cascade, tmp_path, monkeypatch):
     (tmp_path / "evaluation.json").write_text(json.dumps({"comparison": {"methods": {}}}))
     models = {"MODEL1": str(tiny_cascade.model(1)), "MODEL2": str(tiny_cascade.model(2))}
     monkeypatch.chdir(tmp_path)
-    lines = command_lines()
+    lines = "".join(re.findall(r"```sh\n(.*?)```", PAGE, flags=re.DOTALL)).splitlines()
     assert {line.split()[0] for line in lines} == set(COMMANDS)
     for line in lines:
         name, *words = shlex.split(line)
         assert COMMANDS[name].main([models.get(word, word) for word in words]) == 0, line
     assert read_spec(tmp_path / "tumors").stage2.folds == (0, 1)
-    table = re.search(r"\| Stage \|.*", PAGE)[0]
-    assert table in (tmp_path / "tumors" / "MODEL_CARD.md").read_text()
+    assert re.search(r"\| Stage \|.*", PAGE)[0] in (tmp_path / "tumors" / "MODEL_CARD.md").read_text()
     rows = re.findall(r"^\| `([a-z0-9./`, ]+)` \|", PAGE, flags=re.MULTILINE)
     named = {name for row in rows for name in row.replace("`", "").replace("/", "").split(", ")}
     assert named == {path.name for path in (tmp_path / "BUNDLE").iterdir()}

@@ -294,11 +294,7 @@ class TestUnusableModels:
             ("configuration", {"resampling_fn_data_kwargs": ...}, "KeyError: 'resampling_fn_data_kwargs'"),
             ("configuration", {"normalization_schemes": []}, "IndexError"),
             ("configuration", TORCH_RESAMPLING, "set_num_threads"),
-            (
-                "dataset",
-                {"labels": {"background": 0, "tumor": 9}},
-                "the tumor is label 9, of 2; expected labels",
-            ),
+            ("dataset", {"labels": {"background": 0, "tumor": 9}}, "the tumor is label 9, of 2; expected labels"),
             ("dataset", {"labels": {"background": 0, "tumor": -1}}, "the tumor is label -1"),
             ("dataset", {"labels": {"background": 0, "tumor": "x"}}, "cannot be loaded"),
         ],

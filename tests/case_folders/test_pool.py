@@ -66,8 +66,7 @@ def test_an_error_of_a_job_is_raised():
 
 
 def test_closed_it_does_no_more_than_the_jobs_at_hand(tmp_path):
-    paths = [tmp_path / str(number) for number in range(40)]
-    done = map_in_processes(os.mkdir, paths, 2, killed=never)
+    done = map_in_processes(os.mkdir, [tmp_path / str(number) for number in range(40)], 2, killed=never)
     next(done)
     done.close()
     made = len(list(tmp_path.iterdir()))

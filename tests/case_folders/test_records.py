@@ -24,8 +24,7 @@ MADE = CaseFingerprint(settings={"a": (1, 2)}, inputs=[["ct", "f0"]], model={"st
 @pytest.fixture
 def written(tmp_path):
     (tmp_path / "x.nii.gz").write_bytes(b"12345")
-    record = write_record(tmp_path, RECORD, MADE)
-    return tmp_path, record
+    return tmp_path, write_record(tmp_path, RECORD, MADE)
 
 
 def test_a_record_names_its_files_with_their_sizes_and_all_that_decided_them(written):

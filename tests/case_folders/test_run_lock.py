@@ -115,9 +115,6 @@ def test_a_worker_that_gets_no_lock_says_so_and_goes_on(tmp_path, caplog):
     assert "nowhere/.run.workers cannot be locked (No such file or directory)" in caplog.text
 
 
-HOLDER = json.dumps({"host": "there", "process": 7, "since": "2026", "num_parts": 1, "part_id": 0})
-
-
 @pytest.mark.parametrize(
     ("name", "share", "message"),
     [
@@ -128,7 +125,7 @@ HOLDER = json.dumps({"host": "there", "process": 7, "since": "2026", "num_parts"
 )
 def test_a_lock_that_another_user_may_hold_refuses_a_run_with_a_way_out(tmp_path, monkeypatch, name, share, message):
     path, opened = tmp_path / name, os.open
-    path.write_text(HOLDER)
+    path.write_text(json.dumps({"host": "there", "process": 7, "since": "2026", "num_parts": 1, "part_id": 0}))
 
     def refuse(asked, flags, *mode, **named):
         if asked == str(path) and flags & os.O_RDWR:

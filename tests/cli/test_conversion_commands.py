@@ -7,17 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.cascade_commands import run
-from builders.dicom_downloads import (
-    ELSEWHERE,
-    LUNG,
-    TUMOR,
-    Ct,
-    Seg,
-    Subject,
-    truncate,
-    write_download,
-    write_subject,
-)
+from builders.dicom_downloads import ELSEWHERE, LUNG, TUMOR, Ct, Seg, Subject, truncate, write_download, write_subject
 
 from nnunet_cascade.cli import convert_dicom, convert_nsclc_radiomics, options
 from nnunet_cascade.images import read_volume

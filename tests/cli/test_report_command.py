@@ -57,8 +57,7 @@ def test_two_folders_are_compared(run, tmp_path, capsys):
 )
 def test_wrong_usage_ends_with_2_in_one_line(run, tmp_path, capsys, arguments, message):
     before = sorted(path.name for path in run.results.iterdir())
-    given = [argument.format(empty=tmp_path, run=run.results) for argument in arguments]
-    assert report.main(given) == 2
+    assert report.main([argument.format(empty=tmp_path, run=run.results) for argument in arguments]) == 2
     told = capsys.readouterr().err
     assert message in told
     assert len(told.splitlines()) == 1

@@ -333,8 +333,7 @@ def test_the_summary_has_the_volume_that_the_samples_make_of_a_case(request_of, 
 
 def test_the_seed_of_a_region_depends_on_setting_and_box_alone():
     box, other = Box((0, 0, 0), (3, 3, 3)), Box((0, 0, 0), (3, 3, 4))
-    seeds = {roi_seed(SamplingSettings(seed=s), b) for s in (0, 1) for b in (box, other)}
-    assert len(seeds) == 4
+    assert len({roi_seed(SamplingSettings(seed=s), b) for s in (0, 1) for b in (box, other)}) == 4
     assert roi_seed(SamplingSettings(), box) == roi_seed(
         SamplingSettings(mc_samples=3, sources=("mc_dropout", "tta")), box
     )

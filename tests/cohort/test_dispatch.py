@@ -93,8 +93,7 @@ def test_cases_are_asked_for_only_as_workers_have_room():
             asked.append(number)
             yield case(str(number))
 
-    dispatcher = Dispatcher(FakeEngine(), endless(), workers=2, capacity=3)
-    outcomes = dispatcher.run()
+    outcomes = Dispatcher(FakeEngine(), endless(), workers=2, capacity=3).run()
     for _ in range(5):
         next(outcomes)
     assert len(asked) <= 5 + 2 * 3

@@ -81,8 +81,7 @@ class TestManifest:
         assert manifest["versions"]["pydicom"]
 
     def test_cases_with_the_same_ct_are_named(self, tmp_path, dataset, logged):
-        copy = THREE.but(cts=(Ct(seed=1),))
-        convert(write_download([ONE, TWO, copy], tmp_path / "d"), dataset)
+        convert(write_download([ONE, TWO, THREE.but(cts=(Ct(seed=1),))], tmp_path / "d"), dataset)
         assert manifest_of(dataset)["duplicate_cts"] == [["P1", "P3"]]
         assert logged.messages[-1] == "the CTs of P1 and P3 are the same, voxel for voxel"
         convert(tmp_path / "d", dataset, test_patients=frozenset({"P3"}))
@@ -138,8 +137,7 @@ class TestOptions:
             np.testing.assert_array_equal(labels_of(dataset / name, "P1"), expected)
 
     def test_irregular_series_are_left_out_if_asked(self, download, dataset):
-        result = convert(download, dataset, replace(SETTINGS, irregular="exclude"))
-        ((record),) = result.left_out
+        ((record),) = convert(download, dataset, replace(SETTINGS, irregular="exclude")).left_out
         assert record["case"] == "P2"
         assert record["reason"].startswith("found missing_slices (7 slices, 1 of 8 planes between them)")
         assert present(dataset) == sorted(both("P1") + both("P3"))
@@ -168,8 +166,7 @@ class TestOptions:
         by_uid = replace(SETTINGS, case_names="uid")
         convert(tmp_path / "d", dataset, by_uid, patients=frozenset({"P1"}))
         convert(tmp_path / "d", dataset, by_uid, patients=frozenset({"P2"}))
-        hashes = {record["ct"]["sha256"] for record in manifest_of(dataset)["converted"].values()}
-        assert len(hashes) == 2
+        assert len({record["ct"]["sha256"] for record in manifest_of(dataset)["converted"].values()}) == 2
 
 
 @pytest.mark.long
@@ -178,8 +175,7 @@ def test_nnunet_takes_the_dataset(tmp_path, download):
     folders = {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
     dataset = tmp_path / "nnUNet_raw" / "Dataset501_X"
     labels = (TUMOR_LABEL, Label(name="lung", regions=("Lung-Left",), required=False))
-    settings = ConversionSettings(labels=labels, case_names="patient-id")
-    convert(download, dataset, settings, folds=2)
+    convert(download, dataset, ConversionSettings(labels=labels, case_names="patient-id"), folds=2)
     command = Path(sys.executable).parent / "nnUNetv2_plan_and_preprocess"
     # nnU-Net's planner refuses the nnUNet_n_proc_DA=0 that the tests train with.
     without = {name: value for name, value in os.environ.items() if name != "nnUNet_n_proc_DA"}

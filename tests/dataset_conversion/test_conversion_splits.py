@@ -47,8 +47,7 @@ class TestFolds:
 
     def test_too_few_that_could_be_converted_cost_the_folds_alone(self, tmp_path, dataset):
         source = write_download([ONE, TWO.but(rois=())], tmp_path / "d")
-        result = convert(source, dataset, folds=2)
-        assert "2 folds for 1 patients" in result.folds_problem
+        assert "2 folds for 1 patients" in convert(source, dataset, folds=2).folds_problem
         assert present(dataset) == both("P1")
         assert not (dataset / "splits_final.json").exists()
 

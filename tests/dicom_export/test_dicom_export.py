@@ -251,8 +251,7 @@ def test_on_slices_of_a_tilted_gantry_contours_lie_where_the_voxels_do(tmp_path)
 
 
 def test_maps_on_another_grid_are_refused_and_nothing_is_written(tmp_path, axial):
-    elsewhere = dataclasses.replace(GRID, origin_mm=(0.0, 0.0, 0.0))
-    write_results(tmp_path / "results", "case", elsewhere)
+    write_results(tmp_path / "results", "case", dataclasses.replace(GRID, origin_mm=(0.0, 0.0, 0.0)))
     with pytest.raises(GridMismatchError, match=r"case\.nii\.gz does not lie on the slices of the series: first voxel"):
         export(tmp_path, "case", axial.scan)
     assert not (tmp_path / "results" / "dicom" / "case").exists()

@@ -14,7 +14,6 @@ FEW_DRAWS = Resampling(resamples=200)
 # difference −2.1, standard deviation 38.8, limits −79.7 and 75.5, interval of the bias −22.0 to 17.8.
 WRIGHT = [494, 395, 516, 434, 476, 557, 413, 442, 650, 433, 417, 656, 267, 478, 178, 423, 427]
 MINI = [512, 430, 520, 428, 500, 600, 364, 380, 658, 445, 432, 626, 260, 477, 259, 350, 451]
-points = st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=3, max_size=12)
 
 
 def test_bias_and_limits_are_those_that_bland_and_altman_print():
@@ -35,7 +34,7 @@ def test_limits_lie_at_1_96_standard_deviations_with_the_interval_of_1999():
     assert found.lower_interval.low == pytest.approx(found.lower - half, rel=1e-6)
 
 
-@given(points)
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=3, max_size=12))
 def test_concordance_is_one_less_the_mean_square_apart_of_that_of_independent_ones(both):
     x, y = np.array(both, dtype=float).T
     apart = x.var() + y.var() + (x.mean() - y.mean()) ** 2

@@ -14,17 +14,12 @@ FEW_DRAWS = Resampling(resamples=400, seed=3)
 numbers = st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=1, max_size=12)
 
 
-def drawn_by_hand(sample, statistic, resampling):
-    """The same draws, one after the other."""
-    places = np.random.default_rng(resampling.seed).integers(0, sample.size, size=(resampling.resamples, sample.size))
-    return np.array([statistic(sample[place]) for place in places])
-
-
 @pytest.mark.parametrize(("ours", "plain"), [(mean, np.mean), (median, np.median)])
 def test_both_intervals_are_those_of_scipy_on_the_same_draws(ours, plain, rng):
     sample = rng.gamma(2.0, 5.0, size=23)
     found = estimate([sample], ours, FEW_DRAWS)
-    drawn = drawn_by_hand(sample, plain, FEW_DRAWS)
+    places = np.random.default_rng(FEW_DRAWS.seed).integers(0, sample.size, size=(FEW_DRAWS.resamples, sample.size))
+    drawn = np.array([plain(sample[place]) for place in places])
     for method in ("percentile", "bca"):
         given_draws = stats._resampling.BootstrapResult(None, drawn, None)
         known = stats.bootstrap(

@@ -10,10 +10,9 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.correlation import correlate, pearson, spearman
 
 FEW_DRAWS = Resampling(resamples=200)
-pairs = st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=12)
 
 
-@given(pairs)
+@given(st.lists(st.tuples(st.integers(-5, 5), st.integers(-5, 5)), min_size=3, max_size=12))
 def test_both_coefficients_are_scipys_with_ties_too(points):
     x, y = np.array(points, dtype=float).T
     found = correlate(x, y, FEW_DRAWS)

@@ -16,8 +16,7 @@ FEW_DRAWS = Resampling(resamples=200)
 
 def p_over_all_signs(differences):
     """Every sign that the nonzero differences could have, counted."""
-    sizes = np.abs([d for d in differences if d])
-    ranks = stats.rankdata(sizes)
+    ranks = stats.rankdata(np.abs([d for d in differences if d]))
     seen = min(
         ranks[np.array([d for d in differences if d]) > 0].sum(),
         ranks[np.array([d for d in differences if d]) < 0].sum(),

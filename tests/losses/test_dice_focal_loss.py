@@ -55,5 +55,4 @@ def test_other_gammas_have_the_right_gradient(gamma):
 def test_outputs_that_are_nan_give_nan_and_no_crash():
     problem = make_problem("two classes, ignore")
     problem.logits[0, 0, 0] = float("nan")
-    loss = L1DiceFocalLoss(labels=problem.labels)
-    assert loss(problem.logits.float(), problem.target).isnan()
+    assert L1DiceFocalLoss(labels=problem.labels)(problem.logits.float(), problem.target).isnan()

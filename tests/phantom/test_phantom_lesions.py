@@ -37,8 +37,7 @@ def test_the_label_has_the_volume_of_the_continuous_shape(seed, radius, flat, vo
 def test_the_surface_points_lie_on_the_surface(seed, radius):
     lesion = draw_lesion(np.random.default_rng(seed), (10.0, -20.0, 30.0), radius)
     surface = lesion.surface_mm()
-    out = np.linalg.norm(surface - lesion.center_mm, axis=1)
-    assert out.max() <= lesion.reach_mm
+    assert np.linalg.norm(surface - lesion.center_mm, axis=1).max() <= lesion.reach_mm
     fine = Grid(shape=(1, 1, 1), spacing_mm=(1.0, 1.0, 1.0))
     for point in surface[::40]:
         for share, inside in ((0.98, 1), (1.02, 0)):

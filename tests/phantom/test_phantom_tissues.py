@@ -10,10 +10,8 @@ from nnunet_cascade.phantom.points import points_of
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 
-SEEDS = (500, 501, 502)
 
-
-@pytest.fixture(params=SEEDS)
+@pytest.fixture(params=(500, 501, 502))
 def phantom(request, phantom_of):
     return phantom_of(request.param, spacing_mm=(4.0, 4.0, 4.0), tumors=(1, 2))
 
@@ -33,8 +31,7 @@ def test_values_are_whole_hounsfield_units_of_a_ct(phantom):
 
 def test_each_tissue_has_its_hounsfield_units(phantom, core_values):
     lesions = (phantom.tumors > 0) | (phantom.distractors > 0)
-    lung = np.median(phantom.ct[(phantom.lungs > 0) & ~lesions])
-    assert -870 < lung < -750
+    assert -870 < np.median(phantom.ct[(phantom.lungs > 0) & ~lesions]) < -750
     assert np.median(core_values(phantom.ct, phantom.heart & ~lesions)) == pytest.approx(45, abs=5)
     inside = phantom.ct[(phantom.ct > -130) & (phantom.ct < 120)]
     fat, soft = np.count_nonzero(np.abs(inside + 100) < 15), np.count_nonzero(np.abs(inside - 50) < 25)
@@ -70,8 +67,7 @@ def test_bowel_holds_gas(phantom_of):
 
 def test_the_trachea_reaches_the_top_of_the_volume(phantom):
     gas, _ = ndimage.label(phantom.ct[-1] < -700)
-    middle = gas[:, phantom.ct.shape[2] // 2]
-    inside = set(np.unique(middle)) - {0, gas[0, 0], gas[-1, 0]}
+    inside = set(np.unique(gas[:, phantom.ct.shape[2] // 2])) - {0, gas[0, 0], gas[-1, 0]}
     assert any(80 < np.count_nonzero(gas == label) * 16 < 500 for label in inside)
 
 

@@ -57,7 +57,10 @@ def new_environment(tmp_path_factory):
         borrowed = environment.folder / "borrowed"
         borrowed.mkdir()
         for folder in dict.fromkeys(p for p in sys.path if Path(p).name in {"site-packages", "dist-packages"}):
-            _lend(Path(folder), borrowed)
+            for entry in Path(folder).iterdir():
+                link, ours = borrowed / entry.name, "nnunet_cascade" in entry.name
+                if not ours and entry.suffix != ".pth" and not link.exists():
+                    link.symlink_to(entry, target_is_directory=entry.is_dir())
         # a name that sorts last: what is installed here goes before what is borrowed
         (environment.site_packages / "zz_borrowed.pth").write_text(f"{borrowed}\n")
         return environment
@@ -71,9 +74,3 @@ def wheel(new_environment):
     environment = new_environment("wheel")
     environment.pip("wheel", "--wheel-dir", environment.folder, CHECKOUT)
     return next(environment.folder.glob("*.whl"))
-
-
-def _lend(folder: Path, borrowed: Path) -> None:
-    for entry in folder.iterdir():
-        if "nnunet_cascade" not in entry.name and entry.suffix != ".pth" and not (borrowed / entry.name).exists():
-            (borrowed / entry.name).symlink_to(entry, target_is_directory=entry.is_dir())

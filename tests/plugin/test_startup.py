@@ -25,6 +25,13 @@ def registration(request, monkeypatch):
     return request.param
 
 
+def set_before(monkeypatch, value):
+    if value is None:
+        monkeypatch.delenv(VARIABLE, raising=False)
+    else:
+        monkeypatch.setenv(VARIABLE, value.replace(":", os.pathsep).replace("ours", plugin_folder()))
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [
@@ -37,10 +44,7 @@ def registration(request, monkeypatch):
     ],
 )
 def test_our_folder_comes_after_the_users_own(before, after, registration, monkeypatch):
-    if before is None:
-        monkeypatch.delenv(VARIABLE, raising=False)
-    else:
-        monkeypatch.setenv(VARIABLE, before.replace(":", os.pathsep).replace("ours", plugin_folder()))
+    set_before(monkeypatch, before)
     registration()
     assert os.environ[VARIABLE].replace(plugin_folder(), "ours").split(os.pathsep) == after
     registration()
@@ -52,10 +56,7 @@ def test_our_folder_comes_after_the_users_own(before, after, registration, monke
 def test_the_switch_turns_the_registration_at_start_off(at_start, before, monkeypatch):
     monkeypatch.setattr(sys, "path", [str(CHECKOUT)])
     monkeypatch.setenv(SWITCH, "1")
-    if before is None:
-        monkeypatch.delenv(VARIABLE, raising=False)
-    else:
-        monkeypatch.setenv(VARIABLE, before)
+    set_before(monkeypatch, before)
     at_start()
     assert os.environ.get(VARIABLE) == before
 

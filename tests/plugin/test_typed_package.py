@@ -38,10 +38,7 @@ nnc.predict("ct.nii.gz")
 nnc.load_cascade(7)
 """
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("pyright") is None, reason="pyright is not installed")]
 
 
 @pytest.fixture(scope="module")

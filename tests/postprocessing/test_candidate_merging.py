@@ -118,8 +118,7 @@ def test_space_between_pieces_changes_no_component(places, merge, spacing_mm, bl
     with patch.object(merging, "_SMALLEST_BLOCK", block):
         labels = label_candidates(mask, Grid(shape=mask.shape, spacing_mm=spacing_mm), merge)
     assert partition(labels) == partition(np.where(mask, inner, 0))
-    sizes = np.bincount(labels.ravel())[1:]
-    assert (np.diff(sizes) <= 0).all()
+    assert (np.diff(np.bincount(labels.ravel())[1:]) <= 0).all()
 
 
 def test_a_mask_of_another_shape_is_refused():

@@ -79,8 +79,7 @@ def test_a_disc_measures_within_the_bounds_that_pixels_allow(diameter_mm, spacin
 @pytest.mark.parametrize("code", ORIENTATIONS)
 def test_axial_is_the_patients_plane_however_the_array_lies(code):
     upright = grid_towards("LPS", (9, 10, 12), (3.0, 1.5, 0.75))
-    rng = np.random.default_rng(3)
-    mask = rng.random(upright.shape) < 0.05
+    mask = np.random.default_rng(3).random(upright.shape) < 0.05
     turn = AxisTurn.to_code(upright, code)
     turned = turn.apply(mask)
     grid = grid_towards(code, turned.shape, turn.spacing(upright.spacing_mm))

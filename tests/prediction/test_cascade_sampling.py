@@ -207,8 +207,7 @@ class TestStageOneUncertainty:
         return of
 
     @pytest.mark.parametrize(
-        ("sources", "measure"),
-        quick_or_long([(ALL[1:2], MEASURES[2])], *product((ALL[1:2], ALL[1:]), MEASURES[::2])),
+        ("sources", "measure"), quick_or_long([(ALL[1:2], MEASURES[2])], *product((ALL[1:2], ALL[1:]), MEASURES[::2]))
     )
     def test_its_map_is_handed_on_and_changes_nothing_of_its_mask(self, predicted, image, sources, measure):
         plain, _ = predicted()

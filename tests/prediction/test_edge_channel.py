@@ -27,8 +27,7 @@ def test_the_edge_magnitude_of_a_slope_is_its_steepness_per_mm(axis, spacing_mm)
     places = np.indices((13, 24, 24))[axis] * spacing_mm[axis]
     found = edge_magnitude((-30.0 * places).astype(np.float32), spacing_mm)
     assert found.dtype == np.float32
-    middle = tuple(slice(6, -6) for _ in range(3))
-    np.testing.assert_allclose(found[middle], 30.0, rtol=1e-4)
+    np.testing.assert_allclose(found[tuple(slice(6, -6) for _ in range(3))], 30.0, rtol=1e-4)
 
 
 def test_an_even_image_has_no_edge():
@@ -99,8 +98,7 @@ class TestStage2WithEdges:
         places = ["-i", tiny_cascade.test_image, "-o", tmp_path / "out", "-m", tmp_path / "bundle"]
         options = ["--mc_samples", "2", "--stage1_predictions", tiny_cascade.test_truth.parent, "-device", "cpu"]
         run("nnc-cascade-predict", *places, *options)
-        record = json.loads(next((tmp_path / "out").glob("phantom_*.json")).read_text())
-        assert record["rois"]
+        assert json.loads(next((tmp_path / "out").glob("phantom_*.json")).read_text())["rois"]
         assert read_volume(next((tmp_path / "out").glob("*uncertainty*.nii.gz"))).array.max() > 0
 
 

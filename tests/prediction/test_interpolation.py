@@ -21,8 +21,7 @@ GRIDS = [((9, 14, 11), (17, 40, 33)), ((40, 37, 5), (33, 90, 5)), ((7, 70, 8), (
 def smooth(rng, shape):
     """Logits with a few hills."""
     values = torch.from_numpy(rng.normal(size=(1, 1, *shape)).astype(np.float32))
-    kernel = torch.full((1, 1, 3, 3, 3), 1 / 9)
-    return torch.nn.functional.conv3d(values, kernel, padding=1)[0, 0] - 1.5
+    return torch.nn.functional.conv3d(values, torch.full((1, 1, 3, 3, 3), 1 / 9), padding=1)[0, 0] - 1.5
 
 
 def full(channels, shape):
@@ -106,8 +105,7 @@ def test_a_turned_cropped_and_transposed_image_gets_its_mask_where_it_belongs(rn
     mask = np.zeros((15, 18, 21), dtype=bool)  # as the network's axes run
     mask[inside.slices] = expected_mask(logits, inside.shape, regions=False, threshold=0.4)
     forward = (1, 2, 0)
-    seen = mask.transpose([forward.index(axis) for axis in range(3)])
-    expected = TURNED.undo(seen)
+    expected = TURNED.undo(mask.transpose([forward.index(axis) for axis in range(3)]))
     model = stage(logits, threshold=0.4, forward=forward)
     found = model.predict_coarse(Prepared(np.zeros((1, 6, 7, 8), np.float32), mask.shape, inside), TURNED)
     np.testing.assert_array_equal(found.mask, expected)

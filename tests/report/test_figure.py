@@ -206,8 +206,7 @@ def test_the_table_and_what_lies_beside_the_patient_are_cut_away(own):
     hu[:, 56, 5:115] = 100
     hu[:, 28:32, 5:10] = 30
     write_image(hu, wide, own.scan.path)
-    only = replace(own, record=None, truth=None, folder=own.folder.parent)
-    figure = compose_figure(only)
+    figure = compose_figure(replace(own, record=None, truth=None, folder=own.folder.parent))
     left, right = figure.axes[0].get_xlim()
     assert 120 < left < 160
     assert 320 < right < 360
@@ -294,8 +293,7 @@ def test_truth_with_several_labels_shows_the_tumor_alone(own):
     labels[TRUTH.slices], labels[5, 20:23, 8:12] = 2, 1
     write_image(labels, GRID, own.truth)
     (own.truth.parent / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "lung": 1, "tumor": 2}}))
-    unnamed = Drawn(own)
-    assert "say which is tumor by --tumor_label" in unnamed.said(GROUND_TRUTH)
+    assert "say which is tumor by --tumor_label" in Drawn(own).said(GROUND_TRUTH)
     named = Drawn(replace(own, truth_tumor=TumorLabel(values=(2,))))
     columns = named.colored(GROUND_TRUTH, palette.TRUTH.color)[:, 1]
     assert columns.min() > named.edges(GROUND_TRUTH, TRUTH)[1] - 4

@@ -38,8 +38,7 @@ def test_long_reasons_and_names_are_wrapped_inside_the_figure(own):
     candidate = {"id": 1, "volume_ml": 1.0, "verdict": {"kept": False, "reason": reason}}
     figure = Drawn(replace(with_record(own, candidates=[candidate]), case=name))
     width = figure.pixels.shape[1]
-    right = max(item.get_window_extent().x1 for item in figure.artists())
-    assert right <= width
+    assert max(item.get_window_extent().x1 for item in figure.artists()) <= width
     assert "…" in figure.said()
 
 

@@ -30,8 +30,7 @@ def compared(tmp_path_factory):
         mine.write(case, found=(IN_LEFT,), agreeing=8, thinner=2 if case == "b" else 0)
     paper.write("only_paper", found=(IN_RIGHT,)).finish()
     mine.finish(failed={"<b>only mine</b>": "no CT"})
-    made = make_comparison(*requests(paper, mine))
-    return root, made, (root / "both/index.html").read_text()
+    return root, make_comparison(*requests(paper, mine)), (root / "both/index.html").read_text()
 
 
 def test_the_paired_difference_is_the_second_less_the_first_over_the_cases_of_both(compared):
@@ -48,8 +47,7 @@ def test_each_case_has_both_values_and_its_difference_the_largest_first(compared
     _, _, index = compared
     table = index.split('id="cases"')[1]
     assert re.findall(r'href="cases/([^"/]+)/', table)[:3] == ["b", "a", "c"]
-    row = table.split('href="cases/b/')[1].split("</tr>")[0]
-    keys = re.findall(r'data-sort="([^"]*)"', row)
+    keys = re.findall(r'data-sort="([^"]*)"', table.split('href="cases/b/')[1].split("</tr>")[0])
     assert [float(key) for key in keys[:3]] == [FIRST_ML, SECOND_ML, SECOND_ML - FIRST_ML]
 
 

@@ -256,8 +256,7 @@ def test_what_a_record_tells_wrongly_is_left_out(record):
 
 
 def test_text_of_a_record_cannot_leave_the_pages_data(template, small_run):
-    record = small_run.write("a", uncertainty={"measure": EVIL})
-    data = told(record, {**VOLUMES, "ct": EVIL})
+    data = told(small_run.write("a", uncertainty={"measure": EVIL}), {**VOLUMES, "ct": EVIL})
     data["places"][0]["title"] = EVIL
     page = template.render(viewer=data)
     assert "<script>alert" not in page

@@ -206,8 +206,7 @@ def test_a_case_to_train_and_to_test_on_is_refused_before_training(raw):
 def test_a_label_that_is_none_or_a_ct_that_is_missing_is_told_before_training(raw):
     with pytest.raises(SettingsError, match="has no label '7'; found tumor"):
         require_possible(request(dataset=501, tumor_labels=(7,)))
-    folder = raw(502, "Tr", "f")
-    (folder / "imagesTr" / "f_0000.nii.gz").unlink()
+    (raw(502, "Tr", "f") / "imagesTr" / "f_0000.nii.gz").unlink()
     with pytest.raises(DatasetError, match="no CT of f"):
         require_possible(request(dataset=501, test_dataset=502))
 

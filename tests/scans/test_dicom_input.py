@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders.dicom_downloads import SETTINGS, convert, edit, lay_out, truncate
+from builders.tiny_cascades import COARSE
 from pydicom import dcmread
 
 from nnunet_cascade.cli import cascade_predict
@@ -20,14 +21,12 @@ from nnunet_cascade.dicom.writing import Identity, Series, uid_from
 from nnunet_cascade.images import read_volume, write_image
 from nnunet_cascade.phantom.cohort import TEST_SEEDS
 from nnunet_cascade.phantom.dicom import write_phantom_dicom
-from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.phantom.thorax import make_phantom
 from nnunet_cascade.scans.search import find_scans
 
 # highdicom and pydicom warn about what they read and write.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-TINY = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumors=(1, 2), tumor_radius_mm=(12.0, 20.0))
 SECRETS = ("Doe", "Jane", "MRN-4711", "19470203")
 MAPS = ("", "_probability", "_uncertainty", "_roi", "_stage1", "_candidates", "_lungs")
 MISSING = 9
@@ -86,7 +85,7 @@ def write_patients(folder, phantom):
 
 @pytest.fixture(scope="module")
 def phantom():
-    return make_phantom(TEST_SEEDS[0], TINY)
+    return make_phantom(TEST_SEEDS[0], COARSE)
 
 
 @pytest.fixture(scope="module")

@@ -61,8 +61,7 @@ def slices_of(folder, name="CT"):
 class TestSearch:
     @pytest.mark.parametrize("layout", ["idc", "one folder"])
     def test_every_layout_gives_the_same_cases_and_voxels(self, download, tmp_path, layout):
-        found = find_scans(lay_out(download, tmp_path, layout))
-        assert list(found) == list(find_scans(download))
+        assert list(find_scans(lay_out(download, tmp_path, layout))) == list(find_scans(download))
         by_id = find_scans(tmp_path, "patient-id")
         assert list(by_id) == ["P1", "P2", "P3"]
         for number, scan in enumerate(by_id.values(), start=1):
@@ -102,8 +101,7 @@ class TestSearch:
         write_image(ct_voxels(1), GRID, one / "a_0000.nii.gz")
         assert find_scans(one) == {"a": Scan(case="a", path=one / "a_0000.nii.gz")}
         assert find_scans(one / "a_0000.nii.gz") == find_scans(one)
-        volume = only(find_scans(one)).read()
-        np.testing.assert_array_equal(volume.array, ct_voxels(1))
+        np.testing.assert_array_equal(only(find_scans(one)).read().array, ct_voxels(1))
         assert only(find_scans(one)).files == (one / "a_0000.nii.gz",)
 
     @pytest.mark.parametrize(

@@ -178,8 +178,7 @@ def test_nnunets_bookkeeping_is_kept_object_for_object_and_in_order(options):
 
 def test_what_comes_from_outside_the_image_is_background_and_masked_after_the_intensities():
     transforms = set_chances(paper(CUBE, use_mask_for_norm=[True]), shape=1, intensity=1)
-    spatial = parts(transforms, SpatialTransform)[0]
-    spatial.scaling = (1.25, 1.25)
+    parts(transforms, SpatialTransform)[0].scaling = (1.25, 1.25)
     out = transforms(image=torch.ones(1, *CUBE), segmentation=torch.ones((1, *CUBE), dtype=torch.int16))
     outside = out["segmentation"] == 0
     assert 0.2 < outside.float().mean() < 0.9
@@ -272,8 +271,7 @@ def test_a_quarter_turn_keeps_every_slice_in_its_place_and_reaches_the_three_oth
 
 def test_thick_slices_are_deformed_in_their_plane_alone_and_all_alike():
     size = (4, 30, 30)
-    one = sample((1, 30, 30))["image"]
-    image = one.repeat(1, 4, 1, 1)
+    image = sample((1, 30, 30))["image"].repeat(1, 4, 1, 1)
     transforms = set_chances(paper(SLAB, slice_wise=True), shape=1, intensity=0, mirroring=0)
     out = transforms(image=image.clone(), segmentation=torch.zeros((1, *size), dtype=torch.int16))["image"]
     assert not torch.equal(out, center_crop(image, SLAB))

@@ -75,8 +75,7 @@ def test_nnunets_loader_draws_patients_equally_however_many_rois_they_have(tmp_p
     labels = SimpleNamespace(all_labels=[0, 1], has_ignore_label=False)
     np.random.seed(0)  # noqa: NPY002
     loader = nnUNetDataLoader(dataset(tmp_path, rois, jitter=True), 2, (4, 4, 4), (4, 4, 4), labels)
-    drawn = [key for _ in range(100) for key in next(loader)["keys"]]
-    assert 80 <= drawn.count("q") <= 120
+    assert 80 <= [key for _ in range(100) for key in next(loader)["keys"]].count("q") <= 120
 
 
 def test_with_jitter_each_face_moves_within_its_range(tmp_path):
@@ -93,8 +92,7 @@ def test_every_roi_of_a_patient_is_drawn(tmp_path):
         save_case(tmp_path, roi.case)
     drawn = dataset(tmp_path, rois, jitter=False)
     np.random.seed(0)  # noqa: NPY002
-    shapes = {drawn.load_case("p")[0].shape for _ in range(20)}
-    assert shapes == {(1, 4, 5, 6), (1, 5, 5, 5)}
+    assert {drawn.load_case("p")[0].shape for _ in range(20)} == {(1, 4, 5, 6), (1, 5, 5, 5)}
 
 
 def test_a_box_smaller_than_the_patch_is_shown_with_real_context(tmp_path):

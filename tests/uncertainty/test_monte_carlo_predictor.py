@@ -56,8 +56,7 @@ def test_every_measure_of_every_combination_of_sources_is_that_of_all_samples_ke
 
 def reference_in_float32(network, image, samples, axes):
     """What this predictor has given since it knew dropout alone, sum by sum in its order."""
-    patch = torch.tensor(PATCH)
-    missing = (patch - torch.tensor(image.shape[1:])).clamp_min(0)
+    missing = (torch.tensor(PATCH) - torch.tensor(image.shape[1:])).clamp_min(0)
     padding = [int(n) for low, lack in reversed([(m // 2, m) for m in missing]) for n in (low, lack - low)]
     data = nn.functional.pad(image, padding)
     steps = compute_steps_for_sliding_window(tuple(data.shape[1:]), PATCH, 0.5)

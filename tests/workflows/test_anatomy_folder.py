@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders.drawn_chests import GRID, IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK, Folders, blocks, chest_ct
+from builders.drawn_chests import GRID, IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK, blocks, chest_ct
 
 from nnunet_cascade.case_folders.case_files import find_masks
 from nnunet_cascade.case_folders.prediction_files import TumorLabel
@@ -22,11 +22,6 @@ from nnunet_cascade.workflows import lung_masks as lung_folder
 from nnunet_cascade.workflows.anatomy_filter import FilterRequest, filter_figures, filter_task, verdict_table
 
 ALL = AnatomySettings(top_k="all")
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from builders.drawn_chests import IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK, Folders
+from builders.drawn_chests import IN_LEFT, IN_RIGHT, LUNGS, MIDDLE, SPECK
 
 from nnunet_cascade.case_folders.case_files import find_masks
 from nnunet_cascade.case_folders.run_report import RunContext
@@ -30,11 +30,6 @@ SPACE = SearchSpace(
     rescue_distance_mm=(0.0, 5.0, 30.0),
     rescue_near_surface_share_central=(0.0, 0.4),
 )
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path)
 
 
 @pytest.fixture

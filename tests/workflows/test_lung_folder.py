@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from builders.drawn_chests import GRID, LUNGS, Folders, chest_ct
+from builders.drawn_chests import GRID, LUNGS, chest_ct
 
 from nnunet_cascade.case_folders.case_files import find_images
 from nnunet_cascade.case_folders.case_record import CaseRecord
@@ -19,11 +19,6 @@ from nnunet_cascade.workflows import lung_masks as lung_folder
 from nnunet_cascade.workflows.lung_masks import kept_lungs, lung_figures, lung_task
 
 THRESHOLD = LungSource()
-
-
-@pytest.fixture
-def folders(tmp_path):
-    return Folders(tmp_path)
 
 
 @pytest.fixture
@@ -112,8 +107,7 @@ class TestKept:
     def test_given_weights_count_by_what_they_hold_not_by_their_name(self, ct, folders, searches):
         weights = folders["out"] / "w.pth"
         weights.write_text("one")
-        source = LungSource(kind="lungmask", weights=weights)
-        kept_lungs(ct, source, folders["lungs"], case="a")
+        kept_lungs(ct, LungSource(kind="lungmask", weights=weights), folders["lungs"], case="a")
         moved = weights.rename(weights.with_name("moved.pth"))
         kept_lungs(ct, LungSource(kind="lungmask", weights=moved), folders["lungs"], case="a")
         assert searches == ["a"]

@@ -206,8 +206,7 @@ def test_one_place_given_twice_counts_once(again):
 @pytest.mark.parametrize("degrees", [-25, -4, 10, 30])
 def test_a_tilted_gantry_gets_a_grid_wide_enough_for_all(degrees):
     drift = 3.0 * np.tan(np.radians(degrees))
-    planes = packed_planes(GRID, tilt=(drift, 0.0))
-    stack = stack_slices(planes[::-1])
+    stack = stack_slices(packed_planes(GRID, tilt=(drift, 0.0))[::-1])
     assert stack.irregularities == ("gantry_tilt",)
     assert stack.grid.shape == (12, 20 + int(np.ceil(abs(11 * drift) / 0.8)), 16)
     assert stack.shifts_voxels.min() >= 0

@@ -43,8 +43,7 @@ def read(headers):
 def test_the_order_of_the_files_does_not_matter(write_slices, as_read, placed_grid, rng):
     voxels = rng.integers(-1000, 1000, placed_grid.shape, dtype=np.int16)
     headers = write_slices(placed_grid, voxels)
-    shuffled = [headers[place] for place in (3, 0, 4, 1, 2)]
-    ct = read(shuffled)
+    ct = read([headers[place] for place in (3, 0, 4, 1, 2)])
     np.testing.assert_array_equal(ct.voxels, as_read(voxels, placed_grid))
     assert [header.sop_uid for header in ct.headers] == [header.sop_uid for header in as_read(headers, placed_grid)]
 

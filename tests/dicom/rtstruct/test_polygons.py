@@ -81,8 +81,7 @@ def test_cutting_a_polygon_in_two_leaves_out_no_pixel_and_shares_none(polygon, f
 @settings(deadline=None)
 def test_tiles_cover_each_pixel_once_wherever_their_edges_run(rows, columns):
     def tiles(cuts):
-        edges = sorted({-5.0, 20.0, *cuts})
-        return list(itertools.pairwise(edges))
+        return list(itertools.pairwise(sorted({-5.0, 20.0, *cuts})))
 
     squares = [
         np.array([(top, left), (top, right), (bottom, right), (bottom, left)])
@@ -159,8 +158,7 @@ def test_a_contour_that_stands_twice_counts_once(radius, change):
 @pytest.mark.parametrize("radius", [3, 10, 30, 120, 250])
 @pytest.mark.parametrize("rim", [0.5, 0.7, 1.0, 2.0])
 def test_a_thin_wall_is_no_twin(radius, rim):
-    contours = [circle(radius, vertices=400), circle(radius - rim, vertices=400)]
-    assert without_twins(contours) == [0, 1]
+    assert without_twins([circle(radius, vertices=400), circle(radius - rim, vertices=400)]) == [0, 1]
 
 
 CORNERS = np.array([(0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.0)])

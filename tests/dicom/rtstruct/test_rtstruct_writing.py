@@ -81,8 +81,7 @@ def test_a_contour_on_a_plane_without_a_slice_refers_to_none(write, write_slices
 def test_the_file_refers_to_study_series_and_slices(write, write_slices, series_of, axial_grid):
     headers = write_slices(axial_grid)
     path, found = write([RoiToWrite(name="nothing")], axial_grid, headers)
-    frame_uid = series_of("ct").identity.frame_of_reference_uid
-    assert found.frame_of_reference_uids == {frame_uid}
+    assert found.frame_of_reference_uids == {series_of("ct").identity.frame_of_reference_uid}
     assert found.referenced_series_uids == {headers[0].series_uid}
     study = pydicom.dcmread(path).ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence[0]
     assert study.ReferencedSOPInstanceUID == headers[0].study_uid

@@ -65,8 +65,7 @@ def test_one_case_and_none():
 
 
 def test_equal_uncertainties_are_a_random_order(rng):
-    dices = rng.random(9)
-    found = risk_coverage(dices, np.zeros(9), FEW_DRAWS)
+    found = risk_coverage(rng.random(9), np.zeros(9), FEW_DRAWS)
     assert found.gain == pytest.approx(0)
     assert found.gain_interval.low == pytest.approx(0)
     assert found.gain_interval.high == pytest.approx(0)

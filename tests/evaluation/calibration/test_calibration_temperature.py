@@ -95,8 +95,7 @@ def test_voxels_that_no_temperature_fits_are_refused(p, y, words):
 
 def test_the_temperature_is_bounded_and_says_so(rng):
     logits = rng.normal(0, 2, 5000)
-    useless = count_voxels(expit(logits), rng.random(5000) < expit(-logits))
-    fit = fit_temperature(useless)
+    fit = fit_temperature(count_voxels(expit(logits), rng.random(5000) < expit(-logits)))
     assert (fit.temperature, fit.at_bound) == (20.0, True)
     shy = count_voxels(expit(np.repeat([0.001, -0.001], 1000)), np.repeat([True, False], 1000) ^ (np.arange(2000) == 7))
     fit = fit_temperature(shy)
