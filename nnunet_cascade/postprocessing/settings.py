@@ -129,7 +129,7 @@ class AnatomySettings:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the settings as plain values, by name; as earlier releases wrote them, if a newer one has its default."""
+        """Return the settings as plain values by name, as earlier releases wrote them where newer ones are not used."""
         newer = {"undecided_distance_mm": _UNDECIDED_DISTANCE_MM}
         return {name: value for name, value in asdict(self).items() if newer.get(name) != value}
 

@@ -75,10 +75,11 @@ def test_they_are_evaluated_and_calibrated(earlier):
 
 
 def test_they_are_not_predicted_again(earlier):
-    made_from = CaseFingerprint(settings=CascadeSpec().to_json())
-    assert read_finished(earlier / "run", "a", made_from) == CaseRecord.from_json(
-        json.loads((earlier / "run" / "a.json").read_text())
-    )
+    content = json.loads((earlier / "run" / "a.json").read_text())
+    spec = CascadeSpec.from_json(content["settings"], where="a.json")
+    assert (spec.anatomy.top_k, spec.roi.max_candidates, spec.scoring) == (1, None, None)
+    made_from = CaseFingerprint(settings=spec.to_json())
+    assert read_finished(earlier / "run", "a", made_from) == CaseRecord.from_json(content)
 
 
 def test_a_bundle_is_loaded(tmp_path):
