@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from nnunet_cascade.geometry import Index
+from nnunet_cascade.training.grids import PlannedGrid
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 EPOCHS, BATCH = 6, 2
@@ -31,17 +32,21 @@ _LENGTHS: dict[str, Any] = {
 }
 
 
-def tiny_stage(stage: StageTraining, patch_size: Index, steps: float, **further: Any) -> StageTraining:
+def tiny_stage(
+    stage: StageTraining, patch_size: Index, steps: float, *, grid: PlannedGrid | None = None, **further: Any
+) -> StageTraining:
     """Return a stage with a tiny network, trained for minutes.
 
     Args:
         stage: As a user trains it.
         patch_size: Voxels along each axis.
         steps: Of an epoch, rounded; at least 1.
+        grid: In place of voxels of a fixed size, such as the paper's of 1 mm: phantoms have 3 mm.
         further: More settings of the training.
     """
+    plan = stage.plan if stage.plan.spacing_mm is None else replace(stage.plan, spacing_mm=None, grid=grid)
     training = {**stage.plan.training, **_LENGTHS, "iterations_per_epoch": max(1, round(steps)), **further}
-    return replace(stage, plan=replace(stage.plan, patch_size=patch_size, features=_FEATURES, training=training))
+    return replace(stage, plan=replace(plan, patch_size=patch_size, features=_FEATURES, training=training))
 
 
 def tiny_cascade(
@@ -58,8 +63,10 @@ def tiny_cascade(
     sampling = request.spec.sampling
     return replace(
         request,
-        stage1=tiny_stage(request.stage1, CUBIC_PATCH if cubic else COARSE_PATCH, COARSE_STEPS * steps, **further),
-        stage2=tiny_stage(request.stage2, CUBIC_PATCH, FINE_STEPS * steps, mc_samples=3, **further),
+        stage1=tiny_stage(
+            request.stage1, CUBIC_PATCH if cubic else COARSE_PATCH, COARSE_STEPS * steps, grid="coarse", **further
+        ),
+        stage2=tiny_stage(request.stage2, CUBIC_PATCH, FINE_STEPS * steps, grid="fine", mc_samples=3, **further),
         spec=replace(request.spec, sampling=replace(sampling, mc_samples=min(SAMPLES, sampling.mc_samples))),
     )
 

@@ -9,6 +9,7 @@ from multiprocessing.pool import ThreadPool
 
 import pytest
 import torch
+from nnunetv2.training.logging.nnunet_logger import MetaLogger
 
 
 def use_threads(patch):
@@ -20,16 +21,12 @@ def run_here(command, *arguments, log):
     """Run a command to its end; what it prints is appended to a file."""
     (entry,) = entry_points(group="console_scripts", name=command)
     log.parent.mkdir(parents=True, exist_ok=True)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        log.open("a") as file,
-        redirect_stdout(file),
-        warnings.catch_warnings(),
-    ):
+    with pytest.MonkeyPatch.context() as patch, log.open("a") as file, redirect_stdout(file), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # nnU-Net and torch warn about themselves
         patch.setattr(sys, "argv", [command, *map(str, arguments)])
         use_threads(patch)
         patch.setattr(torch, "set_num_threads", lambda _: None)
+        patch.setattr(MetaLogger, "plot_progress_png", lambda *_: None)  # it takes longer than the epoch it shows
         entry.load()()
 
 

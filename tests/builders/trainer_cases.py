@@ -222,6 +222,14 @@ def weights(network):
     return {key: value.clone() for key, value in network.state_dict().items()}
 
 
+def magnified(voxels, factor):
+    """The middle of (B, C, Z, Y, X), each voxel as a cube of `factor`³."""
+    for axis in (2, 3, 4):
+        side = voxels.shape[axis] // factor
+        voxels = voxels.narrow(axis, (voxels.shape[axis] - side) // 2, side).repeat_interleave(factor, axis)
+    return voxels
+
+
 def start(trainer):
     trainer.on_train_start()
     trainer.on_train_epoch_start()

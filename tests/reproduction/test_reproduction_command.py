@@ -5,25 +5,16 @@ import json
 import pytest
 import torch
 from builders.nnunet_here import run_nnunet_here, use_threads
+from builders.tiny_cascades import COARSE
 
 from nnunet_cascade.cli import reproduce_paper
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
-from nnunet_cascade.phantom.settings import PhantomSettings
-from nnunet_cascade.reproduction import request, tiny_plans, training
 from nnunet_cascade.reproduction import run as reproduction
+from nnunet_cascade.reproduction import tiny_plans, training
 from nnunet_cascade.reproduction.run import Reproduced
 from nnunet_cascade.training import pipeline
 
 TINY = ("--tiny", "--phantoms", "2", "2", "--effort", "0.3", "-device", "cpu", "--resamples", "200")
-
-
-def few_steps(name, spacing_mm, patch_size, iterations, settings):
-    """What plans a tiny network; only stage 1 must learn something, or it finds hundreds of candidates."""
-    return tiny_plans.tiny_plan(name, spacing_mm, patch_size, iterations if spacing_mm == 6 else 2, settings)
-
-
-def coarse_phantoms(**settings):
-    return PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0), **settings)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -33,11 +24,22 @@ def patch():
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
         use_threads(patch)
-        short = {"epochs": 1, "validation_iterations_per_epoch": 1, "mirroring": False}
-        patch.setattr(tiny_plans, "_TRAINING", {**tiny_plans._TRAINING, **short})
-        patch.setattr(request, "_TINY_SAMPLES", 2)
-        patch.setattr(request, "tiny_plan", few_steps)
-        patch.setattr(training, "PhantomSettings", coarse_phantoms)
+        # Only stage 1 takes more than a few steps: it must find few candidates.
+        short = {"validation_iterations_per_epoch": 1, "initial_learning_rate": 0.01}
+        sizes = {
+            "EPOCHS": 1,
+            "SAMPLES": 2,
+            "COARSE_STEPS": 40,
+            "FINE_STEPS": 3,
+            "COARSE_PATCH": (20, 16, 24),
+            "CUBIC_PATCH": (16, 16, 16),
+            "PLAIN_PATCH": (24, 32, 32),
+            "_FEATURES": (4, 8, 16),
+            "_LENGTHS": {**tiny_plans._LENGTHS, "epochs": 1, **short},
+        }
+        for name, value in sizes.items():
+            patch.setattr(tiny_plans, name, value)
+        patch.setattr(training, "PhantomSettings", lambda **_: COARSE)
         patch.setattr(pipeline, "run_nnunet", run_nnunet_here)
         yield patch
     torch.set_num_threads(threads)
@@ -48,7 +50,6 @@ def run(folder, *arguments):
 
 
 @pytest.mark.slow
-@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 class TestRun:
     @pytest.fixture(scope="class")
@@ -57,6 +58,14 @@ class TestRun:
         assert run(folder, "--tables", "III") == 0
         return folder
 
+    def test_every_row_of_the_table_has_all_its_cases(self, folder):
+        table = json.loads((folder / "reproduction.json").read_text())["tables"]["III"]
+        assert list(table["rows"]) == ["full CT", "cascade, all valid", "cascade, top 1", "plain nnU-Net"]
+        assert {len(method["cases"]) for method in table["comparison"]["methods"].values()} == {2}
+        assert table["missing"] == {}
+        assert "## Table III" in (folder / "reproduction.md").read_text()
+
+    @pytest.mark.long
     def test_a_second_run_with_another_table_trains_nothing_and_shows_the_papers_figures_and_ours(self, folder):
         def trained():
             return {path: path.stat().st_mtime_ns for path in folder.rglob("checkpoint_final.pth")}
@@ -89,8 +98,7 @@ class TestOutOfFold:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.setenv(name, str(root / name))
         raw = root / "nnUNet_raw" / "Dataset511_Own"
-        settings = PhantomSettings(spacing_mm=(6.0, 6.0, 6.0), tumor_radius_mm=(12.0, 20.0))
-        write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=settings)
+        write_cohort(raw, train_seeds=TRAIN_SEEDS[:4], test_seeds=(), settings=COARSE)
         for name in ("imagesTs", "labelsTs"):
             (raw / name).rmdir()
         return root

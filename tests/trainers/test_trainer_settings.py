@@ -12,7 +12,7 @@ from batchgeneratorsv2.transforms.intensity.gamma import GammaTransform
 from batchgeneratorsv2.transforms.spatial.mirroring import MirrorTransform
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from builders.tiny_plans import RESIDUAL
-from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, begun, start, validated, weights
+from builders.trainer_cases import BLOCK, EVERY_LOSS, LABELLINGS, begun, magnified, start, validated, weights
 from dynamic_network_architectures.architectures.unet import ResidualEncoderUNet
 from nnunetv2.run.run_training import maybe_load_checkpoint
 
@@ -24,7 +24,7 @@ from nnunet_cascade.trainers import roi_trainer
 from nnunet_cascade.trainers.cascade_trainer import _leaves, seed_of
 from nnunet_cascade.trainers.recipes import RECIPES
 from nnunet_cascade.trainers.roi_sampling import RoiDataset
-from nnunet_cascade.uncertainty.passes import UNetPasses, passes_of
+from nnunet_cascade.uncertainty.passes import UNetPasses, as_outputs, passes_of
 
 # nnU-Net, MONAI and torch warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -243,6 +243,12 @@ def test_every_weight_gets_a_finite_gradient_in_mixed_precision(name, make_train
 def test_forty_iterations_on_one_batch_lower_the_loss_by_a_third(name, offset, make_trainer):
     trainer = start(make_trainer(name, oversample_foreground=1.0))
     batch = next(trainer.dataloader_train)
+    if name == "SwinUNETRTrainer":
+        # The crops are 28 voxels long and its patch is 64: nine tenths would be padding, half a percent tumor. Then 40
+        # steps lower the cross-entropy alone, and the initial weights decide by how much (24 % with one seed, 30 % with
+        # another). The other networks see a third of tumor; so does this one where each voxel is a cube of 4³.
+        target = [magnified(each, 4) for each in as_outputs(batch["target"])]
+        batch = {"data": magnified(batch["data"], 4), "target": target}
     losses = [float(trainer.train_step(deepcopy(batch))["loss"]) for _ in range(40)]
     assert all(np.isfinite(losses))
     assert np.mean(losses[-3:]) + offset < 0.7 * (losses[0] + offset)
