@@ -110,6 +110,7 @@ def add_preset(parser: CommandParser) -> None:
     rules = parser.options("candidates and regions")
     add_preset_name(rules, default="recommended")
     add_top_k(rules, default="the preset's")
+    add_max_candidates(rules, default="16")
     add_margins(rules, default="the preset's")
     add_lungs(parser)
 
@@ -158,7 +159,7 @@ def preset_spec(args: argparse.Namespace) -> CascadeSpec:
     """Return the preset with what the options change."""
     from nnunet_cascade.prediction.spec import CascadeSpec
 
-    spec = with_top_k(CascadeSpec.of_preset(args.preset), args)
+    spec = with_max_candidates(with_top_k(CascadeSpec.of_preset(args.preset), args), args)
     # A bundle goes to computers with other devices.
     return replace(spec, roi=with_margins(spec.roi, args), lungs=replace(lung_source(args), device="auto"))
 
@@ -200,7 +201,18 @@ def add_operating_point(options: Options) -> None:
     """Add the options that change what goes to stage 2 and what stays after it."""
     meaning = "score from which a candidate is kept, 0 to 1; default: the one that the bundle's score was fitted for"
     options.number("--operating_point", "SCORE", meaning)
-    options.whole("--max_candidates", "N", "candidates of a case that go to stage 2 at most; default: the bundle's")
+    add_max_candidates(options, default="the bundle's")
+
+
+def add_max_candidates(options: Options, *, default: str) -> None:
+    """Add the option that bounds how much stage 2 looks at."""
+    options.whole("--max_candidates", "N", f"candidates of a case that go to stage 2 at most; default: {default}")
+
+
+def with_max_candidates(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
+    """Return a cascade's settings with what --max_candidates changes."""
+    most = args.max_candidates
+    return spec if most is None else replace(spec, roi=replace(spec.roi, max_candidates=most))
 
 
 def with_operating_point(spec: CascadeSpec, args: argparse.Namespace) -> CascadeSpec:
@@ -209,8 +221,7 @@ def with_operating_point(spec: CascadeSpec, args: argparse.Namespace) -> Cascade
     Raises:
         SettingsError: The bundle has no score to cut elsewhere.
     """
-    if args.max_candidates is not None:
-        spec = replace(spec, roi=replace(spec.roi, max_candidates=args.max_candidates))
+    spec = with_max_candidates(spec, args)
     if args.operating_point is None:
         return spec
     if spec.scoring is None:

@@ -21,7 +21,7 @@ from nnunet_cascade.evaluation.summary import format_table, summarize, write_sco
 from nnunet_cascade.files import write_json
 from nnunet_cascade.geometry import Grid, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels
-from nnunet_cascade.postprocessing.scoring.fitting import Example, FittedScore, fit_score
+from nnunet_cascade.postprocessing.scoring.fitting import FEWEST_SCANS, Example, FittedScore, fit_score
 from nnunet_cascade.postprocessing.scoring.score import CandidateScore
 from nnunet_cascade.prediction.case import PrecomputedInputs, refine_case
 from nnunet_cascade.prediction.loaded import LoadedCascade
@@ -71,6 +71,10 @@ def cross_validate(task: CrossValidation) -> str:
     """
     task.output.mkdir(parents=True, exist_ok=True)
     spec = read_spec(task.bundle)
+    scans = sum(len(fold["val"]) for fold in task.proposals.splits)
+    if task.false_positives_per_scan is not None and scans < FEWEST_SCANS:
+        _log.warning("no score is stored, the rules decide alone: %d scans; a score needs %d", scans, FEWEST_SCANS)
+        return cross_validate(replace(task, false_positives_per_scan=None))
     fits = task.false_positives_per_scan is not None
     spec = replace(spec, scoring=CandidateScore.unfitted() if fits else None)
     with TemporaryDirectory(dir=task.output, prefix=".refined") as store:
@@ -80,7 +84,7 @@ def cross_validate(task: CrossValidation) -> str:
             return cross_validate(replace(task, false_positives_per_scan=None))
         scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
         for case, path in tqdm(refined.items(), desc="results", unit="case"):
-            of_case = replace(spec, scoring=None if fitted is None else fitted.held_out[case])
+            of_case = _spec_of(case, task, spec, fitted)
             result = assemble_result(_load(path), of_case)
             write_case(result, task.output, case, spec=of_case)
             truth = true_tumor(task, case, result.grid)
@@ -115,6 +119,13 @@ def score_methods(case: str, result: CaseResult, truth: Mask) -> tuple[CaseScore
     predictions = (result.stage1, result.filtered.kept_mask(), result.tumor)
     first, second, third = (score_case(case, truth, mask, result.grid.spacing_mm) for mask in predictions)
     return first, second, third
+
+
+def _spec_of(case: str, task: CrossValidation, spec: CascadeSpec, fitted: FittedScore | None) -> CascadeSpec:
+    """Return the settings with the fold, and the fit, that left a patient out."""
+    fold = next(number for number, fold in enumerate(task.proposals.splits) if case in fold["val"])
+    scoring = None if fitted is None else fitted.held_out[case]
+    return replace(spec, stage2=replace(spec.stage2, folds=(fold,)), scoring=scoring)
 
 
 def _refined(task: CrossValidation, spec: CascadeSpec, store: Path) -> Iterator[tuple[str, Path]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 DATASET, ROI_DATASET = 501, 601
 TINY = ["epochs=1", "iterations_per_epoch=3", "validation_iterations_per_epoch=1", "recipe=adamw"]
 TRAIN_CASCADE = [
-    "-d", str(DATASET), "--roi_dataset", str(ROI_DATASET), "--folds", "2", "-device", "cpu", "--top_k", "all",
+    "-d", str(DATASET), "--roi_dataset", str(ROI_DATASET), "--folds", "2", "-device", "cpu", "--max_candidates", "2",
     "--stage1_spacing_mm", "8", "8", "8", "--stage1_patch_size", "24", "24", "32", "--stage1_batch_size", "2",
     "--stage1_features", "4", "8", "8", "--stage1_window_hu", "-1000", "400", "--stage1_set", *TINY,
     "--stage2_spacing_mm", "6", "6", "6", "--stage2_patch_size", "16", "16", "16", "--stage2_batch_size", "2",

@@ -16,7 +16,8 @@ from nnunet_cascade.postprocessing.candidates import Candidate
 from nnunet_cascade.postprocessing.scoring.evidence import values_of
 from nnunet_cascade.postprocessing.scoring.score import BEFORE_STAGE2, FITS, MIN_CANDIDATES, CandidateScore, ScoreFit
 
-_PARTS = 5
+FEWEST_SCANS = _PARTS = 5
+"""Each of the five parts has one at least."""
 _INVERSE_PENALTY = 1.0
 _SEED = 0
 
