@@ -67,9 +67,8 @@ def filter_candidates(  # noqa: PLR0913 - two maps and a choice by name are plai
 ) -> FilteredCandidates:
     """Find the candidates of a tumor mask and decide which are kept.
 
-    The rules, in order: too small → drop; enough of it in the lungs → keep; near a lung and large enough → keep;
-    else drop; then the first `top_k` of those kept. A lung mask that is missing, empty, of an implausible volume, of
-    one lung alone or flagged as lying elsewhere drops nothing.
+    The rules, in order: too small → drop; enough of it in the lungs → keep; near a lung and large enough → keep; else
+    drop; then the first `top_k`. A lung mask that is missing, empty or implausible drops nothing.
 
     Args:
         tumor: (Z, Y, X), as SimpleITK reads it from a file on the CT's grid. Left unchanged. May be empty.
@@ -78,8 +77,7 @@ def filter_candidates(  # noqa: PLR0913 - two maps and a choice by name are plai
         settings: What the rules ask; None is the recommended preset.
         probability: (Z, Y, X), tumor probability; needed to rank by it.
         uncertainty: (Z, Y, X), in any measure; needed to rank by it.
-        ask_stage2: Keep what the rules would drop for its place as "undecided", and all that they keep, whatever
-            `top_k` says: stage 2 looks at them, and a score judges then.
+        ask_stage2: Keep also what the rules leave undecided, whatever `top_k` says, for stage 2 and a score to judge.
 
     Returns:
         Every candidate with its verdict; its `kept_mask()` is the mask that remains. An empty mask has none.
