@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -111,11 +111,18 @@ def filter_candidates(  # noqa: PLR0913 - two maps and a choice by name are plai
     flags, no_lungs = ((problem[0],), problem[1]) if problem is not None else ((), "")
     judged = [decide(candidate, settings, no_lungs=no_lungs, ask_stage2=ask_stage2) for candidate in measured]
     chosen = tuple(judged) if ask_stage2 else keep_top(judged, settings.top_k, by=settings.rank_by)
-    if chosen and not any(candidate.kept for candidate in chosen):
-        flags = (*flags, Flag.ALL_REJECTED)
-        if settings.keep_best_if_none:
-            chosen, flags = keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
-    return FilteredCandidates(labels=labels, candidates=chosen, flags=flags)
+    return or_the_best(FilteredCandidates(labels=labels, candidates=chosen, flags=flags), settings)
+
+
+def or_the_best(filtered: FilteredCandidates, settings: AnatomySettings) -> FilteredCandidates:
+    """Return candidates flagged where none of them is kept, and by setting with the best one kept."""
+    candidates, flags = filtered.candidates, filtered.flags
+    if not candidates or filtered.kept or Flag.ALL_REJECTED in flags:
+        return filtered
+    if not settings.keep_best_if_none:
+        return replace(filtered, flags=(*flags, Flag.ALL_REJECTED))
+    best = keep_best(candidates, settings.rank_by)
+    return replace(filtered, candidates=best, flags=(*flags, Flag.ALL_REJECTED, Flag.BEST_KEPT))
 
 
 def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nnunet_cascade.flags import Flag
-from nnunet_cascade.postprocessing.anatomy import FilteredCandidates
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, or_the_best
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
-from nnunet_cascade.postprocessing.rules import best_first, keep_best, keep_top, without_stage2
+from nnunet_cascade.postprocessing.rules import best_first, keep_top, without_stage2
 from nnunet_cascade.postprocessing.scoring.score import CandidateScore
 from nnunet_cascade.postprocessing.settings import AnatomySettings
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -52,9 +52,5 @@ def judge_by_score(
         settings: Of the rules.
     """
     judged = [(score.judged(each) or without_stage2(each)) if each.kept else each for each in filtered.candidates]
-    chosen, flags = keep_top(judged, settings.top_k, by=settings.rank_by), filtered.flags
-    if chosen and not any(each.kept for each in chosen) and Flag.ALL_REJECTED not in flags:
-        flags = (*flags, Flag.ALL_REJECTED)
-        if settings.keep_best_if_none:
-            chosen, flags = keep_best(chosen, settings.rank_by), (*flags, Flag.BEST_KEPT)
-    return replace(filtered, candidates=chosen, flags=flags)
+    chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
+    return or_the_best(replace(filtered, candidates=chosen), settings)
