@@ -269,7 +269,7 @@ class CascadeSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of `cascade.json`."""
-        content = {"version": SPEC_VERSION, **to_json(self), "anatomy": self.anatomy.to_dict()}
+        content: dict[str, Any] = {"version": SPEC_VERSION, **to_json(self), "anatomy": self.anatomy.to_dict()}
         # As earlier releases wrote it, where nothing is asked that they did not know.
         if self.roi.max_candidates is None:
             del content["roi"]["max_candidates"]
