@@ -19,7 +19,7 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 # Two halves of the tests, side by side: those with a trained cascade, which is trained once for them, and all others.
 # Networks and the plug-in go with the first, so that both take the same time.
 # Each has one thread: on two processors, threads of one half would wait for those of the other most of the time.
-WITH_CASCADE := $(addprefix tests/,api bundles cohort docs networks plugin prediction scans training)
+WITH_CASCADE := $(addprefix tests/,api bundles cohort docs networks plugin prediction scans settings training workflows)
 
 # Every Python that pyproject.toml names: the newest versions of all dependencies must exist together for it.
 PYTHONS := 3.11 3.12 3.13 3.14

@@ -60,6 +60,16 @@ def memory_environment() -> dict[str, str]:
     return {name: os.environ.get(name, value) for name, value in _LARGE_PAGES.items()}
 
 
+def training_environment() -> dict[str, str]:
+    """Return the variables by which one of nnU-Net's commands shares the processors with its own workers.
+
+    nnU-Net gives a training on processors as many threads as there are processors, and its augmentation works beside
+    them: threads that spin while they wait for each other then cost several times the time of the step. What the user
+    has set stays.
+    """
+    return {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "passive"), **memory_environment()}
+
+
 def worker_environment(workers: int, *, threads: int | None = None) -> dict[str, str]:
     """Return the variables of a worker's environment; libraries read them when they are loaded.
 

@@ -59,7 +59,9 @@ def test_threads_of_a_worker_sleep_and_all_libraries_have_equally_many(cores, mo
     made = machine.worker_environment(2)
     assert made["OMP_WAIT_POLICY"] == "passive"
     assert {made[name] for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "nnUNet_def_n_proc")} == {"4"}
+    assert machine.training_environment()["OMP_WAIT_POLICY"] == "passive"
     monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    assert machine.training_environment()["OMP_WAIT_POLICY"] == "active"
     assert machine.worker_environment(1, threads=3)["OMP_WAIT_POLICY"] == "active"
     assert machine.worker_environment(1, threads=3)["OMP_NUM_THREADS"] == "3"
 

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from nnunet_cascade._startup import register
 from nnunet_cascade.errors import StepFailedError
-from nnunet_cascade.machine import memory_environment
+from nnunet_cascade.machine import training_environment
 
 _log = logging.getLogger(__name__)
 _EPOCH = re.compile(r"Epoch (\d+)\s*$")
@@ -46,7 +46,7 @@ def run_nnunet(command: str, arguments: Sequence[str], *, log: Path, title: str,
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-            env={**os.environ, **memory_environment(), "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, **training_environment(), "PYTHONUNBUFFERED": "1"},
         ) as process,
         tqdm(desc=title, total=epochs, unit="epoch" if epochs else "line", mininterval=1.0) as bar,
     ):
