@@ -52,7 +52,6 @@ def _body(args: argparse.Namespace) -> int:
         proposals=proposals,
         bundle=args.m,
         output=args.o or args.m.with_name(f"{args.m.name}_cross_validation"),
-        device=chosen_device(args),
         false_positives_per_scan=options.false_positives(args, None if spec.preset == "paper" else 0.25),
     )
     print(cross_validate(task))

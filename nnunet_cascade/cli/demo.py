@@ -11,7 +11,7 @@ from nnunet_cascade.cli.common import DONE, RESUMES, CommandParser, chosen_devic
 from nnunet_cascade.cli.options import add_device, add_effort
 
 if TYPE_CHECKING:
-    from nnunet_cascade.reproduction.demo import DemoResult
+    from nnunet_cascade.reproduction.demo import DemoRequest
 
 
 def build_parser() -> CommandParser:
@@ -38,26 +38,21 @@ def _body(args: argparse.Namespace) -> int:
     request = DemoRequest(
         folder=args.o, train=args.train, test=args.test, effort=args.effort, device=chosen_device(args)
     )
-    made = run_demo(request, first_predicted=_make_report)
-    print(made.page)
-    print(f"bundle: {made.bundle}; predictions: {made.predictions}; open {_report_folder(made) / 'index.html'}")
+    # The report is made as soon as there is something to see.
+    print(run_demo(request, predicted=lambda: _make_report(request)))
+    page = request.predictions / "report" / "index.html"
+    print(f"bundle: {request.bundle}; predictions: {request.predictions}; open {page}")
     return DONE
 
 
-def _make_report(made: DemoResult) -> None:
-    """Make the report as soon as there is something to see; what it could not show is told."""
+def _make_report(request: DemoRequest) -> None:
+    """Make the report on the held-out phantoms, and say what it could not show."""
     from nnunet_cascade.report.build import make_report
     from nnunet_cascade.report.collect import ReportRequest
 
-    request = ReportRequest(
-        results=made.predictions, output=_report_folder(made).absolute(), truths=made.truths, viewer=False
-    )
-    found = make_report(request)
-    sys.stderr.writelines(f"{line}\n" for line in found.problems)
-
-
-def _report_folder(made: DemoResult) -> Path:
-    return made.predictions / "report"
+    output, truths = (request.predictions / "report").absolute(), request.dataset / "labelsTs"
+    made = make_report(ReportRequest(results=request.predictions, output=output, truths=truths, viewer=False))
+    sys.stderr.writelines(f"{line}\n" for line in made.problems)
 
 
 main = new_command(build_parser, _body, __name__)

@@ -45,7 +45,7 @@ def build_parser() -> CommandParser:
 def _body(args: argparse.Namespace) -> int:
     from nnunet_cascade.nnunet_folders import patient_folds, raw_folder, roi_target
     from nnunet_cascade.training.crop_plan import crop_extent_mm, read_crop_plan
-    from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
+    from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, propose
     from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
     spec = options.preset_spec(args)
@@ -73,7 +73,7 @@ def _body(args: argparse.Namespace) -> int:
             target=target,
             splits=patient_folds(args.d),
             proposals=proposals,
-            threshold=spec.stage1.threshold if proposals is None else proposed_threshold(proposals),
+            threshold=spec.stage1.threshold if proposals is None else propose(proposals),
             ask_stage2=scored,
             tumor_labels=tumor_labels,
             anatomy=spec.anatomy,

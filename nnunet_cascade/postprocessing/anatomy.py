@@ -111,18 +111,17 @@ def filter_candidates(  # noqa: PLR0913 - two maps and a choice by name are plai
     flags, no_lungs = ((problem[0],), problem[1]) if problem is not None else ((), "")
     judged = [decide(candidate, settings, no_lungs=no_lungs, ask_stage2=ask_stage2) for candidate in measured]
     chosen = tuple(judged) if ask_stage2 else keep_top(judged, settings.top_k, by=settings.rank_by)
-    return or_the_best(FilteredCandidates(labels=labels, candidates=chosen, flags=flags), settings)
+    return flagged_if_none_is_kept(FilteredCandidates(labels=labels, candidates=chosen, flags=flags), settings)
 
 
-def or_the_best(filtered: FilteredCandidates, settings: AnatomySettings) -> FilteredCandidates:
-    """Return candidates flagged where none of them is kept, and by setting with the best one kept."""
-    candidates, flags = filtered.candidates, filtered.flags
-    if not candidates or filtered.kept or Flag.ALL_REJECTED in flags:
+def flagged_if_none_is_kept(filtered: FilteredCandidates, settings: AnatomySettings) -> FilteredCandidates:
+    """Return candidates with a flag where none of them is kept, and by setting with the best one kept."""
+    if not filtered.candidates or filtered.kept:
         return filtered
-    if not settings.keep_best_if_none:
-        return replace(filtered, flags=(*flags, Flag.ALL_REJECTED))
-    best = keep_best(candidates, settings.rank_by)
-    return replace(filtered, candidates=best, flags=(*flags, Flag.ALL_REJECTED, Flag.BEST_KEPT))
+    candidates, raised = filtered.candidates, [Flag.ALL_REJECTED]
+    if settings.keep_best_if_none:
+        candidates, raised = keep_best(candidates, settings.rank_by), [*raised, Flag.BEST_KEPT]
+    return replace(filtered, candidates=candidates, flags=tuple(dict.fromkeys((*filtered.flags, *raised))))
 
 
 def _require_shapes(grid: Grid, arrays: dict[str, Mask | Image | None]) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nnunet_cascade.geometry import Box, Grid, Image, Labels, Mask, as_index
-from nnunet_cascade.morphology import grow, label_components
+from nnunet_cascade.morphology import component_boxes, grow, label_components
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates
 from nnunet_cascade.postprocessing.candidates import Candidate, Stage2Finding
 from nnunet_cascade.prediction.refinement import Refinement
@@ -23,16 +24,22 @@ class Findings:
     Attributes:
         box: Smallest block of the image that holds them all.
         components: Of the block, (Z, Y, X), 26-connected and numbered from 1; 0 elsewhere.
+        boxes: Of each component, in the image.
         of_candidate: Numbers of the components that come near a candidate, by the candidate's id.
     """
 
     box: Box
     components: NDArray[np.uint32]
+    boxes: Sequence[Box]
     of_candidate: Mapping[int, tuple[int, ...]]
 
-    def mask_of(self, candidate: int) -> Mask:
-        """Return what belongs to a candidate, in the block."""
-        return np.isin(self.components, self.of_candidate.get(candidate, ()))
+    def drawn_for(self, candidate: int) -> tuple[Box, Mask] | None:
+        """Return what belongs to a candidate: the smallest block of the image that holds it, and the mask there."""
+        numbers = self.of_candidate.get(candidate, ())
+        if not numbers:
+            return None
+        here = reduce(Box.union, (self.boxes[number - 1] for number in numbers))
+        return here, np.isin(self.components[here.relative_to(self.box).slices], numbers)
 
     def without(self, found: Mask, candidates: Collection[int], kept: Collection[int]) -> Mask:
         """Return what was found, less what belongs to some candidates and to none that is kept."""
@@ -67,9 +74,11 @@ def find_components(found: Mask, filtered: FilteredCandidates, reach_mm: float, 
         Without a component the block is one voxel, and nothing belongs to any candidate.
     """
     if not found.any():
-        return Findings(box=Box((0, 0, 0), (1, 1, 1)), components=np.zeros((1, 1, 1), np.uint32), of_candidate={})
+        nothing = np.zeros((1, 1, 1), np.uint32)
+        return Findings(box=Box((0, 0, 0), (1, 1, 1)), components=nothing, boxes=(), of_candidate={})
     box = Box.around(found)
-    components = label_components(found[box.slices])
+    components, image = label_components(found[box.slices]), Box.whole(as_index(found.shape)).relative_to(box)
+    boxes = [each.relative_to(image) for each in component_boxes(components)]
     of_candidate: dict[int, tuple[int, ...]] = {}
     for candidate in filtered.kept:
         around = candidate.box.grown_mm(reach_mm + max(grid.spacing_mm), grid.spacing_mm).clipped(as_index(found.shape))
@@ -79,7 +88,7 @@ def find_components(found: Mask, filtered: FilteredCandidates, reach_mm: float, 
         near = grow(filtered.labels[around.slices] == candidate.id, reach_mm, grid.spacing_mm)
         met = components[shared.relative_to(box).slices][near[shared.relative_to(around).slices]]
         of_candidate[candidate.id] = tuple(number for number in np.unique(met).tolist() if number > 0)
-    return Findings(box=box, components=components, of_candidate=of_candidate)
+    return Findings(box=box, components=components, boxes=boxes, of_candidate=of_candidate)
 
 
 def measure_findings(
@@ -100,11 +109,11 @@ def _finding(
     candidate: Candidate, labels: Labels, findings: Findings, asked: tuple[Refinement, Roi], grid: Grid
 ) -> Stage2Finding:
     refinement, region = asked
-    mask = findings.mask_of(candidate.id)
-    voxels = int(np.count_nonzero(mask))
-    if not voxels:
+    drawn = findings.drawn_for(candidate.id)
+    if drawn is None:
         return Stage2Finding(volume_mm3=0.0, mean_probability=0.0, max_probability=0.0, overlap=0.0)
-    here = findings.box.slices
+    box, mask = drawn
+    here, voxels = box.slices, int(np.count_nonzero(mask))
     probability: Image = refinement.probability[here][mask]
     spread = None if refinement.uncertainty is None else refinement.uncertainty[here][mask]
     shared = int(np.count_nonzero(labels[here][mask] == candidate.id))
@@ -114,7 +123,7 @@ def _finding(
         max_probability=float(probability.max()),
         overlap=2 * shared / (voxels + candidate.voxels),
         mean_uncertainty=None if spread is None else float(spread.mean(dtype=np.float64)),
-        agreement=_agreement(mask, findings.box, refinement, region),
+        agreement=_agreement(mask, box, refinement, region),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from nnunet_cascade.flags import Flag
-from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, or_the_best
+from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, flagged_if_none_is_kept
 from nnunet_cascade.postprocessing.candidates import Candidate, Verdict
 from nnunet_cascade.postprocessing.rules import best_first, keep_top, without_stage2
 from nnunet_cascade.postprocessing.scoring.score import CandidateScore
@@ -53,4 +53,4 @@ def judge_by_score(
     """
     judged = [(score.judged(each) or without_stage2(each)) if each.kept else each for each in filtered.candidates]
     chosen = keep_top(judged, settings.top_k, by=settings.rank_by)
-    return or_the_best(replace(filtered, candidates=chosen), settings)
+    return flagged_if_none_is_kept(replace(filtered, candidates=chosen), settings)

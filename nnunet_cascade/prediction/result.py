@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from nnunet_cascade.prediction.findings import Findings, find_components, measur
 from nnunet_cascade.prediction.judgement import judge_by_score
 from nnunet_cascade.prediction.refinement import Refinement
 from nnunet_cascade.prediction.roi import Islands, Roi, apply_island_policy, is_clipped, roi_map
-from nnunet_cascade.prediction.spec import CascadeSpec, StageSettings
+from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.prediction.stage_model import CoarsePrediction
 from nnunet_cascade.scans.flags import grid_flags
 from nnunet_cascade.uncertainty.lesions import Lesion, describe_lesions, label_lesions
@@ -126,14 +126,12 @@ class RefinedCase:
 
 
 def assemble_result(refined: RefinedCase, spec: CascadeSpec) -> CaseResult:
-    """Make the final mask of what stage 2 found, and describe it; no step has a time yet.
-
-    The refinement's probability is scaled in place.
-    """
+    """Make the final mask of what stage 2 found, and describe it; no step has a time yet."""
     grid, judgement, refinement = refined.grid, refined.judgement, refined.refinement
     rois, coarse = judgement.rois, judgement.coarse
     regions = roi_map(rois, grid.shape)
-    found = _found(refinement.probability, rois, regions, spec.stage2)
+    probability = _scaled(refinement.probability, rois, regions, spec.stage2.temperature)
+    found = _found(probability, rois, spec.stage2.threshold)
     scored = _scored(found, refined, spec)
     islands = apply_island_policy(scored.found, scored.filtered.kept_mask(), spec.roi, grid.spacing_mm)
     clipped = tuple(roi.id for roi in rois if is_clipped(islands.mask, roi, regions))
@@ -147,7 +145,7 @@ def assemble_result(refined: RefinedCase, spec: CascadeSpec) -> CaseResult:
     return CaseResult(
         grid=grid,
         tumor=islands.mask,
-        probability=refinement.probability,
+        probability=probability,
         uncertainty=spread,
         sampling=refined.sampling,
         lesions=lesions,
@@ -200,33 +198,37 @@ def _scored(found: Mask, refined: RefinedCase, spec: CascadeSpec) -> _Scored:
 
 
 def measured_candidates(refined: RefinedCase, spec: CascadeSpec) -> tuple[FilteredCandidates, Findings]:
-    """Return the candidates with what stage 2 drew for each, before a score judges; and what it drew.
-
-    The refinement's probability is left as it is.
-    """
-    refinement = replace(refined.refinement, probability=refined.refinement.probability.copy())
-    apart = replace(refined, refinement=refinement)
-    rois = refined.judgement.rois
-    found = _found(refinement.probability, rois, roi_map(rois, refined.grid.shape), spec.stage2)
-    return _measured(found, apart, spec)
+    """Return the candidates with what stage 2 drew for each, before a score judges; and what it drew."""
+    rois, stage = refined.judgement.rois, spec.stage2
+    regions = roi_map(rois, refined.grid.shape)
+    probability = _scaled(refined.refinement.probability, rois, regions, stage.temperature)
+    return _measured(_found(probability, rois, stage.threshold), refined, spec)
 
 
 def _measured(found: Mask, refined: RefinedCase, spec: CascadeSpec) -> tuple[FilteredCandidates, Findings]:
+    """Measure what was found by the probability as the network gave it: a temperature must not move the score."""
     asked = refined.judgement.filtered
     findings = find_components(found, asked, spec.roi.island_reach_mm, refined.grid)
     return measure_findings(asked, findings, refined.refinement, refined.judgement.rois, refined.grid), findings
 
 
-def _found(probability: Image, rois: tuple[Roi, ...], regions: Labels, stage: StageSettings) -> Mask:
-    """Scale the probability by the temperature, in place, and mark what passes the threshold inside the regions."""
-    found = np.zeros(probability.shape, dtype=np.bool_)
+def _scaled(probability: Image, rois: tuple[Roi, ...], regions: Labels, temperature: float) -> Image:
+    """Return the probability, scaled by the temperature inside the regions; the same array where that is 1."""
+    if temperature == 1:
+        return probability
+    scaled = np.zeros(probability.shape, dtype=probability.dtype)  # takes no memory outside the regions
     for roi in rois:
         here = roi.box.slices
-        if stage.temperature != 1:
-            mine = regions[here] == roi.id  # what regions share is scaled once
-            probability[here][mine] = with_temperature(probability[here][mine], stage.temperature)
+        mine = regions[here] == roi.id  # what regions share is scaled once
+        scaled[here][mine] = with_temperature(probability[here][mine], temperature)
+    return scaled
+
+
+def _found(probability: Image, rois: tuple[Roi, ...], threshold: float) -> Mask:
+    """Mark what passes the threshold inside the regions."""
+    found = np.zeros(probability.shape, dtype=np.bool_)
     for roi in rois:
-        found[roi.box.slices] = probability[roi.box.slices] >= stage.threshold
+        found[roi.box.slices] = probability[roi.box.slices] >= threshold
     return found
 
 

@@ -222,7 +222,8 @@ class StageModel:
         for box in grid.boxes(_excess(channels, thresholds[0]) > -_ROUNDING):
             found = grid.values(channels, box)
             probability_there[box.slices] = found[0]
-            levels_there[box.slices] = sum(_excess(found, each) > 0 for each in thresholds)
+            for threshold in thresholds:
+                levels_there[box.slices] += _excess(found, threshold) > 0
         return levels, probability
 
     def _empty(self, kind: type[_Value], prepared: Prepared, turn: AxisTurn, *channels: int) -> NDArray[_Value]:

@@ -59,7 +59,7 @@ class DemoRequest:
         train: How many phantoms to train on.
         test: How many phantoms to test on.
         folds: Folds of the cross-validation.
-        effort: Multiplies the training iterations; 1 takes about a quarter of an hour on 2 cores.
+        effort: Multiplies the training iterations.
         device: cpu, cuda or mps.
     """
 
@@ -70,49 +70,49 @@ class DemoRequest:
     effort: float = 1.0
     device: str = "cpu"
 
+    @property
+    def bundle(self) -> Path:
+        """The cascade."""
+        return self.folder / "bundle"
 
-@dataclass(frozen=True, slots=True)
-class DemoResult:
-    """What a demonstration made.
+    @property
+    def predictions(self) -> Path:
+        """Of the held-out phantoms, as `nnc-cascade-predict` writes them."""
+        return self.folder / "predictions"
 
-    Attributes:
-        page: The table and the budgets, as Markdown; also in `demo.md`.
-        bundle: The cascade.
-        predictions: Of the held-out phantoms, as `nnc-cascade-predict` writes them.
-        truths: Their true labels.
-    """
-
-    page: str
-    bundle: Path
-    predictions: Path
-    truths: Path
+    @property
+    def dataset(self) -> Path:
+        """The raw dataset; `imagesTs` and `labelsTs` are the held-out phantoms."""
+        return self.folder / "nnUNet_raw" / f"Dataset{_DATASET}_Phantoms"
 
 
-def run_demo(request: DemoRequest, first_predicted: Callable[[DemoResult], None] = lambda _: None) -> DemoResult:
+def run_demo(request: DemoRequest, predicted: Callable[[], None] = lambda: None) -> str:
     """Make phantoms as DICOM, convert them, train cascade and baseline, predict held-out phantoms.
 
     Args:
         request: How much of it, and where.
-        first_predicted: Called when the cascade's predictions are there, before the baseline is trained.
+        predicted: Called when the cascade's predictions are there, before the baseline is trained.
+
+    Returns:
+        The table and the budgets, as Markdown; also written to `demo.md`.
 
     Raises:
         CascadeError: As the steps raise.
     """
     with own_nnunet_folders(request.folder):
-        dataset = make_demo_dataset(request)
+        make_demo_dataset(request)
         chain = demo_training(request)
         train_cascade(chain)
-        made = DemoResult("", chain.bundle, request.folder / "predictions", dataset / "labelsTs")
-        scores = _cascade_scores(request, chain, made)
-        first_predicted(made)
+        scores = _cascade_scores(request)
+        predicted()
         baseline = demo_baseline(request)
         _log.info("[baseline] %s", BASELINE)
         train_stage(_DATASET, baseline, chain, log_folder(chain), folds=("all",))
-        scores[BASELINE] = _baseline_scores(request, baseline, made)
+        scores[BASELINE] = _baseline_scores(request, baseline)
     write_scores(scores, request.folder)
-    page = demo_report([summarize(method, cases) for method, cases in scores.items()], chain, baseline)
-    (request.folder / "demo.md").write_text(page)
-    return replace(made, page=page)
+    report = demo_report([summarize(method, cases) for method, cases in scores.items()], chain, baseline)
+    (request.folder / "demo.md").write_text(report)
+    return report
 
 
 def make_demo_dataset(request: DemoRequest) -> Path:
@@ -124,24 +124,23 @@ def make_demo_dataset(request: DemoRequest) -> Path:
     train, test = TRAIN_SEEDS[: request.train], TEST_SEEDS[: request.test]
     dicom = request.folder / "dicom"
     write_dicom_cohort(dicom, train_seeds=train, test_seeds=test, settings=PhantomSettings(tumors=(1, 2)))
-    dataset = request.folder / "nnUNet_raw" / f"Dataset{_DATASET}_Phantoms"
     label = Label(name="tumor", regions=("GTV-1",))
     result = convert_download(
         ConversionRequest(
             source=dicom,
-            dataset=dataset,
+            dataset=request.dataset,
             settings=ConversionSettings(labels=(label,), case_names="patient-id", description=DESCRIPTION),
             test_patients=frozenset(phantom_name(seed) for seed in test),
         )
     )
     if result.left_out:
         raise StepFailedError(f"{len(result.left_out)} phantoms could not be converted; {result.manifest} tells why")
-    return dataset
+    return request.dataset
 
 
 def demo_training(request: DemoRequest) -> TrainingRequest:
     """Return the cascade of the demonstration: what `nnc-train-cascade` trains by default, in tiny networks."""
-    asked = TrainingRequest.of_preset(_DATASET, request.folder / "bundle", device=request.device)
+    asked = TrainingRequest.of_preset(_DATASET, request.bundle, device=request.device)
     asked = replace(asked, folds=request.folds, notes=(PHANTOM_NOTE,))
     return tiny_cascade(asked, steps=request.effort)
 
@@ -170,25 +169,26 @@ def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: Stage
     return "\n".join(lines) + "\n"
 
 
-def _cascade_scores(request: DemoRequest, chain: TrainingRequest, made: DemoResult) -> dict[str, list[CaseScore]]:
+def _cascade_scores(request: DemoRequest) -> dict[str, list[CaseScore]]:
     """Predict the held-out phantoms as `nnc-cascade-predict` does, and score them on the phantoms' own grid."""
-    images = find_images(made.truths.with_name("imagesTs"))
-    job = CohortJob(bundle=chain.bundle, spec=read_spec(chain.bundle), output=made.predictions)
-    asked = CohortRequest(cases=image_scans(images), job=job, resume=True, workers=Workers(devices=(request.device,)))
+    images = find_images(request.dataset / "imagesTs")
+    job = CohortJob(bundle=request.bundle, spec=read_spec(request.bundle), output=request.predictions)
+    workers = Workers(devices=(request.device,))
+    asked = CohortRequest(cases=image_scans(images), job=job, resume=True, workers=workers)
     with closing(predict_cohort(asked)) as outcomes:
         for outcome in tqdm(outcomes, total=len(images), desc="held-out phantoms", unit="case"):
             if outcome.status == "failed":
                 raise StepFailedError(f"{outcome.case}: {outcome.error}")
     scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
     for case in images:
-        truth, masks = _truth(made, case), _masks(made.predictions, case)
-        for method, mask in zip(METHODS, masks, strict=True):
+        truth = _truth(request, case)
+        for method, mask in zip(METHODS, _masks(request.predictions, case), strict=True):
             scores[method].append(score_case(case, truth.array > 0, mask, truth.grid.spacing_mm))
     return scores
 
 
-def _truth(made: DemoResult, case: str) -> RealVolume:
-    return read_volume(made.truths / f"{case}{ENDING}")
+def _truth(request: DemoRequest, case: str) -> RealVolume:
+    return read_volume(request.dataset / "labelsTs" / f"{case}{ENDING}")
 
 
 def _masks(folder: Path, case: str) -> tuple[Mask, Mask, Mask]:
@@ -200,13 +200,13 @@ def _masks(folder: Path, case: str) -> tuple[Mask, Mask, Mask]:
     return stage1 > 0, np.isin(candidates, kept), tumor > 0
 
 
-def _baseline_scores(request: DemoRequest, baseline: StageTraining, made: DemoResult) -> list[CaseScore]:
+def _baseline_scores(request: DemoRequest, baseline: StageTraining) -> list[CaseScore]:
     """Predict the held-out phantoms with the plain nnU-Net, and score them."""
     device = torch.device(request.device)
     plain = StageModel(model_of(_DATASET, baseline), StageSettings(folds=("all",)), device=device)
     scores: list[CaseScore] = []
-    for case, path in tqdm(find_images(made.truths.with_name("imagesTs")).items(), desc=BASELINE, unit="case"):
-        image, truth = read_ct(path), _truth(made, case)
+    for case, path in tqdm(find_images(request.dataset / "imagesTs").items(), desc=BASELINE, unit="case"):
+        image, truth = read_ct(path), _truth(request, case)
         mask = plain.predict_coarse(plain.prepare_coarse(image.array, image.grid.spacing_mm)).mask
         scores.append(score_case(case, truth.array > 0, mask, image.grid.spacing_mm))
     return scores

@@ -11,7 +11,6 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 import joblib
-import numpy as np
 import torch
 from tqdm import tqdm
 
@@ -19,8 +18,8 @@ from nnunet_cascade.bundles.bundle import SPEC_NAME, load_cascade, read_spec
 from nnunet_cascade.evaluation.case import CaseScore, score_case
 from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
 from nnunet_cascade.files import write_json
-from nnunet_cascade.geometry import Grid, Mask
-from nnunet_cascade.images import ENDING, read_ct, read_labels
+from nnunet_cascade.geometry import Box, Mask
+from nnunet_cascade.images import ENDING, read_ct
 from nnunet_cascade.postprocessing.scoring.fitting import FEWEST_SCANS, Example, FittedScore, fit_score
 from nnunet_cascade.postprocessing.scoring.score import CandidateScore
 from nnunet_cascade.prediction.case import PrecomputedInputs, refine_case
@@ -29,7 +28,7 @@ from nnunet_cascade.prediction.outputs import write_case
 from nnunet_cascade.prediction.result import CaseResult, RefinedCase, assemble_result, measured_candidates
 from nnunet_cascade.prediction.spec import CascadeSpec
 from nnunet_cascade.settings.serialization import to_json
-from nnunet_cascade.training.proposals import ProposalRequest, read_proposal
+from nnunet_cascade.training.proposals import ProposalRequest, read_proposal, true_tumor
 
 _log = logging.getLogger(__name__)
 SCORE_NAME = "score.json"
@@ -44,14 +43,12 @@ class CrossValidation:
         proposals: What stage 1 proposed out of fold, as it was made.
         bundle: The cascade; stage 2 of fold k predicts fold k's validation patients.
         output: Folder for predictions, `scores.json`, `scores.csv` and `scores.md`.
-        device: Where to predict.
         false_positives_per_scan: Fit a score that allows so many; None fits none, and the rules decide.
     """
 
     proposals: ProposalRequest
     bundle: Path
     output: Path
-    device: str
     false_positives_per_scan: float | None = None
 
 
@@ -78,17 +75,19 @@ def cross_validate(task: CrossValidation) -> str:
     fits = task.false_positives_per_scan is not None
     spec = replace(spec, scoring=CandidateScore.unfitted() if fits else None)
     with TemporaryDirectory(dir=task.output, prefix=".refined") as store:
-        refined = dict(_refined(task, spec, Path(store)))
-        fitted = _fitted(task, refined, spec)
+        refined = list(_refined(task, spec, Path(store)))
+        fitted = _fitted(task, refined)
         if fits and fitted is None:
             return cross_validate(replace(task, false_positives_per_scan=None))
         scores: dict[str, list[CaseScore]] = {method: [] for method in METHODS}
-        for case, path in tqdm(refined.items(), desc="results", unit="case"):
-            of_case = _spec_of(case, task, spec, fitted)
-            result = assemble_result(_load(path), of_case)
-            write_case(result, task.output, case, spec=of_case)
-            truth = true_tumor(task, case, result.grid)
-            for score, method in zip(score_methods(case, result, truth), METHODS, strict=True):
+        for kept in tqdm(refined, desc="results", unit="case"):
+            scoring = None if fitted is None else fitted.held_out[kept.case]
+            of_case = replace(spec, stage2=replace(spec.stage2, folds=(kept.fold,)), scoring=scoring)
+            # What this run has just written into a folder of its own.
+            result = assemble_result(cast(RefinedCase, joblib.load(kept.path)), of_case)
+            write_case(result, task.output, kept.case, spec=of_case)
+            truth = true_tumor(task.proposals, kept.case, result.grid)
+            for score, method in zip(score_methods(kept.case, result, truth), METHODS, strict=True):
                 scores[method].append(score)
     table = format_table([summarize(method, scores[method]) for method in METHODS])
     (task.output / "scores.md").write_text(table)
@@ -121,28 +120,33 @@ def score_methods(case: str, result: CaseResult, truth: Mask) -> tuple[CaseScore
     return first, second, third
 
 
-def _spec_of(case: str, task: CrossValidation, spec: CascadeSpec, fitted: FittedScore | None) -> CascadeSpec:
-    """Return the settings with the fold, and the fit, that left a patient out."""
-    fold = next(number for number, fold in enumerate(task.proposals.splits) if case in fold["val"])
-    scoring = None if fitted is None else fitted.held_out[case]
-    return replace(spec, stage2=replace(spec.stage2, folds=(fold,)), scoring=scoring)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """A patient after stage 2, until the score is known: the fold that predicted, the file, the candidates."""
+
+    case: str
+    fold: int
+    path: Path
+    examples: Sequence[Example]
 
 
-def _refined(task: CrossValidation, spec: CascadeSpec, store: Path) -> Iterator[tuple[str, Path]]:
-    """Take every patient through stage 2 of the fold; yield where it is kept until the score is known."""
+def _refined(task: CrossValidation, spec: CascadeSpec, store: Path) -> Iterator[_Kept]:
+    """Take every patient through stage 2 of the fold that left the patient out."""
     for number, fold in enumerate(task.proposals.splits):
         of_fold = replace(spec, stage2=replace(spec.stage2, folds=(number,)))
         cascade = load_cascade(
             task.bundle,
-            device=torch.device(task.device),
+            device=torch.device(task.proposals.device),
             spec=of_fold,
             with_stage1=False,
             trusted=task.proposals.trusted,
         )
         for case in tqdm(fold["val"], desc=f"cross-validate fold {number}", unit="case"):
-            path = store / f"{case}.joblib"
-            joblib.dump(_predict(task, case, cascade), path, compress=1)
-            yield case, path
+            path, refined = store / f"{case}.joblib", _predict(task, case, cascade)
+            joblib.dump(refined, path, compress=1)
+            truth = true_tumor(task.proposals, case, refined.grid)
+            examples = () if spec.scoring is None else examples_of(case, refined, spec, truth)
+            yield _Kept(case=case, fold=number, path=path, examples=examples)
 
 
 def _predict(task: CrossValidation, case: str, cascade: LoadedCascade) -> RefinedCase:
@@ -154,25 +158,12 @@ def _predict(task: CrossValidation, case: str, cascade: LoadedCascade) -> Refine
     )
 
 
-def _load(path: Path) -> RefinedCase:
-    """Read what this run has just written into a folder of its own."""
-    return cast(RefinedCase, joblib.load(path))
-
-
-def true_tumor(task: CrossValidation, case: str, grid: Grid) -> Mask:
-    """Read the true tumor (Z, Y, X) of a case."""
-    labels = read_labels(task.proposals.source / "labelsTr" / f"{case}{ENDING}", grid, what="label")
-    return np.asarray(np.isin(labels, task.proposals.tumor_labels))
-
-
-def _fitted(task: CrossValidation, refined: dict[str, Path], spec: CascadeSpec) -> FittedScore | None:
+def _fitted(task: CrossValidation, refined: Sequence[_Kept]) -> FittedScore | None:
     if task.false_positives_per_scan is None:
         return None
-    examples: list[Example] = []
-    for case, path in refined.items():
-        found = _load(path)
-        examples += examples_of(case, found, spec, true_tumor(task, case, found.grid))
-    fitted = fit_score(examples, list(refined), false_positives_per_scan=task.false_positives_per_scan)
+    examples = [example for kept in refined for example in kept.examples]
+    scans = [kept.case for kept in refined]
+    fitted = fit_score(examples, scans, false_positives_per_scan=task.false_positives_per_scan)
     if isinstance(fitted, FittedScore):
         return fitted
     _log.warning("no score is stored, the rules decide alone: %s", fitted)
@@ -182,13 +173,16 @@ def _fitted(task: CrossValidation, refined: dict[str, Path], spec: CascadeSpec) 
 def examples_of(case: str, refined: RefinedCase, spec: CascadeSpec, truth: Mask) -> Sequence[Example]:
     """Return the candidates of a case that stage 2 looked at, each with the truth about it."""
     measured, findings = measured_candidates(refined, spec)
-    here = truth[findings.box.slices]
+
+    def meets_truth(drawn: tuple[Box, Mask] | None) -> bool:
+        return drawn is not None and bool(truth[drawn[0].slices][drawn[1]].any())
+
     return [
         Example(
             scan=case,
             candidate=each,
-            candidate_is_tumor=bool((truth[each.box.slices] & (measured.labels[each.box.slices] == each.id)).any()),
-            finding_is_tumor=bool(here[findings.mask_of(each.id)].any()),
+            candidate_is_tumor=meets_truth((each.box, measured.labels[each.box.slices] == each.id)),
+            finding_is_tumor=meets_truth(findings.drawn_for(each.id)),
         )
         for each in measured.kept
     ]

@@ -36,7 +36,7 @@ from nnunet_cascade.training.cross_validation import CrossValidation, cross_vali
 from nnunet_cascade.training.earlier_runs import PLAN_BEFORE, as_begun, completed
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.planning import plan_summary, write_plans
-from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, proposed_threshold
+from nnunet_cascade.training.proposals import SENSITIVE, ProposalRequest, propose, proposed_threshold
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset, require_made_so
 
@@ -87,7 +87,7 @@ def _model_steps(request: TrainingRequest) -> _Steps:
         ("folds", lambda: make_folds(request)),
         ("plans", lambda: _plan_first(request)),
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
-        ("proposals", lambda: proposed_threshold(proposals_of(request))),
+        ("proposals", lambda: propose(proposals_of(request))),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
         ("bundle", lambda: _make_bundle(request)),
@@ -232,13 +232,14 @@ def proposals_of(request: TrainingRequest) -> ProposalRequest:
 def _make_roi_dataset(request: TrainingRequest) -> None:
     source = raw_folder(request.dataset)
     target = roi_target(request.dataset, request.roi_dataset)
+    proposals = proposals_of(request)
     plans = _plans_of(request.dataset, request.stage2)
     wanted = RoiDatasetRequest(
         source=source,
         target=target,
         splits=patient_folds(request.dataset),
-        proposals=None if request.oracle_boxes else proposals_of(request),
-        threshold=proposed_threshold(proposals_of(request)),
+        proposals=None if request.oracle_boxes else proposals,
+        threshold=proposed_threshold(proposals),
         ask_stage2=request.false_positives_per_scan is not None,
         tumor_labels=request.tumor_labels,
         anatomy=request.spec.anatomy,
@@ -323,7 +324,6 @@ def _cross_validate(request: TrainingRequest) -> None:
         proposals=proposals_of(request),
         bundle=request.bundle,
         output=cross_validation_folder(request),
-        device=request.device,
         false_positives_per_scan=request.false_positives_per_scan,
     )
     if not (task.output / "scores.json").is_file():

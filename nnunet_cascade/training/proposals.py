@@ -14,15 +14,16 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 from tqdm import tqdm
 
+from nnunet_cascade.case_folders.prediction_files import TumorLabel, read_true_tumor
 from nnunet_cascade.case_folders.same_request import require_same_request
-from nnunet_cascade.errors import DatasetError, NoLungsError
+from nnunet_cascade.errors import DatasetError
 from nnunet_cascade.files import sha256_of, write_json
 from nnunet_cascade.geometry import Grid, Image, Labels, Mask
 from nnunet_cascade.images import ENDING, read_ct, read_labels, read_volume, write_image
 from nnunet_cascade.morphology import label_components
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.postprocessing.anatomy import FilteredCandidates, filter_candidates
-from nnunet_cascade.postprocessing.lungs.source import find_lungs
+from nnunet_cascade.prediction.case import PrecomputedInputs, find_lungs_or_reason
 from nnunet_cascade.prediction.judgement import limit_candidates
 from nnunet_cascade.prediction.refinement import stage_turn
 from nnunet_cascade.prediction.spec import CascadeSpec
@@ -108,6 +109,7 @@ def make_proposals(request: ProposalRequest) -> None:
         missing = [case for case in fold["val"] if not (folder / f"{case}{ENDING}").is_file()]
         if not missing:
             continue
+        (request.model / THRESHOLD_NAME).unlink(missing_ok=True)  # it was chosen on others
         model = StageModel(request.model, stage, device=torch.device(request.device), trusted=request.trusted)
         for case in tqdm(missing, desc=f"stage 1 out of fold {number}", unit="case"):
             image = read_ct(_image(request.source, case))
@@ -136,6 +138,12 @@ def read_proposal(request: ProposalRequest, case: str, grid: Grid) -> Proposal:
     probability = read_volume(path.with_name(f"{case}{_PROBABILITY}{ENDING}"))
     grid.require_same(probability.grid, what="stage-1 probability")
     return Proposal(levels=levels, probability=probability.array, thresholds=request.thresholds)
+
+
+def true_tumor(request: ProposalRequest, case: str, grid: Grid) -> Mask:
+    """Read the true tumor (Z, Y, X) of a patient."""
+    tumor = TumorLabel(values=request.tumor_labels, named=True)
+    return read_true_tumor(request.source / "labelsTr" / f"{case}{ENDING}", case, grid, tumor)
 
 
 def _folder(model: Path, fold: int) -> Path:
@@ -183,7 +191,7 @@ class ChosenThreshold:
     trials: tuple[ThresholdTrial, ...] = field(default=())
 
 
-def proposed_threshold(request: ProposalRequest) -> float:
+def propose(request: ProposalRequest) -> float:
     """Make the proposals and return the threshold of stage 1's masks; what is done is not done again.
 
     Where there is a choice it is made by `choose_threshold` and kept in the model folder, in
@@ -193,12 +201,19 @@ def proposed_threshold(request: ProposalRequest) -> float:
         DatasetError, BundleError: As `make_proposals`.
     """
     make_proposals(request)
-    if len(request.thresholds) == 1:
-        return request.thresholds[0]
     path = request.model / THRESHOLD_NAME
-    if not path.is_file():
+    if len(request.thresholds) > 1 and not path.is_file():
         write_json(path, to_json(choose_threshold(request)))
-    return kept_threshold(request.model)
+    return proposed_threshold(request)
+
+
+def proposed_threshold(request: ProposalRequest) -> float:
+    """Return the threshold of proposals that are made: the only one, or the one that was chosen.
+
+    Raises:
+        DatasetError: As `kept_threshold`.
+    """
+    return request.thresholds[0] if len(request.thresholds) == 1 else kept_threshold(request.model)
 
 
 def kept_threshold(model: Path) -> float:
@@ -236,13 +251,9 @@ def choose_threshold(request: ProposalRequest) -> ChosenThreshold:
 def _tried(request: ProposalRequest, case: str) -> Iterator[tuple[float, tuple[int, int, int]]]:
     """Yield the number of lesions, of those found, and of candidates, for each threshold."""
     image = read_ct(_image(request.source, case))
-    labels = read_labels(request.source / "labelsTr" / f"{case}{ENDING}", image.grid, what="label")
-    lesions = label_components(np.isin(labels, request.tumor_labels))
+    lesions = label_components(true_tumor(request, case, image.grid))
     count_of_lesions = int(lesions.max())
-    try:
-        lungs = find_lungs(image, request.spec.lungs, case=case)
-    except NoLungsError:
-        lungs = None
+    lungs = find_lungs_or_reason(image, request.spec, PrecomputedInputs(case=case)).mask
     proposal = read_proposal(request, case, image.grid)
     for threshold in request.thresholds:
         filtered = filter_candidates(

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from builders.plain_candidates import plain_candidate
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nnunet_cascade.errors import SettingsError
-from nnunet_cascade.geometry import Box
-from nnunet_cascade.postprocessing.candidates import Candidate, Stage2Finding, Verdict
+from nnunet_cascade.postprocessing.candidates import Stage2Finding, Verdict
 from nnunet_cascade.postprocessing.scoring.evidence import FEATURES, values_of
 from nnunet_cascade.postprocessing.scoring.fitting import Example, FittedScore, fit_score
 from nnunet_cascade.postprocessing.scoring.score import BEFORE_STAGE2, FITS, CandidateScore, ScoreFit
@@ -28,23 +28,8 @@ def candidate(stage2_mean=0.7, **changes):
         mean_uncertainty=0.02,
         agreement=0.8,
     )
-    known = {
-        "id": 1,
-        "voxels": 100,
-        "volume_mm3": 800.0,
-        "box": Box((0, 0, 0), (5, 5, 5)),
-        "centroid_voxels": (2.0, 2.0, 2.0),
-        "centroid_mm": (2.0, 2.0, 2.0),
-        "lung_overlap": 0.9,
-        "lung_distance_mm": 0.0,
-        "near_surface_share": 1.0,
-        "touches_border": False,
-        "mean_probability": 0.4,
-        "max_probability": 0.8,
-        "stage2": finding,
-        "verdict": KEPT,
-    }
-    return Candidate(**{**known, **changes})
+    known = {"mean_probability": 0.4, "max_probability": 0.8, "stage2": finding, "verdict": KEPT}
+    return plain_candidate(**{**known, **changes})
 
 
 def drawn(seed, scans=20, of_each=3):

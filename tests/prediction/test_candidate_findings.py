@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 
 from nnunet_cascade.flags import Flag
-from nnunet_cascade.geometry import AxisTurn, Grid
+from nnunet_cascade.geometry import AxisTurn, Box, Grid
 from nnunet_cascade.morphology import label_components
 from nnunet_cascade.postprocessing.anatomy import filter_candidates
 from nnunet_cascade.postprocessing.scoring.score import CandidateScore, ScoreFit
@@ -83,7 +83,11 @@ def test_components_belong_to_the_candidates_within_reach_in_any_layout(
         ]
         expected = np.isin(components, near)
         here = np.zeros(found.shape, bool)
-        here[findings.box.slices] = findings.mask_of(candidate.id)
+        drawn_for = findings.drawn_for(candidate.id)
+        if drawn_for is not None:
+            box, part = drawn_for
+            here[box.slices] = part
+            assert Box.around(here) == box
         np.testing.assert_array_equal(here, expected)
 
 
@@ -116,12 +120,43 @@ def test_what_a_rejected_candidate_alone_owns_leaves_the_mask_and_stays_among_th
     verdicts = {by_place[number]: rule for number, rule in rules.items()}
     assert verdicts[sure][:2] == ("score", True)
     assert verdicts[unsure][:2] == ("score", False)
-    assert verdicts[empty] == ("stage2_empty", False, 0.0)
+    assert verdicts[empty] == ("stage2_empty", False, None)
     assert not {Flag.ISLANDS_DROPPED, Flag.ROI_WITHOUT_TUMOR} & set(result.flags)
     strict = replace(spec, scoring=score.with_operating_point(1.0))
     nothing = assemble_result(refined(drawn([sure]), probability, grid, strict), strict)
     assert not nothing.tumor.any()
     assert {Flag.ALL_REJECTED, Flag.EMPTY_RESULT} <= set(nothing.flags)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_where_the_score_rejects_all_the_best_is_kept_on_request_and_flagged_once(keeps):
+    grid = Grid(shape=SHAPE, spacing_mm=(1.0, 1.0, 1.0))
+    filtered = asked(drawn([(1, 1, 1), (8, 9, 9)]), grid)
+    filtered = replace(filtered, flags=(Flag.ALL_REJECTED,))
+    strict = replace(
+        scored(1.0), fits={"before stage 2": replace(scored(1.0).fits["everything"], features=("volume",))}
+    )
+    judged = judge_by_score(filtered, strict.with_operating_point(1.0), replace(RULES, keep_best_if_none=keeps))
+    assert judged.flags == (Flag.ALL_REJECTED, *([Flag.BEST_KEPT] if keeps else []))
+    assert [each.verdict.rule for each in judged.kept] == (["best_kept"] if keeps else [])
+
+
+def test_a_temperature_moves_the_probability_but_not_the_score():
+    grid = Grid(shape=SHAPE, spacing_mm=(1.0, 1.0, 1.0))
+    probability = np.where(drawn([(1, 1, 1)]), 0.9, 0).astype(np.float32)
+    fit = scored(1.0).fits["everything"]
+    spec = CascadeSpec(scoring=replace(scored(1.0), fits={"no lungs": fit}), anatomy=RULES)
+    found = []
+    for temperature in (1.0, 3.0):
+        warm = replace(spec, stage2=replace(spec.stage2, temperature=temperature))
+        case = refined(drawn([(1, 1, 1)]), probability.copy(), grid, warm)
+        result = assemble_result(case, warm)
+        np.testing.assert_array_equal(case.refinement.probability, probability)
+        found.append((result.filtered.candidates[0].score, float(result.probability.max())))
+    (score, raw), (same, scaled) = found
+    assert score == same
+    assert raw == pytest.approx(0.9)
+    assert scaled == pytest.approx(1 / (1 + np.exp(-np.log(9) / 3)), rel=1e-5)
 
 
 def test_without_a_score_what_stage_2_found_stays_and_nothing_is_proposed():

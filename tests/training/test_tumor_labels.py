@@ -19,9 +19,8 @@ from nnunet_cascade.images import read_labels, read_volume, write_image
 from nnunet_cascade.prediction.model_files import tumor_channels
 from nnunet_cascade.prediction.preprocessing import Prepared
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.training.cross_validation import CrossValidation, true_tumor
 from nnunet_cascade.training.pipeline import tumor_label, with_tumor_values
-from nnunet_cascade.training.proposals import ProposalRequest
+from nnunet_cascade.training.proposals import ProposalRequest, true_tumor
 from nnunet_cascade.training.roi_dataset import RoiDatasetRequest, make_roi_dataset
 
 SHAPE = (20, 24, 24)
@@ -107,7 +106,7 @@ def proposals_that_say(mask, source, splits, tumor):
         (REGIONS, [3, 1, 2], ("nodes",), "nodes", (2,)),
     ],
 )
-def test_boxes_prediction_and_scores_look_at_the_same_voxels(raw, tmp_path, labels, order, asked, names, tumor):
+def test_boxes_prediction_and_scores_look_at_the_same_voxels(raw, labels, order, asked, names, tumor):
     folder, truth = raw(labels, order)
     expected = np.isin(truth, tumor)
     values = dataset_tumor(501, asked)
@@ -138,8 +137,7 @@ def test_boxes_prediction_and_scores_look_at_the_same_voxels(raw, tmp_path, labe
     cut = json.loads((task.target / "dataset.json").read_text())["nnunet_cascade_cut_from"]
     assert cut == {"dataset": folder.name, "tumor_labels": list(tumor)}
     # scores
-    scored = CrossValidation(proposals=task.proposals, bundle=tmp_path, output=tmp_path, device="cpu")
-    np.testing.assert_array_equal(true_tumor(scored, "p", GRID), expected)
+    np.testing.assert_array_equal(true_tumor(task.proposals, "p", GRID), expected)
     labels_of = read_labels(folder / "labelsTr" / "p.nii.gz", GRID, what="label")
     np.testing.assert_array_equal(TumorLabel.of(folder / "labelsTr", asked).mask(labels_of), expected)
 

@@ -12,15 +12,19 @@ from builders.nnunet_here import run_nnunet_here
 from builders.tiny_cascades import quick_spec
 
 from nnunet_cascade.bundles.bundle import load_cascade, make_bundle, read_spec
-from nnunet_cascade.cli import train_cascade
+from nnunet_cascade.case_folders.case_record import read_record
+from nnunet_cascade.cli import cross_validate, evaluate, train_cascade
 from nnunet_cascade.errors import BundleError, DropoutError, StepFailedError
 from nnunet_cascade.geometry import AxisTurn, Grid
 from nnunet_cascade.images import Volume, read_ct, read_volume
-from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case
+from nnunet_cascade.postprocessing.scoring.fitting import FittedScore
+from nnunet_cascade.postprocessing.scoring.score import FITS, CandidateScore, ScoreFit
+from nnunet_cascade.prediction.case import PrecomputedInputs, predict_case, refine_case
 from nnunet_cascade.prediction.outputs import case_record
+from nnunet_cascade.prediction.result import assemble_result
 from nnunet_cascade.prediction.spec import CascadeSpec, SamplingSettings
 from nnunet_cascade.trainers.roi_manifest import read_manifest
-from nnunet_cascade.training import pipeline
+from nnunet_cascade.training import cross_validation, pipeline
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.pipeline import model_of, train_fold
 from nnunet_cascade.training.planning import PlanRequest
@@ -110,6 +114,70 @@ class TestTraining:
                 record = json.loads((tiny_cascade.root / "bundle_cross_validation" / f"{case}.json").read_text())
                 assert record["settings"]["stage2"]["folds"] == [number]
                 assert record["stage1"]["given"] is True
+
+
+class TestScore:
+    """The regression is tested elsewhere: here a forged fit goes its way from the cross-validation to the FROC."""
+
+    @pytest.fixture(scope="class")
+    def scored(self, tiny_cascade, tmp_path_factory):
+        bundle = tmp_path_factory.mktemp("scored") / "bundle"
+        shutil.copytree(tiny_cascade.bundle, bundle)
+        spec = read_spec(bundle)
+        few = replace(spec, sampling=replace(spec.sampling, mc_samples=2))
+        (bundle / "cascade.json").write_text(json.dumps(few.to_json()))
+        fit = ScoreFit(
+            features=("volume",), means=(3.0,), spreads=(1.0,), coefficients=(1.0,), intercept=0.0, operating_point=0.5
+        )
+        counts = {"true_candidates": 10, "false_candidates": 10, "scans": 4, "false_positives_per_scan": 0.25}
+        score = CandidateScore(fits=dict.fromkeys(FITS, fit), **counts)
+
+        def fitted(examples, scans, **_):
+            assert {example.scan for example in examples} <= set(scans)
+            return FittedScore(score=score, held_out=dict.fromkeys(scans, score))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(cross_validation, "FEWEST_SCANS", 1)
+            patch.setattr(cross_validation, "fit_score", fitted)
+            options = ["-d", str(DATASET), "--stage1", str(tiny_cascade.model(1)), "-m", str(bundle), "-device", "cpu"]
+            assert cross_validate.main(options) == 0
+        return bundle, score
+
+    def test_it_is_stored_in_the_bundle_and_judges_every_candidate_that_stage_2_looked_at(self, scored):
+        bundle, score = scored
+        assert read_spec(bundle).scoring == score
+        records = [
+            read_record(path) for path in sorted(bundle.with_name("bundle_cross_validation").glob("phantom*.json"))
+        ]
+        assert len(records) == 4
+        looked_at = [each for record in records for each in record.candidates if each.stage2 is not None]
+        assert looked_at
+        assert {each.verdict.rule for each in looked_at} <= {"score", "stage2_empty"}
+        for each in looked_at:
+            assert (each.score is None) is (each.verdict.rule == "stage2_empty")
+        assert not list(bundle.with_name("bundle_cross_validation").glob(".refined*"))
+
+    def test_prediction_judges_by_it_and_the_operating_point_cuts_it_elsewhere(self, scored, image, truth):
+        bundle, score = scored
+        cascade = load_cascade(bundle, device=CPU, with_stage1=False)
+        refined = refine_case(image, cascade, PrecomputedInputs(stage1=truth))
+        every, none = (
+            assemble_result(refined, replace(cascade.spec, scoring=score.with_operating_point(point)))
+            for point in (0.0, 1.0)
+        )
+        judged = [each for each in every.filtered.candidates if each.verdict.rule == "score"]
+        assert all(each.kept for each in judged)
+        assert (every.proposals > 0).any() == bool(judged)
+        np.testing.assert_array_equal(every.proposals, none.proposals)
+        assert not none.filtered.kept
+        assert not none.tumor.any()
+
+    def test_evaluation_draws_the_froc_of_it(self, scored, tiny_cascade, tmp_path):
+        folder = scored[0].with_name("bundle_cross_validation")
+        options = ["-gt", str(tiny_cascade.raw / "labelsTr"), "-pred", f"cascade={folder}", "-o", str(tmp_path / "out")]
+        assert evaluate.main([*options, "--resamples", "200"]) == 0
+        froc = json.loads((tmp_path / "out" / "froc.json").read_text())
+        assert froc["methods"]["cascade"]["scans"] == 4
 
 
 class TestResume:

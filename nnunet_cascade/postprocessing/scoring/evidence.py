@@ -67,7 +67,7 @@ FEATURES: Mapping[str, Feature] = {
     ),
     "overlap": Feature("stage2", "both stages agree with a Dice of {:.2f}", _of_stage2(lambda f: f.overlap)),
     "uncertainty": Feature("samples", "its mean uncertainty is {:.3g}", _of_stage2(lambda f: f.mean_uncertainty)),
-    "agreement": Feature("samples", "samples share {:.2f} of it", _of_stage2(lambda f: f.agreement)),
+    "agreement": Feature("samples", "samples call a share of {:.2f} of it tumor", _of_stage2(lambda f: f.agreement)),
 }
 """All features, by the names that a stored score knows them by."""
 

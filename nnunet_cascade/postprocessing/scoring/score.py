@@ -141,7 +141,7 @@ class CandidateScore:
         """
         if candidate.stage2 is not None and candidate.stage2.is_empty:
             nothing = Verdict(kept=False, rule="stage2_empty", reason="stage 2 looked there and found nothing")
-            return replace(candidate, score=0.0, verdict=nothing)
+            return replace(candidate, verdict=nothing)
         for name in FITS if candidate.stage2 is not None else (BEFORE_STAGE2,):
             fit = self.fits.get(name)
             score = None if fit is None else fit.score(candidate)
