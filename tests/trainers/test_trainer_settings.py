@@ -48,6 +48,23 @@ def test_a_residual_network_of_the_plans_trains_with_its_encoder_shared_by_all_s
     assert [name for name in convolutions if torch.equal(before[name], after[name])] == []
 
 
+def test_processors_are_used_as_asked_and_convolutions_in_their_faster_layout(make_trainer, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)  # as nnU-Net does before it makes a trainer
+        trainer = make_trainer(OURS)
+        trainer.initialize()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(threads)
+    kernels = [weight for weight in trainer.network.parameters() if weight.ndim == 5 and weight.shape[1] > 1]
+    assert len(kernels) > 8
+    assert all(weight.is_contiguous(memory_format=torch.channels_last_3d) for weight in kernels)
+    optimized = {id(weight) for group in trainer.optimizer.param_groups for weight in group["params"]}
+    assert all(id(weight) in optimized for weight in kernels)
+
+
 class TestSettings:
     """What the plans' block says reaches the trainer's parts."""
 
