@@ -130,18 +130,23 @@ def make_phantoms(out: Path, train: tuple[int, ...], tests: tuple[int, ...]) -> 
     return beside
 
 
-def train(out: Path, seed: int, effort: float) -> tuple[Path, Path]:
-    """Train a cascade and a plain nnU-Net with a seed; return bundle and model folder."""
-    name = f"Seed{seed}" if effort == 1 else f"Seed{seed}Effort{effort:g}".replace(".", "_")
+def cascade_of(out: Path, seed: int, effort: float = 1.0) -> TrainingRequest:
+    """Return the default cascade in tiny size, of two folds."""
+    name = _run_name(seed, effort)
     asked = TrainingRequest.of_preset(DATASET, out / f"bundle_{name}", device="cpu")
     asked = replace(
         asked,
         roi_dataset=600 + seed + (0 if effort == 1 else 100),
-        stage1=_named(asked.stage1, f"Coarse{name}"),
-        stage2=_named(asked.stage2, f"Fine{name}"),
+        stage1=named(asked.stage1, f"Coarse{name}"),
+        stage2=named(asked.stage2, f"Fine{name}"),
         folds=2,
     )
-    chain = tiny_cascade(asked, steps=effort, seed=seed)
+    return tiny_cascade(asked, steps=effort, seed=seed)
+
+
+def train(out: Path, seed: int, effort: float) -> tuple[Path, Path]:
+    """Train a cascade and a plain nnU-Net with a seed; return bundle and model folder."""
+    name, chain = _run_name(seed, effort), cascade_of(out, seed, effort)
     plain = StageTraining(plan=PlanRequest(name=f"Plain{name}"), trainer="CascadeTrainer")
     plain = tiny_plain(plain, models=1, steps=effort, seed=seed)
     voxels = [chain.folds * (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)), gradient_voxels(plain)]
@@ -151,7 +156,12 @@ def train(out: Path, seed: int, effort: float) -> tuple[Path, Path]:
     return chain.bundle, model_of(DATASET, plain)
 
 
-def _named(stage: StageTraining, name: str) -> StageTraining:
+def _run_name(seed: int, effort: float) -> str:
+    return f"Seed{seed}" if effort == 1 else f"Seed{seed}Effort{effort:g}".replace(".", "_")
+
+
+def named(stage: StageTraining, name: str) -> StageTraining:
+    """Return the stage with plans of its own."""
     return replace(stage, plan=replace(stage.plan, name=name))
 
 
@@ -198,8 +208,8 @@ def plain_scans(model: Path, cases: Cases, folder: Path) -> list[Scan]:
         for case, path in tqdm(missing.items(), desc=folder.name):
             image = read_ct(path)
             prepared = network.prepare_coarse(image.array, image.grid.spacing_mm)
-            found = network.predict_everywhere(prepared)
-            write_image(found.probability, image.grid, folder / f"{case}{ENDING}")
+            probability: Any = network.predict_everywhere(prepared).probability
+            write_image(probability, image.grid, folder / f"{case}{ENDING}")
 
     def read() -> Any:
         return ((read_volume(folder / f"{case}{ENDING}").array, cases.truth(case)) for case in cases.images)

@@ -78,10 +78,20 @@ def train_models(request: TrainingRequest) -> None:
     _run(request, _model_steps(request))
 
 
+def make_crops(request: TrainingRequest) -> None:
+    """Do the same as far as the ROI dataset: stage 1 and its proposals, but no stage 2.
+
+    Raises:
+        DatasetError, StepFailedError, CascadeError: As `train_cascade`.
+    """
+    request = as_begun(with_tumor_values(request), _record(request))
+    _run(request, _crop_steps(request))
+
+
 _Steps = list[tuple[str, Callable[[], object]]]
 
 
-def _model_steps(request: TrainingRequest) -> _Steps:
+def _crop_steps(request: TrainingRequest) -> _Steps:
     logs = log_folder(request)
     return [
         ("folds", lambda: make_folds(request)),
@@ -89,6 +99,13 @@ def _model_steps(request: TrainingRequest) -> _Steps:
         ("stage 1", lambda: train_stage(request.dataset, request.stage1, request, logs)),
         ("proposals", lambda: propose(proposals_of(request))),
         ("ROI dataset", lambda: _make_roi_dataset(request)),
+    ]
+
+
+def _model_steps(request: TrainingRequest) -> _Steps:
+    logs = log_folder(request)
+    return [
+        *_crop_steps(request),
         ("stage 2", lambda: train_stage(request.roi_dataset, request.stage2, request, logs)),
         ("bundle", lambda: _make_bundle(request)),
     ]

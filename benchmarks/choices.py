@@ -1,0 +1,183 @@
+"""What the defaults of training were chosen by: variants of one stage, trained on phantoms, judged out of fold.
+
+    python benchmarks/choices.py OUT stage1 [--variants default foreground_1]
+    python benchmarks/choices.py OUT stage2 [--variants default floor]
+
+OUT may be that of `against_plain.py`. The phantoms are those of `--train_seeds`, in two folds; each is judged by the
+model that did not see it. Stage 1: lesions that have a candidate of their own among the 8 and the 16 that go to
+stage 2. Stage 2, on the crops that the default stage 1 leads to: Dice of crops with tumor, and false findings in those
+without. A variant differs from the default cascade in tiny size by what its name says. Run again, it goes on. Phantoms
+are computer-drawn: a choice, no claim.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from against_plain import DATASET, SETTINGS, cascade_of
+from nnunetv2.run.run_training import run_training_entry
+
+from nnunet_cascade.losses.adaptive import AdaptiveLoss
+from nnunet_cascade.nnunet_folders import own_nnunet_folders, read_json
+from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
+from nnunet_cascade.trainers import uncertainty_roi
+from nnunet_cascade.training import pipeline
+from nnunet_cascade.training.nnunet_commands import run_nnunet
+from nnunet_cascade.training.proposals import choose_threshold, make_proposals
+from nnunet_cascade.training.request import StageTraining
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """What is other than in the default.
+
+    Attributes:
+        training: Settings of the stage's training.
+        steps: Multiplies its steps.
+        trainer: Another one.
+        loss: In place of the adaptive loss.
+    """
+
+    training: Mapping[str, Any] = field(default_factory=dict)
+    steps: float = 1.0
+    trainer: str | None = None
+    loss: type[AdaptiveLoss] | None = None
+
+
+class Floor(AdaptiveLoss):
+    """A tenth of the cross-entropy everywhere, in place of all of it in crops without tumor."""
+
+    def forward(
+        self, logits: torch.Tensor, target: torch.Tensor, uncertainty: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Compute the loss of a batch."""
+        self.entropy_without_tumor = False
+        plain = torch.nn.functional.cross_entropy(logits, target[:, 0].long())
+        return super().forward(logits, target, uncertainty) + 0.1 * plain
+
+
+class Following(AdaptiveLoss):
+    """τ is a running 99th percentile of the U that occurs, so that α is 1/e where the network is unsure."""
+
+    _running: float | None = None
+
+    def weight(self, variance: torch.Tensor) -> torch.Tensor:
+        """Return α of the variance U."""
+        now = float(np.quantile(variance.detach().numpy(), 0.99))
+        self._running = now if self._running is None else 0.9 * self._running + 0.1 * now
+        return torch.exp(-variance / max(self._running, 1e-6))
+
+
+STAGE1 = {
+    "default": Variant(),
+    "foreground_2/3": Variant({"oversample_foreground": 0.67}),
+    "foreground_1": Variant({"oversample_foreground": 1.0}),
+    "steps_1.5": Variant(steps=1.5),
+    "foreground_1_steps_1.5": Variant({"oversample_foreground": 1.0}, steps=1.5),
+}
+STAGE2 = {
+    "default": Variant(),
+    "formula": Variant({"entropy_without_tumor": False}),
+    "floor": Variant(loss=Floor),
+    "following_tau": Variant(loss=Following),
+    "dice_and_entropy": Variant(trainer="DiceCEROITrainer"),
+}
+
+
+def main() -> None:
+    """Train what is not trained, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("stage", choices=("stage1", "stage2"))
+    parser.add_argument("--variants", nargs="+", default=None)
+    parser.add_argument("--train_seeds", type=int, nargs=2, default=(TRAIN_SEEDS[0], TRAIN_SEEDS[-1]))
+    parser.add_argument("--seed", type=int, default=0, help="of the training")
+    args = parser.parse_args()
+    out, (first, last) = args.out.absolute(), args.train_seeds
+    known, judge = {"stage1": (STAGE1, judge_stage1), "stage2": (STAGE2, judge_stage2)}[args.stage]
+    with own_nnunet_folders(out):
+        raw = out / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
+        write_cohort(raw, train_seeds=tuple(range(first, last + 1)), test_seeds=(), settings=SETTINGS)
+        rows = [judge(out, name, known[name], args.seed) for name in args.variants or known]
+    print("| variant | " + " | ".join(rows[0][1]) + " |")
+    print("|---" * (len(rows[0][1]) + 1) + "|")
+    for name, figures in rows:
+        print(f"| {name} | " + " | ".join(figures.values()) + " |")
+
+
+def judge_stage1(out: Path, name: str, variant: Variant, seed: int) -> tuple[str, dict[str, str]]:
+    """Train stage 1, and count the lesions that stage 2 would see."""
+    chain = pipeline.with_tumor_values(cascade_of(out, seed))
+    chain = replace(chain, stage1=varied(chain.stage1, f"Coarse_{name}_{seed}", variant))
+    pipeline.make_folds(chain)
+    pipeline.train_stage(DATASET, chain.stage1, chain, pipeline.log_folder(chain))
+    asked = pipeline.proposals_of(chain)
+    make_proposals(asked)
+    figures: dict[str, str] = {}
+    for most in (8, 16):
+        trials = choose_threshold(replace(asked, spec=replace(asked.spec, max_candidates=most))).trials
+        best = max(trials, key=lambda trial: (trial.found, trial.threshold))
+        figures[f"of {best.lesions} lesions with {most} candidates at most"] = str(best.found)
+        figures[f"candidates a scan, threshold ({most})"] = f"{best.candidates / best.scans:.1f}, {best.threshold:g}"
+        if most == 16:
+            figures["found at each threshold"] = ", ".join(str(trial.found) for trial in trials)
+    return name, figures
+
+
+def judge_stage2(out: Path, name: str, variant: Variant, seed: int) -> tuple[str, dict[str, str]]:
+    """Train stage 2 on the default's crops, and judge each crop by the model that did not see its patient."""
+    chain = cascade_of(out, seed)
+    pipeline.make_crops(chain)
+    measured = replace(variant, training={**variant.training, "final_validation": True})
+    stage = varied(chain.stage2, f"ROI_{name}_{seed}", measured)
+    other_loss = nullcontext() if variant.loss is None else _with_loss(variant.loss)
+    with other_loss:
+        pipeline.train_stage(chain.roi_dataset, stage, chain, pipeline.log_folder(chain))
+    model = pipeline.model_of(chain.roi_dataset, stage)
+    summaries = [read_json(model / f"fold_{fold}" / "validation" / "summary.json") for fold in range(chain.folds)]
+    crops = [case["metrics"]["1"] for summary in summaries for case in summary["metric_per_case"]]
+    tumors = [crop for crop in crops if crop["n_ref"] > 0]
+    empty = [crop for crop in crops if crop["n_ref"] == 0]
+    return name, {
+        f"Dice of {len(tumors)} crops with tumor": f"{np.mean([crop['Dice'] for crop in tumors]):.3f}",
+        "tumors missed": str(sum(crop["TP"] == 0 for crop in tumors)),
+        f"of {len(empty)} crops without, with a finding": str(sum(crop["FP"] > 0 for crop in empty)),
+        "false voxels a crop there": f"{np.mean([crop['FP'] for crop in empty]):.0f}",
+    }
+
+
+def varied(stage: StageTraining, name: str, variant: Variant) -> StageTraining:
+    """Return the stage as a variant trains it."""
+    before = stage.plan.training
+    steps = round(before["iterations_per_epoch"] * variant.steps)
+    training = {**before, **variant.training, "iterations_per_epoch": steps}
+    return replace(
+        stage, trainer=variant.trainer or stage.trainer, plan=replace(stage.plan, name=name, training=training)
+    )
+
+
+@contextmanager
+def _with_loss(loss: type[AdaptiveLoss]) -> Generator[None]:
+    """Let nnU-Net train in this process, with another loss in place of the adaptive one."""
+
+    def train_here(command: str, arguments: Sequence[str], **_: Any) -> None:
+        if command != "nnUNetv2_train":
+            return run_nnunet(command, arguments, **_)
+        with mock.patch("sys.argv", [command, *arguments]), mock.patch.object(uncertainty_roi, "AdaptiveLoss", loss):
+            run_training_entry()
+        return None
+
+    with mock.patch.object(pipeline, "run_nnunet", train_here):
+        yield
+
+
+if __name__ == "__main__":
+    main()
