@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,9 @@ from nnunet_cascade.dataset_conversion.labels import Label
 from nnunet_cascade.dataset_conversion.settings import ConversionSettings
 from nnunet_cascade.errors import StepFailedError
 from nnunet_cascade.evaluation.case import CaseScore, score_case
-from nnunet_cascade.evaluation.summary import Summary, format_table, summarize, write_scores
+from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
+from nnunet_cascade.evaluation.statistics.paired import compare_paired
+from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
 from nnunet_cascade.geometry import Mask
 from nnunet_cascade.images import ENDING, RealVolume, read_ct, read_volume
 from nnunet_cascade.nnunet_folders import own_nnunet_folders
@@ -110,7 +112,7 @@ def run_demo(request: DemoRequest, predicted: Callable[[], None] = lambda: None)
         train_stage(_DATASET, baseline, chain, log_folder(chain), folds=("all",))
         scores[BASELINE] = _baseline_scores(request, baseline)
     write_scores(scores, request.folder)
-    report = demo_report([summarize(method, cases) for method, cases in scores.items()], chain, baseline)
+    report = demo_report(scores, chain, baseline)
     (request.folder / "demo.md").write_text(report)
     return report
 
@@ -151,13 +153,22 @@ def demo_baseline(request: DemoRequest) -> StageTraining:
     return tiny_plain(plain, models=1, steps=request.effort * request.folds / 2)
 
 
-def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: StageTraining) -> str:
-    """Return table and training budgets as Markdown; every fold of the cascade predicts, so all of them count."""
+def demo_report(scores: Mapping[str, Sequence[CaseScore]], chain: TrainingRequest, baseline: StageTraining) -> str:
+    """Return table, conclusion and budgets as Markdown; every fold of the cascade predicts, so all of them count.
+
+    Args:
+        scores: Of the same phantoms, by method; the cascade's and the plain nnU-Net's are compared.
+        chain: As the cascade was trained.
+        baseline: As the plain nnU-Net was.
+    """
+    rows = [summarize(method, cases) for method, cases in scores.items()]
     one_fold, plain = gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2), gradient_voxels(baseline)
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",
         "",
         format_table(rows),
+        "",
+        conclusion(scores[METHODS[-1]], scores[BASELINE]),
         "",
         "Training budget, voxels with gradient through the models that predict (of these for folds beyond one):",
         "",
@@ -167,6 +178,27 @@ def demo_report(rows: Sequence[Summary], chain: TrainingRequest, baseline: Stage
         PHANTOM_NOTE,
     ]
     return "\n".join(lines) + "\n"
+
+
+def conclusion(cascade: Sequence[CaseScore], plain: Sequence[CaseScore]) -> str:
+    """Say in a sentence what scores of the same cases, at least one, tell: who draws better, and what each finds."""
+    difference = compare_paired([score.dice for score in cascade], [score.dice for score in plain], Resampling()).mean
+    interval = difference.percentile
+    if interval is None or interval.low <= 0 <= interval.high:
+        verdict = "These phantoms do not tell whether the cascade or the plain nnU-Net draws better"
+    else:
+        verdict = f"The cascade draws {'better' if interval.low > 0 else 'worse'} than the plain nnU-Net"
+    ends = "" if interval is None else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
+    return (
+        f"{verdict} (Dice {difference.value:+.3f}{ends}); the cascade found {_found(cascade)}, the plain nnU-Net "
+        f"{_found(plain)}."
+    )
+
+
+def _found(scores: Sequence[CaseScore]) -> str:
+    lesions, found = sum(score.lesions for score in scores), sum(score.lesions_found for score in scores)
+    false = sum(score.false_positive_components for score in scores)
+    return f"{found} of {lesions} lesions and {false} false {'one' if false == 1 else 'ones'}"
 
 
 def _cascade_scores(request: DemoRequest) -> dict[str, list[CaseScore]]:
