@@ -47,10 +47,10 @@ from nnunet_cascade.phantom.record import phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.reproduction.tiny_plans import gradient_voxels, tiny_cascade, tiny_plain
+from nnunet_cascade.reproduction.tiny_plans import BATCH, cascade_voxels, gradient_voxels, tiny_cascade, tiny_plain
 from nnunet_cascade.scans.search import image_scans
 from nnunet_cascade.training.pipeline import log_folder, model_of, train_cascade, train_stage
-from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.planning import PlanRequest, planned_batch
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 DATASET = 501
@@ -147,11 +147,12 @@ def cascade_of(out: Path, seed: int, effort: float = 1.0) -> TrainingRequest:
 def train(out: Path, seed: int, effort: float) -> tuple[Path, Path]:
     """Train a cascade and a plain nnU-Net with a seed; return bundle and model folder."""
     name, chain = _run_name(seed, effort), cascade_of(out, seed, effort)
-    plain = StageTraining(plan=PlanRequest(name=f"Plain{name}"), trainer="CascadeTrainer")
-    plain = tiny_plain(plain, models=1, steps=effort, seed=seed)
-    voxels = [chain.folds * (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2)), gradient_voxels(plain)]
-    print(f"training seed {seed}: million voxels with gradient {[round(each / 1e6, 1) for each in voxels]}")
     train_cascade(chain)
+    fine_batch = planned_batch(chain.roi_dataset, chain.stage2.plan.name) or BATCH
+    plain = StageTraining(plan=PlanRequest(name=f"Plain{name}"), trainer="CascadeTrainer")
+    plain = tiny_plain(plain, models=1, steps=effort, fine_batch=fine_batch, seed=seed)
+    voxels = [chain.folds * cascade_voxels(chain, fine_batch), gradient_voxels(plain)]
+    print(f"training seed {seed}: million voxels with gradient {[round(each / 1e6, 1) for each in voxels]}")
     train_stage(DATASET, plain, chain, log_folder(chain), folds=("all",))
     return chain.bundle, model_of(DATASET, plain)
 

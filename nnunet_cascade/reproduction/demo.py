@@ -35,11 +35,11 @@ from nnunet_cascade.phantom.record import DESCRIPTION, phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
 from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
-from nnunet_cascade.reproduction.tiny_plans import gradient_voxels, tiny_cascade, tiny_plain
+from nnunet_cascade.reproduction.tiny_plans import BATCH, cascade_voxels, gradient_voxels, tiny_cascade, tiny_plain
 from nnunet_cascade.scans.search import image_scans
 from nnunet_cascade.training.cross_validation import METHODS
 from nnunet_cascade.training.pipeline import log_folder, model_of, train_cascade, train_stage
-from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.planning import PlanRequest, planned_batch
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 _log = logging.getLogger(__name__)
@@ -107,12 +107,14 @@ def run_demo(request: DemoRequest, predicted: Callable[[], None] = lambda: None)
         train_cascade(chain)
         scores = _cascade_scores(request)
         predicted()
-        baseline = demo_baseline(request)
+        fine_batch = planned_batch(chain.roi_dataset, chain.stage2.plan.name) or BATCH
+        baseline = demo_baseline(request, fine_batch)
         _log.info("[baseline] %s", BASELINE)
         train_stage(_DATASET, baseline, chain, log_folder(chain), folds=("all",))
         scores[BASELINE] = _baseline_scores(request, baseline)
     write_scores(scores, request.folder)
-    report = demo_report(scores, chain, baseline)
+    budgets = (chain.folds * cascade_voxels(chain, fine_batch), gradient_voxels(baseline))
+    report = demo_report(scores, budgets, chain.folds)
     (request.folder / "demo.md").write_text(report)
     return report
 
@@ -147,22 +149,23 @@ def demo_training(request: DemoRequest) -> TrainingRequest:
     return tiny_cascade(asked, steps=request.effort)
 
 
-def demo_baseline(request: DemoRequest) -> StageTraining:
+def demo_baseline(request: DemoRequest, fine_batch: int = BATCH) -> StageTraining:
     """Return a plain nnU-Net with the gradient voxels of all cascade models that predict, in one model."""
     plain = StageTraining(plan=PlanRequest(name="DemoBaselinePlans"), trainer="CascadeTrainer")
-    return tiny_plain(plain, models=1, steps=request.effort * request.folds / 2)
+    return tiny_plain(plain, models=1, steps=request.effort * request.folds / 2, fine_batch=fine_batch)
 
 
-def demo_report(scores: Mapping[str, Sequence[CaseScore]], chain: TrainingRequest, baseline: StageTraining) -> str:
-    """Return table, conclusion and budgets as Markdown; every fold of the cascade predicts, so all of them count.
+def demo_report(scores: Mapping[str, Sequence[CaseScore]], budgets: tuple[int, int], folds: int) -> str:
+    """Return table, conclusion and budgets as Markdown.
 
     Args:
         scores: Of the same phantoms, by method; the cascade's and the plain nnU-Net's are compared.
-        chain: As the cascade was trained.
-        baseline: As the plain nnU-Net was.
+        budgets: Voxels with gradient through all models of the cascade, for every fold predicts, and of the plain
+            nnU-Net.
+        folds: Of the cascade.
     """
+    cascade, plain = (voxels / 1e6 for voxels in budgets)
     rows = [summarize(method, cases) for method, cases in scores.items()]
-    one_fold, plain = gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2), gradient_voxels(baseline)
     lines = [
         "# Held-out phantoms (computer-drawn, no patients; no clinical claim follows)",
         "",
@@ -172,8 +175,8 @@ def demo_report(scores: Mapping[str, Sequence[CaseScore]], chain: TrainingReques
         "",
         "Training budget, voxels with gradient through the models that predict (of these for folds beyond one):",
         "",
-        f"- cascade: {one_fold * chain.folds / 1e6:.1f} million ({one_fold * (chain.folds - 1) / 1e6:.1f} million)",
-        f"- {BASELINE}: {plain / 1e6:.1f} million",
+        f"- cascade: {cascade:.1f} million ({cascade * (folds - 1) / folds:.1f} million)",
+        f"- {BASELINE}: {plain:.1f} million",
         "",
         PHANTOM_NOTE,
     ]

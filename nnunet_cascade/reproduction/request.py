@@ -10,9 +10,9 @@ from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.prediction.spec import CascadeSpec, Preset
 from nnunet_cascade.reproduction.systems import STAGE1_TRAINERS, Backbone, RoiModel, stage2_trainer
 from nnunet_cascade.reproduction.tables import Table, systems_of
-from nnunet_cascade.reproduction.tiny_plans import tiny_cascade, tiny_plain
+from nnunet_cascade.reproduction.tiny_plans import BATCH, tiny_cascade, tiny_plain
 from nnunet_cascade.settings.serialization import require
-from nnunet_cascade.training.planning import PlanRequest
+from nnunet_cascade.training.planning import PlanRequest, planned_batch
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 Size = Literal["full", "tiny"]
@@ -161,7 +161,9 @@ def baseline_of(request: ReproductionRequest) -> StageTraining:
     whole = "Whole" if models == 1 else ""
     plan = PlanRequest(name=f"PaperBaseline{whole}{_variant(request)}", training={"seed": request.seed})
     plain = StageTraining(plan=plan, trainer="CascadeTrainer")
-    return tiny_plain(plain, models=models, steps=request.effort, final_validation=models > 1)
+    chain = training_request(request, RoiModel())
+    fine_batch = planned_batch(chain.roi_dataset, chain.stage2.plan.name) or BATCH
+    return tiny_plain(plain, models=models, steps=request.effort, fine_batch=fine_batch, final_validation=models > 1)
 
 
 def baseline_folds(request: ReproductionRequest) -> tuple[int | Literal["all"], ...]:

@@ -14,7 +14,7 @@ from nnunet_cascade.training.grids import PlannedGrid
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 EPOCHS, BATCH = 6, 2
-"""Of every tiny training; nnU-Net plans this batch for so few scans."""
+"""Of every tiny training. nnU-Net plans this batch for so few scans; for crops, which are many, a larger one."""
 SAMPLES = 10
 """Stochastic passes in prediction."""
 COARSE_PATCH, CUBIC_PATCH, PLAIN_PATCH = (40, 32, 48), (32, 32, 32), (48, 64, 64)
@@ -71,22 +71,30 @@ def tiny_cascade(
     )
 
 
-def tiny_plain(stage: StageTraining, *, models: int, steps: float = 1.0, **further: Any) -> StageTraining:
+def tiny_plain(
+    stage: StageTraining, *, models: int, steps: float = 1.0, fine_batch: int = BATCH, **further: Any
+) -> StageTraining:
     """Return a plain nnU-Net whose models together pass as many voxels with gradient as a tiny cascade of two folds.
 
     Args:
         stage: As a user trains it.
         models: How many are trained.
         steps: As for the cascade.
+        fine_batch: Crops in a batch of the cascade's stage 2, as planned.
         further: More settings of the training.
     """
-    a_fold = COARSE_STEPS * math.prod(COARSE_PATCH) + FINE_STEPS * math.prod(CUBIC_PATCH)
+    a_fold = COARSE_STEPS * math.prod(COARSE_PATCH) + FINE_STEPS * math.prod(CUBIC_PATCH) * fine_batch / BATCH
     equal = 2 * a_fold / math.prod(PLAIN_PATCH) / models
     return tiny_stage(stage, PLAIN_PATCH, equal * steps, **further)
 
 
-def gradient_voxels(stage: StageTraining) -> int:
-    """Return the voxels that pass with gradient through one tiny model while it is trained."""
+def gradient_voxels(stage: StageTraining, batch: int = BATCH) -> int:
+    """Return the voxels that pass with gradient through one tiny model while it is trained with a batch."""
     training = stage.plan.training
     steps = training["epochs"] * training["iterations_per_epoch"]
-    return int(steps * BATCH * math.prod(stage.plan.patch_size or (1, 1, 1)))
+    return int(steps * batch * math.prod(stage.plan.patch_size or (1, 1, 1)))
+
+
+def cascade_voxels(chain: TrainingRequest, fine_batch: int = BATCH) -> int:
+    """Return the same of one fold of a tiny cascade, both stages together."""
+    return gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2, fine_batch)

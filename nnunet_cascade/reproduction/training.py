@@ -71,9 +71,8 @@ def trainings(request: ReproductionRequest) -> tuple[Training, ...]:
             run = partial(train_models if chain.false_positives_per_scan is None else train_cascade, chain)
             found.append(Training(title=f"stage 2, {model.name}", models=request.folds, stage=chain.stage2, run=run))
     if any(system.kind == "baseline" for system in systems_of(request.tables)):
-        stage, folds = baseline_of(request), baseline_folds(request)
-        run = partial(_train_alone, training_request(request, RoiModel()), stage, folds)
-        found.append(Training(title="plain nnU-Net", models=len(folds), stage=stage, run=run))
+        run, models = partial(_train_baseline, request), len(baseline_folds(request))
+        found.append(Training(title="plain nnU-Net", models=models, stage=baseline_of(request), run=run))
     return tuple(found)
 
 
@@ -87,6 +86,12 @@ def train_all(request: ReproductionRequest) -> None:
     for number, training in enumerate(todo, start=1):
         _log.info("[training %d/%d] %s", number, len(todo), training.title)
         training.run()
+
+
+def _train_baseline(request: ReproductionRequest) -> None:
+    """Train the plain nnU-Net after the cascade, for its length follows from the cascade's plans."""
+    chain = training_request(request, RoiModel())
+    _train_alone(chain, baseline_of(request), baseline_folds(request))
 
 
 def _train_alone(chain: TrainingRequest, stage: StageTraining, folds: tuple[int | str, ...] = ()) -> None:

@@ -155,6 +155,18 @@ def plan_summary(path: Path) -> str:
     )
 
 
+def planned_batch(dataset_id: int, plans_name: str) -> int | None:
+    """Return the batch size in plans of ours; None where the dataset or the plans are not made yet."""
+    try:
+        path = preprocessed_folder(dataset_id) / f"{plans_name}.json"
+    except DatasetError:
+        return None
+    if not path.is_file():
+        return None
+    (configuration,) = read_json(path)["configurations"].values()
+    return int(configuration["batch_size"])
+
+
 def _planner(dataset_id: int, request: PlanRequest) -> ExperimentPlanner:
     return make_planner(
         dataset_name(dataset_id),

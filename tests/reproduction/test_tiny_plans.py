@@ -5,11 +5,12 @@ import math
 
 import pytest
 
+from nnunet_cascade.nnunet_folders import NNUNET_FOLDERS
 from nnunet_cascade.reproduction.demo import DemoRequest, demo_baseline, demo_training
 from nnunet_cascade.reproduction.request import ReproductionRequest, baseline_of, training_request
 from nnunet_cascade.reproduction.systems import RoiModel
 from nnunet_cascade.reproduction.tables import chosen_tables
-from nnunet_cascade.reproduction.tiny_plans import gradient_voxels
+from nnunet_cascade.reproduction.tiny_plans import cascade_voxels, gradient_voxels
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.training.planning import PlanRequest
 from nnunet_cascade.training.request import TrainingRequest
@@ -71,15 +72,22 @@ def test_a_reproduction_trains_what_users_train_but_for_what_its_tables_compare(
         assert {place[-1] for place in places} <= allowed, model
 
 
-def test_the_plain_network_passes_as_many_voxels_with_gradient_as_the_cascade(tmp_path):
+@pytest.mark.parametrize("fine_batch", [2, 3])
+def test_the_plain_network_passes_as_many_voxels_with_gradient_as_the_cascade(tmp_path, fine_batch, monkeypatch):
     request = DemoRequest(folder=tmp_path, effort=3.0)
-    cascade, plain = demo_training(request), demo_baseline(request)
-    voxels = cascade.folds * (gradient_voxels(cascade.stage1) + gradient_voxels(cascade.stage2))
+    cascade, plain = demo_training(request), demo_baseline(request, fine_batch)
+    voxels = cascade.folds * cascade_voxels(cascade, fine_batch)
+    assert voxels == cascade.folds * 6 * 3 * (60 * 2 * 40 * 32 * 48 + 80 * fine_batch * 32**3)
     assert math.isclose(voxels, gradient_voxels(plain), rel_tol=0.01)
     tiny = ReproductionRequest(folder=tmp_path, tables=chosen_tables(["I"]), size="tiny", folds=2, effort=3.0)
     chain = training_request(tiny, RoiModel())
-    voxels = chain.folds * (gradient_voxels(chain.stage1) + gradient_voxels(chain.stage2))
-    assert math.isclose(voxels, gradient_voxels(baseline_of(tiny)), rel_tol=0.01)
+    for name in NNUNET_FOLDERS:
+        monkeypatch.setenv(name, str(tmp_path / name))
+    assert math.isclose(2 * cascade_voxels(chain), gradient_voxels(baseline_of(tiny)), rel_tol=0.01)  # nothing planned
+    planned = tmp_path / "nnUNet_preprocessed" / f"Dataset{chain.roi_dataset}_ROI" / f"{chain.stage2.plan.name}.json"
+    planned.parent.mkdir(parents=True)
+    planned.write_text(json.dumps({"configurations": {"3d_fullres": {"batch_size": fine_batch}}}))
+    assert math.isclose(2 * cascade_voxels(chain, fine_batch), gradient_voxels(baseline_of(tiny)), rel_tol=0.01)
     default = flat(PlanRequest(name="Plain"))
     own = {place[-1] for place, value in flat(plain.plan).items() if value != default.get(place)}
     assert own <= SIZES | LENGTHS | NAMES
