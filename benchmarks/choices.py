@@ -32,7 +32,7 @@ from nnunet_cascade.trainers import uncertainty_roi
 from nnunet_cascade.training import pipeline
 from nnunet_cascade.training.nnunet_commands import run_nnunet
 from nnunet_cascade.training.proposals import choose_threshold, make_proposals
-from nnunet_cascade.training.request import StageTraining
+from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +78,10 @@ class Following(AdaptiveLoss):
 
 STAGE1 = {
     "default": Variant(),
-    "foreground_2/3": Variant({"oversample_foreground": 0.67}),
+    "foreground_0.67": Variant({"oversample_foreground": 0.67}),
     "foreground_1": Variant({"oversample_foreground": 1.0}),
+    "rate_0.005": Variant({"initial_learning_rate": 0.005}),
+    "rate_0.01": Variant({"initial_learning_rate": 0.01}),
     "steps_1.5": Variant(steps=1.5),
     "foreground_1_steps_1.5": Variant({"oversample_foreground": 1.0}, steps=1.5),
 }
@@ -100,23 +102,24 @@ def main() -> None:
     parser.add_argument("--variants", nargs="+", default=None)
     parser.add_argument("--train_seeds", type=int, nargs=2, default=(TRAIN_SEEDS[0], TRAIN_SEEDS[-1]))
     parser.add_argument("--seed", type=int, default=0, help="of the training")
+    parser.add_argument("--effort", type=float, default=1.0)
     args = parser.parse_args()
     out, (first, last) = args.out.absolute(), args.train_seeds
     known, judge = {"stage1": (STAGE1, judge_stage1), "stage2": (STAGE2, judge_stage2)}[args.stage]
     with own_nnunet_folders(out):
         raw = out / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
         write_cohort(raw, train_seeds=tuple(range(first, last + 1)), test_seeds=(), settings=SETTINGS)
-        rows = [judge(out, name, known[name], args.seed) for name in args.variants or known]
+        rows = [judge(cascade_of(out, args.seed, args.effort), name, known[name]) for name in args.variants or known]
     print("| variant | " + " | ".join(rows[0][1]) + " |")
     print("|---" * (len(rows[0][1]) + 1) + "|")
     for name, figures in rows:
         print(f"| {name} | " + " | ".join(figures.values()) + " |")
 
 
-def judge_stage1(out: Path, name: str, variant: Variant, seed: int) -> tuple[str, dict[str, str]]:
+def judge_stage1(chain: TrainingRequest, name: str, variant: Variant) -> tuple[str, dict[str, str]]:
     """Train stage 1, and count the lesions that stage 2 would see."""
-    chain = pipeline.with_tumor_values(cascade_of(out, seed))
-    chain = replace(chain, stage1=varied(chain.stage1, f"Coarse_{name}_{seed}", variant))
+    chain = pipeline.with_tumor_values(chain)
+    chain = replace(chain, stage1=varied(chain.stage1, f"{chain.stage1.plan.name}_{name}", variant))
     pipeline.make_folds(chain)
     pipeline.train_stage(DATASET, chain.stage1, chain, pipeline.log_folder(chain))
     asked = pipeline.proposals_of(chain)
@@ -132,12 +135,11 @@ def judge_stage1(out: Path, name: str, variant: Variant, seed: int) -> tuple[str
     return name, figures
 
 
-def judge_stage2(out: Path, name: str, variant: Variant, seed: int) -> tuple[str, dict[str, str]]:
+def judge_stage2(chain: TrainingRequest, name: str, variant: Variant) -> tuple[str, dict[str, str]]:
     """Train stage 2 on the default's crops, and judge each crop by the model that did not see its patient."""
-    chain = cascade_of(out, seed)
     pipeline.make_crops(chain)
     measured = replace(variant, training={**variant.training, "final_validation": True})
-    stage = varied(chain.stage2, f"ROI_{name}_{seed}", measured)
+    stage = varied(chain.stage2, f"{chain.stage2.plan.name}_{name}", measured)
     other_loss = nullcontext() if variant.loss is None else _with_loss(variant.loss)
     with other_loss:
         pipeline.train_stage(chain.roi_dataset, stage, chain, pipeline.log_folder(chain))
