@@ -126,7 +126,8 @@ def judge_stage1(chain: TrainingRequest, name: str, variant: Variant) -> tuple[s
     make_proposals(asked)
     figures: dict[str, str] = {}
     for most in (8, 16):
-        trials = choose_threshold(replace(asked, spec=replace(asked.spec, max_candidates=most))).trials
+        limited = replace(asked.spec, roi=replace(asked.spec.roi, max_candidates=most))
+        trials = choose_threshold(replace(asked, spec=limited)).trials
         best = max(trials, key=lambda trial: (trial.found, trial.threshold))
         figures[f"of {best.lesions} lesions with {most} candidates at most"] = str(best.found)
         figures[f"candidates a scan, threshold ({most})"] = f"{best.candidates / best.scans:.1f}, {best.threshold:g}"
