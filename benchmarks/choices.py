@@ -78,12 +78,12 @@ class Following(AdaptiveLoss):
 
 STAGE1 = {
     "default": Variant(),
-    "foreground_0.67": Variant({"oversample_foreground": 0.67}),
+    "foreground_67": Variant({"oversample_foreground": 0.67}),
     "foreground_1": Variant({"oversample_foreground": 1.0}),
-    "rate_0.005": Variant({"initial_learning_rate": 0.005}),
-    "rate_0.01": Variant({"initial_learning_rate": 0.01}),
-    "steps_1.5": Variant(steps=1.5),
-    "foreground_1_steps_1.5": Variant({"oversample_foreground": 1.0}, steps=1.5),
+    "rate_005": Variant({"initial_learning_rate": 0.005}),
+    "rate_01": Variant({"initial_learning_rate": 0.01}),
+    "steps_15": Variant(steps=1.5),
+    "foreground_1_steps_15": Variant({"oversample_foreground": 1.0}, steps=1.5),
 }
 STAGE2 = {
     "default": Variant(),
