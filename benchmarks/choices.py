@@ -41,12 +41,14 @@ class Variant:
 
     Attributes:
         training: Settings of the stage's training.
+        plan: Of its plan.
         steps: Multiplies its steps.
         trainer: Another one.
         loss: In place of the adaptive loss.
     """
 
     training: Mapping[str, Any] = field(default_factory=dict)
+    plan: Mapping[str, Any] = field(default_factory=dict)
     steps: float = 1.0
     trainer: str | None = None
     loss: type[AdaptiveLoss] | None = None
@@ -80,6 +82,7 @@ STAGE1 = {
     "default": Variant(),
     "foreground_67": Variant({"oversample_foreground": 0.67}),
     "foreground_1": Variant({"oversample_foreground": 1.0}),
+    "batch_dice": Variant(plan={"batch_dice": True}),
     "rate_005": Variant({"initial_learning_rate": 0.005}),
     "rate_01": Variant({"initial_learning_rate": 0.01}),
     "steps_15": Variant(steps=1.5),
@@ -163,7 +166,9 @@ def varied(stage: StageTraining, name: str, variant: Variant) -> StageTraining:
     steps = round(before["iterations_per_epoch"] * variant.steps)
     training = {**before, **variant.training, "iterations_per_epoch": steps}
     return replace(
-        stage, trainer=variant.trainer or stage.trainer, plan=replace(stage.plan, name=name, training=training)
+        stage,
+        trainer=variant.trainer or stage.trainer,
+        plan=replace(stage.plan, **variant.plan, name=name, training=training),
     )
 
 
