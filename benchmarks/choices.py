@@ -85,6 +85,7 @@ STAGE1 = {
     "batch_dice": Variant(plan={"batch_dice": True}),
     "rate_005": Variant({"initial_learning_rate": 0.005}),
     "rate_01": Variant({"initial_learning_rate": 0.01}),
+    "rate_02": Variant({"initial_learning_rate": 0.02}),
     "steps_15": Variant(steps=1.5),
     "foreground_1_steps_15": Variant({"oversample_foreground": 1.0}, steps=1.5),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,11 +39,25 @@ def _body(args: argparse.Namespace) -> int:
     request = DemoRequest(
         folder=args.o, train=args.train, test=args.test, effort=args.effort, device=chosen_device(args)
     )
-    # The report is made as soon as there is something to see.
-    print(run_demo(request, predicted=lambda: _make_report(request)))
+    # Figure and report are made as soon as there is something to see.
+    print(run_demo(request, proposed=partial(_draw_first_look, request), predicted=partial(_make_report, request)))
     page = request.predictions / "report" / "index.html"
     print(f"bundle: {request.bundle}; predictions: {request.predictions}; open {page}")
     return DONE
+
+
+def _draw_first_look(request: DemoRequest, case: str) -> None:
+    """Draw what stage 1 proposed for a phantom."""
+    from nnunet_cascade.images import ENDING
+    from nnunet_cascade.report.figures.drawing import draw_figure
+    from nnunet_cascade.report.figures.request import FigureRequest
+    from nnunet_cascade.scans.search import image_scans
+
+    image = request.dataset / "imagesTr" / f"{case}_0000{ENDING}"
+    truth, path = request.dataset / "labelsTr" / f"{case}{ENDING}", request.first_look / f"{case}.png"
+    scan = image_scans({case: image})[case]
+    draw_figure(FigureRequest(case=case, folder=request.first_look, scan=scan, truth=truth), path)
+    print(f"a first look at what stage 1 proposes: {path}")
 
 
 def _make_report(request: DemoRequest) -> None:

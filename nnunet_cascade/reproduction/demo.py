@@ -27,19 +27,29 @@ from nnunet_cascade.evaluation.statistics.bootstrap import Resampling
 from nnunet_cascade.evaluation.statistics.paired import compare_paired
 from nnunet_cascade.evaluation.summary import format_table, summarize, write_scores
 from nnunet_cascade.geometry import Mask
-from nnunet_cascade.images import ENDING, RealVolume, read_ct, read_volume
+from nnunet_cascade.images import ENDING, RealVolume, read_ct, read_volume, write_image
 from nnunet_cascade.nnunet_folders import own_nnunet_folders
 from nnunet_cascade.phantom.cohort import TEST_SEEDS, TRAIN_SEEDS
 from nnunet_cascade.phantom.dicom import write_dicom_cohort
 from nnunet_cascade.phantom.record import DESCRIPTION, phantom_name
 from nnunet_cascade.phantom.settings import PhantomSettings
+from nnunet_cascade.postprocessing.anatomy import filter_candidates
+from nnunet_cascade.postprocessing.lungs.source import find_lungs
 from nnunet_cascade.prediction.spec import StageSettings
 from nnunet_cascade.prediction.stage_model import StageModel
 from nnunet_cascade.reproduction.tiny_plans import BATCH, cascade_voxels, gradient_voxels, tiny_cascade, tiny_plain
 from nnunet_cascade.scans.search import image_scans
 from nnunet_cascade.training.cross_validation import METHODS
-from nnunet_cascade.training.pipeline import log_folder, model_of, train_cascade, train_stage
+from nnunet_cascade.training.pipeline import (
+    log_folder,
+    make_crops,
+    model_of,
+    proposals_of,
+    train_cascade,
+    train_stage,
+)
 from nnunet_cascade.training.planning import PlanRequest, planned_batch
+from nnunet_cascade.training.proposals import proposed_threshold, read_proposal
 from nnunet_cascade.training.request import StageTraining, TrainingRequest
 
 _log = logging.getLogger(__name__)
@@ -83,16 +93,27 @@ class DemoRequest:
         return self.folder / "predictions"
 
     @property
+    def first_look(self) -> Path:
+        """Of a training phantom: what stage 1 proposed, before stage 2 is trained."""
+        return self.folder / "first_look"
+
+    @property
     def dataset(self) -> Path:
         """The raw dataset; `imagesTs` and `labelsTs` are the held-out phantoms."""
         return self.folder / "nnUNet_raw" / f"Dataset{_DATASET}_Phantoms"
 
 
-def run_demo(request: DemoRequest, predicted: Callable[[], None] = lambda: None) -> str:
+def run_demo(
+    request: DemoRequest,
+    *,
+    proposed: Callable[[str], None] = lambda _: None,
+    predicted: Callable[[], None] = lambda: None,
+) -> str:
     """Make phantoms as DICOM, convert them, train cascade and baseline, predict held-out phantoms.
 
     Args:
         request: How much of it, and where.
+        proposed: Called with the name of a phantom when there is something to see of it in `first_look`.
         predicted: Called when the cascade's predictions are there, before the baseline is trained.
 
     Returns:
@@ -104,6 +125,8 @@ def run_demo(request: DemoRequest, predicted: Callable[[], None] = lambda: None)
     with own_nnunet_folders(request.folder):
         make_demo_dataset(request)
         chain = demo_training(request)
+        make_crops(chain)
+        proposed(_take_first_look(request, chain))
         train_cascade(chain)
         scores = _cascade_scores(request)
         predicted()
@@ -202,6 +225,23 @@ def _found(scores: Sequence[CaseScore]) -> str:
     lesions, found = sum(score.lesions for score in scores), sum(score.lesions_found for score in scores)
     false = sum(score.false_positive_components for score in scores)
     return f"{found} of {lesions} lesions and {false} false {'one' if false == 1 else 'ones'}"
+
+
+def _take_first_look(request: DemoRequest, chain: TrainingRequest) -> str:
+    """Write what stage 1 proposed for a phantom that its model had not seen, and the candidates; return its name."""
+    asked = proposals_of(chain)
+    case = min(asked.splits[0]["val"])
+    image = read_ct(request.dataset / "imagesTr" / f"{case}_0000{ENDING}")
+    proposal = read_proposal(asked, case, image.grid)
+    mask, lungs = proposal.mask(proposed_threshold(asked)), find_lungs(image, asked.spec.lungs, case=case)
+    filtered = filter_candidates(
+        mask, image.grid, lungs, asked.spec.anatomy, probability=proposal.probability, ask_stage2=True
+    )
+    request.first_look.mkdir(exist_ok=True)
+    maps = {"_stage1": mask, "_candidates": filtered.labels.astype(np.uint16), "_lungs": lungs.labels}
+    for name, array in maps.items():
+        write_image(array, image.grid, request.first_look / f"{case}{name}{ENDING}")
+    return case
 
 
 def _cascade_scores(request: DemoRequest) -> dict[str, list[CaseScore]]:
