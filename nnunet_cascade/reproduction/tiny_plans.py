@@ -27,7 +27,7 @@ _LENGTHS: dict[str, Any] = {
     "save_every": 2,
     "final_validation": False,
     "recipe": "adamw",  # for trainings of hundreds of steps
-    "initial_learning_rate": 0.002,
+    "initial_learning_rate": 0.01,
     "mirroring": False,  # would need more steps, and eightfold prediction
 }
 
