@@ -2,18 +2,21 @@
 
     python benchmarks/choices.py OUT stage1 [--variants default foreground_1]
     python benchmarks/choices.py OUT stage2 [--variants default floor]
+    NNC_REAL_DATA=... python benchmarks/choices.py OUT nodules [--variants default floor]
 
 OUT may be that of `against_plain.py`. The phantoms are those of `--train_seeds`, in two folds; each is judged by the
 model that did not see it. Stage 1: lesions that have a candidate of their own among the 8 and the 16 that go to
 stage 2. Stage 2, on the crops that the default stage 1 leads to: Dice of crops with tumor, and false findings in those
-without. A variant differs from the default cascade in tiny size by what its name says. Run again, it goes on. Phantoms
-are computer-drawn: a choice, no claim.
+without. Nodules: stage 2 alone, on real CT: `lidc_cubes`, and a third as many crops of the lungs of `real_thoraxes`,
+30 mm away from the tumor. A variant differs from the default cascade in tiny size by what its name says. Run again, it
+goes on. Phantoms are computer-drawn: a choice, no claim.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Generator, Mapping, Sequence
+import os
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,10 +27,16 @@ import numpy as np
 import torch
 from against_plain import DATASET, SETTINGS, cascade_of
 from nnunetv2.run.run_training import run_training_entry
+from numpy.typing import NDArray
+from scipy import ndimage
 
+from nnunet_cascade.files import write_json
+from nnunet_cascade.geometry import Grid, Mask, as_index
+from nnunet_cascade.images import ENDING, read_ct, read_volume, write_image
 from nnunet_cascade.losses.adaptive import AdaptiveLoss
-from nnunet_cascade.nnunet_folders import own_nnunet_folders, read_json
+from nnunet_cascade.nnunet_folders import nnunet_folder, own_nnunet_folders, read_json
 from nnunet_cascade.phantom.cohort import TRAIN_SEEDS, write_cohort
+from nnunet_cascade.postprocessing.lungs.threshold import threshold_lungs
 from nnunet_cascade.trainers import uncertainty_roi
 from nnunet_cascade.training import pipeline
 from nnunet_cascade.training.nnunet_commands import run_nnunet
@@ -98,18 +107,21 @@ STAGE2 = {
 }
 
 
+NODULES, SIDE_MM, CROPS_A_THORAX = 650, 51, 5
+
+
 def main() -> None:
     """Train what is not trained, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("stage", choices=("stage1", "stage2"))
+    parser.add_argument("stage", choices=("stage1", "stage2", "nodules"))
     parser.add_argument("--variants", nargs="+", default=None)
     parser.add_argument("--train_seeds", type=int, nargs=2, default=(TRAIN_SEEDS[0], TRAIN_SEEDS[-1]))
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--effort", type=float, default=1.0)
     args = parser.parse_args()
     out, (first, last) = args.out.absolute(), args.train_seeds
-    known, judge = {"stage1": (STAGE1, judge_stage1), "stage2": (STAGE2, judge_stage2)}[args.stage]
+    known, judge = KINDS[args.stage]
     with own_nnunet_folders(out):
         raw = out / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
         write_cohort(raw, train_seeds=tuple(range(first, last + 1)), test_seeds=(), settings=SETTINGS)
@@ -148,12 +160,74 @@ def judge_stage2(chain: TrainingRequest, name: str, variant: Variant) -> tuple[s
     other_loss = nullcontext() if variant.loss is None else _with_loss(variant.loss)
     with other_loss:
         pipeline.train_stage(chain.roi_dataset, stage, chain, pipeline.log_folder(chain))
-    model = pipeline.model_of(chain.roi_dataset, stage)
-    summaries = [read_json(model / f"fold_{fold}" / "validation" / "summary.json") for fold in range(chain.folds)]
+    return name, judged(chain.roi_dataset, stage, chain.folds)
+
+
+def judge_on_nodules(chain: TrainingRequest, name: str, variant: Variant) -> tuple[str, dict[str, str]]:
+    """Train stage 2 on real nodules and on crops without any, and judge each crop by the model that did not see it."""
+    make_nodules()
+    measured = replace(variant, training={**variant.training, "final_validation": True})
+    stage = varied(chain.stage2, f"Nodules_{chain.stage2.plan.name}_{name}", measured)
+    stage = replace(stage, plan=replace(stage.plan, grid=None, spacing_mm=(1.0, 1.0, 1.0), batch_dice=True))
+    other_loss = nullcontext() if variant.loss is None else _with_loss(variant.loss)
+    with other_loss:
+        pipeline.train_stage(NODULES, stage, chain, pipeline.log_folder(chain))
+    return name, judged(NODULES, stage, chain.folds)
+
+
+def make_nodules() -> None:
+    """Write the nodules and the crops without any as a raw dataset in two folds."""
+    source = Path(os.environ["NNC_REAL_DATA"])
+    raw = nnunet_folder("nnUNet_raw") / f"Dataset{NODULES}_Nodules"
+    if (raw / "dataset.json").is_file():
+        return
+    for name in ("imagesTr", "labelsTr"):
+        (raw / name).mkdir(parents=True, exist_ok=True)
+    folds: tuple[list[str], list[str]] = ([], [])
+    for number, cube in enumerate(sorted((source / "lidc_cubes").glob("*_LIDC*"))):
+        ct, tumor = read_volume(cube / "ct.nii.gz"), read_volume(cube / "tumor.nii.gz")
+        folds[number % 2].append(_write_crop(raw, f"nodule_{number:03d}", ct.array, tumor.array > 0, ct.grid))
+    random = np.random.default_rng(0)
+    for number, thorax in enumerate(sorted((source / "real_thoraxes").glob("*/ct.nii.gz"))):
+        for part, crop in enumerate(_crops_without_tumor(thorax, random)):
+            empty = np.zeros(crop.shape, dtype=np.bool_)
+            grid = Grid(shape=as_index(crop.shape), spacing_mm=(1.0, 1.0, 1.0))
+            folds[number % 2].append(_write_crop(raw, f"empty_{number}_{part}", crop, empty, grid))
+    facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "tumor": 1}, "file_ending": ENDING}
+    splits = [{"train": folds[1 - fold], "val": folds[fold]} for fold in range(2)]
+    preprocessed = nnunet_folder("nnUNet_preprocessed") / raw.name
+    preprocessed.mkdir(parents=True, exist_ok=True)
+    write_json(preprocessed / "splits_final.json", splits)
+    write_json(raw / "dataset.json", {**facts, "numTraining": sum(map(len, folds))})
+
+
+def _crops_without_tumor(path: Path, random: np.random.Generator) -> Iterator[NDArray[np.float32]]:
+    """Yield cubes of 51 mm around places in a thorax's lungs, in voxels of 1 mm, far from its tumor."""
+    ct, tumor = read_ct(path), read_volume(path.with_name("tumor.nii.gz")).array > 0
+    spacing = ct.grid.spacing_mm
+    lungs = threshold_lungs(ct).labels > 0
+    far = np.asarray(ndimage.distance_transform_edt(~tumor, sampling=spacing)) > 30 + SIDE_MM
+    places = np.argwhere(lungs & far)
+    for place in random.permutation(places)[:CROPS_A_THORAX]:
+        axes = [p + (np.arange(SIDE_MM) - SIDE_MM // 2) / mm for p, mm in zip(place, spacing, strict=True)]
+        where = np.stack(np.meshgrid(*axes, indexing="ij"))
+        yield np.asarray(ndimage.map_coordinates(ct.array, where, order=1, mode="nearest"), dtype=np.float32)
+
+
+def _write_crop(raw: Path, name: str, ct: NDArray[Any], tumor: Mask, grid: Grid) -> str:
+    write_image(np.clip(ct, -1200, 400).astype(np.int16), grid, raw / "imagesTr" / f"{name}_0000{ENDING}")
+    write_image(tumor.astype(np.uint8), grid, raw / "labelsTr" / f"{name}{ENDING}")
+    return name
+
+
+def judged(dataset: int, stage: StageTraining, folds: int) -> dict[str, str]:
+    """Return what nnU-Net's own validation found in crops with and without tumor."""
+    model = pipeline.model_of(dataset, stage)
+    summaries = [read_json(model / f"fold_{fold}" / "validation" / "summary.json") for fold in range(folds)]
     crops = [case["metrics"]["1"] for summary in summaries for case in summary["metric_per_case"]]
     tumors = [crop for crop in crops if crop["n_ref"] > 0]
     empty = [crop for crop in crops if crop["n_ref"] == 0]
-    return name, {
+    return {
         f"Dice of {len(tumors)} crops with tumor": f"{np.mean([crop['Dice'] for crop in tumors]):.3f}",
         "tumors missed": str(sum(crop["TP"] == 0 for crop in tumors)),
         f"of {len(empty)} crops without, with a finding": str(sum(crop["FP"] > 0 for crop in empty)),
@@ -186,6 +260,13 @@ def _with_loss(loss: type[AdaptiveLoss]) -> Generator[None]:
 
     with mock.patch.object(pipeline, "run_nnunet", train_here):
         yield
+
+
+KINDS = {
+    "stage1": (STAGE1, judge_stage1),
+    "stage2": (STAGE2, judge_stage2),
+    "nodules": (STAGE2, judge_on_nodules),
+}
 
 
 if __name__ == "__main__":
