@@ -124,7 +124,8 @@ def main() -> None:
     known, judge = KINDS[args.stage]
     with own_nnunet_folders(out):
         raw = out / "nnUNet_raw" / f"Dataset{DATASET}_Phantoms"
-        write_cohort(raw, train_seeds=tuple(range(first, last + 1)), test_seeds=(), settings=SETTINGS)
+        if args.stage != "nodules":
+            write_cohort(raw, train_seeds=tuple(range(first, last + 1)), test_seeds=(), settings=SETTINGS)
         rows = [judge(cascade_of(out, args.seed, args.effort), name, known[name]) for name in args.variants or known]
     print("| variant | " + " | ".join(rows[0][1]) + " |")
     print("|---" * (len(rows[0][1]) + 1) + "|")
