@@ -22,6 +22,7 @@ _PATHS = ("path", "weights")
 Preset = Literal["recommended", "paper"]
 IslandPolicy = Literal["drop", "keep"]
 Orientation = Literal["stored", "LPS", "RAS"]
+Average = Literal["logits", "probabilities"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,9 @@ class StageSettings:
             before the mask and the probability map are made. 1 (default) changes nothing. The
             measures of uncertainty use the unscaled samples. A mask of threshold 0.5 does not
             depend on T.
+        average: How folds and checkpoints are averaged where nothing is sampled: as logits, as nnU-Net does (default),
+            or as probabilities (stage 1 of preset `recommended`). With logits, a fold that is very sure of no tumor
+            overrules all that see one.
 
     Example:
         >>> nnc.StageSettings(folds=(0, 1, 2), mirroring=False).checkpoints
@@ -63,6 +67,7 @@ class StageSettings:
     mirroring: bool = True
     orientation: Orientation = "stored"
     temperature: float = 1.0
+    average: Average = "logits"
 
     def __post_init__(self) -> None:
         require(len(self.folds) > 0, "a stage needs at least one fold")
@@ -81,6 +86,8 @@ class StageSettings:
         require(0 < self.step_size <= 1, f"step_size must lie in 0…1; found {self.step_size}")
         known = get_args(Orientation)
         require(self.orientation in known, f"orientation must be one of {known}; found {self.orientation!r}")
+        averages = get_args(Average)
+        require(self.average in averages, f"average must be one of {averages}; found {self.average!r}")
         positive = math.isfinite(self.temperature) and self.temperature > 0
         require(positive, f"temperature must be a positive number; found {self.temperature}")
 
@@ -242,7 +249,7 @@ class CascadeSpec:
     """
 
     preset: Preset = "recommended"
-    stage1: StageSettings = field(default_factory=StageSettings)
+    stage1: StageSettings = field(default_factory=lambda: StageSettings(average="probabilities"))
     stage2: StageSettings = field(default_factory=lambda: StageSettings(mirroring=False))
     anatomy: AnatomySettings = field(default_factory=AnatomySettings.recommended)
     roi: RoiSettings = field(default_factory=RoiSettings)
@@ -261,6 +268,7 @@ class CascadeSpec:
         if preset == "paper":
             return cls(
                 preset="paper",
+                stage1=StageSettings(),
                 anatomy=AnatomySettings.paper(),
                 roi=RoiSettings(islands="keep"),
                 sampling=SamplingSettings(mc_samples=10),
@@ -275,6 +283,9 @@ class CascadeSpec:
             del content["roi"]["max_candidates"]
         if self.scoring is None:
             del content["scoring"]
+        for stage in ("stage1", "stage2"):
+            if content[stage]["average"] == "logits":
+                del content[stage]["average"]
         return content
 
     @classmethod

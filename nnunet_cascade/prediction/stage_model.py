@@ -38,7 +38,7 @@ from nnunet_cascade.uncertainty.passes import joint_probability
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
 from nnunet_cascade.uncertainty.sample_masks import Decision
 from nnunet_cascade.uncertainty.sampling_types import SamplingPlan, SamplingSummary, Source
-from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, probabilities_of
 from nnunet_cascade.uncertainty.temperature import unscaled
 from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
@@ -125,6 +125,9 @@ class StageModel:
             self._predictor: Any = _predictor(settings, plan, device, self._tumor_channels[0])
             load_members(self._predictor, folder, settings, trusted=trusted)
         self._predictor.half_precision = precision == "bfloat16"
+        self._predictor.averages_probabilities = settings.average == "probabilities" and not isinstance(
+            self._predictor, MonteCarloPredictor
+        )
         # The predictor asks for the fastest convolutions; we ask for the same ones every time.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
@@ -279,8 +282,11 @@ class StageModel:
         facts = cast(SamplingSummary, self.sampling)
         return uncertainty(facts.measure, mean, mean_square=mean_square, mean_entropy=mean_entropy)
 
-    def _probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        return torch.sigmoid(logits) if self._predictor.label_manager.has_regions else torch.softmax(logits, 0)
+    def _probabilities(self, predicted: torch.Tensor) -> torch.Tensor:
+        """Return the probabilities of what the predictor gave, unless that are probabilities."""
+        if self._predictor.averages_probabilities:
+            return predicted
+        return probabilities_of(predicted, regions=self._predictor.label_manager.has_regions)
 
     def _require_finite(self, *found: torch.Tensor) -> None:
         """Raise where a network predicts NaN, in which no tumor would be found."""

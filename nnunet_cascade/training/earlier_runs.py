@@ -13,7 +13,7 @@ from nnunet_cascade.networks.backbones import BACKBONES
 from nnunet_cascade.networks.patch import legal_patch
 from nnunet_cascade.nnunet_folders import read_json
 from nnunet_cascade.plugin import nnunet_cascade_trainers
-from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings
+from nnunet_cascade.prediction.spec import CascadeSpec, RoiSettings, StageSettings
 from nnunet_cascade.settings.serialization import to_json
 from nnunet_cascade.training.request import DEFAULT_PATCH_MM, StageTraining, TrainingRequest
 
@@ -43,7 +43,10 @@ def as_begun(request: TrainingRequest, record: Path) -> TrainingRequest:
     context_mm = request.context_mm
     if context_mm is None and "context_mm" not in known:
         context_mm = context_mm_before(request.stage2)
-    begun = replace(request, **stages, context_mm=context_mm)
+    spec = request.spec
+    if "average" not in known.get("spec", {}).get("stage1", {}):
+        spec = replace(spec, stage1=replace(spec.stage1, average="logits"))
+    begun = replace(request, **stages, context_mm=context_mm, spec=spec)
     return begun if "false_positives_per_scan" in known else _without_score(begun, known)
 
 
@@ -80,7 +83,7 @@ def completed(known: Mapping[str, Any], stage2: StageTraining) -> dict[str, Any]
     """Return the record of a run with what an earlier release did not write; `stage2` is the one asked for."""
     own = {item.name: item.default for item in fields(TrainingRequest) if item.default is not MISSING}
     own |= {"context_mm": context_mm_before(stage2), "false_positives_per_scan": None}
-    spec = CascadeSpec(roi=RoiSettings(max_candidates=None))
+    spec = CascadeSpec(stage1=StageSettings(), roi=RoiSettings(max_candidates=None))
     stages = {name: {"plan": PLAN_BEFORE} for name in _STAGES}
     return _filled(known, json.loads(json.dumps({**own, "spec": to_json(spec), **stages})))
 

@@ -100,7 +100,8 @@ def make_proposals(request: ProposalRequest) -> None:
         checkpoint = folder.parent / request.spec.stage1.checkpoint
         if not checkpoint.is_file():
             raise DatasetError(f"{checkpoint} is missing; train every fold of stage 1 to its end")
-        stage = replace(request.spec.stage1, folds=(number,), threshold=request.thresholds[0])
+        # One fold is its own average.
+        stage = replace(request.spec.stage1, folds=(number,), threshold=request.thresholds[0], average="logits")
         require_same_request(
             folder / "request.json",
             {"stage": to_json(stage), "thresholds": request.thresholds, "checkpoint": sha256_of(checkpoint)},

@@ -44,6 +44,8 @@ class SlidingWindowPredictor(nnUNetPredictor):
         )
         self.half_precision = False
         """Whether networks compute in bfloat16; for processors, which nnU-Net leaves at float32."""
+        self.averages_probabilities = False
+        """Whether members are averaged as probabilities, which the result then holds, and not as logits."""
         self.moved_results = False
         """Whether results did not fit on the device since this was last set to False."""
 
@@ -67,13 +69,16 @@ class SlidingWindowPredictor(nnUNetPredictor):
         precision: Any = torch.autocast("cpu", torch.bfloat16) if self.half_precision else nullcontext()
         try:
             with precision:
-                return super().predict_sliding_window_return_logits(input_image)  # pyright: ignore[reportReturnType]
+                logits: Any = super().predict_sliding_window_return_logits(input_image)
         except torch.cuda.OutOfMemoryError as error:
             reason = one_line(error, longest=200)
             raise DeviceError(
                 f"{self.device} has too little memory for one window of the network ({reason}); "
                 "end other programs on it, or use -device cpu"
             ) from error
+        if not self.averages_probabilities:
+            return logits
+        return probabilities_of(logits, regions=self.label_manager.has_regions)
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -98,6 +103,11 @@ class SlidingWindowPredictor(nnUNetPredictor):
     ) -> torch.Tensor:
         """Predict all windows of an image (C, Z, Y, X); results lie on the device or in the computer's own memory."""
         return super()._internal_predict_sliding_window_return_logits(data, slicers, on_device)
+
+
+def probabilities_of(logits: torch.Tensor, *, regions: bool) -> torch.Tensor:
+    """Return the probabilities of logits (C, …) in float32: each channel's own for regions, else shares of 1."""
+    return torch.sigmoid(logits.float()) if regions else torch.softmax(logits.float(), 0)
 
 
 def window_weights(patch: Sequence[int], device: torch.device) -> torch.Tensor:

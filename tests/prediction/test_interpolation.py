@@ -46,6 +46,7 @@ def stage(logits, *, regions=False, threshold=0.5, forward=(0, 1, 2), channels=(
         label_manager=SimpleNamespace(has_regions=regions),
         plans_manager=SimpleNamespace(transpose_forward=forward, transpose_backward=backward),
         predict_logits_from_preprocessed_data=lambda _: logits,
+        averages_probabilities=False,
         moved_results=False,
     )
     model._threshold, model._tumor_channels, model._folder, model.sampling = threshold, channels, "stage1", None
