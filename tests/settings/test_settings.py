@@ -155,3 +155,16 @@ def test_a_spec_setting_out_of_range_is_refused(kind, wrong):
 def test_stage_one_takes_no_temperature():
     with pytest.raises(SettingsError, match="stage 1 takes no temperature"):
         CascadeSpec(stage1=StageSettings(temperature=2.0))
+
+
+def test_stage_1_averages_probabilities_but_in_the_paper_and_in_bundles_that_say_nothing_of_it():
+    recommended, paper = CascadeSpec.of_preset("recommended"), CascadeSpec.of_preset("paper")
+    assert [spec.stage1.average for spec in (recommended, paper)] == ["probabilities", "logits"]
+    content = recommended.to_json()
+    assert "average" not in content["stage2"]
+    assert all("average" not in paper.to_json()[stage] for stage in ("stage1", "stage2"))
+    del content["stage1"]["average"]
+    assert CascadeSpec.from_json(content, where="earlier").stage1.average == "logits"
+    content["stage1"]["average"] = "votes"
+    with pytest.raises(BundleError, match="average must be one of"):
+        CascadeSpec.from_json(content, where="test")

@@ -61,6 +61,7 @@ def recorded(request, path):
     del known["context_mm"], known["false_positives_per_scan"], known["spec"]["roi"]["max_candidates"]
     known["spec"]["anatomy"]["top_k"] = 1
     for stage in ("stage1", "stage2"):
+        del known["spec"][stage]["average"]
         for name in PLAN_BEFORE:
             del known[stage]["plan"][name]
     path.parent.mkdir()
@@ -75,6 +76,7 @@ def test_a_run_that_an_earlier_release_began_goes_on_with_its_grids_crops_and_ru
     begun = as_begun(asked, record)
     assert [begun.stage1.plan.grid, begun.stage2.plan.grid] == [None, None]
     assert (begun.false_positives_per_scan, begun.spec.anatomy.top_k, begun.spec.roi.max_candidates) == (None, 1, None)
+    assert (asked.spec.stage1.average, begun.spec.stage1.average) == ("probabilities", "logits")
     assert begun.context_mm == (168, 168, 168)  # half as much again as a patch of 112 mm
     done = []
     monkeypatch.setattr(pipeline, "tumor_label", lambda _: "")
