@@ -75,6 +75,7 @@ def predicted(truth, labels, order, names):
         label_manager=LabelManager(labels, order),
         plans_manager=SimpleNamespace(transpose_forward=(0, 1, 2), transpose_backward=(0, 1, 2)),
         predict_logits_from_preprocessed_data=lambda _: logits,
+        averages_probabilities=False,
         moved_results=False,
     )
     model._tumor_channels = tumor_channels(description, names, where="model")
