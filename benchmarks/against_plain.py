@@ -88,18 +88,23 @@ def main() -> None:
     parser.add_argument("--training_seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--effort", type=float, default=1.0)
     parser.add_argument("--bundle", type=Path, help="predict with this bundle alone, and train nothing")
+    help_text = "judge from this score on instead of the stored one: what is to be gained, not what users get"
+    parser.add_argument("--operating_point", type=float, help=help_text)
     args = parser.parse_args()
     out, (first, last) = args.out.absolute(), args.test_seeds
     tests = tuple(range(first, last + 1))
     with own_nnunet_folders(out):
         cases = Cases(make_phantoms(out, tuple(range(args.train_seeds[0], args.train_seeds[1] + 1)), tests), tests)
         if args.bundle is not None:
-            scans = {"cascade": [cascade_scans(args.bundle, cases, out / "given" / args.bundle.name)]}
+            scans = {
+                "cascade": [cascade_scans(args.bundle, cases, out / "given" / args.bundle.name, args.operating_point)]
+            }
         else:
             scans = {"cascade": [], "plain": []}
             for seed in args.training_seeds:
                 bundle, plain = train(out, seed, args.effort)
-                scans["cascade"].append(cascade_scans(bundle, cases, out / "predictions" / f"cascade_{seed}"))
+                folder = out / "predictions" / f"cascade_{seed}"
+                scans["cascade"].append(cascade_scans(bundle, cases, folder, args.operating_point))
                 scans["plain"].append(plain_scans(plain, cases, out / "predictions" / f"plain_{seed}"))
     print(report(scans, args))
 
@@ -166,9 +171,13 @@ def named(stage: StageTraining, name: str) -> StageTraining:
     return replace(stage, plan=replace(stage.plan, name=name))
 
 
-def cascade_scans(bundle: Path, cases: Cases, folder: Path) -> list[Scan]:
+def cascade_scans(bundle: Path, cases: Cases, folder: Path, operating_point: float | None = None) -> list[Scan]:
     """Predict as `nnc-cascade-predict` does, and score."""
-    job = CohortJob(bundle=bundle, spec=read_spec(bundle), output=folder)
+    spec = read_spec(bundle)
+    if operating_point is not None and spec.scoring is not None:
+        spec = replace(spec, scoring=spec.scoring.with_operating_point(operating_point))
+        folder = folder.with_name(f"{folder.name}_from_{operating_point:g}")
+    job = CohortJob(bundle=bundle, spec=spec, output=folder)
     with closing(predict_cohort(CohortRequest(cases=image_scans(cases.images), job=job, resume=True))) as outcomes:
         failed = [
             each.case for each in tqdm(outcomes, total=len(cases.seeds), desc=folder.name) if each.status == "failed"

@@ -1,6 +1,6 @@
 """What the defaults of training were chosen by: variants of one stage, trained on phantoms, judged out of fold.
 
-    python benchmarks/choices.py OUT stage1 [--variants default foreground_1]
+    python benchmarks/choices.py OUT stage1 [--variants default rate_002] [--effort 0.5]
     python benchmarks/choices.py OUT stage2 [--variants default floor]
     NNC_REAL_DATA=... python benchmarks/choices.py OUT nodules [--variants default floor]
 
@@ -89,14 +89,12 @@ class Following(AdaptiveLoss):
 
 STAGE1 = {
     "default": Variant(),
-    "foreground_67": Variant({"oversample_foreground": 0.67}),
-    "foreground_1": Variant({"oversample_foreground": 1.0}),
-    "batch_dice": Variant(plan={"batch_dice": True}),
+    "rate_002": Variant({"initial_learning_rate": 0.002}),
+    "rate_002_foreground_1": Variant({"initial_learning_rate": 0.002, "oversample_foreground": 1.0}),
     "rate_005": Variant({"initial_learning_rate": 0.005}),
-    "rate_01": Variant({"initial_learning_rate": 0.01}),
     "rate_02": Variant({"initial_learning_rate": 0.02}),
+    "batch_dice": Variant(plan={"batch_dice": True}),
     "steps_15": Variant(steps=1.5),
-    "foreground_1_steps_15": Variant({"oversample_foreground": 1.0}, steps=1.5),
 }
 STAGE2 = {
     "default": Variant(),
@@ -114,7 +112,7 @@ def main() -> None:
     """Train what is not trained, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("stage", choices=("stage1", "stage2", "nodules"))
+    parser.add_argument("stage", choices=tuple(KINDS))
     parser.add_argument("--variants", nargs="+", default=None)
     parser.add_argument("--train_seeds", type=int, nargs=2, default=(TRAIN_SEEDS[0], TRAIN_SEEDS[-1]))
     parser.add_argument("--seed", type=int, default=0, help="of the training")
@@ -178,6 +176,8 @@ def judge_on_nodules(chain: TrainingRequest, name: str, variant: Variant) -> tup
 
 def make_nodules() -> None:
     """Write the nodules and the crops without any as a raw dataset in two folds."""
+    if not os.environ.get("NNC_REAL_DATA"):
+        raise SystemExit("NNC_REAL_DATA is not set; name the folder that holds lidc_cubes and real_thoraxes")
     source = Path(os.environ["NNC_REAL_DATA"])
     raw = nnunet_folder("nnUNet_raw") / f"Dataset{NODULES}_Nodules"
     if (raw / "dataset.json").is_file():

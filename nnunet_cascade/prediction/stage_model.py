@@ -34,11 +34,11 @@ from nnunet_cascade.prediction.preprocessing import Prepared, preprocess
 from nnunet_cascade.prediction.spec import SamplingSettings, StageSettings
 from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
 from nnunet_cascade.uncertainty.measures import uncertainty
-from nnunet_cascade.uncertainty.passes import joint_probability
+from nnunet_cascade.uncertainty.passes import joint_probability, probabilities
 from nnunet_cascade.uncertainty.predictor import Extras, MonteCarloPredictor
 from nnunet_cascade.uncertainty.sample_masks import Decision
 from nnunet_cascade.uncertainty.sampling_types import SamplingPlan, SamplingSummary, Source
-from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, probabilities_of
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 from nnunet_cascade.uncertainty.temperature import unscaled
 from nnunet_cascade.uncertainty.volumes import RegionSampleMasks
 
@@ -286,7 +286,8 @@ class StageModel:
         """Return the probabilities of what the predictor gave, unless that are probabilities."""
         if self._predictor.averages_probabilities:
             return predicted
-        return probabilities_of(predicted, regions=self._predictor.label_manager.has_regions)
+        (found,) = probabilities([predicted[None]], regions=self._predictor.label_manager.has_regions)
+        return found[0]
 
     def _require_finite(self, *found: torch.Tensor) -> None:
         """Raise where a network predicts NaN, in which no tumor would be found."""

@@ -207,7 +207,7 @@ def demo_report(scores: Mapping[str, Sequence[CaseScore]], budgets: tuple[int, i
 
 
 def conclusion(cascade: Sequence[CaseScore], plain: Sequence[CaseScore]) -> str:
-    """Say in a sentence what scores of the same cases, at least one, tell: who draws better, and what each finds."""
+    """Say in words what scores of the same cases, at least one, tell: who draws better, and what each finds."""
     difference = compare_paired([score.dice for score in cascade], [score.dice for score in plain], Resampling()).mean
     interval = difference.percentile
     if interval is None or interval.low <= 0 <= interval.high:
@@ -216,15 +216,15 @@ def conclusion(cascade: Sequence[CaseScore], plain: Sequence[CaseScore]) -> str:
         verdict = f"The cascade draws {'better' if interval.low > 0 else 'worse'} than the plain nnU-Net"
     ends = "" if interval is None else f" [{interval.low:+.3f}, {interval.high:+.3f}]"
     return (
-        f"{verdict} (Dice {difference.value:+.3f}{ends}); the cascade found {_found(cascade)}, the plain nnU-Net "
-        f"{_found(plain)}."
+        f"{verdict} (Dice {difference.value:+.3f}{ends}). The cascade found {_found(cascade)}; the plain nnU-Net "
+        f"found {_found(plain)}."
     )
 
 
 def _found(scores: Sequence[CaseScore]) -> str:
     lesions, found = sum(score.lesions for score in scores), sum(score.lesions_found for score in scores)
     false = sum(score.false_positive_components for score in scores)
-    return f"{found} of {lesions} lesions and {false} false {'one' if false == 1 else 'ones'}"
+    return f"{found} of {lesions} lesions, with {false} false {'finding' if false == 1 else 'findings'}"
 
 
 def _take_first_look(request: DemoRequest, chain: TrainingRequest) -> str:

@@ -13,6 +13,7 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
 from nnunet_cascade.errors import DeviceError, one_line
+from nnunet_cascade.uncertainty.passes import probabilities
 
 _log = logging.getLogger(__name__)
 
@@ -78,7 +79,8 @@ class SlidingWindowPredictor(nnUNetPredictor):
             ) from error
         if not self.averages_probabilities:
             return logits
-        return probabilities_of(logits, regions=self.label_manager.has_regions)
+        (found,) = probabilities([logits[None]], regions=self.label_manager.has_regions)
+        return found[0]
 
     @torch.inference_mode()
     def _internal_predict_sliding_window_return_logits(
@@ -103,11 +105,6 @@ class SlidingWindowPredictor(nnUNetPredictor):
     ) -> torch.Tensor:
         """Predict all windows of an image (C, Z, Y, X); results lie on the device or in the computer's own memory."""
         return super()._internal_predict_sliding_window_return_logits(data, slicers, on_device)
-
-
-def probabilities_of(logits: torch.Tensor, *, regions: bool) -> torch.Tensor:
-    """Return the probabilities of logits (C, …) in float32: each channel's own for regions, else shares of 1."""
-    return torch.sigmoid(logits.float()) if regions else torch.softmax(logits.float(), 0)
 
 
 def window_weights(patch: Sequence[int], device: torch.device) -> torch.Tensor:

@@ -51,6 +51,5 @@ def scores(columns):
 def test_the_demonstration_concludes_no_more_than_the_interval_says(plain, expected):
     said = conclusion(scores([8, 8, 9, 7, 8]), scores(plain))
     assert said.startswith(expected)
-    assert said.endswith(
-        "the cascade found 5 of 5 lesions and 0 false ones, the plain nnU-Net 5 of 5 lesions and 0 false ones."
-    )
+    found = "found 5 of 5 lesions, with 0 false findings"
+    assert said.endswith(f"). The cascade {found}; the plain nnU-Net {found}.")

@@ -5,9 +5,13 @@ import torch
 from builders.sampled_networks import PATCH, initialized, plain
 
 from nnunet_cascade.uncertainty.deterministic import DeterministicUncertaintyPredictor
-from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor, probabilities_of
+from nnunet_cascade.uncertainty.sliding_window import SlidingWindowPredictor
 
 CPU = torch.device("cpu")
+
+
+def as_probabilities(logits, *, regions):
+    return torch.sigmoid(logits.float()) if regions else torch.softmax(logits.float(), 0)
 
 
 def predictor(kind, members, *, regions):
@@ -26,8 +30,8 @@ def test_probabilities_of_members_are_averaged_where_that_is_asked(kind, regions
     both = predictor(kind, members, regions=regions)
     assert torch.allclose(both.predict_logits_from_preprocessed_data(image), sum(alone) / 2, atol=1e-4)
     both.averages_probabilities = True
-    expected = sum(probabilities_of(logits, regions=regions) for logits in alone) / 2
+    expected = sum(as_probabilities(logits, regions=regions) for logits in alone) / 2
     found = both.predict_logits_from_preprocessed_data(image)
     assert torch.allclose(found, expected, atol=1e-5)
-    overruled = (expected >= 0.3) & (probabilities_of(sum(alone) / 2, regions=regions) < 0.3)
+    overruled = (expected >= 0.3) & (as_probabilities(sum(alone) / 2, regions=regions) < 0.3)
     assert overruled.any()
